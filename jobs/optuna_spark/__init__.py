@@ -1,0 +1,1 @@
+"""Distributed Optuna studies on Spark: the part that runs on the cluster."""

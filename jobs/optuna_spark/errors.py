@@ -1,0 +1,33 @@
+"""Errors a user can cause or has to act on: each message says the rule, the value and the next step."""
+
+
+class TuningError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class SpecError(TuningError):
+    """The description of a study is wrong; `key` names the offending entry, dotted."""
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(f"{key}: {message}" if key else message)
+        self.key = key
+
+
+class StorageError(TuningError):
+    """The database cannot be reached, refuses the account, or holds something else than expected."""
+
+
+class StudyMismatchError(TuningError):
+    """The stored study does not fit the spec (directions or search space differ)."""
+
+
+class DataError(TuningError):
+    """The training table is missing, unreadable or unusable."""
+
+
+class DeviceError(TuningError):
+    """A GPU was asked for and cannot be used."""
+
+
+class TrialLimitError(TuningError):
+    """Too many trials failed; the message carries the first cause."""

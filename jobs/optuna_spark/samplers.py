@@ -1,0 +1,81 @@
+"""Optuna samplers and pruners by their class names."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, cast
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from optuna_spark.decode import unknown_key
+from optuna_spark.errors import SpecError
+from optuna_spark.spec import ComponentSpec
+
+CONSTRAINTS_ATTR = "constraints"
+
+
+def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
+    """The sampler a spec names.
+
+    `seed` is used where the sampler takes one and the spec's arguments do not set it. An argument whose value
+    is a mapping with `name` (and `args`) is itself a sampler. Samplers that take `constraints_func` read a
+    trial's constraints from its user attribute `constraints`, a list of numbers (feasible: all <= 0).
+
+    Raises:
+        SpecError: No such sampler, an argument it does not take, or a value it refuses.
+    """
+    cls = _find(optuna.samplers, BaseSampler, component.name, "sampler")
+    args = dict(component.args)
+    parameters = inspect.signature(cls).parameters
+    if "seed" in parameters:
+        args.setdefault("seed", seed)
+    if args.pop("constraints", False):
+        if "constraints_func" not in parameters:
+            raise SpecError(f"{component.name} takes no constraints; remove sampler.args.constraints")
+        args["constraints_func"] = read_constraints
+    return cast(BaseSampler, _build(cls, args, "sampler"))
+
+
+def build_pruner(component: ComponentSpec) -> BasePruner:
+    """The pruner a spec names; nested pruners (PatientPruner) as for `build_sampler`.
+
+    Raises:
+        SpecError: No such pruner, an argument it does not take, or a value it refuses.
+    """
+    cls = _find(optuna.pruners, BasePruner, component.name, "pruner")
+    return cast(BasePruner, _build(cls, dict(component.args), "pruner"))
+
+
+def read_constraints(trial: FrozenTrial) -> Sequence[float]:
+    """The constraint values an objective stored; a trial without any is infeasible."""
+    return cast(Sequence[float], trial.user_attrs.get(CONSTRAINTS_ATTR, (1.0,)))
+
+
+def _find(module: ModuleType, base: type, name: str, kind: str) -> type:
+    classes = {n: getattr(module, n) for n in module.__all__ if n != base.__name__}
+    valid = {n: c for n, c in classes.items() if isinstance(c, type) and issubclass(c, base)}
+    if name not in valid:
+        raise SpecError(unknown_key(name, list(valid)).replace("key", kind), kind)
+    return valid[name]
+
+
+def _build(cls: type, args: dict[str, Any], kind: str) -> Any:
+    parameters = [p for p in inspect.signature(cls).parameters if p != "self"]
+    for name, value in args.items():
+        if name not in parameters:
+            raise SpecError(unknown_key(name, parameters), f"{kind}.args")
+        if isinstance(value, Mapping) and "name" in value:
+            nested = ComponentSpec(value["name"], dict(value.get("args", {})))
+            args[name] = build_sampler(nested, None) if kind == "sampler" else build_pruner(nested)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return cls(**args)
+    except (TypeError, ValueError, ImportError) as error:
+        raise SpecError(f"{cls.__name__} refuses its arguments: {error}", f"{kind}.args") from error
