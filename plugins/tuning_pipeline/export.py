@@ -1,0 +1,151 @@
+"""What a finished study leaves behind: a folder of tables, the parameters to use, and a report.
+
+    exports/<study>/<run id>/   best_params.json  best_trials.{csv,json,parquet}  trials.{csv,parquet}  report.html
+    exports/<study>/latest      -> the newest of them
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from optuna_spark.errors import TuningError
+from optuna_spark.results import (
+    Column,
+    best_params,
+    best_trials,
+    in_memory_copy,
+    trial_columns,
+    trial_records,
+    trial_rows,
+)
+from tuning_pipeline.publish import local_path, publish_folder, publish_latest
+from tuning_pipeline.report import render_report
+
+if TYPE_CHECKING:
+    import optuna
+    from airflow.sdk import ObjectStoragePath
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
+
+BEST_PARAMS = "best_params.json"
+
+_ARROW_TYPES = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "text": pa.string(),
+    "datetime": pa.timestamp("us"),
+}
+
+
+def export_study(
+    study: optuna.Study, base: ObjectStoragePath | str | Path, run_id: str, top_k: int = 10
+) -> dict[str, Any]:
+    """Write the results of a study to `<base>/<study>/<run id>/` and point `<base>/<study>/latest` at them.
+
+    The folder appears whole or not at all; the same `run_id` again replaces it.
+
+    Args:
+        study: The study; it is read once and not changed.
+        base: The folder of all exports: a path, or the URL of an object store.
+        run_id: Identity of the run, such as Airflow's; see `folder_name` for the folder it gets.
+        top_k: How many trials best_trials.* hold; a Pareto front is always whole.
+
+    Returns:
+        The content of best_params.json and `folder`, the folder written: plain data for XCom or an asset event.
+
+    Raises:
+        TuningError: The study has no complete trial, or the folder cannot be written.
+    """
+    snapshot = in_memory_copy(study)
+    files = export_files(snapshot, run_id, top_k)
+    folder = exports_base(base) / folder_name(study.study_name) / folder_name(run_id)
+    try:
+        publish_folder(folder, files, marker=BEST_PARAMS)
+        publish_latest(folder, files)
+    except OSError as error:
+        raise TuningError(
+            f"cannot write the exports to {folder}: {error}; check the folder's permissions and free space"
+        ) from error
+    shown = str(local_path(folder) or folder)
+    log.info("Exported %s files of study %s to %s", len(files), study.study_name, shown)
+    return {**json.loads(files[BEST_PARAMS]), "folder": shown}
+
+
+def export_files(study: optuna.Study, run_id: str, top_k: int) -> dict[str, bytes]:
+    """The files of an export, contents by name; nothing is written."""
+    params = best_params(study, run_id)
+    best = best_trials(study, top_k)
+    trials = study.get_trials(deepcopy=False)
+    columns = trial_columns(trials, len(study.directions))
+    return {
+        BEST_PARAMS: _json(params),
+        "best_trials.json": _json(trial_records(best)),
+        **_tables("best_trials", best, columns),
+        **_tables("trials", trials, columns),
+        "report.html": render_report(study, run_id, top_k).encode(),
+    }
+
+
+def exports_base(base: ObjectStoragePath | str | Path) -> ObjectStoragePath:
+    """`base` as an ObjectStoragePath; a path without a scheme is one on this machine, made absolute."""
+    from airflow.sdk import ObjectStoragePath
+
+    if isinstance(base, ObjectStoragePath):
+        return base
+    text = str(base)
+    return ObjectStoragePath(text if "://" in text else f"file://{Path(text).absolute()}")
+
+
+def folder_name(name: str) -> str:
+    """A study name or run id as a folder name that every disk and store takes.
+
+    Airflow's `manual__2026-11-22T09:17:38+00:00` becomes `manual__2026-11-22T09-17-38Z`. Any other character
+    than a letter, digit, `_`, `-` or `.` becomes `-`, and a hash is added that keeps different names apart.
+    """
+    plain = re.sub(r"(T\d\d):(\d\d):(\d\d(?:\.\d+)?)\+00:00", r"\1-\2-\3Z", name)
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "-", plain)[:200]
+    if safe == plain and re.match("[A-Za-z0-9_]", safe) and safe.lower() != "latest":
+        return safe
+    return f"{safe.strip('.-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _tables(name: str, trials: list[FrozenTrial], columns: list[Column]) -> dict[str, bytes]:
+    rows = trial_rows(trials, columns)
+    return {f"{name}.csv": _csv(rows, columns), f"{name}.parquet": _parquet(rows, columns)}
+
+
+def _csv(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([c.name for c in columns])
+    writer.writerows([_csv_cell(row[c.name]) for c in columns] for row in rows)
+    return out.getvalue().encode()
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _parquet(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:
+    schema = pa.schema([(c.name, _ARROW_TYPES[c.kind]) for c in columns])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
+    return bytes(sink.getvalue().to_pybytes())

@@ -1,0 +1,147 @@
+"""Folders that appear whole or not at all, on a disk or in an object store.
+
+On a disk a folder is written under a hidden name and renamed into place. An object store has no folders to
+rename, so there the files are written one by one, the `marker` file last: where it is, the folder is complete.
+A failure puts back what was there before, in both.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+log = logging.getLogger(__name__)
+
+LATEST = "latest"
+LATEST_MARKER = "LATEST"
+
+Files = Mapping[str, bytes]
+
+
+def local_path(path: ObjectStoragePath) -> Path | None:
+    """The path on this machine's disk, or None for an object store."""
+    return Path(path.path).absolute() if path.protocol in ("", "file", "local") else None
+
+
+def publish_folder(folder: ObjectStoragePath, files: Files, marker: str) -> None:
+    """Make `folder` hold exactly `files`, replacing what it held.
+
+    Args:
+        folder: The folder; its parents are created.
+        files: Contents by file name.
+        marker: The name in `files` that says, by being there, that the folder is complete.
+    """
+    local = local_path(folder)
+    if local is None:
+        _publish_objects(folder, files, marker)
+    else:
+        _publish_directory(local, files)
+
+
+def publish_latest(folder: ObjectStoragePath, files: Files) -> None:
+    """Make `latest` beside `folder` lead to it: a symlink, or a copy where the store has none.
+
+    A copy holds one more file, `LATEST`, with the name of the folder; it is written last.
+    """
+    latest = folder.parent / LATEST
+    local = local_path(latest)
+    if local is not None and _link_directory(local, folder.name):
+        return
+    publish_folder(latest, {**files, LATEST_MARKER: f"{folder.name}\n".encode()}, LATEST_MARKER)
+
+
+def _publish_directory(folder: Path, files: Files) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    new = _hidden(folder, "new")
+    try:
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        _swap(new, folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Rename `new` to `folder`. A directory cannot be renamed over another one, so the old one steps aside."""
+    old = _hidden(folder, "old")
+    if not os.path.lexists(folder):
+        new.rename(folder)
+        return
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    _remove(old)
+
+
+def _link_directory(link: Path, target: str) -> bool:
+    """Point the symlink `link` at its sibling `target` in one step; False where the disk has no symlinks."""
+    new = _hidden(link, "new")
+    try:
+        new.symlink_to(target, target_is_directory=True)
+    except OSError as error:
+        log.info("No symlink at %s (%s): copying instead", link, error)
+        return False
+    try:
+        if link.is_dir() and not link.is_symlink():
+            _swap(new, link)
+        else:
+            new.replace(link)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _hidden(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{kind}")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a killed export of the same folder left, but keep the last whole copy of it."""
+    for kind in ("new", "old"):
+        for path in folder.parent.glob(f".{folder.name}.????????.{kind}"):
+            if kind == "old" and not os.path.lexists(folder):
+                path.rename(folder)
+            else:
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _publish_objects(folder: ObjectStoragePath, files: Files, marker: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    try:
+        _write_objects(folder, files, marker)
+    except BaseException:
+        log.warning("Writing %s failed: putting back the %s files it held", folder, len(before))
+        _write_objects(folder, before, marker)
+        raise
+
+
+def _write_objects(folder: ObjectStoragePath, files: Files, marker: str) -> None:
+    (folder / marker).unlink(missing_ok=True)
+    for path in list(folder.iterdir()):
+        if path.name not in files:
+            path.unlink()
+    for name in sorted(files, key=lambda name: name == marker):
+        (folder / name).write_bytes(files[name])
