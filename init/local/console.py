@@ -1,0 +1,67 @@
+"""What the person sees: short lines, and a sign of life during every long step."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from init.local.errors import SetupError
+
+TICK_S = 5.0
+
+
+def say(text: str) -> None:
+    print(f"== {text}", flush=True)
+
+
+def detail(text: str) -> None:
+    print(f"   {text}", flush=True)
+
+
+def complain(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr, flush=True)
+
+
+def tail(log: Path, lines: int = 12) -> str:
+    """The end of a log, indented, for an error message."""
+    if not log.exists():
+        return ""
+    last = log.read_text(errors="replace").rstrip().splitlines()[-lines:]
+    return "\n".join(f"   | {line}" for line in last)
+
+
+def run_step(what: str, command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    """Runs a command with its output in a log, and says every few seconds that it is still at work.
+
+    Args:
+        what: The step as "installing X": it is used in the progress lines and in the error.
+
+    Raises:
+        SetupError: The command failed; holds the end of its log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env
+        )
+        try:
+            wait_aloud(process, what)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if process.returncode != 0:
+        raise SetupError(f"{what} failed with exit code {process.returncode}. The end of {log}:\n{tail(log)}")
+
+
+def wait_aloud(process: subprocess.Popen[bytes], what: str) -> None:
+    started = time.monotonic()
+    while True:
+        try:
+            process.wait(timeout=TICK_S)
+            return
+        except subprocess.TimeoutExpired:
+            detail(f"still {what} ({time.monotonic() - started:.0f} s)")

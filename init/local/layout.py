@@ -1,0 +1,56 @@
+"""Where things are kept."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of one checkout."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / ".state"
+
+    @property
+    def requirements(self) -> Path:
+        return self.root / "requirements"
+
+    @property
+    def tools(self) -> Path:
+        return self.state / "tools"
+
+    @property
+    def airflow_env(self) -> Path:
+        return self.state / "envs" / "airflow"
+
+    @property
+    def spark_env(self) -> Path:
+        return self.state / "envs" / "spark"
+
+    @property
+    def airflow_home(self) -> Path:
+        return self.state / "airflow"
+
+    @property
+    def exports(self) -> Path:
+        return self.root / "exports"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    def prepare(self) -> None:
+        """Makes the state folder, closed to other accounts whatever the umask."""
+        os.umask(0o077)
+        self.state.mkdir(exist_ok=True)
+        # Group "execute" is for the account the MySQL server runs under, see mysql.open_path.
+        self.state.chmod(self.state.stat().st_mode & 0o710)
+        self.logs.mkdir(exist_ok=True)

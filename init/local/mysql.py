@@ -1,0 +1,235 @@
+"""A private MySQL or MariaDB server: own data directory, loopback, free port, generated admin password."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from init.local.console import run_step, tail
+from init.local.errors import SetupError
+from init.local.passwords import write_private
+from init.local.ports import LOOPBACK, free_ports
+from init.local.processes import Service, tied_to_parent
+
+ADMIN_USER = "tuning_admin"
+SERVER_FOLDERS = ("/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/mysql/bin", "/usr/bin")
+START_S = 90.0
+START_TRIES = 3
+# An unprivileged account for a server started by root; the first that exists and can reach the data directory.
+SERVER_ACCOUNTS = ("mysql", "nobody")
+
+
+@dataclass(frozen=True)
+class Program:
+    """The server program found on this machine."""
+
+    path: str
+    is_mariadb: bool
+
+
+def find_program() -> Program | None:
+    """MariaDB before MySQL: Ubuntu's AppArmor profile keeps `mysqld` from data directories of one's own."""
+    folders = os.pathsep.join([os.environ.get("PATH", ""), *SERVER_FOLDERS])
+    for name in ("mariadbd", "mysqld"):
+        path = shutil.which(name, path=folders)
+        if path:
+            version = subprocess.run([path, "--no-defaults", "--version"], capture_output=True, text=True).stdout
+            return Program(path, "mariadb" in version.lower())
+    return None
+
+
+@dataclass(frozen=True)
+class MysqlServer:
+    """One private server in a state folder.
+
+    `die_with_parent` is for tests: the server ends with the process that started it, even when that one is killed.
+    """
+
+    state: Path
+    admin_password: str
+    die_with_parent: bool = False
+
+    @property
+    def service(self) -> Service:
+        return Service("mysql", self.state)
+
+    @property
+    def datadir(self) -> Path:
+        return self.state / "mysql" / "data"
+
+    @property
+    def host(self) -> str:
+        return LOOPBACK
+
+    @property
+    def admin_user(self) -> str:
+        return ADMIN_USER
+
+    @property
+    def port(self) -> int:
+        return int(self.service.facts()["port"])
+
+    def ensure(self) -> bool:
+        """Starts the server unless it runs already and answers. Returns whether it had to."""
+        if self.service.running() and self.service.facts().get("key") == self._key() and greets(self.port):
+            return False
+        self.stop()
+        self._start()
+        return True
+
+    def stop(self) -> bool:
+        return self.service.stop()
+
+    def _key(self) -> str:
+        """Changes when the admin password does: a server that was told another one must be restarted."""
+        return sha256(self.admin_password.encode()).hexdigest()[:16]
+
+    def _start(self) -> None:
+        program = find_program()
+        if program is None:
+            raise SetupError("no MySQL server is installed: install mariadb-server or mysql-server")
+        account = open_path(self.datadir.parent)
+        if not self.datadir.exists():
+            self._initialise(program, account)
+        for attempt in range(1, START_TRIES + 1):
+            try:
+                self._launch(program, account)
+                return
+            except SetupError:
+                self.stop()
+                if attempt == START_TRIES or "already in use" not in self.service.log.read_text(errors="replace"):
+                    raise
+
+    def _initialise(self, program: Program, account: str | None) -> None:
+        """Fills a new data directory beside the real one and renames it when it is complete."""
+        new = self.datadir.with_name("data.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        give_to(new, account)
+        log = self.service.log.with_name("mysql-initialise.log")
+        run_step("preparing the MySQL data directory", run_as(account) + initialise_command(program, new), log=log)
+        new.rename(self.datadir)
+
+    def _launch(self, program: Program, account: str | None) -> None:
+        init_file = self.datadir.parent / "init.sql"
+        write_private(init_file, admin_sql(self.admin_password))
+        give_to(init_file, account)
+        for leftover in self.datadir.glob("server.sock*"):
+            leftover.unlink()
+        (port,) = free_ports(1)
+        command = server_command(program, self.datadir, port, init_file)
+        if os.geteuid() == 0 and account is None:
+            command.append("--user=root")
+        launch = tied_to_parent(command, tied=self.die_with_parent)
+        self.service.start(run_as(account) + launch, dict(os.environ), {"port": port, "key": self._key()})
+        try:
+            self._wait(port)
+        finally:
+            init_file.unlink()
+
+    def _wait(self, port: int) -> None:
+        deadline = time.monotonic() + START_S
+        while not greets(port):
+            if not self.service.running():
+                raise SetupError(f"the MySQL server ended at its start. The end of its log:\n{tail(self.service.log)}")
+            if time.monotonic() > deadline:
+                raise SetupError(f"the MySQL server did not answer within {START_S:.0f} s, see {self.service.log}")
+            time.sleep(0.1)
+        if not self.service.running():
+            raise SetupError(f"port {port} is already in use by another server, see {self.service.log}")
+
+
+def initialise_command(program: Program, datadir: Path) -> list[str]:
+    if not program.is_mariadb:
+        return [program.path, "--no-defaults", "--initialize-insecure", f"--datadir={datadir}"]
+    installer = shutil.which("mariadb-install-db") or shutil.which("mysql_install_db")
+    if installer is None:
+        raise SetupError(f"{program.path} is there but mariadb-install-db is not: install mariadb-server")
+    # The socket method leaves no password-less account behind.
+    options = ["--auth-root-authentication-method=socket", "--skip-test-db", "--skip-name-resolve"]
+    return [installer, "--no-defaults", f"--datadir={datadir}", *options]
+
+
+def server_command(program: Program, datadir: Path, port: int, init_file: Path) -> list[str]:
+    command = [program.path, "--no-defaults", f"--datadir={datadir}", f"--port={port}", f"--bind-address={LOOPBACK}"]
+    # Relative to the data directory: a socket's full path may have no more than 107 bytes.
+    command += ["--socket=server.sock", "--pid-file=server.pid", f"--init-file={init_file}"]
+    command += ["--skip-name-resolve", "--skip-log-bin", "--performance-schema=OFF", "--max-connect-errors=1000000"]
+    command += ["--character-set-server=utf8mb4", "--innodb-buffer-pool-size=64M"]
+    if not program.is_mariadb:
+        command += ["--mysqlx=OFF", "--secure-file-priv=NULL"]
+    return command
+
+
+def admin_sql(password: str) -> str:
+    """Statements the server runs before it lets anyone in, so the password never is an argument.
+
+    MySQL's fresh `root` has no password; MariaDB's asks for the system account, and may have one now as well.
+    """
+    quoted = "'" + password.replace("\\", "\\\\").replace("'", "''") + "'"
+    admin = f"'{ADMIN_USER}'@'{LOOPBACK}'"
+    statements = [
+        f"ALTER USER 'root'@'localhost' IDENTIFIED BY {quoted}",
+        f"CREATE USER IF NOT EXISTS {admin} IDENTIFIED BY {quoted}",
+        f"ALTER USER {admin} IDENTIFIED BY {quoted}",
+        f"GRANT ALL PRIVILEGES ON *.* TO {admin} WITH GRANT OPTION",
+    ]
+    return "".join(f"{statement};\n" for statement in statements)
+
+
+def greets(port: int) -> bool:
+    """Whether a MySQL server says hello there: the first packet of protocol version 10.
+
+    https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_handshake_v10.html
+    """
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=2) as connection:
+            packet = connection.recv(5)
+    except OSError:
+        return False
+    return len(packet) == 5 and packet[4] == 10
+
+
+def run_as(account: str | None) -> list[str]:
+    if account is None:
+        return []
+    group = str(pwd.getpwnam(account).pw_gid)
+    return ["setpriv", "--reuid", account, "--regid", group, "--clear-groups"]
+
+
+def give_to(path: Path, account: str | None) -> None:
+    if account is not None:
+        entry = pwd.getpwnam(account)
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+
+
+def open_path(folder: Path) -> str | None:
+    """Makes the server's folder, and for root chooses the account its server runs under.
+
+    Returns:
+        None to run as the present account: it is not root, or no other account can reach the folder (a checkout
+        below /root).
+    """
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    if os.geteuid() != 0:
+        return None
+    for account in SERVER_ACCOUNTS:
+        try:
+            entry = pwd.getpwnam(account)
+        except KeyError:
+            continue
+        os.chown(folder.parent, 0, entry.pw_gid)
+        folder.parent.chmod(0o710)
+        give_to(folder, account)
+        if subprocess.run([*run_as(account), "test", "-w", folder]).returncode == 0:
+            return account
+    folder.parent.chmod(0o700)
+    os.chown(folder, 0, 0)
+    return None

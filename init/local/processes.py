@@ -1,0 +1,147 @@
+"""Background processes that this checkout started, and can prove to be its own before it signals them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+STOP_GRACE_S = 30.0
+
+
+@cache
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def birth(pid: int) -> str | None:
+    """A name for this process that no other process ever gets: the boot and the clock tick it started at.
+
+    Returns:
+        None when there is no such process, or only its corpse is left.
+    """
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        # See proc_pid_stat(5): the name may hold spaces and brackets; state is field 3, starttime field 22.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else f"{boot_id()}:{fields[19]}"
+
+
+def tied_to_parent(command: Sequence[str | Path], *, tied: bool = True) -> list[str]:
+    """The command, told to end when the process that starts it ends, however that ends."""
+    parts = [str(part) for part in command]
+    return ["setpriv", "--pdeathsig", "TERM", *parts] if tied else parts
+
+
+@dataclass(frozen=True)
+class Service:
+    """One named background process of a state folder, with its pid file and its log."""
+
+    name: str
+    state: Path
+
+    @property
+    def pid_file(self) -> Path:
+        return self.state / "run" / f"{self.name}.pid"
+
+    @property
+    def log(self) -> Path:
+        return self.state / "logs" / f"{self.name}.log"
+
+    def start(self, command: Sequence[str], env: Mapping[str, str], facts: Mapping[str, Any]) -> None:
+        """Starts the process in a session of its own; `facts` (ports and the like) are kept with its pid."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            pid = os.posix_spawn(
+                shutil.which(command[0], path=env.get("PATH")) or command[0],
+                list(command),
+                dict(env),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ],
+                setsid=True,
+            )
+        finally:
+            os.close(log)
+        self.adopt(pid, facts)
+
+    def adopt(self, pid: int, facts: Mapping[str, Any]) -> None:
+        """Writes down a process that the caller started."""
+        self.pid_file.parent.mkdir(parents=True, exist_ok=True)
+        record = {"pid": pid, "birth": birth(pid), "facts": dict(facts)}
+        new = self.pid_file.with_suffix(".new")
+        new.write_text(json.dumps(record))
+        new.replace(self.pid_file)
+
+    def forget(self) -> None:
+        self.pid_file.unlink(missing_ok=True)
+
+    def facts(self) -> dict[str, Any]:
+        """What was written down at the last start, whether or not the process still lives."""
+        return dict(self._record().get("facts", {}))
+
+    def running(self) -> bool:
+        record = self._record()
+        return bool(record.get("birth")) and birth(record["pid"]) == record["birth"]
+
+    def stop(self, grace_s: float = STOP_GRACE_S) -> bool:
+        """Ends the process, if it is there and ours. Returns whether it was."""
+        was_running = self.running()
+        if was_running:
+            pid = self._record()["pid"]
+            self._signal(pid, signal.SIGTERM)
+            if not self._gone_within(grace_s):
+                self._signal(pid, signal.SIGKILL)
+                self._gone_within(grace_s)
+        self.forget()
+        return was_running
+
+    def _record(self) -> dict[str, Any]:
+        try:
+            record = json.loads(self.pid_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        # A pidfd stays with its process: the check and the signal cannot meet two different ones.
+        with suppress(ProcessLookupError):
+            handle = os.pidfd_open(pid)
+            try:
+                if self.running():
+                    signal.pidfd_send_signal(handle, number)
+            finally:
+                os.close(handle)
+
+    def _gone_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.running():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Holds a file lock: two `make run` in one checkout must not install or start things twice."""
+    import fcntl
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,185 @@
+"""A Spark standalone master and one worker on the loopback address."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from init.local.console import tail
+from init.local.errors import SetupError
+from init.local.layout import REPOSITORY
+from init.local.ports import LOOPBACK, free_ports
+from init.local.processes import Service, tied_to_parent
+
+CONF_DIR = REPOSITORY / "init" / "spark" / "conf"
+GPU_DISCOVERY = REPOSITORY / "init" / "spark" / "gpu-discovery.sh"
+START_S = 60.0
+START_TRIES = 3
+# What a worker's programs may see of this shell; the rest (PYTHONPATH, AIRFLOW_*, ...) would leak into every trial.
+KEPT_ENVIRONMENT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+KEPT_PREFIXES = ("CUDA_", "NVIDIA_")
+
+
+def spark_home(spark_env: Path) -> Path:
+    """The pyspark folder of an environment, which holds Spark's scripts and jars.
+
+    Raises:
+        SetupError: The environment holds no pyspark.
+    """
+    found = sorted(spark_env.glob("lib/python3*/site-packages/pyspark"))
+    if not found:
+        raise SetupError(f"{spark_env} holds no pyspark: run `make setup`")
+    return found[0]
+
+
+def gpu_count(discovery_script: Path = GPU_DISCOVERY) -> int:
+    """How many GPUs the discovery script finds; 0 where it cannot look."""
+    try:
+        found = subprocess.run([discovery_script], capture_output=True, text=True, timeout=30)
+        return len(json.loads(found.stdout)["addresses"]) if found.returncode == 0 else 0
+    except (OSError, ValueError, KeyError, subprocess.TimeoutExpired):
+        return 0
+
+
+def worker_cores() -> int:
+    return max(2, len(os.sched_getaffinity(0)))
+
+
+def worker_memory_mib() -> int:
+    """Three quarters of the machine: Spark only counts with it, it reserves nothing."""
+    total_kib = int(Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0])
+    return max(1024, total_kib * 3 // 4 // 1024)
+
+
+@dataclass(frozen=True)
+class SparkCluster:
+    """One master and one worker in a state folder.
+
+    `gpus` above 0 needs a `discovery_script` that prints as many addresses. `die_with_parent` is for tests.
+    """
+
+    state: Path
+    spark_env: Path
+    cores: int = 2
+    memory_mib: int = 4096
+    gpus: int = 0
+    discovery_script: Path = GPU_DISCOVERY
+    java_home: str | None = None
+    die_with_parent: bool = False
+
+    @property
+    def master(self) -> Service:
+        return Service("spark-master", self.state)
+
+    @property
+    def worker(self) -> Service:
+        return Service("spark-worker", self.state)
+
+    @property
+    def port(self) -> int:
+        return int(self.master.facts()["port"])
+
+    @property
+    def master_url(self) -> str:
+        return f"spark://{LOOPBACK}:{self.port}"
+
+    @property
+    def web_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.master.facts()['web_port']}"
+
+    def ensure(self) -> bool:
+        """Starts master and worker unless both run already. Returns whether it had to."""
+        if self.running() and self.alive_workers() == 1:
+            return False
+        for attempt in range(1, START_TRIES + 1):
+            self.stop()
+            self._launch()
+            try:
+                self._wait()
+                return True
+            except SetupError:
+                self.stop()
+                if attempt == START_TRIES or not self._lost_a_port():
+                    raise
+        raise AssertionError("the loop above returns or raises")
+
+    def running(self) -> bool:
+        return self.master.running() and self.worker.running()
+
+    def stop(self) -> bool:
+        stopped_worker = self.worker.stop()
+        return self.master.stop() or stopped_worker
+
+    def alive_workers(self) -> int:
+        """How many workers the master knows to be alive; 0 when it does not answer."""
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with direct.open(f"{self.web_url}/json/", timeout=3) as answer:
+                return int(json.load(answer)["aliveworkers"])
+        except (OSError, ValueError, KeyError):
+            return 0
+
+    def _launch(self) -> None:
+        port, web_port, worker_web_port = free_ports(3)
+        facts = {"port": port, "web_port": web_port}
+        self._start(self.master, "master.Master", ["--port", port, "--webui-port", web_port], facts)
+        work = self.state / "spark" / "work"
+        work.mkdir(parents=True, exist_ok=True)
+        limits = ["--cores", self.cores, "--memory", f"{self.memory_mib}M", "--work-dir", work]
+        # The worker keeps knocking until the master is up.
+        self._start(
+            self.worker, "worker.Worker", ["--webui-port", worker_web_port, *limits, f"spark://{LOOPBACK}:{port}"], {}
+        )
+
+    def _start(self, service: Service, main_class: str, options: list[object], facts: Mapping[str, int]) -> None:
+        launcher = spark_home(self.spark_env) / "bin" / "spark-class"
+        command: list[str | Path] = [
+            launcher,
+            f"org.apache.spark.deploy.{main_class}",
+            "--host",
+            LOOPBACK,
+            *map(str, options),
+        ]
+        service.start(tied_to_parent(command, tied=self.die_with_parent), self._environment(), facts)
+
+    def _environment(self) -> dict[str, str]:
+        kept = {n: v for n, v in os.environ.items() if n in KEPT_ENVIRONMENT or n.startswith(KEPT_PREFIXES)}
+        if self.java_home:
+            kept["JAVA_HOME"] = self.java_home
+        return kept | {
+            "SPARK_HOME": str(spark_home(self.spark_env)),
+            "SPARK_CONF_DIR": str(CONF_DIR),
+            "SPARK_LOCAL_IP": LOOPBACK,
+            "SPARK_LOCAL_DIRS": str(self.state / "spark" / "local"),
+            "SPARK_DAEMON_MEMORY": "256m",
+            # Two small programs that mostly wait: quick to start matters more than fast.
+            "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.port.maxRetries=0",
+            "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false",
+            "SPARK_WORKER_OPTS": self._worker_options(),
+        }
+
+    def _worker_options(self) -> str:
+        options = "-Dspark.worker.cleanup.enabled=true"
+        if self.gpus:
+            options += f" -Dspark.worker.resource.gpu.amount={self.gpus}"
+            options += f" -Dspark.worker.resource.gpu.discoveryScript={self.discovery_script}"
+        return options
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_S
+        while self.alive_workers() != 1:
+            for service in (self.master, self.worker):
+                if not service.running():
+                    raise SetupError(f"the {service.name} ended at its start. The end of its log:\n{tail(service.log)}")
+            if time.monotonic() > deadline:
+                raise SetupError(f"the Spark worker did not register within {START_S:.0f} s, see {self.worker.log}")
+            time.sleep(0.2)
+
+    def _lost_a_port(self) -> bool:
+        return any("BindException" in service.log.read_text(errors="replace") for service in (self.master, self.worker))

@@ -1,0 +1,29 @@
+"""Session-wide servers: started when the first test asks, stopped at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from init.local.mysql import MysqlServer, find_program
+from init.local.spark import SparkCluster
+from tests.support.servers import private_mysql, private_spark, spark_environment
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[MysqlServer]:
+    """A real MySQL or MariaDB server: `host`, `port`, `admin_user`, `admin_password`."""
+    if find_program() is None:
+        pytest.skip("no MySQL server is installed here")
+    with private_mysql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def spark_cluster() -> Iterator[SparkCluster]:
+    """A real standalone master and worker: `master_url`, 4 cores, 2 GPUs that exist only for the scheduler."""
+    if not spark_environment().exists():
+        pytest.skip("no Spark environment: run `make setup`")
+    with private_spark(cores=4, gpus=2) as cluster:
+        yield cluster
