@@ -122,7 +122,7 @@ def _convert_scalar(hint: type, value: Any, key: str) -> Any:
         value = int(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise SpecError(f"must be {_NAMES.get(hint, hint.__name__)}, got {describe(value)}", key)
-    if hint is float and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise SpecError(f"must be a finite number, got {value}", key)
     return value
 

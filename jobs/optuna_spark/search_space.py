@@ -19,7 +19,8 @@ def distribution(param: ParamSpec) -> BaseDistribution:
     """The Optuna distribution of one declared parameter."""
     if param.type == "categorical":
         return CategoricalDistribution(param.choices)
-    assert param.low is not None and param.high is not None  # noqa: S101  # ParamSpec checked it
+    assert param.low is not None  # ParamSpec checked it
+    assert param.high is not None
     if param.type == "int":
         return IntDistribution(int(param.low), int(param.high), param.log, int(param.step or 1))
     return FloatDistribution(param.low, param.high, param.log, param.step)

@@ -1,0 +1,158 @@
+"""Arguments of jobs/tune.py -> TuningSpec -> run; a failure becomes one card, not a stack."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna_spark.errors import SpecError, StorageError, TuningError
+from optuna_spark.failure import describe_failure, write_failure
+from optuna_spark.objectives.defaults import default_search_space
+from optuna_spark.spec import COORDINATIONS, DISTRIBUTIONS, DataSpec, ResourceSpec, TuningSpec
+from optuna_spark.storage import URL_VARIABLE, parse_url, storage_url_from_environment
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run and exit: 0 when the trials are done, 1 with one readable cause when not."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout, force=True)
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    args = parser().parse_args(arguments)
+    try:
+        _run(args)
+    except Exception as error:
+        failure = describe_failure(error)
+        write_failure(failure)
+        if not isinstance(error, TuningError):
+            log.exception("The run failed")
+        sys.stdout.flush()
+        sys.exit(f"{failure['error']}: {failure['what']}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, with the reference's arguments, meanings and defaults."""
+    result = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = result.add_argument
+    add("--spec", help="the whole run as JSON, as Airflow passes it; the other options are then not used")
+    add("--objective", default="", help="quadratic, xgboost or module:function (xgboost with --filepath)")
+    add("--filepath", help="table to train on: a CSV or Parquet file every worker can read")
+    add("--label", help="column to predict; the last one by default")
+    add("--separator", help="field separator of a CSV file; found in its first line by default")
+    add("--trials", type=int, default=100, help="trials to run in all")
+    add("--tasks", type=int, default=2, help="Spark tasks, each a worker that runs one trial at a time")
+    add("--jobs", type=int, default=8, help="threads that launch Spark jobs at the same time (joblib)")
+    add("--distribution", default="joblib", choices=DISTRIBUTIONS, help="how the workers are started")
+    add("--coordination", default="database", choices=COORDINATIONS, help="who hands out the trials")
+    add("--direction", default="minimize", choices=("minimize", "maximize"))
+    add("--study-name", help="optuna-spark-<objective> by default")
+    add("--storage", help=f"storage URL without password; by default {URL_VARIABLE} of the environment")
+    add("--localhost", action="store_true", help="the database of the storage URL is on this machine")
+    add("--seed", type=int, help="seed of the sampler and of the data split")
+    add("--gpus-per-task", type=float, default=0.0, help="GPUs of a task, fractions allowed; 0 = CPU")
+    add("--run-id", help="go on with the run of this id; a new run by default")
+    return result
+
+
+def spec_from_arguments(args: argparse.Namespace) -> TuningSpec:
+    """The run the command line describes.
+
+    Raises:
+        SpecError: An argument is missing or out of range.
+    """
+    if args.spec is not None:
+        return TuningSpec.from_json(args.spec)
+    objective = args.objective or ("xgboost" if args.filepath else "quadratic")
+    if objective == "xgboost" and not args.filepath:
+        raise SpecError("--filepath is required for objective xgboost: name a CSV or Parquet file")
+    return TuningSpec(
+        study_name=args.study_name or f"optuna-spark-{objective.replace(':', '-')}",
+        objective=objective,
+        directions=(args.direction,),
+        search_space=default_search_space(objective),
+        data=_data(args) if args.filepath else None,
+        seed=args.seed,
+        trials=args.trials,
+        tasks=args.tasks,
+        jobs=args.jobs,
+        distribution=args.distribution,
+        coordination=args.coordination,
+        resources=ResourceSpec(gpus_per_task=args.gpus_per_task),
+        run_id=args.run_id or f"manual-{os.getpid()}-{os.urandom(4).hex()}",
+    )
+
+
+def _data(args: argparse.Namespace) -> DataSpec:
+    separator = args.separator or _separator(args.filepath)
+    return DataSpec(args.filepath, separator=separator, label=args.label)
+
+
+def _separator(filepath: str) -> str:
+    path = Path(filepath)
+    if path.suffix in (".parquet", ".pq") or not path.is_file():
+        return ","
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = file.readline()
+    try:
+        return csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter
+    except csv.Error:
+        return ","
+
+
+def storage_url(args: argparse.Namespace) -> str:
+    """The storage: `--storage`, else the environment.
+
+    Raises:
+        StorageError: None is given, or the one on the command line carries a password.
+    """
+    url = parse_url(args.storage or storage_url_from_environment())
+    if args.storage and url.password:
+        raise StorageError(
+            f"--storage must not carry a password, other users can read it there: set {URL_VARIABLE} instead"
+        )
+    if args.localhost:
+        url = url.set(host="127.0.0.1")
+    return url.render_as_string(hide_password=False)
+
+
+def _run(args: argparse.Namespace) -> None:
+    spec = spec_from_arguments(args)
+    url = storage_url(args)
+    os.environ.pop(URL_VARIABLE, None)
+    from optuna_spark.run import tune
+
+    spark = None if spec.distribution == "local" else _session(spec)
+    try:
+        result = tune(spec, url, spark)
+    finally:
+        if spark is not None:
+            spark.stop()
+    best = result.snapshot
+    if best.best_value is not None:
+        log.info("[tuning] Best value %.10g in trial %s", best.best_value, best.best_number)
+
+
+def _session(spec: TuningSpec) -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    log.info("[tuning] Connecting to Spark")
+    spark = SparkSession.builder.appName(f"tune {spec.study_name}").getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    log.info(
+        "[tuning] Spark %s at %s, application %s",
+        spark.version,
+        spark.sparkContext.master,
+        spark.sparkContext.applicationId,
+    )
+    return spark

@@ -1,0 +1,148 @@
+"""A run coordinated through the database, as the driver sees it: it sets up, watches and stops it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import datetime
+
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from optuna_spark.claims import Claims
+from optuna_spark.database_source import FINISHED, close_abandoned, release
+from optuna_spark.errors import TrialLimitError
+from optuna_spark.progress import Snapshot
+from optuna_spark.spec import TuningSpec
+from optuna_spark.storage import create_storage, open_study
+from optuna_spark.worker import WorkerPayload
+
+
+class DatabaseRun:
+    """The driver's side of `coordination: database`. Not thread-safe: only the watching thread uses it."""
+
+    def __init__(self, spec: TuningSpec, url: str) -> None:
+        self._spec, self._url = spec, url
+        self._storage: RDBStorage = create_storage(url)
+        self._study = open_study(spec, self._storage)
+        self._claims = Claims(url, run_key(spec))
+        self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
+        self._before = 0
+
+    def start(self) -> WorkerPayload:
+        """Make the budget, clean up after a driver that died, queue the spec's first points."""
+        self._claims.create(self._spec.trials)
+        for claim in self._claims.held():
+            release(self._study, self._claims, claim, self._spec)
+        close_abandoned(self._study, self._spec)
+        for params in self._spec.enqueue:
+            self._study.enqueue_trial(params, skip_if_exists=True)
+        self._before = self._claims.counts().done
+        return WorkerPayload(self._spec.to_json(), run_key(self._spec), storage_url=self._url)
+
+    def snapshot(self) -> Snapshot:
+        """Where the run stands, read from the database."""
+        counts = self._claims.counts()
+        best = self._best()
+        return Snapshot(
+            total=self._spec.trials,
+            finished=counts.done,
+            failed=len(self._failed()),
+            running=counts.claimed,
+            elapsed_s=time.monotonic() - self._started,
+            finished_before=self._before,
+            best_value=None if best is None else best.value,
+            best_number=None if best is None else best.number,
+        )
+
+    def watch(self, snapshot: Snapshot) -> None:
+        """Stop the run where one of its limits is reached.
+
+        Raises:
+            TrialLimitError: Too many trials failed.
+        """
+        spec = self._spec
+        if spec.timeout_s is not None and snapshot.elapsed_s > spec.timeout_s:
+            self._claims.stop(f"the timeout of {spec.timeout_s:g} s was reached")
+        if self._target_reached(snapshot.best_value):
+            self._claims.stop(f"the target value {spec.stop.target_value:g} was reached")
+        if spec.stop.terminator and snapshot.finished and self._should_terminate():
+            self._claims.stop("Optuna's terminator expects no further improvement")
+        if error := self._too_many_failures():
+            self._claims.stop(str(error))
+            raise error
+
+    def stop_reason(self) -> str | None:
+        return self._claims.stop_reason()
+
+    def finish(self) -> None:
+        """Close what workers left behind; after all of them ended."""
+        close_abandoned(self._study, self._spec)
+        self._claims.close()
+
+    def _best(self) -> FrozenTrial | None:
+        if len(self._spec.directions) > 1:
+            return None
+        try:
+            return self._study.best_trial
+        except ValueError:  # no trial is complete yet
+            return None
+
+    def _target_reached(self, best: float | None) -> bool:
+        target = self._spec.stop.target_value
+        if target is None or best is None:
+            return False
+        return best <= target if self._spec.directions[0] == "minimize" else best >= target
+
+    def _should_terminate(self) -> bool:
+        from optuna.terminator import Terminator
+
+        return bool(Terminator().should_terminate(self._study))
+
+    def _mine(self, *states: TrialState) -> list[FrozenTrial]:
+        trials = self._study.get_trials(deepcopy=False, states=states)
+        return [t for t in trials if t.user_attrs.get("run_id") == self._spec.run_id]
+
+    def _failed(self) -> list[FrozenTrial]:
+        return [t for t in self._mine(TrialState.FAIL) if "error" in t.user_attrs]
+
+    def _too_many_failures(self) -> TrialLimitError | None:
+        ended = sorted(self._mine(TrialState.FAIL, *FINISHED), key=_ended_at)
+        since = [
+            t
+            for t in ended
+            if not _lost(t) and t.datetime_complete and t.datetime_complete >= self._started_at
+        ]
+        return failure_limit_error(self._spec, since)
+
+
+def failure_limit_error(spec: TuningSpec, ended: list[FrozenTrial]) -> TrialLimitError | None:
+    """The error of a run whose trials (in the order they ended) failed too often; None where they did not."""
+    failures = [t for t in ended if t.state == TrialState.FAIL]
+    in_a_row = 0
+    for trial in reversed(ended):
+        if trial.state != TrialState.FAIL:
+            break
+        in_a_row += 1
+    limit, row = spec.stop.max_failures, spec.stop.max_consecutive_failures
+    if limit is not None and len(failures) >= limit:
+        rule = f"{len(failures)} trials failed, stop.max_failures is {limit}"
+    elif in_a_row >= row:
+        rule = f"{in_a_row} trials failed in a row, stop.max_consecutive_failures is {row}"
+    else:
+        return None
+    first = failures[0]
+    return TrialLimitError(f"{rule}; the first, trial {first.number}: {first.user_attrs.get('error', '')}")
+
+
+def run_key(spec: TuningSpec) -> str:
+    """The key of a run's claims: short, whatever the names are."""
+    return hashlib.sha256(f"{spec.study_name}\n{spec.run_id}".encode()).hexdigest()
+
+
+def _ended_at(trial: FrozenTrial) -> float:
+    return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
+
+
+def _lost(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and "error" not in trial.user_attrs

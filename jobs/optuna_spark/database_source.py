@@ -1,0 +1,143 @@
+"""Trials straight from the database: each worker opens the storage itself (`coordination: database`)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from optuna_spark.claims import Claim, Claims
+from optuna_spark.outcome import Outcome
+from optuna_spark.spec import TuningSpec
+
+log = logging.getLogger(__name__)
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+WAIT_S = 0.5
+
+
+class DatabaseSource:
+    """A TrialSource over Optuna's RDBStorage and the run's claims. Used by one thread, beats in another."""
+
+    def __init__(self, spec: TuningSpec, study: optuna.Study, claims: Claims, worker: str) -> None:
+        self._spec, self._study, self._claims, self._worker = spec, study, claims, worker
+        self._held: Claim | None = None
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._watch = StaleWatch(spec.coordinator.heartbeat_s * 6)
+        threading.Thread(target=self._beat, daemon=True, name="claim-beat").start()
+
+    def ask(self) -> optuna.Trial | None:
+        claim = self._next_claim()
+        if claim is None:
+            return None
+        trial = self._study.ask()
+        trial.set_user_attr("run_id", self._spec.run_id)
+        trial.set_user_attr("worker", self._worker)
+        self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
+        return trial
+
+    def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            trial.set_user_attr("error", outcome.error)
+        values = None if outcome.values is None else list(outcome.values)
+        self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
+        spent = outcome.state in FINISHED or self._spec.stop.failures_count
+        with self._lock:
+            held, self._held = self._held, None
+        if held is not None:
+            self._claims.change(held, "done" if spent else "free", self._worker, trial.number)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._claims.close()
+
+    def _next_claim(self) -> Claim | None:
+        while self._claims.stop_reason() is None:
+            claim = self._claims.take_free(self._worker)
+            if claim is not None:
+                return claim
+            held = self._claims.held()
+            if not held:
+                return None
+            for stale in self._watch.stale(held):
+                release(self._study, self._claims, stale, self._spec)
+            time.sleep(WAIT_S)
+        return None
+
+    def _hold(self, claim: Claim | None) -> None:
+        with self._lock:
+            self._held = claim
+
+    def _beat(self) -> None:
+        while not self._closed.wait(self._spec.coordinator.heartbeat_s):
+            with self._lock:
+                if self._held is not None:
+                    held = self._held
+                    self._held = self._claims.change(held, "claimed", held.worker, held.trial)
+
+
+class StaleWatch:
+    """Which claims have not changed for `grace_s` seconds of this process's clock."""
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def stale(self, held: Iterable[Claim]) -> list[Claim]:
+        now, result = time.monotonic(), []
+        for claim in held:
+            version, since = self._seen.get(claim.slot, (-1, now))
+            if version != claim.version:
+                self._seen[claim.slot] = (claim.version, now)
+            elif now - since > self._grace_s:
+                result.append(claim)
+        return result
+
+
+def release(study: optuna.Study, claims: Claims, claim: Claim, spec: TuningSpec) -> None:
+    """Take a dead worker's claim: done when its trial was told, else the trial is closed and the claim freed."""
+    mine = claims.change(claim, "claimed", "taken over", claim.trial)
+    if mine is None:
+        return
+    trial = None if claim.trial is None else _find(study, claim.trial)
+    if trial is not None and not trial.state.is_finished():
+        # The worker may be slow, not dead, and tell its trial right now: whoever comes first counts.
+        trial = close_lost(study, trial, spec)
+    told = trial is not None and trial.state in FINISHED
+    claims.change(mine, "done" if told else "free", "", claim.trial)
+
+
+def close_lost(study: optuna.Study, trial: FrozenTrial, spec: TuningSpec) -> FrozenTrial:
+    """Record a trial nobody runs any more as failed, and queue its parameters again, a few times at most.
+
+    Returns:
+        The trial as it is stored now: another state than FAIL if somebody else finished it meanwhile.
+    """
+    log.warning("Trial %s was left running by a worker that died; closing it", trial.number)
+    closed = study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    retries = trial.user_attrs.get("retries", 0)
+    if closed.state == TrialState.FAIL and trial.params and retries < spec.stop.max_retries:
+        attrs = {"retried_from": trial.number, "retries": retries + 1}
+        study.enqueue_trial(dict(trial.params), user_attrs=attrs)
+    return closed
+
+
+def close_abandoned(study: optuna.Study, spec: TuningSpec) -> int:
+    """Close every trial still RUNNING in the study; only where no worker of it can be alive.
+
+    Returns:
+        How many were closed.
+    """
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in running:
+        close_lost(study, trial, spec)
+    return len(running)
+
+
+def _find(study: optuna.Study, number: int) -> FrozenTrial | None:
+    return next((t for t in study.get_trials(deepcopy=False) if t.number == number), None)

@@ -1,0 +1,133 @@
+"""Ways to start the workers: on Spark by joblib, RDD or DataFrame, or as plain processes on this machine.
+
+They differ in how a worker is started and in where its table comes from, and in nothing else.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from optuna_spark.errors import SpecError
+from optuna_spark.spec import DataSpec, TuningSpec
+from optuna_spark.worker import WorkerPayload, WorkerReport, run_worker
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+REPORT_SCHEMA = "`index` int, trials int, worker string, error string, error_kind string"
+
+
+def launch(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession | None) -> list[WorkerReport]:
+    """Start `spec.tasks` workers and wait until all have ended.
+
+    Args:
+        spec: The run.
+        payload: What each worker receives.
+        spark: The session; None only for the `local` distribution.
+    """
+    if spec.distribution == "local":
+        from optuna_spark.local import launch_local
+
+        return launch_local(spec, payload)
+    if spark is None:
+        raise SpecError(f"distribution {spec.distribution} needs a Spark session; without one, use local")
+    start: Callable[[TuningSpec, WorkerPayload, SparkSession], list[WorkerReport]]
+    start = {"joblib": _launch_joblib, "rdd": _launch_rdd, "dataframe": _launch_dataframe}[spec.distribution]
+    return start(spec, payload, spark)
+
+
+def _launch_rdd(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession) -> list[WorkerReport]:
+    indices = spark.sparkContext.parallelize(range(spec.tasks), spec.tasks)
+    return list(indices.map(lambda index: run_worker(payload, index, gpu_addresses())).collect())
+
+
+def _launch_joblib(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession) -> list[WorkerReport]:
+    import joblib
+    from joblibspark import register_spark
+
+    register_spark()
+    gpus = spec.resources.gpus_per_task
+    with warnings.catch_warnings():
+        # joblibspark 0.6 warns "does not support stage-level scheduling" whether it does or not.
+        warnings.filterwarnings("ignore", message=".*stage-level scheduling.*")
+        with joblib.parallel_backend(
+            "spark",
+            n_jobs=min(spec.jobs, spec.tasks),
+            num_cpus_per_spark_task=spec.resources.cpus_per_task,
+            num_gpus_per_spark_task=gpus or None,
+        ):
+            calls = (joblib.delayed(_joblib_worker)(payload, index) for index in range(spec.tasks))
+            return list(joblib.Parallel(batch_size=1)(calls))
+
+
+def _joblib_worker(payload: WorkerPayload, index: int) -> WorkerReport:
+    return run_worker(payload, index, gpu_addresses())
+
+
+def _launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession) -> list[WorkerReport]:
+    frame = read_frame(spark, spec.data) if spec.data is not None else spark.range(1)
+    return launch_on_frame(spec, payload, frame)
+
+
+def launch_on_frame(spec: TuningSpec, payload: WorkerPayload, frame: DataFrame) -> list[WorkerReport]:
+    """Give each worker its own whole copy of `frame`, through Arrow, and run the trials on it.
+
+    The rows are gathered into one partition and kept; each worker's partition is that one again.
+    """
+    has_data = spec.data is not None
+    whole = frame.coalesce(1).persist()
+    try:
+        whole.count()
+        copies: DataFrame = reduce(lambda left, right: left.unionAll(right), [whole] * spec.tasks)
+
+        def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            yield _run_on_batches(payload, batches, has_data)
+
+        rows = copies.mapInArrow(run, REPORT_SCHEMA).collect()
+    finally:
+        whole.unpersist()
+    return [WorkerReport(**row.asDict()) for row in rows]
+
+
+def _run_on_batches(
+    payload: WorkerPayload, batches: Iterator[pa.RecordBatch], has_data: bool
+) -> pa.RecordBatch:
+    import pyarrow as pa
+    from pyspark import TaskContext
+
+    received = list(batches)
+    table = pa.Table.from_batches(received) if has_data else None
+    context = TaskContext.get()
+    index = context.partitionId() if context is not None else 0
+    report = run_worker(payload, index, gpu_addresses(), table)
+    texts = [(name, pa.string()) for name in ("worker", "error", "error_kind")]
+    numbers = [(name, pa.int32()) for name in ("index", "trials")]
+    return pa.RecordBatch.from_pylist([vars(report)], schema=pa.schema(numbers + texts))
+
+
+def read_frame(spark: SparkSession, data: DataSpec) -> DataFrame:
+    """The table as Spark reads it: any format and store Spark can read.
+
+    Raises:
+        SpecError: A table bundled with scikit-learn, which Spark cannot read.
+    """
+    if data.is_bundled:
+        raise SpecError(f"data.path {data.path} is not a file Spark can read; use distribution rdd or joblib")
+    kind = data.format or ("parquet" if data.path.endswith((".parquet", ".pq")) else "csv")
+    reader = spark.read.format(kind)
+    if kind == "csv":
+        reader = reader.options(header=True, inferSchema=True, sep=data.separator)
+    return reader.options(**data.format_options).load(data.path)
+
+
+def gpu_addresses() -> Sequence[str] | None:
+    """The GPU addresses Spark gave the running task; None when it gave none."""
+    from pyspark import TaskContext
+
+    context: Any = TaskContext.get()
+    resources = context.resources() if context is not None else {}
+    return list(resources["gpu"].addresses) if "gpu" in resources else None

@@ -1,0 +1,103 @@
+"""Workers as plain processes on this machine: no Spark, no Java."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from optuna_spark.errors import DeviceError
+from optuna_spark.spec import TuningSpec
+from optuna_spark.worker import WorkerPayload, WorkerReport, run_worker
+
+# As spark.task.maxFailures: a worker that dies is started again so often, less one.
+STARTS = 4
+
+
+def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]:
+    """Start the workers, start again those that die, and collect their reports."""
+    addresses = local_gpus(spec)
+    starts = dict.fromkeys(range(spec.tasks), 0)
+    waiting, reports = list(starts), []
+    running: dict[Connection, tuple[int, SpawnProcess]] = {}
+    while waiting or running:
+        for index in waiting:
+            starts[index] += 1
+            reader, process = _start(payload, index, addresses[index])
+            running[reader] = (index, process)
+        waiting = []
+        for reader in wait(list(running)):
+            assert isinstance(reader, Connection)  # wait returns what it was given
+            index, process = running.pop(reader)
+            report = _report(reader, index, process)
+            if report.error_kind == "WorkerDied" and starts[index] < STARTS:
+                waiting.append(index)
+            else:
+                reports.append(report)
+    return reports
+
+
+def _start(
+    payload: WorkerPayload, index: int, addresses: Sequence[str] | None
+) -> tuple[Connection, SpawnProcess]:
+    # spawn, not fork: a forked process cannot use CUDA if its parent did.
+    context = multiprocessing.get_context("spawn")
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_main, args=(writer, payload, index, addresses), daemon=True)
+    process.start()
+    writer.close()
+    return reader, process
+
+
+def _main(writer: Connection, payload: WorkerPayload, index: int, addresses: Sequence[str] | None) -> None:
+    writer.send(run_worker(payload, index, addresses))
+
+
+def _report(reader: Connection, index: int, process: SpawnProcess) -> WorkerReport:
+    try:
+        report: WorkerReport = reader.recv()
+    except EOFError:
+        process.join()
+        text = f"worker {index} died with exit code {process.exitcode}"
+        return WorkerReport(index, f"local:{process.pid}", 0, text, "WorkerDied")
+    process.join()
+    return report
+
+
+def local_gpus(spec: TuningSpec) -> list[Sequence[str] | None]:
+    """Which GPU each worker gets: as many workers on a GPU as `gpus_per_task` allows.
+
+    Raises:
+        DeviceError: The workers need more GPUs than this machine has.
+    """
+    each = spec.resources.gpus_per_task
+    if not each:
+        return [None] * spec.tasks
+    gpus = visible_gpus()
+    if each >= 1:
+        groups: list[Sequence[str]] = [gpus[i : i + int(each)] for i in range(0, len(gpus), int(each))]
+        slots = [group for group in groups if len(group) == int(each)]
+    else:
+        slots = [[gpu] for gpu in gpus for _ in range(int(1 / each + 1e-9))]
+    if len(slots) < spec.tasks:
+        raise DeviceError(
+            f"{spec.tasks} tasks of {each:g} GPU do not fit on {len(gpus)} GPU(s) of this machine:"
+            " lower tasks or resources.gpus_per_task"
+        )
+    return list(slots[: spec.tasks])
+
+
+def visible_gpus() -> list[str]:
+    """Addresses of this machine's GPUs, as CUDA_VISIBLE_DEVICES or nvidia-smi names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu.strip() for gpu in visible.split(",") if gpu.strip()]
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return output.split()

@@ -1,0 +1,63 @@
+"""Where a run stands, and the line in the driver's log that says so every few seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PREFIX = "[tuning]"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a run stands.
+
+    Attributes:
+        total: Trials the run has to finish.
+        finished: Trials of this run that are complete or pruned.
+        failed: Trials of this run that failed.
+        running: Trials being run now.
+        elapsed_s: Seconds since the run (re)started.
+        finished_before: Trials this run had finished before it was resumed.
+        best_value: Best value of the study so far; None for several objectives or before the first.
+        best_number: Its trial's number.
+    """
+
+    total: int
+    finished: int
+    failed: int
+    running: int
+    elapsed_s: float
+    finished_before: int = 0
+    best_value: float | None = None
+    best_number: int | None = None
+
+
+def progress_line(snapshot: Snapshot) -> str:
+    """One line for a person: done/total, best value, rate, time left."""
+    parts = [f"{PREFIX} {snapshot.finished}/{snapshot.total} trials"]
+    if snapshot.best_value is not None:
+        parts.append(f"best {snapshot.best_value:.6g} (trial {snapshot.best_number})")
+    if snapshot.failed:
+        parts.append(f"{snapshot.failed} failed")
+    parts.append(f"{snapshot.running} running")
+    rate = _rate(snapshot)
+    if rate:
+        parts.append(f"{rate:.2g} trials/s" if rate < 10 else f"{rate:.0f} trials/s")
+        left_s = (snapshot.total - snapshot.finished) / rate
+        parts.append(f"about {duration(left_s)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 42 s, 3 min 20 s or 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _rate(snapshot: Snapshot) -> float:
+    new = snapshot.finished - snapshot.finished_before
+    return new / snapshot.elapsed_s if snapshot.elapsed_s > 0 else 0.0

@@ -1,0 +1,123 @@
+"""A whole run in the driver: set up, start the workers, watch them, end with a result or the first cause."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from optuna_spark import errors
+from optuna_spark.database_run import DatabaseRun
+from optuna_spark.errors import TuningError
+from optuna_spark.launch import launch
+from optuna_spark.progress import PREFIX, Snapshot, duration, progress_line
+from optuna_spark.spec import TuningSpec
+from optuna_spark.worker import WorkerPayload, WorkerReport
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+PROGRESS_S = 3.0
+
+
+class Run(Protocol):
+    """The driver's side of a run, whoever coordinates it."""
+
+    def start(self) -> WorkerPayload: ...
+
+    def snapshot(self) -> Snapshot: ...
+
+    def watch(self, snapshot: Snapshot) -> None: ...
+
+    def stop_reason(self) -> str | None: ...
+
+    def finish(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended: its last snapshot, and why it ended before its trials were spent, if it did."""
+
+    snapshot: Snapshot
+    stop_reason: str | None = None
+
+
+def tune(spec: TuningSpec, url: str, spark: SparkSession | None = None) -> RunResult:
+    """Run the spec's trials.
+
+    Args:
+        spec: The run.
+        url: The study's storage.
+        spark: The session; None only for the `local` distribution.
+
+    Raises:
+        TuningError: The run cannot start, too many trials failed, or the workers ended early.
+    """
+    run: Run = DatabaseRun(spec, url)
+    try:
+        payload = run.start()
+        log.info("%s Starting %s workers (%s)", PREFIX, spec.tasks, spec.distribution)
+        reports = _watch_while_launched(run, spec, payload, spark)
+        snapshot, reason = run.snapshot(), run.stop_reason()
+    finally:
+        run.finish()
+    log.info(progress_line(snapshot))
+    _raise_if_short(spec, snapshot, reason, reports)
+    log.info("%s Done in %s%s", PREFIX, duration(snapshot.elapsed_s), f": {reason}" if reason else "")
+    return RunResult(snapshot, reason)
+
+
+def _watch_while_launched(
+    run: Run, spec: TuningSpec, payload: WorkerPayload, spark: SparkSession | None
+) -> list[WorkerReport]:
+    launched = _Launched(spec, payload, spark)
+    while not launched.wait(PROGRESS_S):
+        snapshot = run.snapshot()
+        log.info(progress_line(snapshot))
+        run.watch(snapshot)
+    return launched.reports()
+
+
+class _Launched(threading.Thread):
+    """The launch, which blocks until all workers ended, beside the watching thread."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(daemon=True, name="launch")
+        self._args = args
+        self._reports: list[WorkerReport] = []
+        self._error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._reports = launch(*self._args)
+        except Exception as error:  # raised again in the main thread
+            self._error = error
+
+    def wait(self, timeout_s: float) -> bool:
+        self.join(timeout_s)
+        return not self.is_alive()
+
+    def reports(self) -> list[WorkerReport]:
+        if self._error is not None:
+            raise self._error
+        return self._reports
+
+
+def _raise_if_short(
+    spec: TuningSpec, snapshot: Snapshot, reason: str | None, reports: list[WorkerReport]
+) -> None:
+    failures = [r for r in reports if r.error is not None]
+    for report in failures:
+        log.warning("%s Worker %s (%s) ended early: %s", PREFIX, report.index, report.worker, report.error)
+    if reason is not None or snapshot.finished >= spec.trials:
+        return
+    if failures:
+        kind = getattr(errors, failures[0].error_kind or "", TuningError)
+        raise kind(failures[0].error)
+    raise TuningError(
+        f"the workers ended after {snapshot.finished} of {spec.trials} trials: see the Spark executors' logs"
+    )

@@ -1,0 +1,133 @@
+"""The worker: one Spark task (or plain process) that pulls trials until the run's budget is spent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna import TrialPruned
+from optuna.trial import TrialState
+
+from optuna_spark.claims import Claims
+from optuna_spark.database_source import DatabaseSource
+from optuna_spark.errors import TuningError
+from optuna_spark.objectives import ObjectiveContext, build_objective
+from optuna_spark.outcome import Outcome, TrialSource, complete, error_text, failed
+from optuna_spark.spec import TuningSpec
+from optuna_spark.storage import create_storage, open_study
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerPayload:
+    """What a worker is started with. Spark carries it inside the task, never in argv or conf.
+
+    Attributes:
+        spec_json: The run's TuningSpec.
+        run_key: Key of the run's claims.
+        storage_url: The database, when the workers coordinate through it.
+        driver: Host and port of the driver, when it coordinates.
+        secret: What proves to the driver that this is one of its workers.
+    """
+
+    spec_json: str
+    run_key: str
+    storage_url: str | None = field(default=None, repr=False)
+    driver: tuple[str, int] | None = None
+    secret: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """How a worker ended.
+
+    Attributes:
+        index: Which worker, from 0.
+        worker: host:pid.
+        trials: Trials it ran.
+        error: Why it ended early, if it did; one sentence for errors a user can cause.
+        error_kind: Class name of that error.
+    """
+
+    index: int
+    worker: str
+    trials: int
+    error: str | None = None
+    error_kind: str | None = None
+
+
+def run_worker(
+    payload: WorkerPayload, index: int, addresses: Sequence[str] | None, table: pa.Table | None = None
+) -> WorkerReport:
+    """Run trials until none is left. Errors end up in the report, so that Spark shows no Java stack for them.
+
+    Args:
+        payload: The run.
+        index: Which worker this is, from 0.
+        addresses: The GPU addresses Spark gave the task; None when it gave none.
+        table: The training table, when Spark read it.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    done = 0
+    try:
+        spec = TuningSpec.from_json(payload.spec_json)
+        objective = _objective(spec, addresses, table)
+        source = _source(payload, spec, index, name)
+        try:
+            while (trial := source.ask()) is not None:
+                source.tell(trial, run_trial(objective, trial, len(spec.directions)))
+                done += 1
+        finally:
+            source.close()
+    except Exception as error:
+        log.exception("Worker %s ended early", name)
+        text = str(error) if isinstance(error, TuningError) else error_text(error)
+        return WorkerReport(index, name, done, text, type(error).__name__)
+    return WorkerReport(index, name, done)
+
+
+def run_trial(objective: Callable[[Any], Any], trial: Any, n_values: int) -> Outcome:
+    """Call the objective once; whatever it raises becomes the outcome, as in `study.optimize`."""
+    try:
+        return complete(objective(trial), n_values)
+    except TrialPruned:
+        return Outcome(TrialState.PRUNED)
+    except Exception as error:  # the objective is the user's; its failure is a trial's outcome
+        log.warning("Trial %s failed: %s", trial.number, error)
+        return failed(error_text(error))
+
+
+def _objective(
+    spec: TuningSpec, addresses: Sequence[str] | None, table: pa.Table | None
+) -> Callable[[Any], Any]:
+    from optuna_spark.device import task_device
+
+    device = task_device(spec.resources, addresses)
+    return build_objective(ObjectiveContext(spec, device, table))
+
+
+def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> TrialSource:
+    if payload.driver is not None:
+        raise NotImplementedError
+    assert payload.storage_url is not None  # run.py sets one of the two
+    storage = create_storage(payload.storage_url)
+    seed = None if spec.seed is None else worker_seed(spec.seed, index)
+    study = open_study(spec, storage, seed)
+    return DatabaseSource(spec, study, Claims(payload.storage_url, payload.run_key), name)
+
+
+def worker_seed(seed: int, index: int) -> int:
+    """A seed of its own for each worker, the same in every run: equal seeds give equal suggestions."""
+    import numpy as np
+
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])

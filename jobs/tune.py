@@ -1,0 +1,12 @@
+"""Run an Optuna study on Spark: the one entry for every platform.
+
+    spark-submit --py-files optuna_spark.zip tune.py --objective xgboost --filepath /data/wine.csv --trials 50
+
+Airflow passes the whole run as `--spec`. By hand, the arguments are those of the examples this grew out of. The
+storage URL comes from OPTUNA_STORAGE_URL, so that its password shows in no process list.
+"""
+
+from optuna_spark.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Objectives for tests, written for plain Optuna."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+
+def parabola(trial: Any) -> float:
+    x = trial.suggest_float("x", -10, 10)
+    return float((x - 2) ** 2)
+
+
+def slow_parabola(trial: Any) -> float:
+    time.sleep(0.2)
+    return parabola(trial)
+
+
+def two_values(trial: Any) -> tuple[float, float]:
+    x = trial.suggest_float("x", -10, 10)
+    return x**2, (x - 2) ** 2
+
+
+def always_fails(trial: Any) -> float:
+    raise ValueError(f"cannot train with x={trial.suggest_float('x', 0, 1):.1f}")
+
+
+def sometimes_fails(trial: Any) -> float:
+    if trial.number % 3 == 1:
+        raise RuntimeError("every third trial fails")
+    return parabola(trial)
+
+
+def returns_nan(trial: Any) -> float:
+    return parabola(trial) if trial.number != 2 else float("nan")
+
+
+def dies_once(trial: Any) -> float:
+    """The first trial ever kills its worker the hard way."""
+    value = parabola(trial)
+    marker = Path(os.environ["TEST_MARKER"])
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value

@@ -1,0 +1,78 @@
+"""The budget of a run in the database: exact whoever asks, and recovered from workers that died."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from optuna_spark.claims import Claims, Counts
+from optuna_spark.database_source import StaleWatch
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/claims.sqlite3"
+
+
+def test_a_budget_is_made_once_however_often_it_is_created(url: str) -> None:
+    claims = Claims(url, "run")
+    claims.create(3)
+    taken = claims.take_free("a")
+    claims.create(3)
+    assert taken is not None
+    assert claims.counts() == Counts(free=2, claimed=1, done=0)
+
+
+def test_two_runs_do_not_share_a_budget(url: str) -> None:
+    one, two = Claims(url, "one"), Claims(url, "two")
+    one.create(1)
+    two.create(2)
+    assert one.take_free("a") is not None
+    assert one.take_free("a") is None
+    assert two.counts() == Counts(free=2, claimed=0, done=0)
+
+
+def test_workers_at_once_take_each_row_exactly_once(url: str) -> None:
+    claims = Claims(url, "run")
+    claims.create(40)
+
+    def take_all(worker: str) -> list[int]:
+        mine = Claims(url, "run")
+        return [claim.slot for claim in iter(lambda: mine.take_free(worker), None)]
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = [slot for slots in pool.map(take_all, map(str, range(8))) for slot in slots]
+    assert sorted(taken) == list(range(40))
+
+
+def test_a_row_changed_by_somebody_else_cannot_be_changed_with_an_old_view(url: str) -> None:
+    claims = Claims(url, "run")
+    claims.create(1)
+    first = claims.take_free("a")
+    assert first is not None
+    second = claims.change(first, "claimed", "b", 7)
+    assert second is not None
+    assert claims.change(first, "done", "a", 7) is None
+    assert claims.counts().claimed == 1
+
+
+def test_no_row_is_given_out_after_a_stop_reason_was_written(url: str) -> None:
+    claims = Claims(url, "run")
+    claims.create(1)
+    assert claims.stop_reason() is None
+    claims.stop("the timeout of 1 s was reached")
+    assert claims.stop_reason() == "the timeout of 1 s was reached"
+
+
+def test_a_claim_without_beats_is_stale_after_the_grace_and_a_beating_one_is_not(url: str) -> None:
+    claims = Claims(url, "run")
+    claims.create(2)
+    silent, alive = claims.take_free("silent"), claims.take_free("alive")
+    assert silent is not None
+    assert alive is not None
+    watch = StaleWatch(grace_s=0.0)
+    assert watch.stale(claims.held()) == []
+    claims.change(alive, "claimed", "alive", None)
+    assert [claim.worker for claim in watch.stale(claims.held())] == ["silent"]
