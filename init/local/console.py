@@ -13,12 +13,16 @@ from init.local.errors import SetupError
 TICK_S = 5.0
 
 
+def show(line: str) -> None:
+    print(line, flush=True)
+
+
 def say(text: str) -> None:
-    print(f"== {text}", flush=True)
+    show(f"== {text}")
 
 
 def detail(text: str) -> None:
-    print(f"   {text}", flush=True)
+    show(f"   {text}")
 
 
 def complain(text: str) -> None:

@@ -1,0 +1,46 @@
+# Thin: the work is done by init/local (python3 -m init.local).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The first Python that is new enough; PYTHON=/path/to/python overrides.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+LOCAL = $(or $(PYTHON),$(error Python 3.11 or later is needed and none is on PATH: install python3.11 or set PYTHON=)) -m init.local
+
+STUDY ?= diabetes
+TRIALS ?=
+
+AIRFLOW_ENV := .state/envs/airflow/bin
+SPARK_ENV := .state/envs/spark/bin
+
+.PHONY: help run setup stop clean test lint lock pack dev
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## tune a study: STUDY=diabetes TRIALS=100 (installs and starts what is missing)
+	@$(LOCAL) run --study '$(STUDY)' --trials '$(TRIALS)'
+
+setup: ## install everything, start nothing
+	@$(LOCAL) setup
+
+stop: ## stop every process this checkout started
+	@$(LOCAL) stop
+
+clean: ## stop, and remove .state with its environments and databases (exports stay)
+	@$(LOCAL) clean
+
+test: ## lint, then every test against real MySQL, Spark and Airflow
+	@$(LOCAL) setup --dev
+	@init/local/test.sh
+
+lint: ## ruff, mypy and shellcheck
+	@$(LOCAL) setup --dev
+	@init/local/lint.sh
+
+pack: ## build .state/pack/environment.tar.gz, the Spark environment for workers that have nothing installed
+	@$(LOCAL) pack
+
+lock: ## resolve requirements/*.in anew into the hashed lock files
+	@$(LOCAL) lock

@@ -1,0 +1,75 @@
+"""python3 -m init.local: what the Makefile calls."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036 - the message is the point
+    sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")
+
+from init.local import airflow, environments, locks, run, stack
+from init.local.console import complain, say
+from init.local.errors import SetupError
+from init.local.layout import REPOSITORY, Layout
+from init.local.processes import one_at_a_time
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python3 -m init.local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("setup", help="install everything, start nothing").add_argument("--dev", action="store_true")
+    running = commands.add_parser("run", help="tune one study")
+    running.add_argument("--study", default="diabetes")
+    running.add_argument("--trials", default="")
+    commands.add_parser("stop", help="stop every process this checkout started")
+    commands.add_parser("clean", help="stop, and remove .state")
+    commands.add_parser("lock", help="resolve requirements/*.in anew")
+    return parser.parse_args(arguments)
+
+
+def run_command(layout: Layout, study: str, trials: str) -> int:
+    run.check_request(layout, study, trials)
+    layout.prepare()
+    with one_at_a_time(layout.state / "run" / "setup.lock"):
+        ready = stack.install(layout)
+        ready.ensure()
+        server = ready.mysql if ready.has_mysql else None
+        connections = airflow.connections(layout, server, ready.spark.port, ready.secrets)
+        env = airflow.environment(layout, connections, ready.java_home)
+        airflow.migrate(layout, env)
+    return run.run_study(layout, study, trials, env)
+
+
+def setup_command(layout: Layout, *, dev: bool) -> None:
+    layout.prepare()
+    with one_at_a_time(layout.state / "run" / "setup.lock"):
+        stack.install(layout)
+        if dev:
+            for environment in (layout.airflow_env, layout.spark_env):
+                environments.add(layout, environments.dev_lock(layout, environment))
+    say("everything is installed")
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    layout = Layout(Path(REPOSITORY))
+    try:
+        if options.command == "run":
+            return run_command(layout, options.study, options.trials)
+        if options.command == "setup":
+            setup_command(layout, dev=options.dev)
+        else:
+            {"stop": stack.stop, "clean": stack.clean, "lock": locks.compile_all}[options.command](layout)
+    except SetupError as error:
+        complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        complain("interrupted; running the same command again goes on from here")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

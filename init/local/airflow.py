@@ -1,0 +1,79 @@
+"""Airflow's surroundings: its environment variables, its metadata database, one run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from init.local import passwords
+from init.local.console import run_step, say
+from init.local.layout import Layout
+from init.local.mysql import MysqlServer
+from init.local.ports import LOOPBACK
+
+DATABASE = "optuna"
+TUNING_USER = "tuning"
+
+
+def program(layout: Layout) -> Path:
+    return layout.airflow_env / "bin" / "airflow"
+
+
+def environment(layout: Layout, connections: Mapping[str, str], java_home: str | None) -> dict[str, str]:
+    """The environment of every Airflow process: this shell's, with the project's folders and connections."""
+    paths = [layout.root / "init" / "spark" / "bin", layout.airflow_env / "bin", os.environ.get("PATH", os.defpath)]
+    variables = dict(os.environ)
+    for name in ("PYTHONHOME", "VIRTUAL_ENV"):
+        variables.pop(name, None)
+    if java_home:
+        variables["JAVA_HOME"] = java_home
+    return (
+        variables
+        | dict(connections)
+        | {
+            "PATH": os.pathsep.join(map(str, paths)),
+            "PYTHONPATH": str(layout.root / "jobs"),
+            "PYTHONUNBUFFERED": "1",
+            "AIRFLOW_HOME": str(layout.airflow_home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(layout.root / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(layout.root / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "SPARK_LOCAL_IP": LOOPBACK,
+            "TUNING_STATE": str(layout.state),
+            "TUNING_EXPORTS": str(layout.exports),
+            "TUNING_SPARK_ENV": str(layout.spark_env),
+        }
+    )
+
+
+def connections(
+    layout: Layout, server: MysqlServer | None, spark_port: int, secrets: Mapping[str, str]
+) -> dict[str, str]:
+    """Airflow's three connections (two with SQLite), and the key its own secrets are kept with."""
+    found: dict[str, object] = {"SPARK": {"conn_type": "spark", "host": f"spark://{LOOPBACK}", "port": spark_port}}
+    if server is None:
+        found["DB"] = {"conn_type": "sqlite", "host": str(layout.state / "optuna.sqlite3")}
+    else:
+        place = {"conn_type": "mysql", "host": server.host, "port": server.port, "extra": {"client": "pymysql"}}
+        account = {"login": TUNING_USER, "password": secrets[passwords.DATABASE], "schema": DATABASE}
+        found["DB"] = place | account
+        found["DB_ADMIN"] = place | {"login": server.admin_user, "password": server.admin_password}
+    variables = {f"AIRFLOW_CONN_TUNING_{name}": json.dumps(value) for name, value in found.items()}
+    return variables | {passwords.FERNET: secrets[passwords.FERNET]}
+
+
+def migrate(layout: Layout, env: Mapping[str, str]) -> None:
+    """Makes or upgrades the metadata database, once per Airflow lock."""
+    stamp = layout.airflow_home / ".migrated"
+    lock = (layout.requirements / "airflow.txt").read_text()
+    version = next(line.split()[0] for line in lock.splitlines() if line.startswith("apache-airflow=="))
+    if (layout.airflow_home / "airflow.db").exists() and stamp.exists() and stamp.read_text() == version:
+        return
+    say("preparing Airflow's metadata database (once)")
+    layout.airflow_home.mkdir(exist_ok=True)
+    command: list[str | Path] = [program(layout), "db", "migrate"]
+    run_step("preparing Airflow's metadata database", command, log=layout.logs / "migrate.log", env=env)
+    stamp.write_text(version)

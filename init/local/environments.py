@@ -1,0 +1,106 @@
+"""Virtual environments from hashed lock files, rebuilt only when a lock or the Python changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from init.local.console import run_step, say
+from init.local.layout import Layout
+
+# pyspark is pure Python and published as source only; nothing else is ever built on the user's machine.
+BUILT_FROM_SOURCE = "pyspark"
+
+
+@dataclass(frozen=True)
+class Lock:
+    """One lock file and the environment it is installed into."""
+
+    title: str
+    environment: Path
+    file: Path
+
+    @property
+    def stamp(self) -> Path:
+        return self.environment / f".installed-{self.file.stem}"
+
+    def fingerprint(self) -> str:
+        """Changes when the lock (not its comments), the Python or the way of installing does."""
+        lines = [line for line in self.file.read_text().splitlines() if not line.lstrip().startswith("#")]
+        digest = hashlib.sha256("\n".join(lines).encode())
+        digest.update(f"{sys.version}|{sys.base_prefix}|{BUILT_FROM_SOURCE}".encode())
+        return digest.hexdigest()
+
+    def installed(self) -> bool:
+        python = self.environment / "bin" / "python"
+        return python.exists() and self.stamp.exists() and self.stamp.read_text() == self.fingerprint()
+
+
+def airflow_lock(layout: Layout) -> Lock:
+    return Lock("the Airflow environment", layout.airflow_env, layout.requirements / "airflow.txt")
+
+
+def spark_lock(layout: Layout, *, gpu: bool) -> Lock:
+    file = layout.requirements / ("spark-gpu.txt" if gpu else "spark.txt")
+    return Lock("the Spark environment", layout.spark_env, file)
+
+
+def dev_lock(layout: Layout, environment: Path) -> Lock:
+    """The test and lint tools, which go on top of an environment."""
+    return Lock(f"test tools in the {environment.name} environment", environment, layout.requirements / "dev.txt")
+
+
+def build(layout: Layout, lock: Lock) -> bool:
+    """Makes an environment anew unless it is what its lock says. Returns whether it had to."""
+    if lock.installed():
+        return False
+    say(f"installing {lock.title} (once)")
+    log = layout.logs / f"install-{lock.environment.name}.log"
+    log.unlink(missing_ok=True)
+    make: list[str | Path] = [uv(layout), "venv", "--clear", "--python", sys.executable, lock.environment]
+    run_step(f"making {lock.title}", make, log=log, env=uv_environment())
+    _install(layout, lock, log)
+    return True
+
+
+def add(layout: Layout, lock: Lock) -> bool:
+    """Installs a lock on top of an environment that is there. Returns whether it had to."""
+    if lock.installed():
+        return False
+    say(f"installing {lock.title} (once)")
+    _install(layout, lock, layout.logs / f"install-{lock.file.stem}-{lock.environment.name}.log")
+    return True
+
+
+def _install(layout: Layout, lock: Lock, log: Path) -> None:
+    install: list[str | Path] = [uv(layout), "pip", "install", "--python", lock.environment, "--no-deps"]
+    install += ["--require-hashes", "--only-binary", ":all:", "--no-binary", BUILT_FROM_SOURCE]
+    install += ["--build-constraints", layout.requirements / "build.txt", "--requirements", lock.file]
+    run_step(f"installing {lock.title}", install, log=log, env=uv_environment())
+    lock.stamp.write_text(lock.fingerprint())
+
+
+def uv(layout: Layout) -> Path:
+    return layout.tools / "bin" / "uv"
+
+
+def ensure_uv(layout: Layout) -> None:
+    """Installs uv with pip from its own hashed lock; uv installs everything else."""
+    lock = Lock("uv, the installer", layout.tools, layout.requirements / "uv.txt")
+    if lock.installed():
+        return
+    say(f"installing {lock.title} (once)")
+    log = layout.logs / "install-tools.log"
+    run_step(f"making a folder for {lock.title}", [sys.executable, "-m", "venv", "--clear", layout.tools], log=log)
+    pip: list[str | Path] = [layout.tools / "bin" / "pip", "install", "--require-hashes", "--only-binary", ":all:"]
+    run_step(f"installing {lock.title}", [*pip, "--requirement", lock.file], log=log)
+    lock.stamp.write_text(lock.fingerprint())
+
+
+def uv_environment() -> dict[str, str]:
+    """The present environment, without another project's virtual environment or uv settings for one."""
+    dropped = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "PYTHONHOME")
+    return {name: value for name, value in os.environ.items() if name not in dropped} | {"UV_NO_CONFIG": "1"}

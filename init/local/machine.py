@@ -1,0 +1,149 @@
+"""What the operating system has to provide, and installing it where we may."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from init.local.console import detail, run_step, say
+from init.local.errors import SetupError
+from init.local.mysql import find_program
+
+JAVA_MINIMUM = 17
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something this machine must have: how to see it, and the packages that bring it, best first."""
+
+    title: str
+    present: Callable[[], bool]
+    packages: tuple[str, ...]
+
+
+def java_home() -> str | None:
+    """A Java that Spark can use, as JAVA_HOME."""
+    candidates = [os.environ.get("JAVA_HOME"), _home_of(shutil.which("java"))]
+    candidates += [str(folder) for folder in sorted(Path("/usr/lib/jvm").glob("*"), reverse=True)]
+    return next((home for home in candidates if home and java_version(home) >= JAVA_MINIMUM), None)
+
+
+def _home_of(java: str | None) -> str | None:
+    return str(Path(java).resolve().parents[1]) if java else None
+
+
+def java_version(home: str) -> int:
+    """The feature release of the Java there, 0 when there is none that runs."""
+    try:
+        said = subprocess.run([f"{home}/bin/java", "-version"], capture_output=True, text=True).stderr
+    except OSError:
+        return 0
+    version = re.search(r'version "(\d+)', said)
+    return int(version[1]) if version else 0
+
+
+def needs() -> tuple[Need, Need, Need]:
+    """Python's venv module, Java, a MySQL server.
+
+    The server comes from the `-core` packages: the same program, without a system service that would start by itself.
+    """
+    venv = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+    java = ("openjdk-17-jre-headless", "openjdk-21-jre-headless", "openjdk-25-jre-headless", "default-jre-headless")
+    mysql = ("mariadb-server-core", "mariadb-server-core-10.6", "mysql-server-core-8.0", "mysql-server-core")
+    return (
+        Need("Python's venv module", lambda: importlib.util.find_spec("ensurepip") is not None, (venv, "python3-venv")),
+        Need(f"Java {JAVA_MINIMUM} or later", lambda: java_home() is not None, java),
+        Need("a MySQL server", lambda: find_program() is not None, mysql),
+    )
+
+
+def provide(log: Path) -> bool:
+    """Installs what is missing; what apt says goes to the log.
+
+    Returns:
+        Whether there is a MySQL server. Everything else is there, or this raises.
+
+    Raises:
+        SetupError: Something is missing and cannot be installed; says what to install.
+    """
+    *required, mysql = needs()
+    missing = [need for need in (*required, mysql) if not need.present()]
+    if not missing:
+        return True
+    apt = Apt.usable(log)
+    if apt is None:
+        if missing != [mysql]:
+            raise SetupError(how_to_install(missing))
+        return False
+    for need in missing:
+        apt.install(need)
+    still = [need for need in required if not need.present()]
+    if still:
+        raise SetupError(how_to_install(still))
+    return mysql.present()
+
+
+def how_to_install(missing: Sequence[Need]) -> str:
+    titles = ", ".join(need.title for need in missing)
+    reason = "this is not root and sudo asks for a password" if shutil.which("apt-get") else "there is no apt here"
+    packages = " ".join(need.packages[0] for need in missing)
+    return (
+        f"this machine lacks {titles}, and {reason}. Install what is missing, then run the same command again; "
+        f"on Debian and Ubuntu:\n   sudo apt-get install --no-install-recommends {packages}"
+    )
+
+
+@dataclass(frozen=True)
+class Apt:
+    """apt-get with the rights to install."""
+
+    prefix: tuple[str, ...]
+    log: Path
+
+    @staticmethod
+    def usable(log: Path) -> Apt | None:
+        if not shutil.which("apt-get"):
+            return None
+        if os.geteuid() == 0:
+            return Apt((), log)
+        if not shutil.which("sudo"):
+            return None
+        if subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0:
+            return Apt(("sudo",), log)
+        # A person at a terminal can type the password.
+        if sys.stdin.isatty() and subprocess.run(["sudo", "-v"]).returncode == 0:
+            return Apt(("sudo",), log)
+        return None
+
+    def install(self, need: Need) -> bool:
+        """Installs the first of the packages that this system knows. Returns whether that worked."""
+        say(f"installing {need.title} with apt (once)")
+        if not any(map(self._known, need.packages)):
+            self._run("reading the package lists", "update")
+        package = next(filter(self._known, need.packages), None)
+        if package is None:
+            detail(f"apt knows none of {', '.join(need.packages)}")
+            return False
+        return self._run(f"installing {package}", "install", "--yes", "--no-install-recommends", package)
+
+    def _known(self, package: str) -> bool:
+        shown = subprocess.run(["apt-cache", "policy", package], capture_output=True, text=True).stdout
+        return "Candidate:" in shown and "Candidate: (none)" not in shown
+
+    def _run(self, what: str, *arguments: str) -> bool:
+        quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1"]
+        # The package manager's own files must be readable by all, whatever our umask.
+        command = [*self.prefix, *quiet, "sh", "-c", 'umask 022; exec apt-get -q "$@"', "apt-get", *arguments]
+        try:
+            run_step(what, command, log=self.log)
+        except SetupError as error:
+            detail(str(error))
+            return False
+        return True

@@ -1,0 +1,112 @@
+"""One tuning run through `airflow dags test`, with its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from init.local import airflow
+from init.local.console import complain, detail, say, show
+from init.local.errors import SetupError
+from init.local.layout import Layout
+from init.local.processes import Service, tied_to_parent
+from init.local.watch import RunWatcher
+
+STOP_GRACE_S = 30.0
+
+
+def check_request(layout: Layout, study: str, trials: str) -> None:
+    """Refuses a request that cannot work before anything slow begins.
+
+    Raises:
+        SetupError: There is no such study, or trials is not a whole number of at least 1.
+    """
+    known = sorted(file.stem for file in (layout.root / "dags" / "studies").glob("*.yaml"))
+    if study not in known:
+        raise SetupError(f"STUDY must be one of the files in dags/studies ({', '.join(known)}), got {study!r}")
+    if trials and (not trials.isdecimal() or int(trials) < 1):
+        raise SetupError(f"TRIALS must be a whole number of at least 1, got {trials!r}")
+
+
+def run_study(layout: Layout, study: str, trials: str, env: Mapping[str, str]) -> int:
+    """Runs the study's DAG and shows how it goes. Returns the exit code of `airflow dags test`."""
+    command = [str(airflow.program(layout)), "dags", "test", f"tune_{study}"]
+    if trials:
+        command += ["--conf", json.dumps({"trials": int(trials)})]
+    say(f"starting Airflow: tune_{study}" + (f", {trials} trials" if trials else ""))
+    log = layout.logs / f"run-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+    watcher = RunWatcher(show)
+    code = follow(layout, command, env, log, watcher)
+    if code == 0:
+        show_result(layout, study)
+    else:
+        show_failure(watcher, log)
+    detail(f"full log: {log}")
+    return code
+
+
+def follow(layout: Layout, command: list[str], env: Mapping[str, str], log: Path, watcher: RunWatcher) -> int:
+    """Feeds the command's output to the log and the watcher until it ends; Ctrl-C ends it in good order."""
+    process = subprocess.Popen(
+        tied_to_parent(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+    )  # fmt: skip
+    service = Service(f"run-{process.pid}", layout.state)
+    service.adopt(process.pid, {})
+    try:
+        assert process.stdout is not None
+        with log.open("w") as output:
+            for line in process.stdout:
+                output.write(line)
+                output.flush()
+                watcher.feed(line)
+        return process.wait()
+    except KeyboardInterrupt:
+        say("stopping the run")
+        process.send_signal(signal.SIGINT)
+        wait_or_kill(process)
+        return 130
+    finally:
+        service.stop()
+
+
+def wait_or_kill(process: subprocess.Popen[str]) -> None:
+    try:
+        process.communicate(timeout=STOP_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def show_failure(watcher: RunWatcher, log: Path) -> None:
+    if not watcher.saw_card:
+        reason = watcher.last_exception or "see the end of the full log"
+        complain(f"the run failed: {reason}")
+
+
+def show_result(layout: Layout, study: str) -> None:
+    """Best value, best parameters, exports folder."""
+    folder = layout.exports / study / "latest"
+    try:
+        best = json.loads((folder / "best_params.json").read_text())
+    except (FileNotFoundError, ValueError):
+        say(f"done; no best_params.json in {folder}")
+        return
+    say(f"done: {headline(best)}")
+    for name, value in (best.get("params") or {}).items():
+        detail(f"{name} = {value}")
+    detail(f"exports: {folder.resolve()}")
+
+
+def headline(best: Mapping[str, Any]) -> str:
+    """The best value, or the values of the first trial on the Pareto front."""
+    values = best.get("values")
+    shown = values if isinstance(values, list) and len(values) > 1 else best.get("value")
+    trial = f", trial {best['trial']}" if best.get("trial") is not None else ""
+    return f"best value {shown}{trial}"

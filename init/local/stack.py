@@ -1,0 +1,94 @@
+"""The services of one checkout: brought up together, found again, stopped together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+
+from init.local import environments, machine, passwords
+from init.local.console import detail, say
+from init.local.layout import Layout
+from init.local.mysql import MysqlServer
+from init.local.processes import Service
+from init.local.spark import SparkCluster, gpu_count, worker_cores, worker_memory_mib
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a run needs: the Spark cluster, and the MySQL server where there is one."""
+
+    layout: Layout
+    secrets: dict[str, str]
+    java_home: str | None
+    gpus: int
+    has_mysql: bool
+
+    @property
+    def mysql(self) -> MysqlServer:
+        return MysqlServer(self.layout.state, self.secrets[passwords.DATABASE_ADMIN])
+
+    @property
+    def spark(self) -> SparkCluster:
+        return SparkCluster(
+            self.layout.state,
+            self.layout.spark_env,
+            cores=worker_cores(),
+            memory_mib=worker_memory_mib(),
+            gpus=self.gpus,
+            java_home=self.java_home,
+        )
+
+    def ensure(self) -> None:
+        """Starts what does not run."""
+        if not self.has_mysql:
+            say("no MySQL server can be had on this machine: the study is kept in SQLite (.state/optuna.sqlite3)")
+        elif self.mysql.ensure():
+            say(f"started a private MySQL server on 127.0.0.1:{self.mysql.port}")
+        if self.spark.ensure():
+            gpus = f", {self.gpus} GPUs" if self.gpus else ""
+            say(
+                f"started Spark {self.spark.master_url} ({self.spark.cores} cores{gpus}), web page {self.spark.web_url}"
+            )
+
+
+def install(layout: Layout) -> Stack:
+    """Makes the machine ready to run: system packages, both environments, secrets."""
+    layout.prepare()
+    has_mysql = machine.provide(layout.logs / "apt.log")
+    gpus = 0 if os.environ.get("TUNING_GPU") == "0" else gpu_count()
+    environments.ensure_uv(layout)
+    environments.build(layout, environments.airflow_lock(layout))
+    spark = environments.spark_lock(layout, gpu=gpus > 0)
+    if not spark.installed():
+        # Master and worker run from the folder that is about to be replaced.
+        stop_services(layout)
+    environments.build(layout, spark)
+    secrets = passwords.load_or_create(layout.state / "secrets.env")
+    return Stack(layout, secrets, machine.java_home(), gpus, has_mysql)
+
+
+def stop_services(layout: Layout) -> list[str]:
+    """Stops every process of this checkout, the ones that use the others first. Returns their names."""
+    order = {"spark-worker": 1, "spark-master": 2, "mysql": 3}
+    names = sorted((file.stem for file in (layout.state / "run").glob("*.pid")), key=lambda n: (order.get(n, 0), n))
+    return [name for name in names if Service(name, layout.state).stop()]
+
+
+def stop(layout: Layout) -> None:
+    stopped = stop_services(layout)
+    say(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+def clean(layout: Layout) -> None:
+    """Stops everything and removes what was made, except the exports: those are results."""
+    stop(layout)
+    shutil.rmtree(layout.state, ignore_errors=True)
+    for name in (".mypy_cache", ".pytest_cache", ".ruff_cache"):
+        shutil.rmtree(layout.root / name, ignore_errors=True)
+    for top in ("dags", "plugins", "jobs", "init", "tests", "benchmarks"):
+        for cache in (layout.root / top).rglob("__pycache__"):
+            shutil.rmtree(cache, ignore_errors=True)
+    say("removed .state and the caches")
+    if layout.exports.exists():
+        detail(f"kept the exports: {layout.exports}")

@@ -1,0 +1,70 @@
+"""From Airflow's log to the few lines a person wants to see."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+# What structlog adds after a message: the logger's name, then key=value pairs that end with loc=.
+LOG_TAIL = re.compile(r" +\[[\w.]+\](?: [\w.]+=.*?)? loc=\S+(?: [\w.]+=.*)?$")
+STARTING = re.compile(r"\[DAG TEST\] starting task_id=(\S+)")
+ENDED = re.compile(r"\[DAG TEST\] end task task_id=(\S+)")
+NEW_STATE = re.compile(r"Task instance state updated .*\bnew_state=(\w+)")
+EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception|Timeout|Failed|NotFound|Interrupt)\b.*")
+PROGRESS = "[tuning]"
+CARD = ("┌", "│", "└")
+
+
+class RunWatcher:
+    """Reads Airflow's log line by line and shows stages, progress and failure cards.
+
+    Args:
+        show: Takes one line for the person.
+        clock: Seconds, for the time each stage took.
+    """
+
+    def __init__(self, show: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._show = show
+        self._clock = clock
+        self._stage = ""
+        self._since = clock()
+        self._state = "success"
+        self.saw_card = False
+        self.last_exception = ""
+
+    def feed(self, line: str) -> None:
+        text = line.rstrip("\n")
+        if PROGRESS in text:
+            self._show("   " + LOG_TAIL.sub("", text[text.index(PROGRESS) + len(PROGRESS) :]).strip())
+        elif self._is_card(text):
+            self.saw_card = True
+            self._show(LOG_TAIL.sub("", text))
+        elif started := STARTING.search(text):
+            self._begin(started[1])
+        elif state := NEW_STATE.search(text):
+            self._state = state[1]
+        elif ENDED.search(text):
+            self._end()
+        elif EXCEPTION.match(text):
+            self.last_exception = text
+
+    def _is_card(self, text: str) -> bool:
+        return text.startswith(CARD)
+
+    def _begin(self, task: str) -> None:
+        self._stage, self._since, self._state = task, self._clock(), "success"
+        self._show(f"== {_words(task)}")
+
+    def _end(self) -> None:
+        seconds = self._clock() - self._since
+        if self._state == "success":
+            self._show(f"   done in {seconds:.1f} s")
+        elif self._state == "up_for_retry":
+            self._show(f"   failed after {seconds:.1f} s, will be tried again")
+        else:
+            self._show(f"   {self._state.replace('_', ' ')} after {seconds:.1f} s")
+
+
+def _words(task: str) -> str:
+    return task.replace("_", " ")
