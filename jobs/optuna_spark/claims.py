@@ -86,7 +86,7 @@ class Claims:
     def counts(self) -> Counts:
         query = self._mine(sa.select(CLAIMS.c.state, sa.func.count()), CLAIMS).group_by(CLAIMS.c.state)
         with self._engine.connect() as connection:
-            rows = dict(connection.execute(query).tuples().all())
+            rows = {row[0]: row[1] for row in connection.execute(query)}
         return Counts(rows.get("free", 0), rows.get("claimed", 0), rows.get("done", 0))
 
     @retried

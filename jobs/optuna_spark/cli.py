@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and exit: 0 when the trials are done, 1 with one readable cause when not."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout, force=True)
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+    for noisy in ("py4j", "optuna", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     args = parser().parse_args(arguments)
     try:
         _run(args)

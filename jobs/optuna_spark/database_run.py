@@ -6,15 +6,12 @@ import hashlib
 import time
 from datetime import datetime
 
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.claims import Claims
-from optuna_spark.database_source import FINISHED, close_abandoned, release
+from optuna_spark.database_source import FINISHED, LOST, StoredStudy, close_abandoned, release
 from optuna_spark.errors import TrialLimitError
 from optuna_spark.progress import Snapshot
 from optuna_spark.spec import TuningSpec
-from optuna_spark.storage import create_storage, open_study
 from optuna_spark.worker import WorkerPayload
 
 
@@ -23,9 +20,8 @@ class DatabaseRun:
 
     def __init__(self, spec: TuningSpec, url: str) -> None:
         self._spec, self._url = spec, url
-        self._storage: RDBStorage = create_storage(url)
-        self._study = open_study(spec, self._storage)
-        self._claims = Claims(url, run_key(spec))
+        self._stored = StoredStudy.open(spec, url, run_key(spec))
+        self._study, self._claims = self._stored.study, self._stored.claims
         self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
         self._before = 0
 
@@ -33,12 +29,13 @@ class DatabaseRun:
         """Make the budget, clean up after a driver that died, queue the spec's first points."""
         self._claims.create(self._spec.trials)
         for claim in self._claims.held():
-            release(self._study, self._claims, claim, self._spec)
-        close_abandoned(self._study, self._spec)
+            release(self._stored, claim)
+        close_abandoned(self._stored)
         for params in self._spec.enqueue:
             self._study.enqueue_trial(params, skip_if_exists=True)
         self._before = self._claims.counts().done
-        return WorkerPayload(self._spec.to_json(), run_key(self._spec), storage_url=self._url)
+        history = len(self._study.get_trials(deepcopy=False))
+        return WorkerPayload(self._spec.to_json(), run_key(self._spec), history, storage_url=self._url)
 
     def snapshot(self) -> Snapshot:
         """Where the run stands, read from the database."""
@@ -77,7 +74,7 @@ class DatabaseRun:
 
     def finish(self) -> None:
         """Close what workers left behind; after all of them ended."""
-        close_abandoned(self._study, self._spec)
+        close_abandoned(self._stored)
         self._claims.close()
 
     def _best(self) -> FrozenTrial | None:
@@ -104,7 +101,7 @@ class DatabaseRun:
         return [t for t in trials if t.user_attrs.get("run_id") == self._spec.run_id]
 
     def _failed(self) -> list[FrozenTrial]:
-        return [t for t in self._mine(TrialState.FAIL) if "error" in t.user_attrs]
+        return self._mine(TrialState.FAIL)
 
     def _too_many_failures(self) -> TrialLimitError | None:
         ended = sorted(self._mine(TrialState.FAIL, *FINISHED), key=_ended_at)
@@ -145,4 +142,4 @@ def _ended_at(trial: FrozenTrial) -> float:
 
 
 def _lost(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and "error" not in trial.user_attrs
+    return trial.user_attrs.get("error") == LOST

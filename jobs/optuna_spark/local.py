@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import cast
 
 from optuna_spark.errors import DeviceError
 from optuna_spark.spec import TuningSpec
@@ -29,8 +30,8 @@ def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]
             reader, process = _start(payload, index, addresses[index])
             running[reader] = (index, process)
         waiting = []
-        for reader in wait(list(running)):
-            assert isinstance(reader, Connection)  # wait returns what it was given
+        for ready in wait(list(running)):
+            reader = cast(Connection, ready)  # wait returns what it was given
             index, process = running.pop(reader)
             report = _report(reader, index, process)
             if report.error_kind == "WorkerDied" and starts[index] < STARTS:

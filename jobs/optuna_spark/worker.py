@@ -13,13 +13,11 @@ import optuna
 from optuna import TrialPruned
 from optuna.trial import TrialState
 
-from optuna_spark.claims import Claims
-from optuna_spark.database_source import DatabaseSource
+from optuna_spark.database_source import DatabaseSource, StoredStudy
 from optuna_spark.errors import TuningError
 from optuna_spark.objectives import ObjectiveContext, build_objective
 from optuna_spark.outcome import Outcome, TrialSource, complete, error_text, failed
 from optuna_spark.spec import TuningSpec
-from optuna_spark.storage import create_storage, open_study
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +32,7 @@ class WorkerPayload:
     Attributes:
         spec_json: The run's TuningSpec.
         run_key: Key of the run's claims.
+        history: Trials the study held when the run started; part of the workers' seeds.
         storage_url: The database, when the workers coordinate through it.
         driver: Host and port of the driver, when it coordinates.
         secret: What proves to the driver that this is one of its workers.
@@ -41,6 +40,7 @@ class WorkerPayload:
 
     spec_json: str
     run_key: str
+    history: int = 0
     storage_url: str | None = field(default=None, repr=False)
     driver: tuple[str, int] | None = None
     secret: bytes = field(default=b"", repr=False)
@@ -120,14 +120,18 @@ def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> 
     if payload.driver is not None:
         raise NotImplementedError
     assert payload.storage_url is not None  # run.py sets one of the two
-    storage = create_storage(payload.storage_url)
-    seed = None if spec.seed is None else worker_seed(spec.seed, index)
-    study = open_study(spec, storage, seed)
-    return DatabaseSource(spec, study, Claims(payload.storage_url, payload.run_key), name)
+    seed = None if spec.seed is None else worker_seed(spec.seed, payload.history, index)
+    return DatabaseSource(StoredStudy.open(spec, payload.storage_url, payload.run_key, seed), name)
 
 
-def worker_seed(seed: int, index: int) -> int:
-    """A seed of its own for each worker, the same in every run: equal seeds give equal suggestions."""
+def worker_seed(seed: int, history: int, index: int) -> int:
+    """A seed of its own for each worker and each further run: equal seeds give equal suggestions.
+
+    Args:
+        seed: The spec's.
+        history: Trials the study held when the run started.
+        index: Which worker, from 0.
+    """
     import numpy as np
 
-    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, history, index]).generate_state(1)[0])

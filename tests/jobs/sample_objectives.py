@@ -46,3 +46,13 @@ def dies_once(trial: Any) -> float:
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return value
+
+
+def gpu_address(trial: Any, context: Any) -> float:
+    """Which GPU the worker was given; needs none to be there."""
+    from optuna_spark.launch import gpu_addresses
+
+    addresses = gpu_addresses()
+    trial.set_user_attr("gpu", addresses[0] if addresses else None)
+    time.sleep(0.5)
+    return float(trial.suggest_float("x", 0, 1))

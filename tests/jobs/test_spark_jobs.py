@@ -1,0 +1,180 @@
+"""The job on a real standalone cluster: every way to start a worker, GPUs, and the reference's three examples."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from init.local.spark import SparkCluster
+from optuna_spark.spec import ParamSpec, ResourceSpec, TuningSpec
+from tests.support.submit import submit, submit_command, submit_environment
+
+pytestmark = pytest.mark.slow
+
+WINE = Path(__file__).parents[3] / "shared" / "data" / "winequality-red.csv"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/study.sqlite3"
+
+
+def study_at(url: str) -> optuna.Study:
+    return optuna.load_study(study_name=None, storage=url)
+
+
+def test_the_quadratic_example_runs_with_joblib(spark_cluster: SparkCluster, tmp_path: Path, url: str) -> None:
+    done = submit(spark_cluster.master_url, tmp_path, ["--trials", "20"], OPTUNA_STORAGE_URL=url)
+    assert done.returncode == 0, done.stdout
+    assert "[tuning] 20/20 trials" in done.stdout
+    assert "Best value" in done.stdout
+    study = study_at(url)
+    assert study.study_name == "optuna-spark-quadratic"
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 20
+
+
+@pytest.mark.skipif(not WINE.exists(), reason="the wine table is not here: see the study wine_quality")
+@pytest.mark.parametrize("distribution", ["joblib", "rdd", "dataframe"])
+def test_the_xgboost_example_runs(spark_cluster: SparkCluster, tmp_path: Path, url: str, distribution: str) -> None:
+    arguments = ["--filepath", str(WINE), "--trials", "4", "--distribution", distribution, "--seed", "1"]
+    done = submit(spark_cluster.master_url, tmp_path, arguments, OPTUNA_STORAGE_URL=url)
+    assert done.returncode == 0, done.stdout
+    study = study_at(url)
+    assert study.study_name == "optuna-spark-xgboost"
+    assert len(study.get_trials(states=(TrialState.COMPLETE,))) == 4
+    assert 0.3 < study.best_value < 1.0
+    assert set(study.best_params) == {
+        "learning_rate", "max_depth", "subsample", "colsample_bytree", "min_child_weight", "max_bin",
+    }  # fmt: skip
+
+
+def gpu_spec(distribution: str, gpus: float) -> TuningSpec:
+    return TuningSpec(
+        study_name="gpus",
+        objective="sample_objectives:gpu_address",
+        search_space={"x": ParamSpec("float", 0, 1)},
+        trials=8,
+        tasks=4 if gpus < 1 else 2,
+        distribution=distribution,  # type: ignore[arg-type]  # one of the literals
+        coordination="database",
+        resources=ResourceSpec(gpus_per_task=gpus),
+    )
+
+
+@pytest.mark.parametrize(
+    ("distribution", "gpus", "addresses"),
+    [("rdd", 1, {"0", "1"}), ("rdd", 0.5, {"0", "1"}), ("joblib", 0.5, {"0", "1"}), ("dataframe", 0.5, {"0", "1"})],
+)
+def test_every_worker_gets_the_gpu_spark_gave_its_task(
+    spark_cluster: SparkCluster, tmp_path: Path, url: str, distribution: str, gpus: float, addresses: set[str]
+) -> None:
+    conf = {
+        "spark.executor.resource.gpu.amount": "2",
+        "spark.task.resource.gpu.amount": "1" if distribution == "joblib" else str(gpus),
+        "spark.executor.cores": "4",
+    }
+    spec = gpu_spec(distribution, gpus)
+    done = submit(spark_cluster.master_url, tmp_path, ["--spec", spec.to_json()], conf, OPTUNA_STORAGE_URL=url)
+    assert done.returncode == 0, done.stdout
+    trials = study_at(url).get_trials(states=(TrialState.COMPLETE,))
+    assert len(trials) == 8
+    by_worker = {t.user_attrs["worker"]: t.user_attrs["gpu"] for t in trials}
+    assert set(by_worker.values()) == addresses
+    assert len(by_worker) == spec.tasks
+
+
+@pytest.mark.skipif(not WINE.exists(), reason="the wine table is not here: see the study wine_quality")
+def test_a_gpu_that_is_asked_for_and_missing_is_an_error(
+    spark_cluster: SparkCluster, tmp_path: Path, url: str
+) -> None:
+    failure = tmp_path / "failure.json"
+    done = submit(
+        spark_cluster.master_url,
+        tmp_path,
+        ["--filepath", str(WINE), "--trials", "2", "--gpus-per-task", "1", "--distribution", "rdd"],
+        OPTUNA_STORAGE_URL=url,
+        TUNING_FAILURE_FILE=str(failure),
+    )
+    assert done.returncode != 0
+    assert json.loads(failure.read_text())["error"] == "DeviceError"
+    assert not study_at(url).get_trials(states=(TrialState.COMPLETE,))
+
+
+def test_a_table_that_is_missing_is_one_sentence_and_not_a_java_stack(
+    spark_cluster: SparkCluster, tmp_path: Path, url: str
+) -> None:
+    failure = tmp_path / "failure.json"
+    done = submit(
+        spark_cluster.master_url,
+        tmp_path,
+        ["--filepath", "/nowhere/table.csv", "--trials", "2"],
+        OPTUNA_STORAGE_URL=url,
+        TUNING_FAILURE_FILE=str(failure),
+    )
+    assert done.returncode != 0
+    assert "at org.apache.spark" not in done.stdout
+    card = json.loads(failure.read_text())
+    assert card["error"] == "DataError"
+    assert "/nowhere/table.csv" in card["what"]
+
+
+def test_the_filepath_is_required_for_xgboost(tmp_path: Path, url: str, spark_cluster: SparkCluster) -> None:
+    arguments = ["--objective", "xgboost"]
+    done = submit(spark_cluster.master_url, tmp_path, arguments, OPTUNA_STORAGE_URL=url)
+    assert done.returncode != 0
+    assert "--filepath is required" in done.stdout
+
+
+def test_a_job_killed_with_its_submitter_leaves_no_process(
+    spark_cluster: SparkCluster, tmp_path: Path, url: str
+) -> None:
+    spec = TuningSpec("slow", "sample_objectives:slow_parabola", trials=10_000, coordination="database")
+    command = submit_command(spark_cluster.master_url, tmp_path, ["--spec", spec.to_json()], {})
+    # The shell stands for Airflow's task: it starts spark-submit as its child, and is killed the hard way.
+    shell = subprocess.Popen(
+        ["bash", "-c", '"$@"; true', "task", *command], env=submit_environment(OPTUNA_STORAGE_URL=url)
+    )
+    try:
+        wait_for(lambda: Path(tmp_path / "study.sqlite3").exists() and trials_in(url) >= 1, 60)
+        assert processes_naming(str(tmp_path))
+    finally:
+        os.kill(shell.pid, signal.SIGKILL)
+        shell.wait()
+    wait_for(lambda: not processes_naming(str(tmp_path)), 15)
+
+
+def trials_in(url: str) -> int:
+    try:
+        return len(study_at(url).trials)
+    except Exception:  # noqa: BLE001  # the tables appear while we look
+        return 0
+
+
+def wait_for(condition: object, seconds: float) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.5)
+
+
+def processes_naming(text: str) -> list[int]:
+    """Processes other than this one whose command line names `text`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if text in command:
+                found.append(int(entry.name))
+    return found

@@ -1,0 +1,61 @@
+"""Submits jobs/tune.py to a Spark cluster by hand, as the README tells a user to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from init.local.layout import REPOSITORY
+from tests.support.servers import spark_environment
+
+SUBMIT = REPOSITORY / "init" / "spark" / "bin" / "spark-submit"
+SAMPLES = REPOSITORY / "tests" / "jobs" / "sample_objectives.py"
+
+
+def pack_package(folder: Path) -> Path:
+    """The job's package as the zip that travels with --py-files."""
+    archive = folder / "optuna_spark.zip"
+    jobs = REPOSITORY / "jobs"
+    with zipfile.ZipFile(archive, "w") as file:
+        for source in sorted((jobs / "optuna_spark").rglob("*.py")):
+            file.write(source, source.relative_to(jobs))
+        file.write(SAMPLES, SAMPLES.name)
+    return archive
+
+
+def submit_command(master_url: str, folder: Path, arguments: Sequence[str], conf: Mapping[str, str]) -> list[str]:
+    options = {"spark.ui.enabled": "false", "spark.executor.memory": "512m", **conf}
+    confs = [part for name, value in options.items() for part in ("--conf", f"{name}={value}")]
+    package = pack_package(folder)
+    entry = REPOSITORY / "jobs" / "tune.py"
+    return [str(SUBMIT), "--master", master_url, *confs, "--py-files", str(package), str(entry), *arguments]
+
+
+def submit_environment(**extra: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "TUNING_SPARK_ENV": str(spark_environment()),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        **extra,
+    }
+
+
+def submit(
+    master_url: str,
+    folder: Path,
+    arguments: Sequence[str],
+    conf: Mapping[str, str] | None = None,
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
+    """Runs the job to its end; stdout and stderr together in `stdout`."""
+    return subprocess.run(
+        submit_command(master_url, folder, arguments, conf or {}),
+        env=submit_environment(**environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=180,
+    )
