@@ -1,0 +1,36 @@
+"""A small thread-safe cache that forgets what was used least recently."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+
+class LruCache(Generic[V]):
+    """Keeps the last `size` values. A value is built once, also when threads ask for it together."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[Hashable, V] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def get(self, key: Hashable, build: Callable[[], V]) -> V:
+        """The value of `key`; built now if it is not kept. Room is made before building, to bound memory."""
+        with self._lock:
+            if key not in self._values:
+                while len(self._values) >= self._size:
+                    self._values.popitem(last=False)
+                self._values[key] = build()
+            self._values.move_to_end(key)
+            return self._values[key]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
+
+    def __len__(self) -> int:
+        return len(self._values)

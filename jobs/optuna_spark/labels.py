@@ -1,0 +1,74 @@
+"""The label column as XGBoost wants it: numbers for regression, classes 0..k-1 for classification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from optuna_spark.errors import DataError
+from optuna_spark.tables import Floats, check_finite, count_missing, numbers
+
+MAX_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What to predict.
+
+    Attributes:
+        values: (n_rows,) float32; for classification the position of the row's class in `classes`.
+        classes: The label's distinct values, sorted; empty for regression.
+    """
+
+    values: Floats
+    classes: tuple[Any, ...] = ()
+
+
+def encode_labels(column: pa.ChunkedArray, name: str, task: str) -> Labels:
+    """Check and convert the label column for `task` (regression, binary or multiclass).
+
+    Raises:
+        DataError: Missing or infinite labels, text to regress on, or a number of classes that does not fit.
+    """
+    n_missing, first = count_missing(column)
+    if n_missing:
+        raise DataError(
+            f"label column {name!r} must hold a value in every row, got {n_missing} empty or NaN (first in row"
+            f" {first}): remove these rows"
+        )
+    if task == "regression":
+        values = numbers(column, name).to_numpy()
+        check_finite(name, int(np.isinf(values).sum()))
+        return Labels(values)
+    return _encode_classes(column, name, task)
+
+
+def _encode_classes(column: pa.ChunkedArray, name: str, task: str) -> Labels:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    classes = pc.unique(column)
+    classes = classes.take(pc.sort_indices(classes))
+    _check_classes(classes, name, task)
+    codes = pc.index_in(column, value_set=classes)
+    return Labels(codes.to_numpy().astype(np.float32), tuple(classes.to_pylist()))
+
+
+def _check_classes(classes: pa.Array, name: str, task: str) -> None:
+    n = len(classes)
+    shown = ", ".join(map(str, classes.slice(0, 5).to_pylist())) + (", ..." if n > 5 else "")
+    if n < 2:
+        raise DataError(f"label column {name!r} must hold at least 2 classes, got {n} ({shown}): check data.label")
+    if task == "binary" and n != 2:
+        raise DataError(
+            f"label column {name!r} must hold 2 classes for task binary, got {n} ({shown}): set xgboost.task to"
+            " multiclass"
+        )
+    if n > MAX_CLASSES:
+        raise DataError(
+            f"label column {name!r} must hold at most {MAX_CLASSES} classes, got {n} ({shown}): set xgboost.task"
+            " to regression"
+        )

@@ -1,0 +1,74 @@
+"""A user's own objective: any `module:function` that Python can import where the trials run."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from optuna_spark.errors import SpecError
+
+
+def load_objective(name: str, context: Any) -> Callable[[Any], Any]:
+    """The function, to be called with a trial alone.
+
+    It gets `context` as its second argument when its second positional parameter has no default or is called
+    `context`.
+
+    Args:
+        name: `module:function`.
+        context: The ObjectiveContext.
+
+    Raises:
+        SpecError: No such module or function, it cannot be imported, or it is not called like an objective.
+    """
+    module_name, _, function_name = name.partition(":")
+    module = _import(module_name)
+    function = getattr(module, function_name, None)
+    if function is None:
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        near = difflib.get_close_matches(function_name, names, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else f"; it has: {', '.join(names) or 'none'}"
+        raise SpecError(f"module {module_name!r} has no function {function_name!r}{hint}", "objective")
+    if not callable(function):
+        raise SpecError(f"{name!r} must be a function, got {type(function).__name__}", "objective")
+    if _takes_context(function, name):
+        return lambda trial: function(trial, context)
+    return function  # type: ignore[no-any-return]  # callable, checked above
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise SpecError(
+                f"there is no module {name!r} where the trials run: put {name}.py beside the study file or in"
+                " jobs/, or ship it with --py-files",
+                "objective",
+            ) from error
+        raise SpecError(f"module {name!r} needs {error.name!r}, which is not installed", "objective") from error
+    except Exception as error:
+        raise SpecError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}", "objective") from error
+
+
+def _takes_context(function: Callable[..., Any], name: str) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some built-in callables have none
+        return False
+    positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    takes = len(positional) > 1 and (positional[1].default is _EMPTY or positional[1].name == "context")
+    try:
+        signature.bind(*range(2 if takes else 1))
+    except TypeError:
+        raise SpecError(
+            f"{name!r} must be callable as function(trial) or function(trial, context), got {signature}", "objective"
+        ) from None
+    return takes
+
+
+_EMPTY = inspect.Parameter.empty

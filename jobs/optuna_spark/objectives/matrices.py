@@ -1,0 +1,78 @@
+"""Quantised training and validation matrices, kept between trials and tasks."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+from xgboost import QuantileDMatrix as Matrix
+
+from optuna_spark.cache import LruCache
+from optuna_spark.data import Dataset
+from optuna_spark.device import Device
+from optuna_spark.split import Part, Rows, split
+
+# The default search space has four values of max_bin. One set of matrices takes about a quarter of the table's
+# memory up to max_bin 256 (one byte a value), half above.
+KEPT = 4
+
+
+class Fold(NamedTuple):
+    """A training matrix and the validation matrix that shares its cuts."""
+
+    train: Matrix
+    validation: Matrix
+
+
+class Matrices:
+    """The folds of one split of one table, quantised once per `max_bin`. Thread-safe."""
+
+    def __init__(self, dataset: Dataset, parts: list[Part], device: Device) -> None:
+        self.dataset = dataset
+        self.parts = parts
+        self._device = device
+        self._folds: LruCache[list[Fold]] = LruCache(KEPT)
+
+    def folds(self, max_bin: int) -> list[Fold]:
+        """One per part of the split."""
+        return self._folds.get(max_bin, lambda: [self._fold(part, max_bin) for part in self.parts])
+
+    def clear(self) -> None:
+        """Drop every matrix, for instance after an out-of-memory error."""
+        self._folds.clear()
+
+    def _fold(self, part: Part, max_bin: int) -> Fold:
+        with on_device(self.dataset.features, self._device):
+            train = self._matrix(part.train, max_bin, None)
+            return Fold(train, self._matrix(part.validation, max_bin, train))
+
+    def _matrix(self, rows: Rows, max_bin: int, cuts_of: Matrix | None) -> Matrix:
+        return Matrix(
+            self.dataset.features[rows],
+            label=self.dataset.labels.values[rows],
+            max_bin=max_bin,
+            ref=cuts_of,
+            nthread=self._device.threads,
+        )
+
+
+def on_device(features: Any, device: Device) -> AbstractContextManager[Any]:
+    """Make the GPU current while CuPy arrays are used; nothing for NumPy."""
+    if type(features).__module__.partition(".")[0] != "cupy":
+        return nullcontext()
+    import cupy
+
+    return cupy.cuda.Device(device.index)  # type: ignore[no-any-return]  # CuPy has no types
+
+
+_matrices: LruCache[Matrices] = LruCache(1)
+
+
+def matrices_for(dataset: Dataset, device: Device, holdout: float, folds: int | None, seed: int | None) -> Matrices:
+    """The matrices of a split, kept for the tasks that this Python process runs later.
+
+    Raises:
+        DataError: Too few distinct rows for the split.
+    """
+    key = (dataset.key, device, holdout, folds, seed)
+    return _matrices.get(key, lambda: Matrices(dataset, split(dataset, holdout, folds, seed), device))
