@@ -1,0 +1,67 @@
+"""
+### Tune a model
+
+Airflow decides when and with what, Spark runs the trials, MySQL remembers the study.
+
+| Task | What it does |
+| --- | --- |
+| `provision_database` | waits for MySQL, makes database, account and Optuna's tables |
+| `prepare_study` | creates, resumes or resets the study |
+| `tune` | runs the trials on the Spark cluster; its log shows progress every few seconds |
+| `export_best_trials` | writes the best trials and a report, and publishes the best parameters as an asset |
+
+**Trigger** opens a form with the defaults of the study file (`dags/studies/<name>.yaml`). *Mode* says what happens
+to a study that exists: `resume` goes on with it, `reset` deletes it and starts again, `create` refuses to touch it.
+
+A failed task ends with a card: what happened, why, what to do. Trials that finished are kept: run again with
+`resume`. Broken study files are listed among Airflow's import errors (see `study_errors.py`).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, chain
+
+from tuning_pipeline import tasks
+from tuning_pipeline.form import form_params
+from tuning_pipeline.studies import read_studies
+from tuning_pipeline.study_file import StudyFile
+
+HOUR_S = 3600
+
+
+def tuning_dag(study: StudyFile) -> DAG:
+    """The DAG of one study file."""
+    settings = study.settings
+    with DAG(
+        study.dag_id,
+        description=settings.description or f"Tune study {settings.study}",
+        doc_md=__doc__,
+        schedule=settings.schedule,
+        start_date=settings.first_day(),
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(seconds=(settings.retries + 1) * settings.execution_timeout_s + HOUR_S),
+        tags={"tuning", settings.objective, *settings.tags},
+        params=form_params(study),
+        default_args={
+            "owner": settings.owner,
+            "retries": settings.retries,
+            "retry_delay": timedelta(seconds=settings.retry_delay_s),
+            "retry_exponential_backoff": True,
+            "max_retry_delay": timedelta(minutes=10),
+        },
+    ) as dag:
+        chain(
+            tasks.provision_database(study),
+            tasks.prepare_study(study),
+            tasks.tune(study),
+            tasks.export_best_trials(study),
+        )
+    return dag
+
+
+for study in read_studies(Path(__file__).parent / "studies").studies:
+    tuning_dag(study)

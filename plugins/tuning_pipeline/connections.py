@@ -1,0 +1,98 @@
+"""Airflow connections as this pipeline uses them: looked up with a clear error, passwords masked, URLs built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import sqlalchemy
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.log import mask_secret
+
+from tuning_pipeline.failures import Failure, TaskError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+MYSQL_PORT = 3306
+
+
+def find_connection(conn_id: str) -> Connection | None:
+    """The connection with its password masked in every log, or None when there is none of that id."""
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        return None
+    if connection.password:
+        mask_secret(connection.password)
+        mask_secret(quote(connection.password, safe=""))
+    return connection
+
+
+def require_connection(conn_id: str, purpose: str) -> Connection:
+    """The connection.
+
+    Raises:
+        TaskError: There is none of that id.
+    """
+    connection = find_connection(conn_id)
+    if connection is None:
+        raise TaskError(
+            Failure(
+                what=f"Airflow has no connection {conn_id!r} ({purpose})",
+                next=f"Add it under Admin > Connections, or name another one under connections in the study file;"
+                f" the environment variable AIRFLOW_CONN_{conn_id.upper()} works too.",
+            )
+        )
+    return connection
+
+
+def database_connection(conn_id: str) -> Connection:
+    """The tuning account's connection: a MySQL server and database, or an SQLite file.
+
+    Raises:
+        TaskError: It is missing or incomplete.
+    """
+    connection = require_connection(conn_id, "the study's database")
+    missing = {
+        "mysql": [n for n in ("host", "login", "schema") if not getattr(connection, n)],
+        "sqlite": [] if (connection.host or "").startswith("/") else ["host (an absolute path)"],
+    }.get(connection.conn_type or "")
+    if missing is None:
+        raise _incomplete(conn_id, f"has type {connection.conn_type!r}, but only mysql and sqlite are supported")
+    if missing:
+        raise _incomplete(conn_id, f"lacks {', '.join(missing)}")
+    return connection
+
+
+def storage_url(connection: Connection) -> sqlalchemy.URL:
+    """The storage URL of Optuna for a connection that `database_connection` accepted."""
+    if connection.conn_type == "sqlite":
+        return sqlalchemy.URL.create("sqlite", database=connection.host)
+    return sqlalchemy.URL.create(
+        "mysql+pymysql",
+        username=connection.login,
+        password=connection.password or None,
+        host=connection.host,
+        port=connection.port or MYSQL_PORT,
+        database=connection.schema,
+        query={f"ssl_{key}": str(value) for key, value in ssl_options(connection).items()},
+    )
+
+
+def ssl_options(connection: Connection) -> dict[str, Any]:
+    """The `ssl` extra (ca, cert, key, ...), empty when there is none."""
+    options = connection.extra_dejson.get("ssl") or {}
+    if not isinstance(options, dict):
+        raise _incomplete(connection.conn_id, "has an ssl extra that is not a JSON object such as {\"ca\": \"/path\"}")
+    return options
+
+
+def _incomplete(conn_id: str, problem: str) -> TaskError:
+    return TaskError(
+        Failure(
+            what=f"connection {conn_id!r} {problem}",
+            next="A MySQL connection needs host, login, password and schema (the database's name).",
+        )
+    )

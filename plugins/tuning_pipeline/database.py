@@ -1,0 +1,234 @@
+"""Make the study's database ready: server up, database, least-privilege account, Optuna's tables.
+
+Everything here may run any number of times and leaves the same state.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import closing, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import pymysql
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import DBAPIError
+
+from tuning_pipeline.connections import database_connection, find_connection, storage_url
+from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.mysql_hook import (
+    WRONG_PASSWORD,
+    PyMySqlHook,
+    code_of,
+    explain,
+    place,
+    wait_for_server,
+)
+from tuning_pipeline.schema import database_error, ensure_schema, schema_lock
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from tuning_pipeline.study_file import StudySettings
+
+log = logging.getLogger(__name__)
+
+# Found by leaving out one at a time: what Optuna's RDBStorage needs to read and write a study ...
+READ_WRITE = ("SELECT", "INSERT", "UPDATE", "DELETE")
+# ... and to create and upgrade its tables. DROP is not among them; REFERENCES is MySQL's, MariaDB does without.
+CREATE_TABLES = ("CREATE", "ALTER", "INDEX", "REFERENCES")
+RIGHTS = READ_WRITE + CREATE_TABLES
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_]{1,64}")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+
+
+def provision(settings: StudySettings) -> dict[str, Any]:
+    """Make the database of a study ready.
+
+    Returns:
+        Names for the log: database, server, schema version. No secret.
+
+    Raises:
+        TaskError: With the card of what is wrong.
+    """
+    connection = database_connection(settings.connections.database)
+    if connection.conn_type == "sqlite":
+        return {"database": connection.host, "server": "sqlite", "schema": _create_tables(connection, None)}
+    _check_names(connection)
+    admin = find_connection(settings.connections.admin)
+    hook = PyMySqlHook(connection=connection)
+    try:
+        if admin is None:
+            _check_access(hook, connection, settings.database.wait_s)
+        else:
+            _provision_as_admin(admin, connection, settings)
+    except pymysql.MySQLError as error:
+        raise explain(error, connection) from error
+    return {
+        "database": connection.schema,
+        "server": place(connection),
+        "schema": _create_tables(connection, hook),
+    }
+
+
+def _provision_as_admin(admin: Connection, connection: Connection, settings: StudySettings) -> None:
+    if admin.login == connection.login:
+        raise _same_account(admin, connection)
+    hook = PyMySqlHook(connection=admin)
+    wait_for_server(hook, admin, settings.database.wait_s)
+    try:
+        with closing(hook.get_conn()) as server, server.cursor() as cursor:
+            _create_database(cursor, connection.schema)
+            _create_account(cursor, connection, settings.database.host_pattern)
+            _warn_about_extra_rights(cursor, connection, settings.database.host_pattern)
+    except pymysql.MySQLError as error:
+        raise explain(error, admin) from error
+
+
+def _create_database(cursor: Any, name: str) -> None:
+    if cursor.execute("SELECT DEFAULT_CHARACTER_SET_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = %s", name):
+        (charset,) = cursor.fetchone()
+        if charset != "utf8mb4":
+            log.warning("Database %s has character set %s: names of studies outside it are refused", name, charset)
+        return
+    cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(name)} CHARACTER SET utf8mb4")
+    log.info("Created database %s", name)
+
+
+def _create_account(cursor: Any, connection: Connection, host: str) -> None:
+    """Create the tuning account, or give it its new password, with the rights on its own database only."""
+    account, password = connection.login, connection.password or ""
+    if cursor.execute("SELECT 1 FROM mysql.user WHERE User = %s AND Host = %s", (account, host)) == 0:
+        cursor.execute("CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY %s", (account, host, password))
+        log.info("Created account %s@%s", account, host)
+    elif not _password_fits(connection):
+        cursor.execute("ALTER USER %s@%s IDENTIFIED BY %s", (account, host, password))
+        log.info("Gave account %s@%s its new password", account, host)
+    # In GRANT, `_` and `%` of a database name are wildcards unless escaped.
+    pattern = connection.schema.replace("_", r"\_")
+    cursor.execute(f"GRANT {', '.join(RIGHTS)} ON `{pattern}`.* TO %s@%s", (account, host))
+    if not _password_fits(connection):
+        raise _shadowed(connection, host)
+
+
+def _password_fits(connection: Connection) -> bool:
+    try:
+        PyMySqlHook(connection=connection).get_conn().close()
+    except pymysql.MySQLError as error:
+        if code_of(error) == WRONG_PASSWORD:
+            return False
+    return True
+
+
+_EXTRA_RIGHTS = """
+    SELECT DISTINCT '*.*' FROM information_schema.USER_PRIVILEGES
+        WHERE GRANTEE = %(grantee)s AND (PRIVILEGE_TYPE <> 'USAGE' OR IS_GRANTABLE = 'YES')
+    UNION SELECT DISTINCT TABLE_SCHEMA FROM information_schema.SCHEMA_PRIVILEGES
+        WHERE GRANTEE = %(grantee)s AND (TABLE_SCHEMA <> %(pattern)s OR IS_GRANTABLE = 'YES')
+"""
+
+
+def _warn_about_extra_rights(cursor: Any, connection: Connection, host: str) -> None:
+    """An account that was there before may have more rights; taking them away could break its other users."""
+    grantee = f"'{connection.login}'@'{host}'"
+    cursor.execute(_EXTRA_RIGHTS, {"grantee": grantee, "pattern": connection.schema.replace("_", r"\_")})
+    scopes = sorted(scope for (scope,) in cursor.fetchall())
+    if scopes:
+        log.warning("Account %s has more rights than a study needs, on %s: revoke them", grantee, ", ".join(scopes))
+
+
+_OWN_RIGHTS = """
+    SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = %(grantee)s
+    UNION SELECT PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES
+        WHERE GRANTEE = %(grantee)s AND %(database)s LIKE TABLE_SCHEMA
+"""
+
+
+def _check_access(hook: PyMySqlHook, connection: Connection, wait_s: float) -> None:
+    """Without an admin connection: the tuning account must be able to do what the study needs."""
+    wait_for_server(hook, connection, wait_s)
+    with closing(hook.get_conn()) as server, server.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_USER()")
+        account, host = cursor.fetchone()[0].rsplit("@", 1)
+        cursor.execute(_OWN_RIGHTS, {"grantee": f"'{account}'@'{host}'", "database": connection.schema})
+        rights = {right for (right,) in cursor.fetchall()}
+        if cursor.execute("SHOW GRANTS") and any(" ON " not in grant for (grant,) in cursor.fetchall()):
+            log.info("Rights of account %s come from a role; whether they suffice shows when they are used", account)
+            return
+        tables = cursor.execute("SHOW TABLES LIKE 'alembic\\_version'")
+    missing = [right for right in (READ_WRITE if tables else RIGHTS) if right not in rights]
+    if missing:
+        raise _lacks(missing, connection, f"'{account}'@'{host}'")
+
+
+def _create_tables(connection: Connection, hook: PyMySqlHook | None) -> str:
+    lock = nullcontext() if hook is None else schema_lock(hook, str(connection.schema))
+    try:
+        with lock:
+            return ensure_schema(storage_url(connection))
+    except (DBAPIError, StorageInternalError) as error:
+        if hook is None:
+            raise _unusable_file(connection, database_error(error) or error) from error
+        raise explain(database_error(error) or error, connection) from error
+    except pymysql.MySQLError as error:
+        raise explain(error, connection) from error
+
+
+def _check_names(connection: Connection) -> None:
+    for kind, name, rule in (("schema", connection.schema, _IDENTIFIER), ("login", connection.login, _ACCOUNT)):
+        if not rule.fullmatch(name or ""):
+            raise TaskError(
+                Failure(
+                    what=f"{kind} of connection {connection.conn_id!r} must match {rule.pattern}, got {name!r}",
+                    next="Choose a plain name: letters, digits and underscores.",
+                )
+            )
+
+
+def _quoted(identifier: str) -> str:
+    """A checked identifier for a statement; identifiers cannot be bound."""
+    if not _IDENTIFIER.fullmatch(identifier):
+        raise ValueError(f"not an identifier: {identifier!r}")
+    return f"`{identifier}`"
+
+
+def _same_account(admin: Connection, connection: Connection) -> TaskError:
+    return TaskError(
+        Failure(
+            what=f"connections {admin.conn_id!r} and {connection.conn_id!r} use the same account {admin.login!r}",
+            why="the tuning account gets the rights on one database only, and its password is set",
+            next=f"Give connection {connection.conn_id!r} an account of its own; it will be created.",
+        )
+    )
+
+
+def _shadowed(connection: Connection, host: str) -> TaskError:
+    return TaskError(
+        Failure(
+            what=f"MySQL at {place(connection)} still refuses account {connection.login!r} after it was given"
+            " its password",
+            why=f"another account of that name, or one without a name, matches this machine before {host!r} does",
+            next="Remove that account, or set database.host_pattern in the study file to the host MySQL sees.",
+        )
+    )
+
+
+def _lacks(missing: list[str], connection: Connection, grantee: str) -> TaskError:
+    pattern = str(connection.schema).replace("_", r"\_")
+    return TaskError(
+        Failure(
+            what=f"account {grantee} lacks {', '.join(missing)} on database {connection.schema!r}",
+            next=f"As administrator: GRANT {', '.join(missing)} ON `{pattern}`.* TO {grantee}; or add an admin"
+            " connection, which lets this task do it.",
+        )
+    )
+
+
+def _unusable_file(connection: Connection, error: BaseException) -> TaskError:
+    return TaskError(
+        Failure(
+            what=f"the SQLite file {connection.host} cannot be used",
+            why=str(error),
+            next=f"Correct the path in connection {connection.conn_id!r}; its folder must exist and be writable.",
+        )
+    )

@@ -1,0 +1,139 @@
+"""A failure as one readable card: what happened, why, what to do, where to look."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from optuna_spark.errors import StorageError, TuningError
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+WIDTH = 100
+# What the driver names in its failure file and trying again cannot mend.
+PERMANENT = {"SpecError", "StudyMismatchError", "DataError", "DeviceError", "TrialLimitError"}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task failed.
+
+    Attributes:
+        what: One sentence.
+        why: The cause, where it says more; may have several lines.
+        next: What the reader can do.
+        where: Where to look further.
+        retry: Whether trying again can help.
+    """
+
+    what: str
+    why: str = ""
+    next: str = ""
+    where: str = ""
+    retry: bool = False
+
+
+class TaskError(TuningError):
+    """A failure that knows its card."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.what)
+        self.failure = failure
+
+
+def card(failure: Failure, title: str) -> str:
+    """The failure as a box of lines, readable in any log.
+
+    >>> print(card(Failure("No server answers.", next="Start it."), "provision_database failed"))
+    ┌ provision_database failed
+    │ What   No server answers.
+    │ Next   Start it.
+    └
+    """
+    rows = (("What", failure.what), ("Why", failure.why), ("Next", failure.next), ("Where", failure.where))
+    lines = [f"┌ {title}"]
+    for label, text in rows:
+        if text:
+            lines += _rows(label, text)
+    return "\n".join([*lines, "└"])
+
+
+def describe_failure(error: TuningError) -> Failure:
+    """The card of an error raised on purpose."""
+    if isinstance(error, TaskError):
+        return error.failure
+    why = str(error.__cause__ or "")
+    return Failure(
+        what=str(error),
+        why="" if why in str(error) else why,
+        next=_NEXT.get(type(error).__name__, ""),
+        retry=isinstance(error, StorageError),
+    )
+
+
+def driver_failure(report: Mapping[str, str] | None, where: str) -> Failure:
+    """The card of a Spark driver that ended with an error.
+
+    Args:
+        report: What the driver left in its failure file (keys error, what, why, next), or None.
+        where: Where its output is.
+    """
+    if not report:
+        return Failure(
+            what="the Spark application ended before it could say why",
+            why="it was killed, ran out of memory, or could not start",
+            next="Read the last lines of Spark's output above this card.",
+            where=where,
+            retry=True,
+        )
+    return Failure(
+        what=report.get("what", ""),
+        why=report.get("why", ""),
+        next=report.get("next", ""),
+        where=where,
+        retry=report.get("error") not in PERMANENT,
+    )
+
+
+def as_airflow_error(failure: Failure, title: str) -> AirflowException:
+    """The exception that ends the task: without retries where they cannot help."""
+    text = "\n" + card(failure, title)
+    return AirflowException(text) if failure.retry else AirflowFailException(text)
+
+
+def readable_failures(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a task end in a card instead of a stack trace when it fails for a reason people can mend.
+
+    Other errors are bugs and keep their stack trace.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except TuningError as error:
+            failure = as_airflow_error(describe_failure(error), f"{function.__name__} failed")
+        raise failure
+
+    return call
+
+
+def _rows(label: str, text: str) -> list[str]:
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
+    return [f"│ {label if i == 0 else '':<6} {line}".rstrip() for i, line in enumerate(lines)]
+
+
+_NEXT = {
+    "SpecError": "Correct the study file or the trigger form, then run again.",
+    "StudyFileError": "Correct the study file or the trigger form, then run again.",
+    "StudyMismatchError": "Use another study name, or trigger with mode reset to delete the stored trials.",
+    "StorageError": "Correct the Airflow connection or the server, then run again: finished trials are kept.",
+}

@@ -1,0 +1,154 @@
+"""The task that runs the trials: one Spark application, with the password only in its driver's environment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.exceptions import AirflowException
+
+from optuna_spark.errors import TuningError
+from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, describe_failure, driver_failure
+from tuning_pipeline.form import study_of_run
+from tuning_pipeline.submit import (
+    Submission,
+    driver_environment,
+    master_addresses,
+    pack_package,
+    submission,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection, Context
+
+    from tuning_pipeline.study_file import StudyFile
+
+REACH_S = 5.0
+
+
+class TuneOperator(SparkSubmitOperator):
+    """Submit the study's trials to the Spark cluster and wait for them.
+
+    Args:
+        study: The study file; the run's form is laid over it when the task runs.
+    """
+
+    def __init__(self, *, study: StudyFile, **kwargs: Any) -> None:
+        super().__init__(conn_id=study.settings.connections.spark, **kwargs)
+        self.study = study
+
+    def execute(self, context: Context) -> None:
+        """Run the application.
+
+        Raises:
+            AirflowFailException: It failed, with the card of the cause; trying again cannot help.
+            AirflowException: It failed, and trying again may help.
+        """
+        with tempfile.TemporaryDirectory(prefix="tune-") as folder:
+            scratch = Path(folder)
+            failure = self._failure_of(context, scratch)
+        if failure is not None:
+            raise as_airflow_error(failure, f"{self.task_id} failed")
+
+    def _failure_of(self, context: Context, scratch: Path) -> Failure | None:
+        report = scratch / "failure.json"
+        try:
+            self._prepare(context, scratch, report)
+        except TuningError as error:
+            return describe_failure(error)
+        try:
+            super().execute(context)
+        except AirflowException:
+            return driver_failure(_read_report(report), where="Spark's output above, and the Spark UI")
+        finally:
+            self.env_vars = None
+        return None
+
+    def _prepare(self, context: Context, scratch: Path, report: Path) -> None:
+        from tuning_pipeline.connections import database_connection, require_connection, storage_url
+
+        run = context["dag_run"]
+        study = study_of_run(self.study, context["params"], run.conf)
+        check_cluster(require_connection(study.settings.connections.spark, "the Spark cluster"))
+        url = storage_url(database_connection(study.settings.connections.database))
+        package = pack_package(scratch / "optuna_spark.zip")
+        self._take(submission(study, study.to_spec(run.run_id), package))
+        self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
+
+    def _take(self, given: Submission) -> None:
+        self.application = given.application
+        self.application_args = given.application_args
+        self.conf = dict(given.conf)
+        self.name = given.name
+        self.py_files = given.py_files
+        if given.archives:
+            self.conf["spark.archives"] = given.archives
+
+
+def check_cluster(connection: Connection) -> None:
+    """Find out what would otherwise show as a Java stack, minutes later.
+
+    Raises:
+        TaskError: spark-submit is not installed, the connection is not for a standalone master, or none answers.
+    """
+    master = master_of(connection)
+    binary = connection.extra_dejson.get("spark-binary", "spark-submit")
+    if shutil.which(binary) is None:
+        raise TaskError(
+            Failure(
+                what=f"{binary} is not on PATH of the Airflow worker",
+                next="Put init/spark/bin on its PATH, or install Spark there.",
+            )
+        )
+    # With YARN and Kubernetes the hook writes environment variables, and so the password, into arguments.
+    if not master.startswith(("spark://", "local")) or connection.extra_dejson.get("deploy-mode") == "cluster":
+        raise TaskError(
+            Failure(
+                what=f"connection {connection.conn_id!r} must name a Spark standalone master in client mode,"
+                f" got {master}",
+                next="Set its host to spark://<master> and its port to 7077.",
+            )
+        )
+    addresses = master_addresses(master)
+    problems = [problem for host, port in addresses if (problem := _unreachable(host, port))]
+    if problems and len(problems) == len(addresses):
+        raise TaskError(
+            Failure(
+                what=f"no Spark master answers at {master}",
+                why="; ".join(problems),
+                next=f"Start the master, or correct host and port of connection {connection.conn_id!r}.",
+                retry=True,
+            )
+        )
+
+
+def master_of(connection: Connection) -> str:
+    """The master URL as SparkSubmitHook puts it together."""
+    host = connection.host or ""
+    if connection.conn_type == "spark" and host and ("://" in host or not connection.port):
+        master = host
+    else:
+        master = f"{connection.conn_type}://{host}"
+    return f"{master}:{connection.port}" if connection.port else master
+
+
+def _unreachable(host: str, port: int) -> str | None:
+    try:
+        socket.create_connection((host, port), timeout=REACH_S).close()
+    except OSError as error:
+        return f"{host}:{port}: {error.strerror or error}"
+    return None
+
+
+def _read_report(path: Path) -> Mapping[str, str] | None:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None

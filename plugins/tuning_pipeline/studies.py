@@ -1,0 +1,55 @@
+"""A folder of study files, the broken ones apart from the good."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowException, ParamValidationError
+
+from optuna_spark.errors import TuningError
+from tuning_pipeline.form import form_params
+from tuning_pipeline.study_file import StudyFile, StudyFileError, read_study
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """What a folder of study files holds: the good studies, and one message for each broken file."""
+
+    studies: tuple[StudyFile, ...]
+    errors: tuple[str, ...]
+
+
+def read_studies(folder: Path) -> StudyFolder:
+    """Read every study file of a folder."""
+    studies, errors = [], []
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        try:
+            study = read_study(path)
+            _check_for_airflow(study)
+            studies.append(study)
+        except TuningError as error:
+            errors.append(str(error))
+    return StudyFolder(tuple(studies), tuple(errors))
+
+
+def _check_for_airflow(study: StudyFile) -> None:
+    """What only Airflow can judge: the schedule, and whether defaults fit their form fields.
+
+    Raises:
+        StudyFileError: With Airflow's own words.
+    """
+    settings = study.settings
+    try:
+        DAG(study.dag_id, schedule=settings.schedule, auto_register=False).validate()
+    except (AirflowException, ValueError) as error:
+        raise StudyFileError(
+            f"{study.path.name}: schedule: must be a cron expression, a preset such as @daily, or null,"
+            f" got {settings.schedule!r}: {error}"
+        ) from None
+    for name, param in form_params(study).items():
+        try:
+            param.resolve()
+        except ParamValidationError as error:
+            raise StudyFileError(f"{study.path.name}: {name}: {str(error).splitlines()[0]}") from None

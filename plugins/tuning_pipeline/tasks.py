@@ -1,0 +1,98 @@
+"""The tasks of a study's DAG, in their order."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, get_current_context, task
+
+from tuning_pipeline.failures import readable_failures
+from tuning_pipeline.form import mode_of, study_of_run
+from tuning_pipeline.operator import TuneOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+
+    from tuning_pipeline.study_file import StudyFile
+
+log = logging.getLogger(__name__)
+
+SHORT_TASK = timedelta(minutes=30)
+
+
+def provision_database(study: StudyFile) -> XComArg:
+    """Server up, database, least-privilege account, Optuna's tables."""
+
+    @task(execution_timeout=SHORT_TASK)
+    @readable_failures
+    def provision_database() -> dict[str, Any]:
+        from tuning_pipeline.database import provision
+
+        return provision(_run(study)[0].settings)
+
+    return provision_database()
+
+
+def prepare_study(study: StudyFile) -> XComArg:
+    """Create, resume or reset the study."""
+
+    @task(execution_timeout=SHORT_TASK)
+    @readable_failures
+    def prepare_study() -> dict[str, Any]:
+        from tuning_pipeline.study import prepare_study as prepare
+
+        run, run_id, mode = _run(study)
+        return prepare(run.to_spec(run_id), _url(run), mode)
+
+    return prepare_study()
+
+
+def tune(study: StudyFile) -> TuneOperator:
+    """The trials, on Spark."""
+    limit = timedelta(seconds=study.settings.execution_timeout_s)
+    return TuneOperator(task_id="tune", study=study, execution_timeout=limit)
+
+
+def export_best_trials(study: StudyFile) -> XComArg:
+    """Tables, report and best_params.json; the asset event tells others."""
+    asset = best_params_asset(study.settings.study)
+
+    @task(execution_timeout=SHORT_TASK, outlets=[asset])
+    @readable_failures
+    def export_best_trials() -> dict[str, Any]:
+        from optuna_spark.storage import create_storage
+        from tuning_pipeline.export import export_study
+
+        run, run_id, _ = _run(study)
+        storage = create_storage(_url(run))
+        best = export_study(_stored_study(run, storage), run.exports_base(), run_id, run.settings.top_k)
+        get_current_context()["outlet_events"][asset].extra = best
+        return {key: best[key] for key in ("study", "value", "trial", "folder")}
+
+    return export_best_trials()
+
+
+def best_params_asset(study_name: str) -> Asset:
+    """The asset whose events carry the best value and parameters of a study."""
+    return Asset(f"best_params_{study_name}")
+
+
+def _run(study: StudyFile) -> tuple[StudyFile, str, str]:
+    """The study as this run's form changed it, the run's id, and what to do with a study that exists."""
+    context = get_current_context()
+    dag_run, params = context["dag_run"], context["params"]
+    return study_of_run(study, params, dag_run.conf), dag_run.run_id, mode_of(params)
+
+
+def _url(study: StudyFile) -> Any:
+    from tuning_pipeline.connections import database_connection, storage_url
+
+    return storage_url(database_connection(study.settings.connections.database))
+
+
+def _stored_study(study: StudyFile, storage: Any) -> Any:
+    import optuna
+
+    return optuna.load_study(study_name=study.settings.study, storage=storage)
