@@ -6,10 +6,13 @@ int is an int, a bool a bool, and a categorical what its choice was.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import re
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -25,6 +28,7 @@ Kind = Literal["int", "float", "bool", "text", "datetime"]
 
 _INT64 = range(-(2**63), 2**63)
 _EXACT_IN_FLOAT = range(-(2**53), 2**53 + 1)
+_CREDENTIALS = re.compile(r"(\b[A-Za-z][\w+.-]*://)[^\s\"']*@")
 
 
 @dataclass(frozen=True)
@@ -35,30 +39,51 @@ class Column:
     kind: Kind
 
 
-def in_memory_copy(study: optuna.Study) -> optuna.Study:
-    """The study as it is now, read from its storage once; trial numbers, times and attributes are kept."""
-    copy = optuna.create_study(
-        study_name=study.study_name,
-        directions=study.directions,
-        storage=optuna.storages.InMemoryStorage(),
-    )
-    for name, value in study.user_attrs.items():
-        copy.set_user_attr(name, value)
-    add_in_place(copy, study.get_trials(deepcopy=False))
-    return copy
+class FixedTrials(optuna.storages.InMemoryStorage):
+    """A storage whose only study has just these trials, with their own numbers, and takes no others.
 
-
-def add_in_place(study: optuna.Study, trials: Iterable[FrozenTrial]) -> None:
-    """Add trials in order of their numbers to an empty study; each gap becomes an empty failed trial.
-
-    Optuna numbers the trials of a study from 0 without gaps, so filling the gaps is what keeps the numbers.
+    Optuna's functions take a study; this is what lets them see a study as it was at one moment, or a part of it.
+    The trials are handed out as they are, never copied: whoever gets them must not change them.
     """
-    number = 0
-    for trial in sorted(trials, key=lambda t: t.number):
-        gap = trial.number - number
-        study.add_trials(optuna.trial.create_trial(state=TrialState.FAIL) for _ in range(gap))
-        study.add_trial(trial)
-        number = trial.number + 1
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self._fixed = list(trials)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [t for t in self._fixed if states is None or t.state in states]
+
+
+def snapshot(study: optuna.Study) -> optuna.Study:
+    """The study as it is now, read from its storage once; passwords in its attributes are masked."""
+    return with_trials(study, [_masked(t) for t in study.get_trials(deepcopy=False)])
+
+
+def with_trials(study: optuna.Study, trials: Sequence[FrozenTrial]) -> optuna.Study:
+    """A study like `study` (name, directions, metric names) that has just these trials, to read from."""
+    return fixed_study(study.study_name, study.directions, study.metric_names, trials)
+
+
+def fixed_study(
+    name: str,
+    directions: Sequence[StudyDirection],
+    metric_names: list[str] | None,
+    trials: Sequence[FrozenTrial],
+) -> optuna.Study:
+    """A study in memory that has just these trials, to read from."""
+    study = optuna.create_study(study_name=name, directions=directions, storage=FixedTrials(trials))
+    if metric_names is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(metric_names)
+    return study
+
+
+def mask_passwords(text: str) -> str:
+    """`text` with the user and password of each URL in it replaced, as in `mysql://***@host/database`."""
+    return _CREDENTIALS.sub(r"\1***@", text)
 
 
 def best_trials(study: optuna.Study, top_k: int) -> list[FrozenTrial]:
@@ -143,8 +168,7 @@ def trial_columns(trials: Sequence[FrozenTrial], n_values: int) -> list[Column]:
 def trial_rows(trials: Iterable[FrozenTrial], columns: Sequence[Column]) -> list[dict[str, Any]]:
     """One row per trial with exactly `columns`; what a trial does not have is None."""
     return [
-        {column.name: _cell(cells.get(column.name), column.kind) for column in columns}
-        for cells in map(_cells, trials)
+        {column.name: _cell(cells.get(column.name), column.kind) for column in columns} for cells in map(_cells, trials)
     ]
 
 
@@ -179,7 +203,7 @@ def to_json_value(value: Any) -> Any:
 
 
 def direction_name(direction: StudyDirection) -> str:
-    """minimize or maximize."""
+    """Minimize or maximize."""
     return direction.name.lower()
 
 
@@ -187,6 +211,23 @@ def state_counts(trials: Iterable[FrozenTrial]) -> dict[str, int]:
     """How many trials are in each state, in Optuna's order of states, without the empty ones."""
     counts = Counter(trial.state for trial in trials)
     return {state.name: counts[state] for state in TrialState if counts[state]}
+
+
+def _masked(trial: FrozenTrial) -> FrozenTrial:
+    attrs = {name: _mask(value) for name, value in trial.user_attrs.items()}
+    if attrs == trial.user_attrs:
+        return trial
+    masked = copy.copy(trial)
+    masked.user_attrs = attrs
+    return masked
+
+
+def _mask(value: Any) -> Any:
+    if isinstance(value, str):
+        return mask_passwords(value)
+    if isinstance(value, dict):
+        return {k: _mask(v) for k, v in value.items()}
+    return [_mask(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _order(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """What a finished study leaves behind: a folder of tables, the parameters to use, and a report.
 
-    exports/<study>/<run id>/   best_params.json  best_trials.{csv,json,parquet}  trials.{csv,parquet}  report.html
-    exports/<study>/latest      -> the newest of them
+exports/<study>/<run id>/   best_params.json  best_trials.{csv,json,parquet}  trials.{csv,parquet}  report.html
+exports/<study>/latest      -> the newest of them
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from optuna_spark.results import (
     Column,
     best_params,
     best_trials,
-    in_memory_copy,
+    snapshot,
     trial_columns,
     trial_records,
     trial_rows,
@@ -68,8 +68,7 @@ def export_study(
     Raises:
         TuningError: The study has no complete trial, or the folder cannot be written.
     """
-    snapshot = in_memory_copy(study)
-    files = export_files(snapshot, run_id, top_k)
+    files = export_files(snapshot(study), run_id, top_k)
     folder = exports_base(base) / folder_name(study.study_name) / folder_name(run_id)
     try:
         publish_folder(folder, files, marker=BEST_PARAMS)
