@@ -9,7 +9,7 @@ from pathlib import Path
 if sys.version_info < (3, 11):  # noqa: UP036 - the message is the point
     sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")
 
-from init.local import airflow, environments, locks, run, stack
+from init.local import airflow, environments, locks, pack, run, stack
 from init.local.console import complain, say
 from init.local.errors import SetupError
 from init.local.layout import REPOSITORY, Layout
@@ -19,10 +19,13 @@ from init.local.processes import one_at_a_time
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m init.local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("setup", help="install everything, start nothing").add_argument("--dev", action="store_true")
+    setup = commands.add_parser("setup", help="install everything, start nothing")
+    setup.add_argument("--dev", action="store_true", help="with the test and lint tools")
+    setup.add_argument("--only-spark", action="store_true", help="Java and the Spark environment, for a cluster node")
     running = commands.add_parser("run", help="tune one study")
     running.add_argument("--study", default="diabetes")
     running.add_argument("--trials", default="")
+    commands.add_parser("pack", help="build the archive for workers that have nothing installed")
     commands.add_parser("stop", help="stop every process this checkout started")
     commands.add_parser("clean", help="stop, and remove .state")
     commands.add_parser("lock", help="resolve requirements/*.in anew")
@@ -42,14 +45,23 @@ def run_command(layout: Layout, study: str, trials: str) -> int:
     return run.run_study(layout, study, trials, env)
 
 
-def setup_command(layout: Layout, *, dev: bool) -> None:
+def setup_command(layout: Layout, *, dev: bool, only_spark: bool) -> None:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
-        stack.install(layout)
+        if only_spark:
+            stack.install_spark(layout)
+        else:
+            stack.install(layout)
         if dev:
             for environment in (layout.airflow_env, layout.spark_env):
                 environments.add(layout, environments.dev_lock(layout, environment))
     say("everything is installed")
+
+
+def pack_command(layout: Layout) -> None:
+    layout.prepare()
+    with one_at_a_time(layout.state / "run" / "setup.lock"):
+        pack.pack(layout, gpu=stack.gpus_to_use() > 0)
 
 
 def main(arguments: list[str]) -> int:
@@ -59,9 +71,10 @@ def main(arguments: list[str]) -> int:
         if options.command == "run":
             return run_command(layout, options.study, options.trials)
         if options.command == "setup":
-            setup_command(layout, dev=options.dev)
+            setup_command(layout, dev=options.dev, only_spark=options.only_spark)
         else:
-            {"stop": stack.stop, "clean": stack.clean, "lock": locks.compile_all}[options.command](layout)
+            actions = {"stop": stack.stop, "clean": stack.clean, "lock": locks.compile_all, "pack": pack_command}
+            actions[options.command](layout)
     except SetupError as error:
         complain(str(error))
         return 1

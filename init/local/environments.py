@@ -60,7 +60,15 @@ def build(layout: Layout, lock: Lock) -> bool:
     say(f"installing {lock.title} (once)")
     log = layout.logs / f"install-{lock.environment.name}.log"
     log.unlink(missing_ok=True)
-    make: list[str | Path] = [uv(layout), "venv", "--clear", "--python", sys.executable, lock.environment]
+    make: list[str | Path] = [
+        uv(layout),
+        "venv",
+        "--clear",
+        "--relocatable",
+        "--python",
+        sys.executable,
+        lock.environment,
+    ]
     run_step(f"making {lock.title}", make, log=log, env=uv_environment())
     _install(layout, lock, log)
     return True

@@ -23,7 +23,7 @@ mapfile -t spark_side < <(present jobs tests/jobs)
 
 mapfile -t scripts < <(git ls-files --cached --others --exclude-standard '*.sh' .ci/run init/spark/bin)
 if command -v shellcheck >/dev/null; then
-    shellcheck "${scripts[@]}"
+    shellcheck --external-sources "${scripts[@]}"
     echo "shellcheck: ${#scripts[@]} scripts are clean"
 else
     echo "shellcheck is not installed: apt-get install shellcheck" >&2

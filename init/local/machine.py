@@ -64,7 +64,7 @@ def needs() -> tuple[Need, Need, Need]:
     )
 
 
-def provide(log: Path) -> bool:
+def provide(log: Path, *, with_mysql: bool = True) -> bool:
     """Installs what is missing; what apt says goes to the log.
 
     Returns:
@@ -74,7 +74,8 @@ def provide(log: Path) -> bool:
         SetupError: Something is missing and cannot be installed; says what to install.
     """
     *required, mysql = needs()
-    missing = [need for need in (*required, mysql) if not need.present()]
+    wanted = [*required, mysql] if with_mysql else required
+    missing = [need for need in wanted if not need.present()]
     if not missing:
         return True
     apt = Apt.usable(log)

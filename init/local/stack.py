@@ -54,18 +54,35 @@ class Stack:
 
 def install(layout: Layout) -> Stack:
     """Makes the machine ready to run: system packages, both environments, secrets."""
-    layout.prepare()
     has_mysql = machine.provide(layout.logs / "apt.log")
-    gpus = 0 if os.environ.get("TUNING_GPU") == "0" else gpu_count()
     environments.ensure_uv(layout)
     environments.build(layout, environments.airflow_lock(layout))
-    spark = environments.spark_lock(layout, gpu=gpus > 0)
-    if not spark.installed():
-        # Master and worker run from the folder that is about to be replaced.
-        stop_services(layout)
-    environments.build(layout, spark)
+    gpus = build_spark(layout)
     secrets = passwords.load_or_create(layout.state / "secrets.env")
     return Stack(layout, secrets, machine.java_home(), gpus, has_mysql)
+
+
+def install_spark(layout: Layout) -> None:
+    """What a machine needs to be a Spark master or worker, and no more."""
+    machine.provide(layout.logs / "apt.log", with_mysql=False)
+    environments.ensure_uv(layout)
+    build_spark(layout)
+
+
+def build_spark(layout: Layout) -> int:
+    """Builds the Spark environment, with cuDF where there are GPUs. Returns how many there are."""
+    gpus = gpus_to_use()
+    lock = environments.spark_lock(layout, gpu=gpus > 0)
+    if not lock.installed():
+        # Master and worker run from the folder that is about to be replaced.
+        stop_services(layout)
+    environments.build(layout, lock)
+    return gpus
+
+
+def gpus_to_use() -> int:
+    """The GPUs of this machine; TUNING_GPU=0 leaves them alone."""
+    return 0 if os.environ.get("TUNING_GPU") == "0" else gpu_count()
 
 
 def stop_services(layout: Layout) -> list[str]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything `make test` runs, the quick parts first. All parts run; any failure makes the whole fail.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 
 export TUNING_SPARK_ENV=${TUNING_SPARK_ENV:-$PWD/.state/envs/spark}
 # Airflow's own settings of this shell must not steer the tests, nor may they touch the real AIRFLOW_HOME.

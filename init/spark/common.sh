@@ -1,0 +1,76 @@
+# shellcheck shell=bash
+# What start-master.sh, start-worker.sh and stop.sh share: finding Spark, and processes that prove to be ours.
+
+here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
+spark_env=${TUNING_SPARK_ENV:-$here/../../.state/envs/spark}
+# Pid files, logs and the workers' scratch files of this machine's part of the cluster.
+cluster_state=${TUNING_SPARK_STATE:-$here/../../.state/cluster}
+
+fail() {
+    echo "$(basename "$0"): $*" >&2
+    exit 1
+}
+
+find_spark() { # sets SPARK_HOME
+    local homes=("$spark_env"/lib/python3*/site-packages/pyspark)
+    [ -x "${homes[0]}/bin/spark-class" ] || fail "no pyspark in $spark_env: run init/spark/install.sh, or set TUNING_SPARK_ENV"
+    export SPARK_HOME=${homes[0]}
+    export SPARK_CONF_DIR=${SPARK_CONF_DIR:-$here/conf}
+}
+
+birth() { # pid -> the boot and the clock tick it started at, empty when there is no such process
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+    stat=${stat##*) } # the program's name may hold spaces; what follows is field 3
+    # shellcheck disable=SC2086 # one field, one argument
+    set -- $stat
+    case $1 in Z | X) ;; *) echo "$(cat /proc/sys/kernel/random/boot_id):${20}" ;; esac
+}
+
+is_running() { # name
+    local pid born
+    [ -f "$cluster_state/$1.pid" ] || return 1
+    read -r pid born <"$cluster_state/$1.pid"
+    [ -n "$born" ] && [ "$(birth "$pid")" = "$born" ]
+}
+
+start_daemon() { # name, main class, arguments...
+    local name=$1 class=$2 log pid
+    shift 2
+    if is_running "$name"; then
+        echo "$name runs already"
+        return
+    fi
+    umask 077
+    mkdir -p "$cluster_state"
+    log=$cluster_state/$name.log
+    setsid "$SPARK_HOME/bin/spark-class" "$class" "$@" </dev/null >"$log" 2>&1 &
+    pid=$!
+    echo "$pid $(birth "$pid")" >"$cluster_state/$name.pid"
+    for _ in 1 2 3 4 5 6; do
+        sleep 0.5
+        if ! is_running "$name"; then
+            tail -n 5 "$log" >&2
+            fail "the $name ended at once, see $log"
+        fi
+    done
+    echo "$name started, log in $log"
+}
+
+stop_daemon() { # name
+    local pid
+    if ! is_running "$1"; then
+        echo "$1 does not run"
+        rm -f "$cluster_state/$1.pid"
+        return
+    fi
+    read -r pid _ <"$cluster_state/$1.pid"
+    kill "$pid"
+    for _ in $(seq 100); do
+        is_running "$1" || break
+        sleep 0.1
+    done
+    if is_running "$1"; then kill -KILL "$pid"; fi
+    rm -f "$cluster_state/$1.pid"
+    echo "$1 stopped"
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Starts this machine's Spark worker, with all GPUs that nvidia-smi reports. Runs again without harm.
+#
+#   init/spark/start-worker.sh --master spark://10.0.0.5:7077 --host 10.0.0.6
+set -euo pipefail
+# shellcheck source=init/spark/common.sh
+source "$(dirname "$(readlink -f "$0")")/common.sh"
+
+master=
+host=
+gpus=auto
+options=()
+discovery=${TUNING_GPU_DISCOVERY:-$here/gpu-discovery.sh}
+while [ $# -gt 0 ]; do
+    case $1 in
+        --master) master=${2:?--master needs a spark:// address}; shift 2 ;;
+        --host) host=${2:?--host needs an address}; shift 2 ;;
+        --gpus) gpus=${2:?--gpus needs a number or auto}; shift 2 ;;
+        --cores | --memory | --webui-port | --port) options+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
+        *) fail "unknown argument: $1 (usage: $0 --master spark://HOST:PORT --host ADDRESS [--cores N] [--memory 16g] [--gpus N|auto] [--port N] [--webui-port N])" ;;
+    esac
+done
+[[ $master == spark://* ]] || fail "--master must look like spark://HOST:PORT, got '$master'"
+[ -n "$host" ] || fail "--host must be the address the others reach this machine at"
+[[ $gpus =~ ^(auto|[0-9]+)$ ]] || fail "--gpus must be a number or auto, got '$gpus'"
+
+found_gpus() {
+    local addresses
+    addresses=$("$discovery" 2>/dev/null) || { echo 0; return; }
+    addresses=${addresses#*[} && addresses=${addresses%]*}
+    echo "$addresses" | grep -o '"[^"]*"' | wc -l
+}
+
+found=$(found_gpus)
+if [ "$gpus" = auto ]; then gpus=$found; fi
+[ "$gpus" -le "$found" ] || fail "--gpus is $gpus but this machine reports $found (is nvidia-smi on PATH?)"
+
+find_spark
+export SPARK_LOCAL_IP=$host
+worker_opts="${SPARK_WORKER_OPTS:-} -Dspark.worker.cleanup.enabled=true"
+if [ "$gpus" -gt 0 ]; then
+    worker_opts+=" -Dspark.worker.resource.gpu.amount=$gpus -Dspark.worker.resource.gpu.discoveryScript=$discovery"
+fi
+export SPARK_WORKER_OPTS=$worker_opts
+start_daemon worker org.apache.spark.deploy.worker.Worker --host "$host" --work-dir "$cluster_state/work" \
+    "${options[@]}" "$master"
+echo "it offers $gpus GPUs to $master"
