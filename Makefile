@@ -14,7 +14,7 @@ TRIALS ?=
 AIRFLOW_ENV := .state/envs/airflow/bin
 SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: help run setup stop clean test lint lock pack dev
+.PHONY: help run setup stop clean test lint lock pack
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,149 @@
+"""The edges of `make run`: refused requests, the shown result, connections, secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from init.local import airflow, passwords, run
+from init.local.errors import SetupError
+from init.local.layout import REPOSITORY, Layout
+from init.local.machine import Apt, Need, how_to_install, provide
+from init.local.mysql import MysqlServer
+
+REQUIREMENTS = REPOSITORY / "requirements"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Layout:
+    studies = tmp_path / "dags" / "studies"
+    studies.mkdir(parents=True)
+    (studies / "diabetes.yaml").touch()
+    return Layout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("study", "trials", "message"),
+    [
+        ("wine", "", r"STUDY must be one of .*\(diabetes\), got 'wine'"),
+        ("../diabetes", "", "STUDY must be one of"),
+        ("diabetes", "0", "TRIALS must be a whole number of at least 1, got '0'"),
+        ("diabetes", "-1", "got '-1'"),
+        ("diabetes", "ten", "got 'ten'"),
+        ("diabetes", "1.5", "got '1.5'"),
+    ],
+)
+def test_a_request_that_cannot_work_is_refused_at_once(checkout: Layout, study: str, trials: str, message: str) -> None:
+    with pytest.raises(SetupError, match=message):
+        run.check_request(checkout, study, trials)
+
+
+def test_the_result_names_value_parameters_and_folder(checkout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    latest = checkout.exports / "diabetes" / "latest"
+    latest.mkdir(parents=True)
+    best = {"study": "diabetes", "value": 54.5, "values": [54.5], "params": {"max_depth": 3, "eta": 0.1}, "trial": 17}
+    (latest / "best_params.json").write_text(json.dumps(best))
+    run.show_result(checkout, "diabetes")
+    shown = capsys.readouterr().out
+    assert "best value 54.5, trial 17" in shown
+    assert "max_depth = 3" in shown
+    assert str(latest) in shown
+
+
+def test_a_pareto_front_shows_all_values() -> None:
+    assert run.headline({"value": 1.0, "values": [1.0, 2.0], "trial": 3}) == "best value [1.0, 2.0], trial 3"
+
+
+def test_a_missing_result_is_no_crash(checkout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    run.show_result(checkout, "diabetes")
+    assert "no best_params.json" in capsys.readouterr().out
+
+
+def test_secrets_are_generated_once_and_closed_to_others(tmp_path: Path) -> None:
+    file = tmp_path / "secrets.env"
+    first = passwords.load_or_create(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert passwords.load_or_create(file) == first
+    assert len(set(first.values())) == 3
+
+
+def test_airflow_gets_three_connections_with_mysql(checkout: Layout, mysql_server: MysqlServer) -> None:
+    secrets = passwords.load_or_create(checkout.root / "secrets.env")
+    found = airflow.connections(checkout, mysql_server, 7077, secrets)
+    assert json.loads(found["AIRFLOW_CONN_TUNING_SPARK"])["port"] == 7077
+    tuning = json.loads(found["AIRFLOW_CONN_TUNING_DB"])
+    assert (tuning["schema"], tuning["extra"]["client"]) == ("optuna", "pymysql")
+    assert json.loads(found["AIRFLOW_CONN_TUNING_DB_ADMIN"])["login"] == mysql_server.admin_user
+
+
+def test_airflow_gets_sqlite_where_there_is_no_mysql(checkout: Layout) -> None:
+    secrets = passwords.load_or_create(checkout.root / "secrets.env")
+    found = airflow.connections(checkout, None, 7077, secrets)
+    assert json.loads(found["AIRFLOW_CONN_TUNING_DB"])["host"].endswith("/.state/optuna.sqlite3")
+    assert "AIRFLOW_CONN_TUNING_DB_ADMIN" not in found
+
+
+def test_one_message_names_everything_to_install() -> None:
+    missing = [
+        Need("Java 17 or later", bool, ("openjdk-17-jre-headless",)),
+        Need("a MySQL server", bool, ("mariadb-server-core",)),
+    ]
+    message = how_to_install(missing)
+    assert "lacks Java 17 or later, a MySQL server" in message
+    assert "openjdk-17-jre-headless mariadb-server-core" in message
+
+
+def pretend_missing(monkeypatch: pytest.MonkeyPatch, *, java: bool, mysql: bool) -> None:
+    monkeypatch.setattr("init.local.machine.java_home", lambda: None if java else "/usr")
+    monkeypatch.setattr("init.local.machine.find_program", lambda: None if mysql else object())
+    monkeypatch.setattr(Apt, "usable", staticmethod(lambda _: None))
+
+
+def test_without_apt_a_missing_java_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_missing(monkeypatch, java=True, mysql=True)
+    with pytest.raises(SetupError, match=r"lacks Java 17 or later, a MySQL server"):
+        provide(tmp_path / "apt.log")
+
+
+def test_without_apt_a_missing_mysql_server_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_missing(monkeypatch, java=False, mysql=True)
+    assert provide(tmp_path / "apt.log") is False
+
+
+def test_an_older_python_is_refused_in_one_sentence() -> None:
+    code = """
+import runpy, sys
+sys.version_info, sys.argv = (3, 10, 1), ["init.local"]
+runpy.run_module("init.local", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Python 3.11 or later is needed")
+
+
+@pytest.mark.parametrize("lock", sorted(REQUIREMENTS.glob("*.txt")), ids=lambda path: path.name)
+def test_a_lock_holds_hashes_and_no_index_address(lock: Path) -> None:
+    text = lock.read_text()
+    assert "://" not in text
+    pins = [line for line in text.splitlines() if "==" in line and not line.lstrip().startswith("#")]
+    assert pins
+    assert all(line.endswith("\\") for line in pins)
+
+
+@pytest.mark.parametrize("unwanted", ["mysqlclient", "mysql-connector-python", "pyspark-client"])
+def test_the_airflow_lock_leaves_out_what_cannot_be_installed_everywhere(unwanted: str) -> None:
+    assert not any(line.startswith(unwanted + "==") for line in (REQUIREMENTS / "airflow.txt").read_text().splitlines())
+
+
+def test_make_help_names_every_target_in_one_line() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = next(line for line in makefile.splitlines() if line.startswith(".PHONY:")).split()[1:]
+    shown = subprocess.run(
+        ["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, env=dict(os.environ)
+    ).stdout
+    assert sorted(line.split()[1] for line in shown.splitlines()) == sorted(targets)

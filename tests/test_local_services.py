@@ -1,0 +1,252 @@
+"""The private servers of a checkout: found again, recovered, stopped; and nobody else's process is ever touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from init.local.mysql import MysqlServer, find_program
+from init.local.ports import LOOPBACK
+from init.local.processes import Service, birth, one_at_a_time, tied_to_parent
+from init.local.spark import SparkCluster
+from tests.support.servers import HARD_PASSWORD, private_mysql, private_spark, scratch_folder
+
+needs_mysql = pytest.mark.skipif(find_program() is None, reason="no MySQL server is installed here")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with scratch_folder() as path:
+        yield path
+
+
+def sleeper(folder: Path) -> Service:
+    service = Service("sleeper", folder)
+    service.start(["sleep", "60"], dict(os.environ), {"port": 7})
+    return service
+
+
+def log_in(server: MysqlServer, password: str = HARD_PASSWORD) -> None:
+    pymysql.connect(host=server.host, port=server.port, user=server.admin_user, password=password).close()
+
+
+def pid_of(service: Service) -> int:
+    return int(json.loads(service.pid_file.read_text())["pid"])
+
+
+def listening_addresses(pid: int) -> set[str]:
+    """The local addresses a process listens on, by its own view of the kernel's tables."""
+    sockets = {str(handle.readlink()) for handle in Path(f"/proc/{pid}/fd").iterdir() if handle.is_symlink()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                found.add(readable_address(fields[1].split(":")[0]))
+    return found
+
+
+def readable_address(kernel_hex: str) -> str:
+    words = [bytes.fromhex(kernel_hex[at : at + 8])[::-1] for at in range(0, len(kernel_hex), 8)]
+    address = b"".join(words)
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+
+
+def test_a_service_is_found_again_by_its_pid_file(folder: Path) -> None:
+    service = sleeper(folder)
+    again = Service("sleeper", folder)
+    assert again.running()
+    assert again.facts() == {"port": 7}
+    assert again.stop()
+    assert not service.running()
+
+
+def test_stopping_what_does_not_run_is_fine(folder: Path) -> None:
+    assert not Service("nothing", folder).stop()
+
+
+def test_a_stranger_with_the_recorded_pid_is_not_touched(folder: Path) -> None:
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
+        service = Service("sleeper", folder)
+        service.adopt(stranger.pid, {})
+        record = json.loads(service.pid_file.read_text())
+        service.pid_file.write_text(json.dumps(record | {"birth": "another-boot:1"}))
+        assert not service.running()
+        assert not service.stop()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": 999999999, "birth": "x:1"}'])
+def test_a_damaged_or_stale_pid_file_means_not_running(folder: Path, content: str) -> None:
+    service = Service("sleeper", folder)
+    service.pid_file.parent.mkdir()
+    service.pid_file.write_text(content)
+    assert not service.running()
+    assert not service.stop()
+
+
+def test_a_service_that_ignores_the_first_signal_is_killed(folder: Path) -> None:
+    service = Service("stubborn", folder)
+    service.start(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], dict(os.environ), {})
+    time.sleep(0.3)
+    assert service.stop(grace_s=0.5)
+    assert not service.running()
+
+
+def test_a_tied_process_ends_with_its_parent(tmp_path: Path) -> None:
+    child = tmp_path / "child.pid"
+    command = tied_to_parent(["sh", "-c", f"echo $$ > {child}; sleep 60"])
+    parent = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({command!r})"])
+    while not (child.exists() and child.read_text().strip()):
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 5
+    while birth(int(child.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert birth(int(child.read_text())) is None
+
+
+def test_two_runs_in_one_checkout_wait_for_each_other(folder: Path) -> None:
+    lock = folder / "lock"
+    code = f"""
+import sys; sys.path.insert(0, {str(Path.cwd())!r})
+from pathlib import Path
+from init.local.processes import one_at_a_time
+with one_at_a_time(Path({str(lock)!r})): pass
+"""
+    with one_at_a_time(lock):
+        other = subprocess.Popen([sys.executable, "-c", code])
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=1)
+    assert other.wait(timeout=10) == 0
+
+
+@needs_mysql
+def test_mysql_takes_a_password_of_any_characters(mysql_server: MysqlServer) -> None:
+    log_in(mysql_server)
+
+
+@needs_mysql
+def test_mysql_listens_on_loopback_only_and_not_as_root(mysql_server: MysqlServer) -> None:
+    pid = pid_of(mysql_server.service)
+    assert listening_addresses(pid) == {LOOPBACK}
+    assert Path(f"/proc/{pid}").stat().st_uid != 0
+
+
+@needs_mysql
+def test_mysql_password_is_in_no_argument_and_in_no_file_left_behind(mysql_server: MysqlServer) -> None:
+    arguments = Path(f"/proc/{pid_of(mysql_server.service)}/cmdline").read_text()
+    assert HARD_PASSWORD not in arguments
+    assert not (mysql_server.datadir.parent / "init.sql").exists()
+
+
+@needs_mysql
+def test_mysql_lets_nobody_in_without_a_password(mysql_server: MysqlServer) -> None:
+    for user in ("root", mysql_server.admin_user, ""):
+        with pytest.raises(pymysql.err.OperationalError):
+            pymysql.connect(host=mysql_server.host, port=mysql_server.port, user=user)
+
+
+@needs_mysql
+def test_mysql_is_found_again_and_comes_back_after_kill_9(folder: Path) -> None:
+    server = MysqlServer(folder, HARD_PASSWORD, die_with_parent=True)
+    assert server.ensure()
+    try:
+        assert not server.ensure()
+        os.kill(pid_of(server.service), signal.SIGKILL)
+        assert server.ensure()
+        log_in(server)
+    finally:
+        server.stop()
+
+
+@needs_mysql
+def test_mysql_restarts_with_a_new_admin_password(folder: Path) -> None:
+    MysqlServer(folder, "first", die_with_parent=True).ensure()
+    server = MysqlServer(folder, "second", die_with_parent=True)
+    try:
+        assert server.ensure()
+        log_in(server, "second")
+    finally:
+        server.stop()
+
+
+@needs_mysql
+def test_a_half_made_data_directory_is_made_anew(folder: Path) -> None:
+    half = folder / "mysql" / "data.new"
+    half.mkdir(parents=True)
+    (half / "ibdata1").write_text("interrupted here")
+    server = MysqlServer(folder, HARD_PASSWORD, die_with_parent=True)
+    try:
+        assert server.ensure()
+        log_in(server)
+    finally:
+        server.stop()
+
+
+@needs_mysql
+def test_a_port_taken_in_the_last_moment_is_not_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with private_mysql() as other:
+        offers = iter([[other.port], [free_port()]])
+        monkeypatch.setattr("init.local.mysql.free_ports", lambda _: next(offers))
+        server = MysqlServer(folder, "mine", die_with_parent=True)
+        try:
+            assert server.ensure()
+            assert server.port != other.port
+            log_in(server, "mine")
+        finally:
+            server.stop()
+        log_in(other)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+@needs_mysql
+def test_mysql_starts_in_a_folder_with_a_long_name(folder: Path) -> None:
+    deep = folder / ("d" * 120)
+    deep.mkdir()
+    for path in (folder, deep):
+        path.chmod(0o711)
+    server = MysqlServer(deep, HARD_PASSWORD, die_with_parent=True)
+    try:
+        assert server.ensure()
+    finally:
+        server.stop()
+
+
+def test_spark_offers_its_cores_and_gpus(spark_cluster: SparkCluster) -> None:
+    assert spark_cluster.alive_workers() == 1
+    assert not spark_cluster.ensure()
+
+
+def test_spark_listens_on_loopback_only(spark_cluster: SparkCluster) -> None:
+    for service in (spark_cluster.master, spark_cluster.worker):
+        # Java shows an IPv4 address as an IPv6 one.
+        assert listening_addresses(pid_of(service)) <= {LOOPBACK, f"::ffff:{LOOPBACK}"}
+
+
+def test_spark_comes_back_when_its_master_was_killed() -> None:
+    with private_spark(cores=2) as cluster:
+        os.kill(pid_of(cluster.master), signal.SIGKILL)
+        time.sleep(0.2)
+        assert cluster.ensure()
+        assert cluster.alive_workers() == 1
