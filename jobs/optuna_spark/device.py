@@ -10,6 +10,7 @@ import ctypes
 import os
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from optuna_spark.errors import DeviceError
@@ -21,8 +22,6 @@ ORDER = "CUDA_DEVICE_ORDER"
 # Set beside VISIBLE when this module chose it, so that a reused Python worker does not take its own choice for
 # the cluster manager's.
 CHOSEN = "TUNING_CHOSEN_DEVICES"
-
-_cuda_started = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def task_device(resources: ResourceSpec, addresses: Sequence[str] | None) -> Dev
             f" gave it {len(given)}: start the Spark workers with a GPU discovery script, or set"
             " resources.gpus_per_task to 0 to train on the CPU"
         )
-    return Device("cuda", visible_index(given, os.environ, _cuda_started), resources.cpus_per_task)
+    return Device("cuda", visible_index(given, os.environ, cuda_started()), resources.cpus_per_task)
 
 
 def visible_index(given: Sequence[str], environ: MutableMapping[str, str], cuda_started: bool) -> int:
@@ -100,6 +99,12 @@ def visible_index(given: Sequence[str], environ: MutableMapping[str, str], cuda_
     )
 
 
+def cuda_started() -> bool:
+    """Whether anything in this process has loaded the CUDA driver library, and so may have read the environment."""
+    maps = Path("/proc/self/maps")
+    return maps.exists() and "libcuda.so" in maps.read_text()
+
+
 def require_cuda(device: Device) -> None:
     """Check that the GPU of `device` answers. Does nothing on the CPU.
 
@@ -109,7 +114,6 @@ def require_cuda(device: Device) -> None:
     Raises:
         DeviceError: There is no CUDA driver, or not that GPU.
     """
-    global _cuda_started
     if device.kind == "cpu":
         return
     advice = "; run nvidia-smi on this machine, or set resources.gpus_per_task to 0 to train on the CPU"
@@ -117,7 +121,6 @@ def require_cuda(device: Device) -> None:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
         raise DeviceError(f"{device.name} was given but this machine has no NVIDIA driver{advice}") from error
-    _cuda_started = True
     count = ctypes.c_int(0)
     code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if code != 0:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optuna_spark.errors import DataError
-from optuna_spark.tables import Floats, check_finite, count_missing, numbers
+from optuna_spark.tables import Floats, check_finite, check_numeric, count_missing, numbers
 
 MAX_CLASSES = 1000
 
@@ -41,7 +41,8 @@ def encode_labels(column: pa.ChunkedArray, name: str, task: str) -> Labels:
             f" {first}): remove these rows"
         )
     if task == "regression":
-        values = numbers(column, name).to_numpy()
+        check_numeric(column, name)
+        values = numbers(column).to_numpy()
         check_finite(name, int(np.isinf(values).sum()))
         return Labels(values)
     return _encode_classes(column, name, task)

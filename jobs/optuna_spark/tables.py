@@ -17,6 +17,7 @@ from optuna_spark.spec import DataSpec
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 _FORMATS = ("csv", "parquet")
+_BLOCK_ROWS = 1 << 13  # rows of a block of 100 columns fit into a core's cache, where columns become rows
 Floats = npt.NDArray[np.float32]
 
 
@@ -42,7 +43,8 @@ def read_table(data: DataSpec, path: Path) -> pa.Table:
             table = pa.parquet.read_table(path)
         else:
             parse = pa.csv.ParseOptions(delimiter=data.separator)
-            table = pa.csv.read_csv(path, parse_options=parse)
+            convert = pa.csv.ConvertOptions(strings_can_be_null=True)  # an empty text is a missing label
+            table = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"cannot read {path} as {file_format(data, path)}: {_one_line(error)}") from error
     return table
@@ -84,29 +86,46 @@ def to_matrix(table: pa.Table) -> Floats:
     Raises:
         DataError: A column holds something else than finite or missing numbers.
     """
+    for name in table.column_names:
+        check_numeric(table.column(name), name)
     matrix = np.empty((table.num_rows, table.num_columns), dtype=np.float32)
-    for i, name in enumerate(table.column_names):
-        row = 0
-        for chunk in numbers(table.column(i), name).chunks:
-            matrix[row : row + len(chunk), i] = chunk.to_numpy(zero_copy_only=False)
-            row += len(chunk)
-        check_finite(name, int(np.isinf(matrix[:, i]).sum()))
+    n_infinite = np.zeros(table.num_columns, dtype=np.intp)
+    row = 0
+    for batch in table.to_batches(max_chunksize=_BLOCK_ROWS):
+        block = matrix[row : row + batch.num_rows]
+        for i, column in enumerate(batch.columns):
+            block[:, i] = numbers(column).to_numpy(zero_copy_only=False)
+        n_infinite += np.isinf(block).sum(axis=0)
+        row += batch.num_rows
+    for name, n in zip(table.column_names, n_infinite, strict=True):
+        check_finite(name, int(n))
     return matrix
 
 
-def numbers(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """The column cast to float32.
+def check_numeric(column: pa.ChunkedArray, name: str) -> None:
+    """Refuse a column of text, dates or anything else that is not a number.
 
     Raises:
-        DataError: It holds text, dates or anything else that is not a number.
+        DataError: It names the first such value and its row.
     """
     kind = column.type
-    if pa.types.is_boolean(kind):
-        column = column.cast(pa.uint8())
-    elif pa.types.is_decimal(kind):
-        column = column.cast(pa.float64())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+    types = pa.types
+    if not (
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_boolean(kind)
+        or types.is_decimal(kind)
+        or types.is_null(kind)
+    ):
         raise DataError(_not_numbers(column, name))
+
+
+def numbers(column: Any) -> Any:
+    """An Arrow array or chunked array of numbers, cast to float32."""
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    elif pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
     return column.cast(pa.float32(), safe=False)
 
 

@@ -37,6 +37,8 @@ def metrics(spec: TuningSpec) -> tuple[str, ...]:
         )
     for name, direction in zip(names, spec.directions, strict=True):
         _check(name, direction, xgboost.task)
+        if name == "quantile" and xgboost.fixed.get("objective") != "reg:quantileerror":
+            raise SpecError("quantile needs objective: reg:quantileerror in xgboost.fixed", "xgboost.metric")
     if len(set(names)) < len(names):
         raise SpecError(f"must not name a metric twice, got {', '.join(names)}", "xgboost.metric")
     return names
