@@ -40,10 +40,6 @@ def log_in(server: MysqlServer, password: str = HARD_PASSWORD) -> None:
     pymysql.connect(host=server.host, port=server.port, user=server.admin_user, password=password).close()
 
 
-def pid_of(service: Service) -> int:
-    return int(json.loads(service.pid_file.read_text())["pid"])
-
-
 def listening_addresses(pid: int) -> set[str]:
     """The local addresses a process listens on, by its own view of the kernel's tables."""
     sockets = {str(handle.readlink()) for handle in Path(f"/proc/{pid}/fd").iterdir() if handle.is_symlink()}
@@ -143,14 +139,14 @@ def test_mysql_takes_a_password_of_any_characters(mysql_server: MysqlServer) -> 
 
 @needs_mysql
 def test_mysql_listens_on_loopback_only_and_not_as_root(mysql_server: MysqlServer) -> None:
-    pid = pid_of(mysql_server.service)
+    pid = mysql_server.service.pid
     assert listening_addresses(pid) == {LOOPBACK}
     assert Path(f"/proc/{pid}").stat().st_uid != 0
 
 
 @needs_mysql
 def test_mysql_password_is_in_no_argument_and_in_no_file_left_behind(mysql_server: MysqlServer) -> None:
-    arguments = Path(f"/proc/{pid_of(mysql_server.service)}/cmdline").read_text()
+    arguments = Path(f"/proc/{mysql_server.service.pid}/cmdline").read_text()
     assert HARD_PASSWORD not in arguments
     assert not (mysql_server.datadir.parent / "init.sql").exists()
 
@@ -168,7 +164,7 @@ def test_mysql_is_found_again_and_comes_back_after_kill_9(folder: Path) -> None:
     assert server.ensure()
     try:
         assert not server.ensure()
-        os.kill(pid_of(server.service), signal.SIGKILL)
+        os.kill(server.service.pid, signal.SIGKILL)
         assert server.ensure()
         log_in(server)
     finally:
@@ -241,12 +237,12 @@ def test_spark_offers_its_cores_and_gpus(spark_cluster: SparkCluster) -> None:
 def test_spark_listens_on_loopback_only(spark_cluster: SparkCluster) -> None:
     for service in (spark_cluster.master, spark_cluster.worker):
         # Java shows an IPv4 address as an IPv6 one.
-        assert listening_addresses(pid_of(service)) <= {LOOPBACK, f"::ffff:{LOOPBACK}"}
+        assert listening_addresses(service.pid) <= {LOOPBACK, f"::ffff:{LOOPBACK}"}
 
 
 def test_spark_comes_back_when_its_master_was_killed() -> None:
     with private_spark(cores=2) as cluster:
-        os.kill(pid_of(cluster.master), signal.SIGKILL)
+        os.kill(cluster.master.pid, signal.SIGKILL)
         time.sleep(0.2)
         assert cluster.ensure()
         assert cluster.alive_workers() == 1

@@ -55,9 +55,10 @@ def test_what_the_caller_chose_is_kept(stand_in: dict[str, str]) -> None:
     assert (seen["PYSPARK_PYTHON"], seen["SPARK_CONF_DIR"]) == ("./environment/bin/python", "/etc/spark")
 
 
-def test_arguments_arrive_unchanged(stand_in: dict[str, str]) -> None:
+def test_arguments_arrive_unchanged_after_the_drivers_python(stand_in: dict[str, str]) -> None:
     given(stand_in, "--conf", "a=b c", "job.py", "")
-    assert Path(stand_in["TUNING_OUT"], "args").read_text() == "--conf\na=b c\njob.py\n\n"
+    python = f"spark.pyspark.driver.python={stand_in['TUNING_SPARK_ENV']}/bin/python"
+    assert Path(stand_in["TUNING_OUT"], "args").read_text() == f"--conf\n{python}\n--conf\na=b c\njob.py\n\n"
 
 
 def test_a_missing_environment_is_one_clear_sentence(tmp_path: Path) -> None:

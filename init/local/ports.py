@@ -20,3 +20,12 @@ def free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+def accepts(port: int, timeout_s: float = 1.0) -> bool:
+    """Whether anything listens there."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=timeout_s):
+            return True
+    except OSError:
+        return False

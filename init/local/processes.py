@@ -94,6 +94,15 @@ class Service:
         """What was written down at the last start, whether or not the process still lives."""
         return dict(self._record().get("facts", {}))
 
+    @property
+    def pid(self) -> int:
+        """The recorded process.
+
+        Raises:
+            KeyError: None is recorded.
+        """
+        return int(self._record()["pid"])
+
     def running(self) -> bool:
         record = self._record()
         return bool(record.get("birth")) and birth(record["pid"]) == record["birth"]

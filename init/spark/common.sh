@@ -34,27 +34,35 @@ is_running() { # name
     [ -n "$born" ] && [ "$(birth "$pid")" = "$born" ]
 }
 
-start_daemon() { # name, main class, arguments...
-    local name=$1 class=$2 log pid
-    shift 2
+listens() { # host port
+    (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null
+}
+
+start_daemon() { # name, host and port it answers at when it is up, main class, arguments...
+    local name=$1 host=$2 port=$3 log=$cluster_state/$1.log pid
+    shift 3
     if is_running "$name"; then
         echo "$name runs already"
         return
     fi
+    if listens "$host" "$port"; then fail "port $port of $host is in use by another program"; fi
     umask 077
     mkdir -p "$cluster_state"
-    log=$cluster_state/$name.log
-    setsid "$SPARK_HOME/bin/spark-class" "$class" "$@" </dev/null >"$log" 2>&1 &
+    setsid "$SPARK_HOME/bin/spark-class" "$@" </dev/null >"$log" 2>&1 &
     pid=$!
     echo "$pid $(birth "$pid")" >"$cluster_state/$name.pid"
-    for _ in 1 2 3 4 5 6; do
-        sleep 0.5
+    for _ in $(seq 300); do
+        sleep 0.2
         if ! is_running "$name"; then
             tail -n 5 "$log" >&2
-            fail "the $name ended at once, see $log"
+            fail "the $name ended at its start, see $log"
+        fi
+        if listens "$host" "$port"; then
+            echo "$name started, log in $log"
+            return
         fi
     done
-    echo "$name started, log in $log"
+    fail "the $name does not answer at $host:$port after a minute, see $log"
 }
 
 stop_daemon() { # name

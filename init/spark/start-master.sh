@@ -25,6 +25,7 @@ done
 find_spark
 export SPARK_LOCAL_IP=$host # the web page's address too; without it that is 0.0.0.0
 # The REST server takes programs from anyone, without a password.
-export SPARK_MASTER_OPTS="${SPARK_MASTER_OPTS:-} -Dspark.master.rest.enabled=false"
-start_daemon master org.apache.spark.deploy.master.Master --host "$host" --port "$port" --webui-port "$webui_port"
+export SPARK_MASTER_OPTS="${SPARK_MASTER_OPTS:-} -Dspark.master.rest.enabled=false -Dspark.port.maxRetries=0"
+start_daemon master "$host" "$port" \
+    org.apache.spark.deploy.master.Master --host "$host" --port "$port" --webui-port "$webui_port"
 echo "workers join it with: init/spark/start-worker.sh --master spark://$host:$port --host THEIR-ADDRESS"

@@ -9,6 +9,7 @@ source "$(dirname "$(readlink -f "$0")")/common.sh"
 master=
 host=
 gpus=auto
+webui_port=8081
 options=()
 discovery=${TUNING_GPU_DISCOVERY:-$here/gpu-discovery.sh}
 while [ $# -gt 0 ]; do
@@ -16,7 +17,8 @@ while [ $# -gt 0 ]; do
         --master) master=${2:?--master needs a spark:// address}; shift 2 ;;
         --host) host=${2:?--host needs an address}; shift 2 ;;
         --gpus) gpus=${2:?--gpus needs a number or auto}; shift 2 ;;
-        --cores | --memory | --webui-port | --port) options+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
+        --webui-port) webui_port=${2:?--webui-port needs a number}; shift 2 ;;
+        --cores | --memory | --port) options+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
         *) fail "unknown argument: $1 (usage: $0 --master spark://HOST:PORT --host ADDRESS [--cores N] [--memory 16g] [--gpus N|auto] [--port N] [--webui-port N])" ;;
     esac
 done
@@ -37,11 +39,12 @@ if [ "$gpus" = auto ]; then gpus=$found; fi
 
 find_spark
 export SPARK_LOCAL_IP=$host
-worker_opts="${SPARK_WORKER_OPTS:-} -Dspark.worker.cleanup.enabled=true"
+worker_opts="${SPARK_WORKER_OPTS:-} -Dspark.worker.cleanup.enabled=true -Dspark.port.maxRetries=0"
 if [ "$gpus" -gt 0 ]; then
     worker_opts+=" -Dspark.worker.resource.gpu.amount=$gpus -Dspark.worker.resource.gpu.discoveryScript=$discovery"
 fi
 export SPARK_WORKER_OPTS=$worker_opts
-start_daemon worker org.apache.spark.deploy.worker.Worker --host "$host" --work-dir "$cluster_state/work" \
-    "${options[@]}" "$master"
+start_daemon worker "$host" "$webui_port" \
+    org.apache.spark.deploy.worker.Worker --host "$host" --webui-port "$webui_port" \
+    --work-dir "$cluster_state/work" "${options[@]}" "$master"
 echo "it offers $gpus GPUs to $master"

@@ -1,0 +1,141 @@
+"""init/spark: the scripts for the machines of a real cluster, run as one machine that is both master and worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from init.local.layout import REPOSITORY
+from init.local.ports import LOOPBACK, accepts, free_ports
+from tests.support.servers import TWO_GPUS, scratch_folder, spark_environment
+
+SCRIPTS = REPOSITORY / "init" / "spark"
+needs_spark = pytest.mark.skipif(not spark_environment().exists(), reason="no Spark environment: run `make setup`")
+
+
+class Machine:
+    """One machine of a cluster, with two GPUs that do not exist."""
+
+    def __init__(self, folder: Path) -> None:
+        discovery = folder / "two-gpus.sh"
+        discovery.write_text(TWO_GPUS)
+        discovery.chmod(0o755)
+        self.port, self.web_port, self.worker_web_port = free_ports(3)
+        self.master_url = f"spark://{LOOPBACK}:{self.port}"
+        self._env = os.environ | {
+            "TUNING_SPARK_ENV": str(spark_environment()),
+            "TUNING_SPARK_STATE": str(folder / "cluster"),
+            "TUNING_GPU_DISCOVERY": str(discovery),
+            "SPARK_DAEMON_MEMORY": "256m",
+        }
+
+    def call(self, script: str, *options: object) -> subprocess.CompletedProcess[str]:
+        command = [str(SCRIPTS / script), *map(str, options)]
+        return subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=60)
+
+    def start_master(self) -> subprocess.CompletedProcess[str]:
+        return self.call("start-master.sh", "--host", LOOPBACK, "--port", self.port, "--webui-port", self.web_port)
+
+    def start_worker(self, *options: object) -> subprocess.CompletedProcess[str]:
+        where = ["--master", self.master_url, "--host", LOOPBACK, "--webui-port", self.worker_web_port]
+        return self.call("start-worker.sh", *where, *options)
+
+    def joined_worker(self) -> dict[str, Any]:
+        """The one worker, as the master describes it; it joins a moment after it starts."""
+        for _ in range(100):
+            if workers := self.status()["workers"]:
+                return dict(workers[0])
+            time.sleep(0.1)
+        raise AssertionError("no worker joined")
+
+    def status(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{self.web_port}/json/", timeout=5) as answer:
+            status: dict[str, Any] = json.load(answer)
+        return status
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with scratch_folder() as folder:
+        one = Machine(folder)
+        yield one
+        one.call("stop.sh")
+
+
+@needs_spark
+def test_a_cluster_starts_once_offers_its_gpus_and_stops(machine: Machine) -> None:
+    started = machine.start_master()
+    assert started.returncode == 0, started.stderr
+    assert f"--master {machine.master_url}" in started.stdout
+    assert not accepts(6066), "the REST server takes programs without a password"
+    assert "it offers 2 GPUs" in machine.start_worker("--cores", 2, "--memory", "1g").stdout
+    assert "master runs already" in machine.start_master().stdout
+    assert "worker runs already" in machine.start_worker().stdout
+
+    worker = machine.joined_worker()
+    assert (worker["state"], worker["cores"]) == ("ALIVE", 2)
+    assert worker["resources"] == {"gpu": {"name": "gpu", "addresses": ["0", "1"]}}
+
+    assert machine.call("stop.sh").stdout == "worker stopped\nmaster stopped\n"
+    assert machine.call("stop.sh").stdout == "worker does not run\nmaster does not run\n"
+    assert not accepts(machine.port)
+
+
+@needs_spark
+def test_a_master_that_cannot_start_says_so(machine: Machine) -> None:
+    done = machine.call("start-master.sh", "--host", "203.0.113.1", "--port", machine.port)
+    assert done.returncode == 1
+    assert "the master ended at its start, see" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "message"),
+    [
+        ("start-master.sh", [], "--host must be the address"),
+        ("start-master.sh", ["--nope"], "unknown argument: --nope"),
+        ("start-worker.sh", ["--host", "x"], "--master must look like spark://HOST:PORT, got ''"),
+        ("start-worker.sh", ["--master", "spark://x:1"], "--host must be the address"),
+        (
+            "start-worker.sh",
+            ["--master", "spark://x:1", "--host", "x", "--gpus", "3"],
+            "--gpus is 3 but this machine reports 2",
+        ),
+        (
+            "start-worker.sh",
+            ["--master", "spark://x:1", "--host", "x", "--gpus", "all"],
+            "--gpus must be a number or auto",
+        ),
+        ("stop.sh", ["driver"], "usage:"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(machine: Machine, script: str, options: list[str], message: str) -> None:
+    done = machine.call(script, *options)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def with_nvidia_smi(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    return subprocess.run([SCRIPTS / "gpu-discovery.sh"], env=env, capture_output=True, text=True)
+
+
+def test_gpu_discovery_prints_sparks_json(tmp_path: Path) -> None:
+    found = with_nvidia_smi(tmp_path, "printf '0\\n1\\n10\\n'")
+    assert json.loads(found.stdout) == {"name": "gpu", "addresses": ["0", "1", "10"]}
+
+
+@pytest.mark.parametrize("script", ["exit 9", "exit 0"], ids=["no driver", "no GPU"])
+def test_gpu_discovery_fails_where_there_is_none(tmp_path: Path, script: str) -> None:
+    found = with_nvidia_smi(tmp_path, script)
+    assert (found.returncode != 0, found.stdout) == (True, "")
