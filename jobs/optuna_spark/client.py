@@ -1,0 +1,128 @@
+"""A worker's source of trials in a run that the driver coordinates."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+
+from optuna_spark.outcome import Outcome
+from optuna_spark.trial import RemoteTrial
+from optuna_spark.wire import SILENT_BEATS, FrameSocket, Message, WireError
+
+CONNECT_S = 10.0
+ATTEMPTS = 5
+ERROR_CHARACTERS = 8000
+_RAISED_HERE = {e.__name__: e for e in (ValueError, TypeError, NotImplementedError, RuntimeError)}
+
+
+class CoordinatorClient:
+    """A TrialSource connected to the driver. Used by one thread; a second one sends beats.
+
+    Args:
+        address: Host and port of the driver.
+        secret: The run's secret.
+        worker: This worker's name, host:pid.
+
+    Raises:
+        WireError: No driver of this run answers.
+    """
+
+    def __init__(self, address: tuple[str, int], secret: bytes, worker: str) -> None:
+        self._frames = _connect(address, secret)
+        self._closed = threading.Event()
+        self._next: Message | None = None
+        self._frames.send({"op": "hello", "worker": worker})
+        greeting = self._frames.receive()
+        self._directions: list[str] = greeting["directions"]
+        self._distributions = {n: json_to_distribution(d) for n, d in greeting["distributions"].items()}
+        heartbeat_s = float(greeting["heartbeat_s"])
+        self._frames.notice_silence(SILENT_BEATS * heartbeat_s)
+        threading.Thread(target=self._beat, args=(heartbeat_s,), daemon=True, name="heartbeat").start()
+
+    def ask(self) -> RemoteTrial | None:
+        """The next trial; waits while all that are left are being run. None when the run is over."""
+        reply, self._next = self._next, None
+        while reply is None or not ("trial" in reply or reply["end"]):
+            reply = self._request({"op": "ask"})
+        return self._trial(reply["trial"]) if "trial" in reply else None
+
+    def tell(self, trial: RemoteTrial, outcome: Outcome) -> None:
+        """Record how a trial ended; returns once that is durable. The reply brings the next trial along."""
+        self._next = self._request(
+            {
+                "op": "tell",
+                "number": trial.number,
+                "state": outcome.state.name,
+                "values": outcome.values,
+                "error": outcome.error and outcome.error[-ERROR_CHARACTERS:],
+                "changes": trial.take_changes(),
+                "ask": True,
+            }
+        )
+
+    def close(self) -> None:
+        """Leave, giving back a trial that was not begun; safe to call twice."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        unbegun = [self._next["trial"]["number"]] if self._next and "trial" in self._next else []
+        with contextlib.suppress(OSError, WireError):  # the driver may have gone first
+            self._frames.send({"op": "bye", "unbegun": unbegun})
+        self._frames.close()
+
+    def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float:
+        text = distribution_to_json(distribution)
+        reply = self._request({"op": "suggest", "number": number, "name": name, "distribution": text})
+        if "error" in reply:
+            raise _RAISED_HERE[reply["error"]](reply["text"])
+        return float(reply["value"])
+
+    def should_prune(self, number: int, changes: Mapping[str, Any]) -> bool:
+        return bool(self._request({"op": "prune", "number": number, "changes": changes})["prune"])
+
+    def update(self, number: int, changes: Mapping[str, Any]) -> None:
+        self._frames.send({"op": "update", "number": number, "changes": changes})
+
+    def _request(self, message: Message) -> Message:
+        self._frames.send(message)
+        return self._frames.receive()
+
+    def _trial(self, message: Message) -> RemoteTrial:
+        known = {name: self._distributions[name] for name in message["params"]}
+        return RemoteTrial(
+            link=self,
+            number=message["number"],
+            start=datetime.datetime.fromisoformat(message["start"]),
+            params={name: known[name].to_external_repr(v) for name, v in message["params"].items()},
+            distributions=known,
+            user_attrs=message["user_attrs"],
+            directions=self._directions,
+        )
+
+    def _beat(self, heartbeat_s: float) -> None:
+        while not self._closed.wait(heartbeat_s):
+            try:
+                self._frames.send({"op": "beat"})
+            except (OSError, WireError):
+                return  # the worker's own thread finds out by itself
+
+
+def _connect(address: tuple[str, int], secret: bytes) -> FrameSocket:
+    """Connect, a few times: a driver that starts many workers at once may not answer the first call."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return FrameSocket.connect(address, secret, CONNECT_S)
+        except (OSError, WireError) as error:
+            if attempt == ATTEMPTS:
+                raise WireError(
+                    f"no driver of this run answers at {address[0]}:{address[1]} ({error}): workers must reach the"
+                    " driver there; open the port (coordinator.port) or set coordination to database"
+                ) from error
+        time.sleep(0.2 * 2**attempt)
+    raise AssertionError

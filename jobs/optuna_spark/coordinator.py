@@ -1,0 +1,202 @@
+"""The driver's part of a run it coordinates: the study in memory, a port for the workers, one writer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from optuna.distributions import distribution_to_json
+from sqlalchemy.exc import SQLAlchemyError
+
+from optuna_spark.committer import Committer
+from optuna_spark.desk import Desk
+from optuna_spark.errors import StorageError, TuningError
+from optuna_spark.ledger import Ledger, StoredStudy
+from optuna_spark.persistence import StudyWriter
+from optuna_spark.progress import Snapshot
+from optuna_spark.records import TrialRecord
+from optuna_spark.search_space import distributions
+from optuna_spark.server import WorkerServer
+from optuna_spark.spec import TuningSpec
+from optuna_spark.storage import create_storage, explain, open_study
+from optuna_spark.wire import Message, new_secret
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the workers find the driver, and what proves that they are this run's."""
+
+    host: str
+    port: int
+    secret: bytes = field(repr=False)
+
+
+class Coordinator:
+    """Runs a study in this process for workers elsewhere. Its methods may be called from any thread.
+
+    Use it as a context manager, or call `start` and, whatever happens, `finish`.
+
+    Args:
+        spec: The run.
+        url: Storage URL of the study, which is created where it does not exist.
+        host: Address to listen on; for Spark the driver's.
+    """
+
+    def __init__(self, spec: TuningSpec, url: str, host: str = "127.0.0.1") -> None:
+        self._spec, self._url, self._host = spec, url, host
+        self._secret = new_secret()
+        self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
+        self._ready = threading.Event()
+        self._done = threading.Event()
+        self._closing: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._address: tuple[str, int] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._error: Exception | None = None
+
+    def start(self) -> Endpoint:
+        """Load the study, resume the run if it was begun before, and listen.
+
+        Raises:
+            TuningError: The database, the study, the spec or the port does not permit it.
+        """
+        self._started = time.monotonic()
+        self._writer, stored = self._load()
+        self._committer = Committer(self._writer, self._explain, self._on_storage_failure)
+        self._ledger = Ledger(self._spec, stored, self._committer)
+        self._finished_before = self._ledger.budget.finished
+        self._thread.start()
+        self._ready.wait()
+        if self._address is None:
+            self.finish()
+            assert self._error is not None
+            raise self._error
+        return Endpoint(*self._address, secret=self._secret)
+
+    def snapshot(self) -> Snapshot:
+        """Where the run stands; costs nothing."""
+        ledger = self._ledger
+        best = ledger.best
+        return Snapshot(
+            total=self._spec.trials,
+            finished=ledger.budget.finished,
+            failed=ledger.budget.failed,
+            running=ledger.running,
+            elapsed_s=time.monotonic() - self._started,
+            finished_before=self._finished_before,
+            best_value=best.value if best else None,
+            best_number=best.number if best else None,
+        )
+
+    def stop_reason(self) -> str | None:
+        """Why no further trial is started although some are left; None while that is not so."""
+        return self._ledger.budget.reason
+
+    def raise_if_failed(self) -> None:
+        """Raise why the run failed, if it did.
+
+        Raises:
+            TrialLimitError: Too many trials failed.
+            StorageError: The database failed for good, or somebody else writes to the study.
+            TuningError: The sampler failed.
+        """
+        if self._ledger.budget.error is not None:
+            raise self._ledger.budget.error
+
+    def wait_finished(self, timeout_s: float | None = None) -> bool:
+        """Wait until the run has failed, or no trial is running and none will be started."""
+        return self._done.wait(timeout_s)
+
+    def stop(self, reason: str) -> None:
+        """Start no further trial; those that run may end."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stop_in_loop, reason)
+
+    def finish(self) -> None:
+        """Close the port and leave nothing unwritten and no trial running; safe to call twice."""
+        if self._thread.is_alive() and self._loop is not None and self._closing is not None:
+            self._loop.call_soon_threadsafe(self._closing.set)
+            self._thread.join()
+        self._committer.close()
+        self._writer.close()
+
+    def __enter__(self) -> Coordinator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish()
+
+    def _load(self) -> tuple[StudyWriter, StoredStudy]:
+        try:
+            storage = create_storage(self._url)
+            study = open_study(self._spec, storage)
+            writer = StudyWriter(storage, self._url, self._spec.study_name, self._spec.run_id)
+            writer.take_over()
+            trials = study.get_trials(deepcopy=False)
+            open_trials = [t for t in trials if not t.state.is_finished()]
+            writer.resume([TrialRecord.of(t, t.datetime_start) for t in open_trials])
+            study_id = storage.get_study_id_from_name(self._spec.study_name)
+            return writer, StoredStudy(study.directions, trials, storage.get_study_system_attrs(study_id))
+        except SQLAlchemyError as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: Exception) -> StorageError:
+        return explain(error, self._url)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            self._error = error
+            self._ready.set()
+            self._done.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
+        self._desk = Desk(self._ledger, self._on_change)
+        server = WorkerServer(self._desk, self._secret, self._spec.coordinator.heartbeat_s, self._greeting())
+        try:
+            self._address = await server.start(self._host, self._spec.coordinator.port)
+            self._on_change()
+            if self._spec.timeout_s is not None:
+                reason = f"the timeout of {self._spec.timeout_s:g} s was reached"
+                self._loop.call_later(self._spec.timeout_s, self._stop_in_loop, reason)
+            self._ready.set()
+            await self._closing.wait()
+        finally:
+            await server.close()
+            await self._desk.do(self._ledger.close)
+            await self._desk.close()
+
+    def _greeting(self) -> Message:
+        declared = distributions(self._spec.search_space)
+        return {
+            "directions": list(self._spec.directions),
+            "study_name": self._spec.study_name,
+            "heartbeat_s": self._spec.coordinator.heartbeat_s,
+            "distributions": {name: distribution_to_json(d) for name, d in declared.items()},
+        }
+
+    def _stop_in_loop(self, reason: str) -> None:
+        assert self._loop is not None
+        self._tasks.append(self._loop.create_task(self._desk.do(self._ledger.budget.stop, reason)))
+
+    def _fail_in_loop(self, error: TuningError) -> None:
+        assert self._loop is not None
+        self._tasks.append(self._loop.create_task(self._desk.do(self._ledger.budget.fail, error)))
+
+    def _on_storage_failure(self, error: StorageError) -> None:
+        if self._loop is None or not self._thread.is_alive():
+            self._error = error
+        else:
+            self._loop.call_soon_threadsafe(self._fail_in_loop, error)
+
+    def _on_change(self) -> None:
+        budget = self._ledger.budget
+        if budget.error is not None or (budget.over and not self._ledger.running):
+            self._done.set()

@@ -1,0 +1,190 @@
+"""What a worker's messages mean: each becomes a call on the ledger, in the one thread that runs Optuna.
+
+The event loop's thread only moves messages, so that beats and new connections are served while a sampler
+works. While no message waits, the sampler works ahead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from optuna.distributions import json_to_distribution
+from optuna.trial import TrialState
+
+from optuna_spark.ledger import Assignment, Ledger, Update, Worker
+from optuna_spark.outcome import Outcome
+from optuna_spark.wire import Message, WireError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+# Raised in the driver, meant for the objective: raised there again under the same name.
+PASSED_ON = (ValueError, TypeError, NotImplementedError, RuntimeError)
+
+
+class Desk:
+    """Answers workers. Used in the event loop's thread, except where said otherwise.
+
+    Args:
+        ledger: Called in the Optuna thread only, its plain counters apart.
+        on_change: Called after every change of the ledger.
+    """
+
+    def __init__(self, ledger: Ledger, on_change: Callable[[], None]) -> None:
+        self._ledger, self._on_change = ledger, on_change
+        self._optuna = ThreadPoolExecutor(1, "optuna")
+        self._jobs = 0
+        self._ahead: asyncio.Task[None] | None = None
+        self._parked: deque[tuple[Worker, asyncio.Future[None]]] = deque()
+        self._workers: set[Worker] = set()
+
+    def enter(self, worker: Worker) -> None:
+        self._workers.add(worker)
+
+    async def leave(self, worker: Worker, unbegun: list[int]) -> None:
+        """A worker's connection ended; `unbegun` are trials it gives back."""
+        self._workers.discard(worker)
+        for waiting in [f for w, f in self._parked if w == worker]:
+            waiting.cancel()
+        await self.do(self._leave, worker, unbegun)
+
+    async def answer(self, worker: Worker, message: Message) -> Message:
+        """The reply to a request.
+
+        Raises:
+            WireError: The message makes no sense.
+            StorageError: The database has failed for good.
+        """
+        operation = message.get("op")
+        if operation == "ask":
+            return await self._ask(worker)
+        if operation == "tell":
+            return await self._tell(worker, message)
+        if operation == "suggest":
+            return await self.do(self._suggest, worker, message)
+        if operation == "prune":
+            return await self.do(self._should_prune, worker, message)
+        if operation == "update":
+            return await self.do(self._update, worker, message)
+        raise WireError(f"unknown request {operation!r}")
+
+    async def do(self, function: Callable[..., T], *args: object) -> T:
+        """Run a call on the ledger in the Optuna thread."""
+        self._jobs += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._optuna, function, *args)
+        finally:
+            self._jobs -= 1
+            self._after_change()
+
+    async def close(self) -> None:
+        """Let nobody wait any longer, and end the Optuna thread."""
+        while self._parked:
+            self._parked.popleft()[1].cancel()
+        if self._ahead is not None:
+            await self._ahead
+        self._optuna.shutdown()
+
+    async def _ask(self, worker: Worker) -> Message:
+        while True:
+            assignment, over = await self.do(self._ask_now, worker)
+            if assignment is not None or over or worker not in self._workers:
+                return _next(assignment, over)
+            waiting = asyncio.get_running_loop().create_future()
+            self._parked.append((worker, waiting))
+            await waiting
+
+    async def _tell(self, worker: Worker, message: Message) -> Message:
+        durable, assignment, over = await self.do(self._tell_now, worker, message)
+        await asyncio.wrap_future(durable)
+        return _next(assignment, over)
+
+    def _after_change(self) -> None:
+        wake = len(self._parked) if self._ledger.budget.over else self._ledger.available
+        while wake > 0 and self._parked:
+            _, waiting = self._parked.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                wake -= 1
+        if self._ahead is None and self._jobs == 0:
+            self._ahead = asyncio.get_running_loop().create_task(self._work_ahead())
+        self._on_change()
+
+    async def _work_ahead(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._jobs == 0:
+            if not await loop.run_in_executor(self._optuna, self._ledger.sample_ahead, len(self._workers)):
+                break
+        self._ahead = None
+
+    # From here on: in the Optuna thread.
+
+    def _ask_now(self, worker: Worker) -> tuple[Assignment | None, bool]:
+        return self._ledger.ask(worker), self._ledger.budget.over
+
+    def _tell_now(self, worker: Worker, message: Message) -> tuple[Future[None], Assignment | None, bool]:
+        number, outcome = _number(message), _outcome(message)
+        self._ledger.update(worker, number, _changes(message))
+        durable = self._ledger.tell(worker, number, outcome)
+        assignment = self._ledger.ask(worker) if message.get("ask") else None
+        return durable, assignment, self._ledger.budget.over
+
+    def _suggest(self, worker: Worker, message: Message) -> Message:
+        try:
+            distribution = json_to_distribution(message["distribution"])
+            return {"value": self._ledger.suggest(worker, _number(message), message["name"], distribution)}
+        except PASSED_ON as error:
+            kind = next(k.__name__ for k in PASSED_ON if isinstance(error, k))
+            return {"error": kind, "text": str(error)}
+
+    def _should_prune(self, worker: Worker, message: Message) -> Message:
+        self._ledger.update(worker, _number(message), _changes(message))
+        return {"prune": self._ledger.should_prune(worker, _number(message))}
+
+    def _update(self, worker: Worker, message: Message) -> Message:
+        self._ledger.update(worker, _number(message), _changes(message))
+        return {}
+
+    def _leave(self, worker: Worker, unbegun: list[int]) -> None:
+        for number in unbegun:
+            self._ledger.release(worker, number)
+        self._ledger.leave(worker)
+
+
+def _next(assignment: Assignment | None, over: bool) -> Message:
+    if assignment is None:
+        return {"end": over}
+    return {
+        "trial": {
+            "number": assignment.number,
+            "start": assignment.start.isoformat(),
+            "params": assignment.params,
+            "user_attrs": assignment.user_attrs,
+        }
+    }
+
+
+def _number(message: Message) -> int:
+    number = message.get("number")
+    if not isinstance(number, int):
+        raise WireError(f"number must be a trial's number, got {number!r}")
+    return number
+
+
+def _outcome(message: Message) -> Outcome:
+    values = message.get("values")
+    return Outcome(TrialState[message["state"]], None if values is None else tuple(values), message.get("error"))
+
+
+def _changes(message: Message) -> Update:
+    changes = message.get("changes") or {}
+    return Update(
+        reports=tuple((step, value) for step, value in changes.get("reports", ())),
+        user_attrs=changes.get("user_attrs", {}),
+        constraints=changes.get("constraints", {}),
+    )

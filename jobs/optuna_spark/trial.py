@@ -1,0 +1,214 @@
+"""The trial a worker holds: Optuna's Trial interface, with the study in the driver."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import json
+import math
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalChoiceType,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
+from optuna.trial import BaseTrial
+
+FLUSH_S = 1.0
+# Limits of the columns of Optuna's schema in MySQL: TEXT, VARCHAR(512), INTEGER.
+TEXT_BYTES = 65_535
+NAME_LENGTH = 512
+MAX_STEP = 2**31 - 1
+
+
+class TrialLink(Protocol):
+    """A trial's way to the driver; each call sends `changes` along."""
+
+    def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float: ...
+
+    def should_prune(self, number: int, changes: Mapping[str, Any]) -> bool: ...
+
+    def update(self, number: int, changes: Mapping[str, Any]) -> None: ...
+
+
+class RemoteTrial(BaseTrial):
+    """A running trial, used like `optuna.Trial` by an objective. Not thread-safe.
+
+    Parameters of a declared search space have been sampled already; others are sampled by the driver when they
+    are first suggested. Reports and attributes travel together: with `should_prune`, with the trial's end, or
+    once a second.
+
+    Args:
+        link: The way to the driver.
+        number: The trial's number in its study.
+        start: When the driver handed it out.
+        params: Parameters sampled already.
+        distributions: Theirs.
+        user_attrs: Attributes it starts with.
+        directions: The study's.
+    """
+
+    def __init__(
+        self,
+        link: TrialLink,
+        number: int,
+        start: datetime.datetime,
+        params: dict[str, Any],
+        distributions: dict[str, BaseDistribution],
+        user_attrs: dict[str, Any],
+        directions: Sequence[str],
+    ) -> None:
+        self._link, self._number, self._start = link, number, start
+        self._params, self._distributions, self._user_attrs = params, distributions, user_attrs
+        self._n_directions = len(directions)
+        self._constraints: dict[str, float] = {}
+        self._steps: set[int] = set()
+        self._changes: dict[str, Any] = {}
+        self._flushed = time.monotonic()
+
+    @property
+    def number(self) -> int:
+        return self._number
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return copy.deepcopy(self._params)
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return copy.deepcopy(self._distributions)
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        return copy.deepcopy(self._user_attrs)
+
+    @property
+    def datetime_start(self) -> datetime.datetime | None:
+        return self._start
+
+    @property
+    def constraints(self) -> dict[str, float]:
+        return dict(self._constraints)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        value: float = self._suggest(name, FloatDistribution(low, high, log=log, step=step))
+        return value
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return int(self._suggest(name, IntDistribution(low, high, log=log, step=step)))
+
+    def suggest_categorical(  # type: ignore[override]  # Optuna's overloads say the same
+        self, name: str, choices: Sequence[CategoricalChoiceType]
+    ) -> CategoricalChoiceType:
+        value: CategoricalChoiceType = self._suggest(name, CategoricalDistribution(choices))
+        return value
+
+    def suggest_uniform(self, name: str, low: float, high: float) -> float:
+        return self.suggest_float(name, low, high)
+
+    def suggest_loguniform(self, name: str, low: float, high: float) -> float:
+        return self.suggest_float(name, low, high, log=True)
+
+    def suggest_discrete_uniform(self, name: str, low: float, high: float, q: float) -> float:
+        return self.suggest_float(name, low, high, step=q)
+
+    def report(self, value: float, step: int) -> None:
+        self._check_single("report")
+        number, at = _as_float(value), _as_step(step)
+        if at in self._steps:
+            warnings.warn(f"The reported value is ignored because this `step={at}` is already reported.", stacklevel=2)
+            return
+        self._steps.add(at)
+        self._changes.setdefault("reports", []).append((at, number))
+        self._flush_now_and_then()
+
+    def should_prune(self) -> bool:
+        self._check_single("should_prune")
+        return self._link.should_prune(self._number, self.take_changes())
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        _check_name(key)
+        size = len(json.dumps(value))  # TypeError for what JSON cannot hold, as with Optuna's RDBStorage
+        if size > TEXT_BYTES:
+            raise ValueError(f"user attribute {key!r} must be at most {TEXT_BYTES} bytes of JSON, got {size}")
+        self._user_attrs[key] = value
+        self._changes.setdefault("user_attrs", {})[key] = value
+        self._flush_now_and_then()
+
+    def set_constraint(self, key: str, value: float) -> None:
+        number = _as_float(value)
+        if math.isnan(number):
+            raise ValueError(f"Attempted to set a constraint for {key!r}, but NaN is not allowed.")
+        if key in self._constraints:
+            warnings.warn(
+                f"The constraint value is ignored because this constraint `{key=}` is already set.", stacklevel=2
+            )
+            return
+        self._constraints[key] = number
+        self._changes.setdefault("constraints", {})[key] = number
+
+    def take_changes(self) -> dict[str, Any]:
+        """What has not been sent yet; the caller sends it."""
+        changes, self._changes = self._changes, {}
+        self._flushed = time.monotonic()
+        return changes
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        known = self._distributions.get(name)
+        if known is not None:
+            check_distribution_compatibility(known, distribution)
+            self._warn_if_other(name, known, distribution)
+            return self._params[name]
+        _check_name(name)
+        internal = self._link.suggest(self._number, name, distribution)
+        value = distribution.to_external_repr(internal)
+        self._params[name], self._distributions[name] = value, distribution
+        return value
+
+    def _warn_if_other(self, name: str, known: BaseDistribution, distribution: BaseDistribution) -> None:
+        if known != distribution:
+            warnings.warn(
+                f'Inconsistent parameter values for distribution with name "{name}": this trial has it already,'
+                f" with {known}; that value is used and {distribution} is not.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def _check_single(self, method: str) -> None:
+        if self._n_directions > 1:
+            raise NotImplementedError(f"Trial.{method} is not supported for multi-objective optimization.")
+
+    def _flush_now_and_then(self) -> None:
+        if time.monotonic() - self._flushed > FLUSH_S:
+            self._link.update(self._number, self.take_changes())
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"The `value` argument is of type '{type(value)}' but supposed to be a float.") from None
+
+
+def _as_step(step: Any) -> int:
+    try:
+        number = int(step)
+    except (TypeError, ValueError):
+        raise TypeError(f"The `step` argument is of type '{type(step)}' but supposed to be an int.") from None
+    if not 0 <= number <= MAX_STEP:
+        raise ValueError(f"`step={number}` must be between 0 and {MAX_STEP}.")
+    return number
+
+
+def _check_name(name: str) -> None:
+    if len(name) > NAME_LENGTH:
+        raise ValueError(f"a name must be at most {NAME_LENGTH} characters, got {len(name)}: {name[:40]!r}...")
