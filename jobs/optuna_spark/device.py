@@ -82,21 +82,22 @@ def visible_index(given: Sequence[str], environ: MutableMapping[str, str], cuda_
     """
     visible = environ.get(VISIBLE)
     wanted = ",".join(given)
-    if visible is None or (visible == environ.get(CHOSEN) and visible != wanted and not cuda_started):
+    chosen_here = visible is None or visible == environ.get(CHOSEN)
+    if chosen_here and visible != wanted:
+        if cuda_started:
+            raise DeviceError(
+                f"this Python worker already uses GPU {visible or 'any'} and the new task was given GPU {wanted}:"
+                " set spark.python.worker.reuse to false"
+            )
         environ[VISIBLE] = environ[CHOSEN] = visible = wanted
         environ.setdefault(ORDER, "PCI_BUS_ID")
-    entries = [entry.strip() for entry in visible.split(",")]
-    if given[0] in entries:
-        return entries.index(given[0])
-    if visible == environ.get(CHOSEN):
+    entries = [entry.strip() for entry in (visible or "").split(",")]
+    if given[0] not in entries:
         raise DeviceError(
-            f"this Python worker already uses GPU {visible} and the new task was given GPU {given[0]}:"
-            " set spark.python.worker.reuse to false"
+            f"Spark gave GPU {given[0]!r} but {VISIBLE} is {visible!r} in this process: unset it, or let the GPU"
+            " discovery script print the names it holds"
         )
-    raise DeviceError(
-        f"Spark gave GPU {given[0]!r} but {VISIBLE} is {visible!r} in this process: unset it, or let the GPU"
-        " discovery script print the names it holds"
-    )
+    return entries.index(given[0])
 
 
 def cuda_started() -> bool:

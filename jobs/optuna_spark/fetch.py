@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import http.client
+import logging
 import os
 import socket
 import tempfile
@@ -16,6 +18,8 @@ from typing import IO
 
 from optuna_spark.errors import DataError
 from optuna_spark.spec import DataSpec
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30
 _BLOCK = 1 << 20
@@ -104,11 +108,12 @@ def _download(data: DataSpec, path: Path) -> None:
 
 
 def _copy(data: DataSpec, path: Path, target: IO[bytes]) -> None:
+    log.info("Fetching %s to %s", data.path, path)
     try:
         with urllib.request.urlopen(data.path, timeout=TIMEOUT_S) as source:  # noqa: S310  # DataSpec.is_url
             while block := source.read(_BLOCK):
                 target.write(block)
-    except OSError as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"cannot fetch {data.path} ({reason}): download it by hand and save it as {path} on every Spark"

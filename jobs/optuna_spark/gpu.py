@@ -47,8 +47,8 @@ def _read(data: DataSpec, path: Path) -> Any:
 
     try:
         if file_format(data, path) == "parquet":
-            return cudf.read_parquet(path)
-        return cudf.read_csv(path, sep=data.separator)
+            return cudf.read_parquet(str(path))
+        return cudf.read_csv(str(path), sep=data.separator)
     except (RuntimeError, ValueError, OSError) as error:
         raise DataError(f"cannot read {path} as {file_format(data, path)}: {error}") from error
 

@@ -76,6 +76,11 @@ def test_a_reused_worker_whose_cuda_has_started_keeps_its_gpu_or_fails() -> None
         visible_index(["1"], environ, cuda_started=True)
 
 
+def test_a_gpu_cannot_be_chosen_once_cuda_has_started_with_all() -> None:
+    with pytest.raises(DeviceError, match="already uses GPU any and the new task was given GPU 0"):
+        visible_index(["0"], {}, cuda_started=True)
+
+
 def test_a_gpu_that_is_not_there_is_an_error() -> None:
     if ctypes.util.find_library("cuda"):
         pytest.skip("this machine has an NVIDIA driver")

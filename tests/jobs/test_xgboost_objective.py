@@ -19,7 +19,7 @@ from optuna_spark.device import Device, require_cuda
 from optuna_spark.errors import DataError, DeviceError
 from optuna_spark.objectives import ObjectiveContext, build_objective, xgboost_params
 from optuna_spark.objectives import matrices as matrices_module
-from optuna_spark.objectives.matrices import KEPT, Matrices
+from optuna_spark.objectives.matrices import KEPT, Matrices, sets_to_keep
 from optuna_spark.objectives.xgboost import is_out_of_memory, trained_on
 from optuna_spark.spec import ComponentSpec, DataSpec, ParamSpec, TuningSpec, XGBoostSpec
 from optuna_spark.split import split
@@ -280,6 +280,12 @@ def test_matrices_are_quantised_once_and_only_a_few_kept() -> None:
     for max_bin in range(33, 33 + KEPT):
         matrices.folds(max_bin)
     assert matrices.folds(32) is not first
+
+
+def test_folds_of_a_large_table_are_kept_for_fewer_values_of_max_bin() -> None:
+    gib = 1 << 30
+    assert [sets_to_keep(gib, folds) for folds in (1, 2, 5, 10)] == [4, 2, 1, 1]
+    assert sets_to_keep(1 << 20, 10) == KEPT
 
 
 def test_a_second_task_in_the_same_process_finds_the_matrices() -> None:

@@ -12,9 +12,9 @@ from optuna_spark.data import Dataset
 from optuna_spark.device import Device
 from optuna_spark.split import Part, Rows, split
 
-# The default search space has four values of max_bin. One set of matrices takes about a quarter of the table's
-# memory up to max_bin 256 (one byte a value), half above.
+# The default search space has four values of max_bin.
 KEPT = 4
+SMALL = 256 << 20  # bytes that all kept matrices may always take
 
 
 class Fold(NamedTuple):
@@ -31,7 +31,7 @@ class Matrices:
         self.dataset = dataset
         self.parts = parts
         self._device = device
-        self._folds: LruCache[list[Fold]] = LruCache(KEPT)
+        self._folds: LruCache[list[Fold]] = LruCache(sets_to_keep(dataset.features.nbytes, len(parts)))
 
     def folds(self, max_bin: int) -> list[Fold]:
         """One per part of the split."""
@@ -54,6 +54,15 @@ class Matrices:
             ref=cuts_of,
             nthread=self._device.threads,
         )
+
+
+def sets_to_keep(table_bytes: int, n_parts: int) -> int:
+    """For how many values of `max_bin` the matrices are kept: as many as fit into twice the table's memory.
+
+    Each of `n_parts` folds holds all rows once, at up to two bytes a value.
+    """
+    room = max(SMALL, 2 * table_bytes)
+    return max(1, min(KEPT, room * 2 // (table_bytes * n_parts)))
 
 
 def on_device(features: Any, device: Device) -> AbstractContextManager[Any]:
