@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from optuna_spark.errors import SpecError
+from optuna_spark.errors import SpecError, TuningError
 from optuna_spark.spec import DataSpec, TuningSpec
 from optuna_spark.worker import WorkerPayload, WorkerReport, run_worker
 
@@ -82,7 +82,7 @@ def launch_on_frame(spec: TuningSpec, payload: WorkerPayload, frame: DataFrame) 
     whole = frame.coalesce(1).persist()
     try:
         whole.count()
-        copies: DataFrame = reduce(lambda left, right: left.unionAll(right), [whole] * spec.tasks)
+        copies = _copies(whole, spec.tasks)
 
         def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             yield _run_on_batches(payload, batches, has_data)
@@ -91,6 +91,19 @@ def launch_on_frame(spec: TuningSpec, payload: WorkerPayload, frame: DataFrame) 
     finally:
         whole.unpersist()
     return [WorkerReport(**row.asDict()) for row in rows]
+
+
+def _copies(whole: DataFrame, n_copies: int) -> DataFrame:
+    """`whole`, which has one partition, `n_copies` times, each copy a partition of its own."""
+    # Since Spark 4.1 a union of frames with equal partitioning merges their partitions, unless told not to.
+    whole.sparkSession.conf.set("spark.sql.unionOutputPartitioning", "false")
+    copies: DataFrame = reduce(lambda left, right: left.unionAll(right), [whole] * n_copies)
+    partitions = copies.rdd.getNumPartitions()
+    if partitions != n_copies:
+        raise TuningError(
+            f"Spark made {partitions} partition(s) of {n_copies} copies of the table: use distribution rdd or joblib"
+        )
+    return copies
 
 
 def _run_on_batches(

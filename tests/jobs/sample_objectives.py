@@ -49,10 +49,15 @@ def dies_once(trial: Any) -> float:
 
 
 def gpu_address(trial: Any, context: Any) -> float:
-    """Which GPU the worker was given; needs none to be there."""
+    """Which GPU the worker was given; needs none to be there. Waits until every worker runs a trial."""
     from optuna_spark.launch import gpu_addresses
 
     addresses = gpu_addresses()
     trial.set_user_attr("gpu", addresses[0] if addresses else None)
-    time.sleep(0.5)
-    return float(trial.suggest_float("x", 0, 1))
+    meeting = Path(trial.suggest_categorical("meeting", context.spec.search_space["meeting"].choices))
+    (meeting / str(os.getpid())).touch()
+    for _ in range(600):
+        if len(list(meeting.iterdir())) == context.spec.tasks:
+            return 0.0
+        time.sleep(0.1)
+    raise TimeoutError("the other workers did not come")

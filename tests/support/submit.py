@@ -14,6 +14,14 @@ from tests.support.servers import spark_environment
 SUBMIT = REPOSITORY / "init" / "spark" / "bin" / "spark-submit"
 SAMPLES = REPOSITORY / "tests" / "jobs" / "sample_objectives.py"
 
+QUICK_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+SMALL = {
+    "spark.ui.enabled": "false",
+    "spark.executor.memory": "512m",
+    "spark.driver.extraJavaOptions": QUICK_JVM,
+    "spark.executor.extraJavaOptions": QUICK_JVM,
+}
+
 
 def pack_package(folder: Path) -> Path:
     """The job's package as the zip that travels with --py-files."""
@@ -27,7 +35,7 @@ def pack_package(folder: Path) -> Path:
 
 
 def submit_command(master_url: str, folder: Path, arguments: Sequence[str], conf: Mapping[str, str]) -> list[str]:
-    options = {"spark.ui.enabled": "false", "spark.executor.memory": "512m", **conf}
+    options = {**SMALL, **conf}
     confs = [part for name, value in options.items() for part in ("--conf", f"{name}={value}")]
     package = pack_package(folder)
     entry = REPOSITORY / "jobs" / "tune.py"
