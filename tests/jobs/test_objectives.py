@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from optuna_spark.objectives import (
 from optuna_spark.spec import DataSpec, ParamSpec, TuningSpec, XGBoostSpec
 
 CPU = Device("cpu", None, 1)
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "jobs")}
 
 
 def context(objective: str, **changes: Any) -> ObjectiveContext:
@@ -120,7 +122,7 @@ def test_checking_a_study_imports_neither_xgboost_nor_arrow_nor_optuna() -> None
         "check_objective(TuningSpec('s', 'xgboost', data=DataSpec('t.csv')));"
         "print(sorted({'numpy', 'pyarrow', 'xgboost', 'optuna'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
     assert done.stdout == "[]\n"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,8 @@ from optuna_spark.data import Dataset
 from optuna_spark.errors import DataError
 from optuna_spark.labels import Labels
 from optuna_spark.split import Part, split
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "jobs")}
 
 
 def dataset(features: npt.ArrayLike, labels: npt.ArrayLike, n_classes: int = 0) -> Dataset:
@@ -63,7 +67,9 @@ def test_another_process_makes_the_same_split() -> None:
         "print(split(table, 0.2, None, 7)[0].validation[:10].tolist())"
     )
     command = [sys.executable, "-c", code]
-    outputs = {subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)}
+    outputs = {
+        subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout for _ in range(2)
+    }
     # The very rows, so that a change of NumPy or of the platform shows.
     assert outputs == {"[44, 334, 206, 383, 50, 380, 332, 234, 119, 415]\n"}
 
