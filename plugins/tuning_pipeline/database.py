@@ -183,6 +183,14 @@ def _check_names(connection: Connection) -> None:
                     next="Choose a plain name: letters, digits and underscores.",
                 )
             )
+    # PyMySQL sends a password as latin-1, while the one in CREATE USER arrives as UTF-8.
+    if not (connection.password or "").isascii():
+        raise TaskError(
+            Failure(
+                what=f"the password of connection {connection.conn_id!r} holds a character outside ASCII",
+                next="Choose one of letters, digits and signs; it is given to the account when you run again.",
+            )
+        )
 
 
 def _quoted(identifier: str) -> str:

@@ -243,10 +243,11 @@ def form_params(study: StudyFile) -> dict[str, Param]:
         StudyFileError: A default does not fit its field.
     """
     params = {"mode": Param("resume", type="string", enum=list(MODES), title="Mode", description=MODE_HELP)}
+    defaults = to_dict(study.settings)
     for item in form_fields(study):
         section = {"section": item.section} if item.section else {}
         title = item.param.replace("_", " ").capitalize()
-        default = _value_at(study.document, to_dict(study.settings), item.key)
+        default = _value_at(study.document, defaults, item.key)
         params[item.param] = Param(default, title=title, description=item.help, **item.schema, **section)
     return params
 

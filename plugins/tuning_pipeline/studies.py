@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowException, ParamValidationError
 
 from optuna_spark.errors import TuningError
 from tuning_pipeline.form import form_params
-from tuning_pipeline.study_file import StudyFile, StudyFileError, read_study
+from tuning_pipeline.study_file import StudyFile, StudyFileError, read_study, shown
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ def _check_for_airflow(study: StudyFile) -> None:
     """
     settings = study.settings
     try:
-        DAG(study.dag_id, schedule=settings.schedule, auto_register=False).validate()
+        DAG(study.dag_id, schedule=settings.schedule, max_active_runs=1, auto_register=False).validate()
     except (AirflowException, ValueError) as error:
         raise StudyFileError(
-            f"{study.path.name}: schedule: must be a cron expression, a preset such as @daily, or null,"
+            f"{shown(study.path)}: schedule: must be a cron expression, a preset such as @daily, or null,"
             f" got {settings.schedule!r}: {error}"
         ) from None
     for name, param in form_params(study).items():
         try:
             param.resolve()
         except ParamValidationError as error:
-            raise StudyFileError(f"{study.path.name}: {name}: {str(error).splitlines()[0]}") from None
+            raise StudyFileError(f"{shown(study.path)}: {name}: {str(error).splitlines()[0]}") from None

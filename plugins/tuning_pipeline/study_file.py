@@ -268,7 +268,7 @@ def read_study(path: Path) -> StudyFile:
             raise SpecError(f"must hold keys and values, got {describe(document)}")
         document = _normalise(document, path)
     except SpecError as error:
-        raise StudyFileError(f"{_shown(path)}: {error}") from None
+        raise StudyFileError(f"{shown(path)}: {error}") from None
     return parse_study(path, document)
 
 
@@ -282,7 +282,7 @@ def parse_study(path: Path, document: dict[str, Any]) -> StudyFile:
         settings = from_dict(StudySettings, document)
         check_spec(to_spec(settings, "check"))
     except SpecError as error:
-        raise StudyFileError(f"{_shown(path)}: {error}") from None
+        raise StudyFileError(f"{shown(path)}: {error}") from None
     return StudyFile(path, document, settings)
 
 
@@ -365,6 +365,6 @@ def resolve_path(path: str, folder: Path) -> str:
     return str((folder / path).resolve()) if not Path(path).is_absolute() else path
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """The file as its author knows it: with the folder it lies in."""
     return "/".join(path.parts[-3:])

@@ -1,0 +1,98 @@
+"""A failure becomes one card, and is tried again only where that can help."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from optuna_spark.errors import DataError, SpecError, StorageError, StudyMismatchError
+from tuning_pipeline.failures import (
+    Failure,
+    TaskError,
+    as_airflow_error,
+    card,
+    describe_failure,
+    driver_failure,
+    readable_failures,
+)
+
+
+def test_a_card_says_what_why_next_and_where() -> None:
+    failure = Failure("It broke.", why="line one\nline two", next="Mend it.", where="the log")
+    assert card(failure, "tune failed").splitlines() == [
+        "┌ tune failed",
+        "│ What   It broke.",
+        "│ Why    line one",
+        "│        line two",
+        "│ Next   Mend it.",
+        "│ Where  the log",
+        "└",
+    ]
+
+
+def test_a_card_leaves_out_what_is_unknown() -> None:
+    assert card(Failure("It broke."), "x").splitlines() == ["┌ x", "│ What   It broke.", "└"]
+
+
+def test_a_card_keeps_long_texts_in_the_box() -> None:
+    lines = card(Failure("word " * 60), "x").splitlines()
+    assert all(line.startswith(("┌", "│", "└")) and len(line) < 112 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("error", "retry"),
+    [
+        (SpecError("wrong"), False),
+        (StudyMismatchError("differs"), False),
+        (DataError("empty"), False),
+        (StorageError("gone"), True),
+        (TaskError(Failure("down", retry=True)), True),
+        (TaskError(Failure("refused")), False),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(error: Exception, retry: bool) -> None:
+    @readable_failures
+    def task() -> None:
+        raise error
+
+    with pytest.raises(AirflowException) as caught:
+        task()
+    assert isinstance(caught.value, AirflowFailException) is not retry
+    assert str(caught.value).strip().startswith("┌ task failed\n│ What   ")
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_a_bug_keeps_its_stack_trace() -> None:
+    @readable_failures
+    def task() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        task()
+
+
+def test_the_cause_is_told_once() -> None:
+    assert describe_failure(_chained("no server", "refused by host")).why == "refused by host"
+    assert describe_failure(_chained("no server: refused by host", "refused by host")).why == ""
+
+
+def _chained(message: str, cause: str) -> StorageError:
+    error = StorageError(message)
+    error.__cause__ = OSError(cause)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("kind", "retry"), [("DataError", False), ("DeviceError", False), ("StorageError", True), ("OSError", True)]
+)
+def test_the_drivers_words_reach_the_card(kind: str, retry: bool) -> None:
+    report = {"error": kind, "what": "No column 'y'.", "why": "columns: a, b", "next": "Correct data.label."}
+    failure = driver_failure(report, "the log")
+    assert failure == Failure("No column 'y'.", "columns: a, b", "Correct data.label.", "the log", retry)
+
+
+def test_a_driver_that_said_nothing_may_be_tried_again() -> None:
+    failure = driver_failure(None, "the log")
+    assert failure.retry
+    assert "before it could say why" in failure.what
+    assert not isinstance(as_airflow_error(failure, "tune failed"), AirflowFailException)
