@@ -90,17 +90,17 @@ def test_airflow_gets_sqlite_where_there_is_no_mysql(checkout: Layout) -> None:
 
 def test_one_message_names_everything_to_install() -> None:
     missing = [
-        Need("Java 17 or later", bool, ("openjdk-17-jre-headless",)),
-        Need("a MySQL server", bool, ("mariadb-server-core",)),
+        Need("Java 17 or later", bool, (("openjdk-17-jre-headless",),)),
+        Need("a MySQL server", bool, (("mariadb-server-core",),)),
     ]
-    message = how_to_install(missing)
+    message = how_to_install(missing, "there is no apt here")
     assert "lacks Java 17 or later, a MySQL server" in message
     assert "openjdk-17-jre-headless mariadb-server-core" in message
 
 
 def pretend_missing(monkeypatch: pytest.MonkeyPatch, *, java: bool, mysql: bool) -> None:
     monkeypatch.setattr("init.local.machine.java_home", lambda: None if java else "/usr")
-    monkeypatch.setattr("init.local.machine.find_program", lambda: None if mysql else object())
+    monkeypatch.setattr("init.local.mysql.is_installed", lambda: not mysql)
     monkeypatch.setattr(Apt, "usable", staticmethod(lambda _: None))
 
 

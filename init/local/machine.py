@@ -12,20 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from init.local import mysql
 from init.local.console import detail, run_step, say
 from init.local.errors import SetupError
-from init.local.mysql import find_program
 
 JAVA_MINIMUM = 17
 
 
 @dataclass(frozen=True)
 class Need:
-    """Something this machine must have: how to see it, and the packages that bring it, best first."""
+    """Something this machine must have: how to see it, and the sets of packages that bring it, best first."""
 
     title: str
     present: Callable[[], bool]
-    packages: tuple[str, ...]
+    packages: tuple[tuple[str, ...], ...]
 
 
 def java_home() -> str | None:
@@ -54,14 +54,24 @@ def needs() -> tuple[Need, Need, Need]:
 
     The server comes from the `-core` packages: the same program, without a system service that would start by itself.
     """
-    venv = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
-    java = ("openjdk-17-jre-headless", "openjdk-21-jre-headless", "openjdk-25-jre-headless", "default-jre-headless")
-    mysql = ("mariadb-server-core", "mariadb-server-core-10.6", "mysql-server-core-8.0", "mysql-server-core")
-    return (
-        Need("Python's venv module", lambda: importlib.util.find_spec("ensurepip") is not None, (venv, "python3-venv")),
-        Need(f"Java {JAVA_MINIMUM} or later", lambda: java_home() is not None, java),
-        Need("a MySQL server", lambda: find_program() is not None, mysql),
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    venv = [f"python{version}-venv", "python3-venv"]
+    java = [f"openjdk-{release}-jre-headless" for release in (17, 21, 25)]
+    servers = (
+        ("mariadb-server-core", "mariadb-client-core"),
+        ("mariadb-server-core-10.6", "mariadb-client-core-10.6"),
+        ("mysql-server-core-8.0", "mysql-client-core-8.0"),
+        ("mysql-server-core", "mysql-client-core"),
     )
+    return (
+        Need("Python's venv module", lambda: importlib.util.find_spec("ensurepip") is not None, alone(venv)),
+        Need(f"Java {JAVA_MINIMUM} or later", lambda: java_home() is not None, alone(java)),
+        Need("a MySQL server", mysql.is_installed, servers),
+    )
+
+
+def alone(packages: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    return tuple((package,) for package in packages)
 
 
 def provide(log: Path, *, with_mysql: bool = True) -> bool:
@@ -73,28 +83,28 @@ def provide(log: Path, *, with_mysql: bool = True) -> bool:
     Raises:
         SetupError: Something is missing and cannot be installed; says what to install.
     """
-    *required, mysql = needs()
-    wanted = [*required, mysql] if with_mysql else required
+    *required, server = needs()
+    wanted = [*required, server] if with_mysql else required
     missing = [need for need in wanted if not need.present()]
     if not missing:
         return True
     apt = Apt.usable(log)
     if apt is None:
-        if missing != [mysql]:
-            raise SetupError(how_to_install(missing))
+        if missing != [server]:
+            reason = "this is not root and sudo cannot be used" if shutil.which("apt-get") else "there is no apt here"
+            raise SetupError(how_to_install(missing, reason))
         return False
     for need in missing:
         apt.install(need)
     still = [need for need in required if not need.present()]
     if still:
-        raise SetupError(how_to_install(still))
-    return mysql.present()
+        raise SetupError(how_to_install(still, f"apt did not install it (see {log})"))
+    return server.present()
 
 
-def how_to_install(missing: Sequence[Need]) -> str:
+def how_to_install(missing: Sequence[Need], reason: str) -> str:
     titles = ", ".join(need.title for need in missing)
-    reason = "this is not root and sudo asks for a password" if shutil.which("apt-get") else "there is no apt here"
-    packages = " ".join(need.packages[0] for need in missing)
+    packages = " ".join(package for need in missing for package in need.packages[0])
     return (
         f"this machine lacks {titles}, and {reason}. Install what is missing, then run the same command again; "
         f"on Debian and Ubuntu:\n   sudo apt-get install --no-install-recommends {packages}"
@@ -124,19 +134,19 @@ class Apt:
         return None
 
     def install(self, need: Need) -> bool:
-        """Installs the first of the packages that this system knows. Returns whether that worked."""
+        """Installs the first set of packages that this system knows. Returns whether that worked."""
         say(f"installing {need.title} with apt (once)")
         if not any(map(self._known, need.packages)):
             self._run("reading the package lists", "update")
-        package = next(filter(self._known, need.packages), None)
-        if package is None:
-            detail(f"apt knows none of {', '.join(need.packages)}")
+        packages = next(filter(self._known, need.packages), None)
+        if packages is None:
+            detail(f"apt knows none of {', '.join(first for first, *_ in need.packages)}")
             return False
-        return self._run(f"installing {package}", "install", "--yes", "--no-install-recommends", package)
+        return self._run(f"installing {packages[0]}", "install", "--yes", "--no-install-recommends", *packages)
 
-    def _known(self, package: str) -> bool:
-        shown = subprocess.run(["apt-cache", "policy", package], capture_output=True, text=True).stdout
-        return "Candidate:" in shown and "Candidate: (none)" not in shown
+    def _known(self, packages: Sequence[str]) -> bool:
+        shown = subprocess.run(["apt-cache", "policy", *packages], capture_output=True, text=True).stdout
+        return shown.count("Candidate:") == len(packages) and "Candidate: (none)" not in shown
 
     def _run(self, what: str, *arguments: str) -> bool:
         quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1"]

@@ -45,6 +45,18 @@ def find_program() -> Program | None:
     return None
 
 
+def find_installer() -> str | None:
+    """MariaDB's script that fills a data directory; it calls my_print_defaults, which Debian ships with the client."""
+    if not shutil.which("my_print_defaults"):
+        return None
+    return shutil.which("mariadb-install-db") or shutil.which("mysql_install_db")
+
+
+def is_installed() -> bool:
+    program = find_program()
+    return program is not None and (not program.is_mariadb or find_installer() is not None)
+
+
 @dataclass(frozen=True)
 class MysqlServer:
     """One private server in a state folder.
@@ -149,9 +161,9 @@ class MysqlServer:
 def initialise_command(program: Program, datadir: Path) -> list[str]:
     if not program.is_mariadb:
         return [program.path, "--no-defaults", "--initialize-insecure", f"--datadir={datadir}"]
-    installer = shutil.which("mariadb-install-db") or shutil.which("mysql_install_db")
+    installer = find_installer()
     if installer is None:
-        raise SetupError(f"{program.path} is there but mariadb-install-db is not: install mariadb-server")
+        raise SetupError(f"{program.path} is there but not what fills its data directory: install mariadb-server")
     # The socket method leaves no password-less account behind.
     options = ["--auth-root-authentication-method=socket", "--skip-test-db", "--skip-name-resolve"]
     return [installer, "--no-defaults", f"--datadir={datadir}", *options]
