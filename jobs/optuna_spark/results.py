@@ -28,7 +28,7 @@ Kind = Literal["int", "float", "bool", "text", "datetime"]
 
 _INT64 = range(-(2**63), 2**63)
 _EXACT_IN_FLOAT = range(-(2**53), 2**53 + 1)
-_CREDENTIALS = re.compile(r"(\b[A-Za-z][\w+.-]*://)[^\s\"']*@")
+_CREDENTIALS = re.compile(r"(\b[A-Za-z][\w+.-]*://)\S*@")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.results import fixed_study, with_trials
+from optuna_spark.results import fixed_study
 
 T = TypeVar("T")
 
@@ -23,7 +23,15 @@ def plain_study(study: optuna.Study, max_steps: int) -> optuna.Study:
 
     Plotly reads a little HTML in every text, so names and choices are escaped here, once.
     """
-    return with_trials(study, [_plain(t, max_steps) for t in study.get_trials(deepcopy=False)])
+    names = [_escape(name) for name in metric_names(study)]
+    trials = [_plain(t, max_steps) for t in study.get_trials(deepcopy=False)]
+    return fixed_study(study.study_name, study.directions, names, trials)
+
+
+def metric_names(study: optuna.Study) -> list[str]:
+    """What to call the values: the study's metric names, or value, or value_0, value_1 and so on."""
+    n = len(study.directions)
+    return study.metric_names or (["value"] if n == 1 else [f"value_{i}" for i in range(n)])
 
 
 def objective_views(study: optuna.Study) -> list[optuna.Study]:
@@ -54,6 +62,14 @@ def records(view: optuna.Study) -> list[FrozenTrial]:
     return found
 
 
+def renumbered(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Copies numbered 0, 1, 2 ..., for Optuna's plots that take a trial's number for its place in the list."""
+    copies = [copy.copy(trial) for trial in trials]
+    for number, trial in enumerate(copies):
+        trial.number = number
+    return copies
+
+
 def rank_by(view: optuna.Study) -> Callable[[FrozenTrial], float]:
     """A sort key that puts the best trials first."""
     sign = -1 if view.direction == StudyDirection.MAXIMIZE else 1
@@ -68,10 +84,6 @@ def param_names(view: optuna.Study) -> list[str]:
     return list(dict.fromkeys(name for trial in complete_trials(view) for name in trial.params))
 
 
-def value_names(n: int) -> list[str]:
-    return ["value"] if n == 1 else [f"value_{i}" for i in range(n)]
-
-
 def even_sample(items: Sequence[T], limit: int) -> Sequence[T]:
     if len(items) <= limit:
         return items
@@ -79,9 +91,8 @@ def even_sample(items: Sequence[T], limit: int) -> Sequence[T]:
 
 
 def _view(study: optuna.Study, index: int) -> optuna.Study:
-    names = study.metric_names or value_names(len(study.directions))
     trials = [_with_value(t, index) for t in study.get_trials(deepcopy=False) if _is_drawable(t, index)]
-    return fixed_study(study.study_name, [study.directions[index]], [html.escape(names[index])], trials)
+    return fixed_study(study.study_name, [study.directions[index]], [metric_names(study)[index]], trials)
 
 
 def _is_drawable(trial: FrozenTrial, index: int) -> bool:
@@ -100,17 +111,17 @@ def _plain(trial: FrozenTrial, max_steps: int) -> FrozenTrial:
     plain = copy.copy(trial)
     plain.user_attrs = {}
     plain.intermediate_values = dict(even_sample(sorted(trial.intermediate_values.items()), max_steps))
-    plain.distributions = {html.escape(n): _escaped(d) for n, d in trial.distributions.items()}
-    plain.params = {html.escape(n): _escaped_choice(v) for n, v in trial.params.items()}
+    plain.distributions = {_escape(n): _escaped(d) for n, d in trial.distributions.items()}
+    plain.params = {_escape(n): _escape(v) for n, v in trial.params.items()}
     return plain
 
 
 def _escaped(distribution: BaseDistribution) -> BaseDistribution:
     if not isinstance(distribution, CategoricalDistribution):
         return distribution
-    choices = [_escaped_choice(c) for c in distribution.choices]
+    choices = [_escape(c) for c in distribution.choices]
     return distribution if choices == list(distribution.choices) else CategoricalDistribution(choices)
 
 
-def _escaped_choice(value: Any) -> Any:
-    return html.escape(value) if isinstance(value, str) else value
+def _escape(value: Any) -> Any:
+    return html.escape(value, quote=False) if isinstance(value, str) else value

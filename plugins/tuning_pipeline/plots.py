@@ -20,11 +20,13 @@ from optuna.trial import TrialState
 from optuna_spark.results import with_trials
 from tuning_pipeline.plot_data import (
     complete_trials,
+    metric_names,
     objective_views,
     param_names,
     plain_study,
     rank_by,
     records,
+    renumbered,
     thin_out,
 )
 
@@ -110,8 +112,9 @@ def _histories(views: Sequence[optuna.Study]) -> list[go.Figure]:
 def _history(view: optuna.Study) -> go.Figure:
     if not complete_trials(view):
         raise NothingToPlotError("No complete trial has a finite value.")
-    shown = with_trials(view, thin_out(view.get_trials(deepcopy=False), records(view), MAX_POINTS))
-    figure = vis.plot_optimization_history(shown, target_name=_name(view))
+    shown = thin_out(view.get_trials(deepcopy=False), records(view), MAX_POINTS)
+    figure = vis.plot_optimization_history(with_trials(view, renumbered(shown)), target_name=_name(view))
+    figure.for_each_trace(lambda trace: trace.update(x=[shown[i].number for i in trace.x]))
     return figure.update_layout(title=None, height=380)
 
 
@@ -183,7 +186,13 @@ def _timeline(study: optuna.Study) -> go.Figure:
         raise NothingToPlotError("No trial has a start time.")
     shown = with_trials(study, thin_out(started, [], MAX_POINTS))
     figure = vis.plot_timeline(shown).update_layout(title=None, height=420)
-    return figure.for_each_trace(lambda bar: bar.update(marker_color=STATE_COLORS.get(bar.name, bar.marker.color)))
+    return figure.for_each_trace(_color_bars)
+
+
+def _color_bars(bars: go.Bar) -> None:
+    """The colour of a state, outlined: a bar stays visible however short its trial or long the study."""
+    color = STATE_COLORS.get(bars.name, bars.marker.color)
+    bars.update(marker={"color": color, "line": {"color": color, "width": 1.5}})
 
 
 def _front(study: optuna.Study, views: Sequence[optuna.Study]) -> go.Figure:
@@ -196,7 +205,7 @@ def _front(study: optuna.Study, views: Sequence[optuna.Study]) -> go.Figure:
 
 
 def _name(view: optuna.Study) -> str:
-    return (view.metric_names or ["value"])[0]
+    return metric_names(view)[0]
 
 
 def _need_params(view: optuna.Study) -> None:
@@ -211,4 +220,5 @@ def _main_params(view: optuna.Study) -> list[str]:
     names = param_names(view)
     if len(names) <= MAX_PARAMS:
         return names
-    return list(get_param_importances(view, evaluator=PedAnovaImportanceEvaluator()))[:MAX_PARAMS]
+    sample = with_trials(view, thin_out(complete_trials(view), [], MAX_POINTS))
+    return list(get_param_importances(sample, evaluator=PedAnovaImportanceEvaluator()))[:MAX_PARAMS]

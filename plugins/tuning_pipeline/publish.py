@@ -129,7 +129,7 @@ def _remove(path: Path) -> None:
 
 def _publish_objects(folder: ObjectStoragePath, files: Files, marker: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    before = {path.name: path.read_bytes() for path in _objects(folder)}
     try:
         _write_objects(folder, files, marker)
     except BaseException:
@@ -140,8 +140,16 @@ def _publish_objects(folder: ObjectStoragePath, files: Files, marker: str) -> No
 
 def _write_objects(folder: ObjectStoragePath, files: Files, marker: str) -> None:
     (folder / marker).unlink(missing_ok=True)
-    for path in list(folder.iterdir()):
+    for path in _objects(folder):
         if path.name not in files:
             path.unlink()
     for name in sorted(files, key=lambda name: name == marker):
         (folder / name).write_bytes(files[name])
+
+
+def _objects(folder: ObjectStoragePath) -> list[ObjectStoragePath]:
+    """The files of a folder; a store may not know a folder that is empty."""
+    try:
+        return [path for path in folder.iterdir() if path.is_file()]
+    except FileNotFoundError:
+        return []

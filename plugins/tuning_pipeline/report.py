@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from plotly.offline import get_plotlyjs
 
 from optuna_spark.results import best_trials, direction_name, state_counts
+from tuning_pipeline.plot_data import metric_names, param_names
 from tuning_pipeline.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, Section, draw_sections
 
 MAX_BEST_TRIALS = 20
@@ -51,14 +52,15 @@ h2 { font-size: 18px; margin: 0; }
 section { background: #fff; border: 1px solid var(--line); border-radius: 8px; margin-top: 18px;
   padding: 18px 20px; overflow-x: auto; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; margin-top: 18px; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 0 18px; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 0 18px;
+  align-items: start; }
 .card { background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; }
 .card b { display: block; color: var(--accent); font-size: 22px; font-weight: 600; overflow-wrap: anywhere; }
 .card span { color: var(--soft); }
 table { border-collapse: collapse; margin-top: 10px; }
 th, td { border-bottom: 1px solid var(--line); padding: 5px 18px 5px 0; text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 500; }
-td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .missing { color: var(--soft); font-style: italic; margin: 10px 0 0; }
 """
 
@@ -96,28 +98,28 @@ def _header(study: optuna.Study, run_id: str) -> str:
     return (
         f"<header><h1>Study {html.escape(study.study_name)}</h1>"
         f"<p>{directions} &middot; run {html.escape(run_id)} &middot; written {html.escape(written)}</p>"
-        f"{_sampling_note(len(study.get_trials(deepcopy=False)))}</header>"
+        f"{_limits(len(study.get_trials(deepcopy=False)), len(param_names(study)))}</header>"
     )
 
 
-def _sampling_note(n_trials: int) -> str:
-    if n_trials <= MAX_LINES:
+def _limits(n_trials: int, n_params: int) -> str:
+    """What the plots leave out, or nothing."""
+    limits = []
+    if n_trials > MAX_POINTS:
+        limits.append(f"plots of points show at most {MAX_POINTS:,} trials")
+    if n_trials > MAX_LINES:
+        limits.append(f"plots of lines at most {MAX_LINES:,} trials (the best and an even sample of the others)")
+    if n_params > MAX_PARAMS:
+        limits.append(f"plots of parameters the {MAX_PARAMS} most important of {n_params}")
+    if not limits:
         return ""
-    return (
-        f'<p class="note">The study has {n_trials:,} trials. A plot of points draws at most {MAX_POINTS:,} of them'
-        f" and a plot of lines at most {MAX_LINES}: the best ones and an even sample of the others; at most"
-        f" {MAX_PARAMS} parameters. The tables beside this page hold every trial.</p>"
-    )
+    return f'<p class="note">To stay readable, {", ".join(limits)}. The tables beside this page hold all.</p>'
 
 
 def _cards(study: optuna.Study, best: FrozenTrial, trials: Sequence[FrozenTrial]) -> str:
-    names = study.metric_names or [f"value {i}" for i in range(len(study.directions))]
-    single = len(study.directions) == 1
-    label = "best" if single else "first of the Pareto front:"
-    cards = [
-        (number(value), "best value" if single and not study.metric_names else f"{label} {name}")
-        for name, value in zip(names, best.values, strict=True)
-    ]
+    names = metric_names(study)
+    prefix = "best " if len(names) == 1 else "first of the Pareto front: "
+    cards = [(number(value), prefix + name) for name, value in zip(names, best.values, strict=True)]
     cards += [(f"#{best.number}", "its trial"), (f"{len(trials):,}", "trials of the study")]
     items = (f'<div class="card"><b>{html.escape(b)}</b><span>{html.escape(s)}</span></div>' for b, s in cards)
     return f'<div class="cards">{"".join(items)}</div>'
@@ -142,12 +144,11 @@ def _best_table(study: optuna.Study, best: Sequence[FrozenTrial]) -> str:
     title = "Pareto front" if n > 1 else f"Best {len(shown)} trials"
     note = f'<p class="note">The first {len(shown)} of {len(best)} trials.</p>' if len(best) > len(shown) else ""
     params = list(dict.fromkeys(name for trial in shown for name in trial.params))
-    values = study.metric_names or (["value"] if n == 1 else [f"value_{i}" for i in range(n)])
     rows = [
         [str(t.number), *map(number, t.values), *(text(t.params[p]) if p in t.params else "" for p in params)]
         for t in shown
     ]
-    return f"<section><h2>{title}</h2>{note}{_table(['trial', *values, *params], rows)}</section>"
+    return f"<section><h2>{title}</h2>{note}{_table(['trial', *metric_names(study), *params], rows)}</section>"
 
 
 def _sections(sections: Iterable[Section]) -> list[str]:
