@@ -12,7 +12,8 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -73,10 +74,9 @@ def fixed_study(
     trials: Sequence[FrozenTrial],
 ) -> optuna.Study:
     """A study in memory that has just these trials, to read from."""
-    study = optuna.create_study(study_name=name, directions=directions, storage=FixedTrials(trials))
-    if metric_names is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with _quiet():
+        study = optuna.create_study(study_name=name, directions=directions, storage=FixedTrials(trials))
+        if metric_names is not None:
             study.set_metric_names(metric_names)
     return study
 
@@ -211,6 +211,19 @@ def state_counts(trials: Iterable[FrozenTrial]) -> dict[str, int]:
     """How many trials are in each state, in Optuna's order of states, without the empty ones."""
     counts = Counter(trial.state for trial in trials)
     return {state.name: counts[state] for state in TrialState if counts[state]}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from announcing a new study, which it is not, and metric names as experimental."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _masked(trial: FrozenTrial) -> FrozenTrial:

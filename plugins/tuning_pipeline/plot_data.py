@@ -85,9 +85,10 @@ def param_names(view: optuna.Study) -> list[str]:
 
 
 def even_sample(items: Sequence[T], limit: int) -> Sequence[T]:
+    """At most `limit` of `items` at even distances, the last one always."""
     if len(items) <= limit:
         return items
-    return [items[i * len(items) // limit] for i in range(limit)]
+    return [items[(i + 1) * len(items) // limit - 1] for i in range(limit)]
 
 
 def _view(study: optuna.Study, index: int) -> optuna.Study:
