@@ -31,7 +31,8 @@ class Lock:
         """Changes when the lock (not its comments), the Python or the way of installing does."""
         lines = [line for line in self.file.read_text().splitlines() if not line.lstrip().startswith("#")]
         digest = hashlib.sha256("\n".join(lines).encode())
-        digest.update(f"{sys.version}|{sys.base_prefix}|{BUILT_FROM_SOURCE}".encode())
+        # A bug-fix release of the same Python keeps its environments.
+        digest.update(f"{sys.version_info[:2]}|{sys.base_prefix}|{BUILT_FROM_SOURCE}".encode())
         return digest.hexdigest()
 
     def installed(self) -> bool:
