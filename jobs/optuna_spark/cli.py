@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from optuna_spark.errors import SpecError, StorageError, TuningError
 from optuna_spark.failure import describe_failure, write_failure
-from optuna_spark.objectives.defaults import default_search_space
+from optuna_spark.objectives import check_objective, default_search_space
 from optuna_spark.spec import COORDINATIONS, DISTRIBUTIONS, DataSpec, ResourceSpec, TuningSpec
 from optuna_spark.storage import URL_VARIABLE, parse_url, storage_url_from_environment
 
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tasks", type=int, default=2, help="Spark tasks, each a worker that runs one trial at a time")
     add("--jobs", type=int, default=8, help="threads that launch Spark jobs at the same time (joblib)")
     add("--distribution", default="joblib", choices=DISTRIBUTIONS, help="how the workers are started")
-    add("--coordination", default="database", choices=COORDINATIONS, help="who hands out the trials")
+    add("--coordination", default="driver", choices=COORDINATIONS, help="who hands out the trials")
     add("--direction", default="minimize", choices=("minimize", "maximize"))
     add("--study-name", help="optuna-spark-<objective> by default")
     add("--storage", help=f"storage URL without password; by default {URL_VARIABLE} of the environment")
@@ -129,6 +129,7 @@ def storage_url(args: argparse.Namespace) -> str:
 
 def _run(args: argparse.Namespace) -> None:
     spec = spec_from_arguments(args)
+    check_objective(spec)
     url = storage_url(args)
     os.environ.pop(URL_VARIABLE, None)
     from optuna_spark.run import tune

@@ -40,11 +40,11 @@ class DatabaseRun:
     def snapshot(self) -> Snapshot:
         """Where the run stands, read from the database."""
         counts = self._claims.counts()
-        best = self._best()
+        best, failed = self._best(), len(self._mine(TrialState.FAIL))
         return Snapshot(
             total=self._spec.trials,
-            finished=counts.done,
-            failed=len(self._failed()),
+            finished=counts.done - (failed if self._spec.stop.failures_count else 0),
+            failed=failed,
             running=counts.claimed,
             elapsed_s=time.monotonic() - self._started,
             finished_before=self._before,
@@ -59,15 +59,17 @@ class DatabaseRun:
             TrialLimitError: Too many trials failed.
         """
         spec = self._spec
+        if error := self._too_many_failures():
+            self._claims.stop(str(error))
+            raise error
+        if snapshot.finished >= snapshot.total:
+            return
         if spec.timeout_s is not None and snapshot.elapsed_s > spec.timeout_s:
             self._claims.stop(f"the timeout of {spec.timeout_s:g} s was reached")
         if self._target_reached(snapshot.best_value):
             self._claims.stop(f"the target value {spec.stop.target_value:g} was reached")
         if spec.stop.terminator and snapshot.finished and self._should_terminate():
             self._claims.stop("Optuna's terminator expects no further improvement")
-        if error := self._too_many_failures():
-            self._claims.stop(str(error))
-            raise error
 
     def stop_reason(self) -> str | None:
         return self._claims.stop_reason()
@@ -99,9 +101,6 @@ class DatabaseRun:
     def _mine(self, *states: TrialState) -> list[FrozenTrial]:
         trials = self._study.get_trials(deepcopy=False, states=states)
         return [t for t in trials if t.user_attrs.get("run_id") == self._spec.run_id]
-
-    def _failed(self) -> list[FrozenTrial]:
-        return self._mine(TrialState.FAIL)
 
     def _too_many_failures(self) -> TrialLimitError | None:
         ended = sorted(self._mine(TrialState.FAIL, *FINISHED), key=_ended_at)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna_spark import errors
 from optuna_spark.database_run import DatabaseRun
+from optuna_spark.driver_run import DriverRun
 from optuna_spark.errors import TuningError
 from optuna_spark.launch import launch
 from optuna_spark.progress import PREFIX, Snapshot, duration, progress_line
@@ -56,18 +57,29 @@ def tune(spec: TuningSpec, url: str, spark: SparkSession | None = None) -> RunRe
     Raises:
         TuningError: The run cannot start, too many trials failed, or the workers ended early.
     """
-    run: Run = DatabaseRun(spec, url)
+    run = _run(spec, url, spark)
     try:
         payload = run.start()
         log.info("%s Starting %s workers (%s)", PREFIX, spec.tasks, spec.distribution)
         reports = _watch_while_launched(run, spec, payload, spark)
         snapshot, reason = run.snapshot(), run.stop_reason()
+        run.watch(snapshot)
     finally:
         run.finish()
     log.info(progress_line(snapshot))
     _raise_if_short(spec, snapshot, reason, reports)
     log.info("%s Done in %s%s", PREFIX, duration(snapshot.elapsed_s), f": {reason}" if reason else "")
     return RunResult(snapshot, reason)
+
+
+def _run(spec: TuningSpec, url: str, spark: SparkSession | None) -> Run:
+    if spec.coordination == "database":
+        return DatabaseRun(spec, url)
+    if spark is None:
+        return DriverRun(spec, url, "127.0.0.1", "127.0.0.1")
+    conf = spark.sparkContext.getConf()
+    host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
+    return DriverRun(spec, url, conf.get("spark.driver.bindAddress", host) or host, host)
 
 
 def _watch_while_launched(
@@ -113,7 +125,8 @@ def _raise_if_short(
     failures = [r for r in reports if r.error is not None]
     for report in failures:
         log.warning("%s Worker %s (%s) ended early: %s", PREFIX, report.index, report.worker, report.error)
-    if reason is not None or snapshot.finished >= spec.trials:
+    spent = snapshot.finished + (snapshot.failed if spec.stop.failures_count else 0)
+    if reason is not None or spent >= spec.trials:
         return
     if failures:
         kind = getattr(errors, failures[0].error_kind or "", TuningError)

@@ -180,7 +180,7 @@ class ResourceSpec:
     def __post_init__(self) -> None:
         _at_least("cpus_per_task", self.cpus_per_task, 1)
         gpus = self.gpus_per_task
-        if gpus < 0 or (gpus > 1 and not gpus.is_integer()):
+        if gpus < 0 or (gpus > 1 and not float(gpus).is_integer()):
             raise SpecError(f"gpus_per_task must be 0, a fraction up to 1, or a whole number, got {gpus:g}")
 
 
@@ -249,6 +249,8 @@ class TuningSpec:
         trials: Trials this run finishes (complete or pruned).
         tasks: Spark tasks = workers = trials at the same time.
         jobs: Threads that start Spark jobs at once (`joblib` distribution only).
+        distribution: How the workers are started, and who reads the table.
+        coordination: Who hands out the trials: the driver, or each worker for itself through the database.
         timeout_s: Start no trial after so many seconds; None = no limit.
         enqueue: Parameter sets to try first.
         run_id: Identity of the run: a second start with the same id goes on where the first stopped.
@@ -268,7 +270,7 @@ class TuningSpec:
     jobs: int = 8
     timeout_s: float | None = None
     distribution: Distribution = "joblib"
-    coordination: Coordination = "database"
+    coordination: Coordination = "driver"
     resources: ResourceSpec = ResourceSpec()
     stop: StopSpec = StopSpec()
     coordinator: CoordinatorSpec = CoordinatorSpec()

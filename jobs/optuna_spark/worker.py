@@ -13,6 +13,7 @@ import optuna
 from optuna import TrialPruned
 from optuna.trial import TrialState
 
+from optuna_spark.client import CoordinatorClient
 from optuna_spark.database_source import DatabaseSource, StoredStudy
 from optuna_spark.errors import TuningError
 from optuna_spark.objectives import ObjectiveContext, build_objective
@@ -39,7 +40,7 @@ class WorkerPayload:
     """
 
     spec_json: str
-    run_key: str
+    run_key: str = ""
     history: int = 0
     storage_url: str | None = field(default=None, repr=False)
     driver: tuple[str, int] | None = None
@@ -118,7 +119,7 @@ def _objective(
 
 def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> TrialSource:
     if payload.driver is not None:
-        raise NotImplementedError
+        return CoordinatorClient(payload.driver, payload.secret, name)
     assert payload.storage_url is not None  # run.py sets one of the two
     seed = None if spec.seed is None else worker_seed(spec.seed, payload.history, index)
     return DatabaseSource(StoredStudy.open(spec, payload.storage_url, payload.run_key, seed), name)

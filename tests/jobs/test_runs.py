@@ -1,4 +1,4 @@
-"""`coordination: database`: exact budgets, recovered workers and limits, with workers as real processes."""
+"""A whole run, whoever coordinates it: exact budgets, recovered workers and limits, with real processes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,21 @@ from optuna_spark.errors import TrialLimitError, TuningError
 from optuna_spark.run import tune
 from optuna_spark.spec import CoordinatorSpec, ParamSpec, StopSpec, TuningSpec
 
+DEFAULTS: dict[str, Any] = {
+    "study_name": "study",
+    "trials": 6,
+    "tasks": 2,
+    "distribution": "local",
+    "run_id": "one",
+    "seed": 1,
+}
+
+
+@pytest.fixture(params=["driver", "database"], autouse=True)
+def coordination(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(DEFAULTS, "coordination", request.param)
+    return str(request.param)
+
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
@@ -21,17 +36,7 @@ def url(tmp_path: Path) -> str:
 
 
 def spec_for(function: str, **changes: Any) -> TuningSpec:
-    defaults: dict[str, Any] = {
-        "study_name": "study",
-        "objective": f"sample_objectives:{function}",
-        "trials": 6,
-        "tasks": 2,
-        "distribution": "local",
-        "coordination": "database",
-        "run_id": "one",
-        "seed": 1,
-    }
-    return TuningSpec(**{**defaults, **changes})
+    return TuningSpec(**{**DEFAULTS, "objective": f"sample_objectives:{function}", **changes})
 
 
 def trials_of(url: str, *states: TrialState) -> list[FrozenTrial]:
