@@ -6,29 +6,49 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.claims import Claim, Claims
 from optuna_spark.outcome import Outcome
 from optuna_spark.spec import TuningSpec
+from optuna_spark.storage import create_storage, open_study, set_trial_attr
 
 log = logging.getLogger(__name__)
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+LOST = "the worker that ran this trial died"
 WAIT_S = 0.5
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """The study of a run as one process sees it in the database, and the run's claims."""
+
+    spec: TuningSpec
+    storage: RDBStorage
+    study: optuna.Study
+    claims: Claims
+
+    @classmethod
+    def open(cls, spec: TuningSpec, url: str, key: str, seed: int | None = None) -> StoredStudy:
+        storage = create_storage(url)
+        return cls(spec, storage, open_study(spec, storage, seed), Claims(url, key))
 
 
 class DatabaseSource:
     """A TrialSource over Optuna's RDBStorage and the run's claims. Used by one thread, beats in another."""
 
-    def __init__(self, spec: TuningSpec, study: optuna.Study, claims: Claims, worker: str) -> None:
-        self._spec, self._study, self._claims, self._worker = spec, study, claims, worker
+    def __init__(self, stored: StoredStudy, worker: str) -> None:
+        self._stored, self._worker = stored, worker
+        self._spec, self._study, self._claims = stored.spec, stored.study, stored.claims
         self._held: Claim | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._watch = StaleWatch(spec.coordinator.heartbeat_s * 6)
+        self._watch = StaleWatch(stored.spec.coordinator.heartbeat_s * 6)
         threading.Thread(target=self._beat, daemon=True, name="claim-beat").start()
 
     def ask(self) -> optuna.Trial | None:
@@ -65,7 +85,7 @@ class DatabaseSource:
             if not held:
                 return None
             for stale in self._watch.stale(held):
-                release(self._study, self._claims, stale, self._spec)
+                release(self._stored, stale)
             time.sleep(WAIT_S)
         return None
 
@@ -99,43 +119,47 @@ class StaleWatch:
         return result
 
 
-def release(study: optuna.Study, claims: Claims, claim: Claim, spec: TuningSpec) -> None:
-    """Take a dead worker's claim: done when its trial was told, else the trial is closed and the claim freed."""
-    mine = claims.change(claim, "claimed", "taken over", claim.trial)
+def release(stored: StoredStudy, claim: Claim) -> None:
+    """Take a dead worker's claim: done when its trial was told, else the trial is closed, the claim freed."""
+    mine = stored.claims.change(claim, "claimed", "taken over", claim.trial)
     if mine is None:
         return
-    trial = None if claim.trial is None else _find(study, claim.trial)
+    trial = None if claim.trial is None else _find(stored.study, claim.trial)
     if trial is not None and not trial.state.is_finished():
         # The worker may be slow, not dead, and tell its trial right now: whoever comes first counts.
-        trial = close_lost(study, trial, spec)
+        trial = close_lost(stored, trial)
     told = trial is not None and trial.state in FINISHED
-    claims.change(mine, "done" if told else "free", "", claim.trial)
+    stored.claims.change(mine, "done" if told else "free", "", claim.trial)
 
 
-def close_lost(study: optuna.Study, trial: FrozenTrial, spec: TuningSpec) -> FrozenTrial:
+def close_lost(stored: StoredStudy, trial: FrozenTrial) -> FrozenTrial:
     """Record a trial nobody runs any more as failed, and queue its parameters again, a few times at most.
 
     Returns:
         The trial as it is stored now: another state than FAIL if somebody else finished it meanwhile.
     """
     log.warning("Trial %s was left running by a worker that died; closing it", trial.number)
-    closed = study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    try:
+        set_trial_attr(stored.storage, stored.study, trial.number, "error", LOST)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        log.info("Trial %s was finished meanwhile", trial.number)
+    closed = stored.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     retries = trial.user_attrs.get("retries", 0)
-    if closed.state == TrialState.FAIL and trial.params and retries < spec.stop.max_retries:
+    if closed.state == TrialState.FAIL and trial.params and retries < stored.spec.stop.max_retries:
         attrs = {"retried_from": trial.number, "retries": retries + 1}
-        study.enqueue_trial(dict(trial.params), user_attrs=attrs)
+        stored.study.enqueue_trial(dict(trial.params), user_attrs=attrs)
     return closed
 
 
-def close_abandoned(study: optuna.Study, spec: TuningSpec) -> int:
+def close_abandoned(stored: StoredStudy) -> int:
     """Close every trial still RUNNING in the study; only where no worker of it can be alive.
 
     Returns:
         How many were closed.
     """
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    running = stored.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
-        close_lost(study, trial, spec)
+        close_lost(stored, trial)
     return len(running)
 
 

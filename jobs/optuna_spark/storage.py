@@ -179,3 +179,10 @@ def open_study(spec: TuningSpec, storage: RDBStorage, seed: int | None = None) -
             f" {', '.join(spec.directions)}: use another study name, or reset the study"
         )
     return study
+
+
+def set_trial_attr(storage: RDBStorage, study: optuna.Study, number: int, key: str, value: Any) -> None:
+    """Set a user attribute of a trial that another process runs or ran."""
+    study_id = storage.get_study_id_from_name(study.study_name)
+    trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+    storage.set_trial_user_attr(trial_id, key, value)
