@@ -105,7 +105,7 @@ class Committer:
                 group, attrs, waiting = self._take()
             try:
                 self._write(group, attrs)
-            except Exception as error:  # whatever it is, nothing must wait for ever
+            except Exception as error:  # noqa: BLE001  # whatever it is, nothing must wait for ever
                 self._give_up(self._as_storage_error(error), waiting)
                 return
             for done in waiting:

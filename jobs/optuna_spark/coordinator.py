@@ -151,7 +151,7 @@ class Coordinator:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # raised again by start
             self._error = error
             self._ready.set()
             self._done.set()

@@ -1,0 +1,84 @@
+"""One kept connection to a SQL database, for short transactions at the lowest cost.
+
+SQLAlchemy makes the connection (URL, driver, options); statements go to the driver directly, which is a
+quarter of the work, and that work competes with the sampler for the interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from optuna_spark.storage import engine_options, parse_url
+
+WAIT_S = 60  # no statement takes as long; a server that has vanished would else be waited for without an end
+
+
+class Transaction:
+    """Statements within one transaction. Parameters are written `%s`, whatever the driver wants."""
+
+    def __init__(self, cursor: Any, qmark: bool) -> None:
+        self._cursor, self._qmark = cursor, qmark
+
+    def execute(self, statement: str, *parameters: Any) -> int:
+        """Run a statement; returns the number of rows it matched."""
+        self._cursor.execute(self._text(statement), parameters)
+        return int(self._cursor.rowcount)
+
+    def execute_many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Run a statement for each row, as one where the driver can (PyMySQL: INSERT ... VALUES)."""
+        if not rows:
+            return 0
+        self._cursor.executemany(self._text(statement), rows)
+        return int(self._cursor.rowcount)
+
+    def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        self._cursor.execute(self._text(statement), parameters)
+        return list(self._cursor.fetchall())
+
+    def _text(self, statement: str) -> str:
+        return statement.replace("%s", "?") if self._qmark else statement
+
+
+class Database:
+    """Keeps one connection, and replaces it after any failure. Used by one thread at a time.
+
+    Every error is the driver's own, of its module's exception classes.
+    """
+
+    def __init__(self, url: str | sa.URL) -> None:
+        options = engine_options(url)
+        if parse_url(url).get_backend_name() == "mysql":
+            # Each statement sees what others have committed: needed to notice them.
+            options["isolation_level"] = "READ COMMITTED"
+            options["connect_args"] = options["connect_args"] | {"read_timeout": WAIT_S, "write_timeout": WAIT_S}
+        self._engine = sa.create_engine(parse_url(url), poolclass=sa.NullPool, **_without_pool(options))
+        self._qmark = self._engine.dialect.paramstyle == "qmark"
+        self._connection: sa.PoolProxiedConnection | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Commit at the end; after an error nothing of it is in the database, unless the commit itself failed."""
+        if self._connection is None:
+            self._connection = self._engine.raw_connection()
+        try:
+            cursor = self._connection.cursor()
+            yield Transaction(cursor, self._qmark)
+            cursor.close()
+            self._connection.commit()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drop the connection, and what was not committed; the next transaction opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+
+
+def _without_pool(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if not name.startswith("pool_")}
