@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import math
 import os
 import resource
 import stat
@@ -195,6 +196,23 @@ def test_the_best_tables_hold_the_top_k_with_the_columns_of_the_full_ones(study:
     best = pq.read_table(folder / "best_trials.parquet")
     assert best.num_rows == 2
     assert best.schema == pq.read_table(folder / "trials.parquet").schema
+
+
+def test_odd_values_survive_every_table(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="odd")
+    attrs = {"empty": "", "quote": 'a,"b"\nc', "lone": "\udcff", "big": 2**70, "nan": float("nan"), "none": None}
+    study.add_trial(optuna.trial.create_trial(value=float("inf"), user_attrs=attrs))
+    study.add_trial(optuna.trial.create_trial(value=1e-300))
+    folder = Path(export_study(study, tmp_path, "r")["folder"])
+    first, second = pq.read_table(folder / "trials.parquet").to_pylist()
+    assert (first["value"], second["value"]) == (float("inf"), 1e-300)
+    assert (first["user_attrs_empty"], second["user_attrs_empty"]) == ("", None)
+    assert (first["user_attrs_quote"], first["user_attrs_lone"]) == ('a,"b"\nc', "?")
+    assert first["user_attrs_big"] == str(2**70)
+    assert math.isnan(first["user_attrs_nan"])
+    with (folder / "trials.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["user_attrs_quote"] == 'a,"b"\nc'
+    assert json.loads((folder / "best_trials.json").read_text())[1]["value"] == "inf"
 
 
 def test_a_pareto_front_is_exported_whole(tmp_path: Path) -> None:

@@ -237,7 +237,8 @@ def _masked(trial: FrozenTrial) -> FrozenTrial:
 
 def _mask(value: Any) -> Any:
     if isinstance(value, str):
-        return mask_passwords(value)
+        # Half a surrogate pair (a strange file name in a traceback) could not be written to any file.
+        return mask_passwords(value).encode(errors="replace").decode()
     if isinstance(value, dict):
         return {k: _mask(v) for k, v in value.items()}
     return [_mask(v) for v in value] if isinstance(value, list | tuple) else value

@@ -12,10 +12,12 @@ import io
 import json
 import logging
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
 from optuna_spark.errors import TuningError
@@ -133,18 +135,28 @@ def _csv(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([c.name for c in columns])
-    writer.writerows([_csv_cell(row[c.name]) for c in columns] for row in rows)
+    writer.writerows([_text(row[c.name]) for c in columns] for row in rows)
     return out.getvalue().encode()
 
 
-def _csv_cell(value: Any) -> Any:
+def _parquet(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:
+    # Arrow imports pandas (a second) to look at Python objects, but not to parse JSON. JSON has no infinity, so
+    # every value goes in as text and Arrow converts it; Python's text of a float is exact.
+    lines = "\n".join(json.dumps({name: _text(value) for name, value in row.items()}) for row in rows)
+    texts = pa.schema([(c.name, pa.string()) for c in columns])
+    table = pa_json.read_json(
+        io.BytesIO(lines.encode()),
+        read_options=pa_json.ReadOptions(block_size=len(lines) + 1),
+        parse_options=pa_json.ParseOptions(explicit_schema=texts, unexpected_field_behavior="error"),
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.cast(pa.schema([(c.name, _ARROW_TYPES[c.kind]) for c in columns])), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _parquet(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:
-    schema = pa.schema([(c.name, _ARROW_TYPES[c.kind]) for c in columns])
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
-    return bytes(sink.getvalue().to_pybytes())
+    return value.isoformat() if isinstance(value, datetime) else repr(value)
