@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.claims import Claim, Claims
 from optuna_spark.outcome import Outcome
@@ -95,10 +96,14 @@ class DatabaseSource:
 
     def _beat(self) -> None:
         while not self._closed.wait(self._spec.coordinator.heartbeat_s):
-            with self._lock:
-                if self._held is not None:
-                    held = self._held
-                    self._held = self._claims.change(held, "claimed", held.worker, held.trial)
+            try:
+                with self._lock:
+                    if self._held is not None:
+                        held = self._held
+                        self._held = self._claims.change(held, "claimed", held.worker, held.trial)
+            except DBAPIError as error:
+                # The next beat tries again; the claim is taken over only after six missed ones.
+                log.warning("The claim on a trial could not be renewed: %s", error)
 
 
 class StaleWatch:
