@@ -2,6 +2,8 @@
 
 exports/<study>/<run id>/   best_params.json  best_trials.{csv,json,parquet}  trials.{csv,parquet}  report.html
 exports/<study>/latest      -> the newest of them
+
+Takes a second to import (Arrow, Plotly): import it in the task that needs it, not in a DAG file.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ def exports_base(base: ObjectStoragePath | str | Path) -> ObjectStoragePath:
     if isinstance(base, ObjectStoragePath):
         return base
     text = str(base)
-    return ObjectStoragePath(text if "://" in text else f"file://{Path(text).absolute()}")
+    return ObjectStoragePath(text if "://" in text else str(Path(text).absolute()))
 
 
 def folder_name(name: str) -> str:
