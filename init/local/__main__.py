@@ -21,6 +21,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     setup = commands.add_parser("setup", help="install everything, start nothing")
     setup.add_argument("--dev", action="store_true", help="with the test and lint tools")
+    setup.add_argument("--bench", action="store_true", help="with the peers of the benchmark")
     setup.add_argument("--only-spark", action="store_true", help="Java and the Spark environment, for a cluster node")
     running = commands.add_parser("run", help="tune one study")
     running.add_argument("--study", default="diabetes")
@@ -45,7 +46,7 @@ def run_command(layout: Layout, study: str, trials: str) -> int:
     return run.run_study(layout, study, trials, env)
 
 
-def setup_command(layout: Layout, *, dev: bool, only_spark: bool) -> None:
+def setup_command(layout: Layout, *, dev: bool, bench: bool, only_spark: bool) -> None:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
         if only_spark:
@@ -55,6 +56,8 @@ def setup_command(layout: Layout, *, dev: bool, only_spark: bool) -> None:
         if dev:
             for environment in (layout.airflow_env, layout.spark_env):
                 environments.add(layout, environments.dev_lock(layout, environment))
+        if bench:
+            environments.build(layout, environments.bench_lock(layout))
     say("everything is installed")
 
 
@@ -71,7 +74,7 @@ def main(arguments: list[str]) -> int:
         if options.command == "run":
             return run_command(layout, options.study, options.trials)
         if options.command == "setup":
-            setup_command(layout, dev=options.dev, only_spark=options.only_spark)
+            setup_command(layout, dev=options.dev, bench=options.bench, only_spark=options.only_spark)
         else:
             actions = {"stop": stack.stop, "clean": stack.clean, "lock": locks.compile_all, "pack": pack_command}
             actions[options.command](layout)

@@ -49,6 +49,11 @@ def spark_lock(layout: Layout, *, gpu: bool) -> Lock:
     return Lock("the Spark environment", layout.spark_env, file)
 
 
+def bench_lock(layout: Layout) -> Lock:
+    """The peers of the benchmark, apart from everything else."""
+    return Lock("the benchmark's peers", layout.bench_env, layout.requirements / "bench.txt")
+
+
 def dev_lock(layout: Layout, environment: Path) -> Lock:
     """The test and lint tools, which go on top of an environment."""
     return Lock(f"test tools in the {environment.name} environment", environment, layout.requirements / "dev.txt")

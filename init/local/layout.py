@@ -36,6 +36,10 @@ class Layout:
         return self.state / "envs" / "spark"
 
     @property
+    def bench_env(self) -> Path:
+        return self.state / "envs" / "bench"
+
+    @property
     def airflow_home(self) -> Path:
         return self.state / "airflow"
 
