@@ -92,7 +92,9 @@ def add(layout: Layout, lock: Lock) -> bool:
 def _install(layout: Layout, lock: Lock, log: Path) -> None:
     install: list[str | Path] = [uv(layout), "pip", "install", "--python", lock.environment, "--no-deps"]
     install += ["--require-hashes", "--only-binary", ":all:", "--no-binary", BUILT_FROM_SOURCE]
-    install += ["--build-constraints", layout.requirements / "build.txt", "--requirements", lock.file]
+    # Compiled here, once: every Python that Spark starts would compile again where it may not write.
+    install += ["--compile-bytecode", "--build-constraints", layout.requirements / "build.txt"]
+    install += ["--requirements", lock.file]
     run_step(f"installing {lock.title}", install, log=log, env=uv_environment())
     lock.stamp.write_text(lock.fingerprint())
 
