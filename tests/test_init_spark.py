@@ -25,7 +25,7 @@ class Machine:
     """One machine of a cluster, with two GPUs that do not exist."""
 
     def __init__(self, folder: Path) -> None:
-        discovery = folder / "two-gpus.sh"
+        discovery = folder / "two gpus.sh"
         discovery.write_text(TWO_GPUS)
         discovery.chmod(0o755)
         self.port, self.web_port, self.worker_web_port = free_ports(3)

@@ -168,7 +168,8 @@ class SparkCluster:
         options = "-Dspark.worker.cleanup.enabled=true"
         if self.gpus:
             options += f" -Dspark.worker.resource.gpu.amount={self.gpus}"
-            options += f" -Dspark.worker.resource.gpu.discoveryScript={self.discovery_script}"
+            # Quoted: spark-class splits this text at blanks, and folders may have them in their names.
+            options += f' -Dspark.worker.resource.gpu.discoveryScript="{self.discovery_script}"'
         return options
 
     def _wait(self) -> None:

@@ -41,7 +41,9 @@ find_spark
 export SPARK_LOCAL_IP=$host
 worker_opts="${SPARK_WORKER_OPTS:-} -Dspark.worker.cleanup.enabled=true -Dspark.port.maxRetries=0"
 if [ "$gpus" -gt 0 ]; then
-    worker_opts+=" -Dspark.worker.resource.gpu.amount=$gpus -Dspark.worker.resource.gpu.discoveryScript=$discovery"
+    worker_opts+=" -Dspark.worker.resource.gpu.amount=$gpus"
+    # Quoted: spark-class splits this text at blanks, and folders may have them in their names.
+    worker_opts+=" -Dspark.worker.resource.gpu.discoveryScript=\"$discovery\""
 fi
 export SPARK_WORKER_OPTS=$worker_opts
 start_daemon worker "$host" "$webui_port" \

@@ -50,7 +50,7 @@ def private_mysql(admin_password: str = HARD_PASSWORD) -> Iterator[MysqlServer]:
 def private_spark(cores: int = 4, gpus: int = 0) -> Iterator[SparkCluster]:
     """A master and a worker. With `gpus=2` the worker offers two GPUs that do not exist."""
     with scratch_folder() as folder:
-        script = folder / "two-gpus.sh"
+        script = folder / "two gpus.sh"
         script.write_text(TWO_GPUS)
         script.chmod(0o755)
         cluster = SparkCluster(

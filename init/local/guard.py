@@ -1,0 +1,117 @@
+"""python3 -m init.local.guard COMMAND...: runs a command and ends with it, leaving nothing behind.
+
+Airflow's scheduler starts processes of its own, one for each task, and they outlive it when it is killed. The guard
+is a subreaper (https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html): whatever loses its parent
+below it becomes its child, so it can end all of them before it ends. When the guard itself is killed, the command
+gets SIGTERM from the kernel and ends its processes in good order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from init.local.processes import tied_to_parent
+
+PR_SET_CHILD_SUBREAPER = 36
+TICK_S = 0.1
+# Together below the 30 s that `make stop` waits before it kills.
+COMMAND_GRACE_S = 8.0
+CHILDREN_GRACE_S = 15.0
+
+
+def become_subreaper() -> None:
+    """Makes this process the parent of every orphan below it.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def descendants(pid: int) -> list[int]:
+    """Every living process below `pid`, the nearest first."""
+    below: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except (OSError, ValueError):
+            continue
+        if state not in "ZX":
+            below.setdefault(int(parent), []).append(int(stat.parent.name))
+    found = list(below.get(pid, []))
+    for child in found:
+        found += below.get(child, [])
+    return found
+
+
+def signal_all(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def reap() -> None:
+    """Takes the exit codes of adopted children, so that none stays a zombie."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
+
+
+def wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(TICK_S)
+    return True
+
+
+def end_descendants() -> None:
+    """Asks what is left to end, and kills what does not."""
+
+    def none_left() -> bool:
+        reap()
+        return not descendants(os.getpid())
+
+    signal_all(descendants(os.getpid()), signal.SIGTERM)
+    while not wait(none_left, CHILDREN_GRACE_S):
+        signal_all(descendants(os.getpid()), signal.SIGKILL)
+
+
+def guard(command: list[str]) -> int:
+    """Runs the command to its end, or until this process is asked to end. Returns the exit code."""
+    become_subreaper()
+    asked: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, remember)
+    process = subprocess.Popen(tied_to_parent(command))
+    while process.poll() is None and not asked:
+        time.sleep(TICK_S)
+    if process.poll() is None:
+        process.terminate()
+        wait(lambda: process.poll() is not None, COMMAND_GRACE_S)
+    end_descendants()
+    code = process.returncode
+    return 0 if asked else 1 if code is None else abs(code)
+
+
+if __name__ == "__main__":
+    sys.exit(guard(sys.argv[1:]))

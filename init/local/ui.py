@@ -1,0 +1,173 @@
+"""Airflow as its users live in it: four services on the loopback address, each under this checkout's control.
+
+The metadata database is SQLite and the logins are SimpleAuthManager's: both are for one person's machine, and Airflow
+itself says so. docker-compose.yaml and the README's "Your own cluster" are for more.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from init.local.airflow import program
+from init.local.console import detail, say, tail
+from init.local.errors import SetupError
+from init.local.layout import REPOSITORY, Layout
+from init.local.passwords import write_private
+from init.local.ports import LOOPBACK, accepts, free_ports
+from init.local.processes import Service
+
+START_S = 180.0
+PORT = 8080
+USERS = {"admin": "admin", "viewer": "viewer"}  # name: role
+# In the order they start; `make stop` goes the other way round, so that a task can still report its end.
+COMMANDS = {
+    "airflow-api-server": ("api-server",),
+    "airflow-dag-processor": ("dag-processor",),
+    "airflow-triggerer": ("triggerer", "--skip-serve-logs"),
+    "airflow-scheduler": ("scheduler", "--skip-serve-logs"),
+}
+
+
+@dataclass(frozen=True)
+class AirflowServices:
+    """The API server, DAG processor, triggerer and scheduler of one checkout.
+
+    Attributes:
+        env: What `init.local.airflow.environment` gave.
+        port: Port wished for the web pages; a free one is taken where somebody else has it.
+        path: Path of the base URL, such as /airflow behind a reverse proxy; empty for none.
+    """
+
+    layout: Layout
+    env: Mapping[str, str]
+    port: int = PORT
+    path: str = ""
+
+    @property
+    def api_server(self) -> Service:
+        return Service("airflow-api-server", self.layout.state)
+
+    @property
+    def services(self) -> list[Service]:
+        return [Service(name, self.layout.state) for name in COMMANDS]
+
+    @property
+    def url(self) -> str:
+        return str(self.api_server.facts()["url"])
+
+    def ensure(self) -> bool:
+        """Starts what does not run, and waits until all of it works. Returns whether it had to start anything.
+
+        Raises:
+            SetupError: A service ended at its start or did not become healthy; says which log to read.
+        """
+        missing = [service for service in self.services if not service.running()]
+        if self.api_server in missing:
+            # The others know the API server by its address, which may be another one now.
+            self.stop()
+            missing = self.services
+        facts = self._facts()
+        write_passwords(self.layout)
+        for service in missing:
+            command = [str(program(self.layout)), *COMMANDS[service.name]]
+            service.start(guarded(command), service_environment(self.layout, self.env, facts["url"]), facts)
+        self._wait()
+        return bool(missing)
+
+    def stop(self) -> None:
+        for service in reversed(self.services):
+            service.stop()
+
+    def _facts(self) -> dict[str, Any]:
+        if self.api_server.running():
+            return self.api_server.facts()
+        port = free_ports(1)[0] if accepts(self.port) else self.port
+        return {"port": port, "url": f"http://{LOOPBACK}:{port}{self.path}"}
+
+    def _wait(self) -> None:
+        started = shown = time.monotonic()
+        while unwell := self.unwell():
+            for service in self.services:
+                if not service.running():
+                    raise SetupError(f"{service.name} ended at its start. The end of its log:\n{tail(service.log)}")
+            now = time.monotonic()
+            if now - started > START_S:
+                raise SetupError(f"{', '.join(unwell)} did not get ready in {START_S:.0f} s, see {self.layout.logs}")
+            if now - shown > 5:
+                shown = now
+                detail(f"waiting for {', '.join(unwell)} ({now - started:.0f} s)")
+            time.sleep(0.5)
+
+    def unwell(self) -> list[str]:
+        """The parts that are not ready, as Airflow itself sees it."""
+        health = get_json(f"{self.url}/api/v2/monitor/health")
+        if health is None:
+            return ["the API server"]
+        parts = ("scheduler", "dag_processor", "triggerer")
+        return [f"the {part.replace('_', ' ')}" for part in parts if (health.get(part) or {}).get("status") != "healthy"]
+
+
+def guarded(command: list[str]) -> list[str]:
+    """The command below init/local/guard.py, which lets none of its processes outlive it."""
+    return ["python", str(REPOSITORY / "init" / "local" / "guard.py"), *command]
+
+
+def passwords_file(layout: Layout) -> Path:
+    return layout.airflow_home / "passwords.json"
+
+
+def write_passwords(layout: Layout) -> None:
+    """Generates a password for each login, once; Airflow would print those it has to make up into its log."""
+    file = passwords_file(layout)
+    known = json.loads(file.read_text()) if file.exists() else {}
+    complete = {name: known.get(name) or secrets.token_urlsafe(12) for name in USERS}
+    if complete != known:
+        write_private(file, json.dumps(complete) + "\n")
+
+
+def service_environment(layout: Layout, env: Mapping[str, str], url: str) -> dict[str, str]:
+    """The environment of the services: what a run has, with addresses, logins and closed files."""
+    address, _, port_and_path = url.removeprefix("http://").partition(":")
+    return dict(env) | {
+        "PYTHONPATH": f"{REPOSITORY}:{env['PYTHONPATH']}",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "8",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords_file(layout)),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__HOST": address,
+        "AIRFLOW__API__PORT": port_and_path.partition("/")[0],
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
+        "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+    }
+
+
+def get_json(url: str) -> dict[str, Any] | None:
+    """A JSON object from a local service; None when it does not answer with one."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=5) as answer:
+            found = json.load(answer)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def show_login(layout: Layout, services: AirflowServices) -> None:
+    known = json.loads(passwords_file(layout).read_text())
+    say(f"Airflow is ready: {services.url}/")
+    for name, role in USERS.items():
+        detail(f"log in as {name} (role {role}), password {known[name]}")
+    detail(f"the passwords are kept in {passwords_file(layout)}; `make stop` ends everything")
