@@ -12,6 +12,7 @@ from optuna.distributions import distribution_to_json
 from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_spark.committer import Committer
+from optuna_spark.database import Database
 from optuna_spark.desk import Desk
 from optuna_spark.errors import StorageError, TuningError
 from optuna_spark.ledger import Ledger, StoredStudy
@@ -135,7 +136,7 @@ class Coordinator:
         try:
             storage = create_storage(self._url)
             study = open_study(self._spec, storage)
-            writer = StudyWriter(storage, self._url, self._spec.study_name, self._spec.run_id)
+            writer = StudyWriter(storage, Database(self._url), self._spec.study_name, self._spec.run_id)
             writer.take_over()
             trials = study.get_trials(deepcopy=False)
             open_trials = [t for t in trials if not t.state.is_finished()]

@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
 from optuna_spark.database import Database, Transaction
@@ -39,7 +38,7 @@ class StudyWriter:
 
     Args:
         storage: The storage the study is in; only read from.
-        url: Its URL.
+        database: The same database, to write to.
         study_name: Name of an existing study.
         run_id: Named in the line, for people.
 
@@ -47,11 +46,11 @@ class StudyWriter:
         StorageError: The tables are of another schema version.
     """
 
-    def __init__(self, storage: RDBStorage, url: str | sa.URL, study_name: str, run_id: str) -> None:
+    def __init__(self, storage: RDBStorage, database: Database, study_name: str, run_id: str) -> None:
         check_schema(storage)
         self._study_id = storage.get_study_id_from_name(study_name)
         self._study_name = study_name
-        self._database = Database(url)
+        self._database = database
         self._signature = {"run_id": run_id, "token": secrets.token_hex(8)}
         self._group = 0
         self._line = json.dumps(self._signature | {"group": 0})

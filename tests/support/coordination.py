@@ -1,0 +1,127 @@
+"""Databases and workers for the tests of a run that the driver coordinates."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial, TrialState
+
+from init.local.mysql import MysqlServer
+from optuna_spark.client import CoordinatorClient
+from optuna_spark.coordinator import Coordinator, Endpoint
+from optuna_spark.spec import ParamSpec, TuningSpec
+from optuna_spark.worker import run_trial
+
+XY = {"x": ParamSpec("float", low=-10, high=10), "y": ParamSpec("int", low=-5, high=5)}
+NAMES = itertools.count()
+
+
+def admin_url(server: MysqlServer, database: str = "") -> sa.URL:
+    return sa.URL.create("mysql+pymysql", server.admin_user, server.admin_password, server.host, server.port, database)
+
+
+def new_database(server: MysqlServer) -> sa.URL:
+    """An empty database on a running server."""
+    name = f"coordination_{os.getpid()}_{next(NAMES)}"
+    engine = sa.create_engine(admin_url(server))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return admin_url(server, name)
+
+
+def spec_for(**changes: Any) -> TuningSpec:
+    defaults: dict[str, Any] = {
+        "study_name": "study",
+        "search_space": XY,
+        "trials": 10,
+        "run_id": "one",
+        "seed": 1,
+        "coordination": "driver",
+    }
+    return TuningSpec(**{**defaults, **changes})
+
+
+def bowl(trial: Any) -> float:
+    x, y = trial.suggest_float("x", -10, 10), trial.suggest_int("y", -5, 5)
+    return float((x - 2) ** 2 + y**2)
+
+
+def work(endpoint: Endpoint, objective: Callable[[Any], Any], n_values: int = 1, name: str = "test:1") -> int:
+    """Be a worker until the run is over; returns how many trials it ran."""
+    client = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, name)
+    try:
+        done = 0
+        while (trial := client.ask()) is not None:
+            client.tell(trial, run_trial(objective, trial, n_values))
+            done += 1
+        return done
+    finally:
+        client.close()
+
+
+def work_in_threads(endpoint: Endpoint, objective: Callable[[Any], Any], workers: int) -> list[int]:
+    """Several workers at once, in this process."""
+    counts: list[int] = []
+    threads = [
+        threading.Thread(target=lambda n=n: counts.append(work(endpoint, objective, name=f"test:{n}")))
+        for n in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return counts
+
+
+def run(spec: TuningSpec, url: Any, objective: Callable[[Any], Any] = bowl, workers: int = 1) -> Coordinator:
+    """A whole run with workers in this process; returns the coordinator after its end."""
+    with Coordinator(spec, url) as coordinator:
+        endpoint = coordinator.start()
+        if workers == 1:
+            work(endpoint, objective, len(spec.directions))
+        else:
+            work_in_threads(endpoint, objective, workers)
+        coordinator.raise_if_failed()
+    return coordinator
+
+
+def start_processes(endpoint: Endpoint, objective: str, workers: int) -> list[SpawnProcess]:
+    """Workers as real processes; `objective` is module:function."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_work_as, args=(endpoint, objective, n)) for n in range(workers)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def _work_as(endpoint: Endpoint, objective: str, number: int) -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    module, function = objective.split(":")
+    work(endpoint, getattr(importlib.import_module(module), function), name=f"{number}:{os.getpid()}")
+
+
+def stored(url: Any, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
+    """The study's trials, read by Optuna itself."""
+    text = sa.make_url(url).render_as_string(hide_password=False)
+    storage = optuna.storages.RDBStorage(text.replace("{", "{{").replace("}", "}}"))
+    try:
+        return optuna.load_study(study_name="study", storage=storage).get_trials(states=states)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def finished(url: Any, run_id: str = "one") -> list[FrozenTrial]:
+    """Complete and pruned trials of a run."""
+    done = stored(url, (TrialState.COMPLETE, TrialState.PRUNED))
+    return [t for t in done if t.user_attrs.get("run_id") == run_id]
