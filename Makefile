@@ -10,17 +10,22 @@ LOCAL = $(or $(PYTHON),$(error Python 3.11 or later is needed and none is on PAT
 
 STUDY ?= diabetes
 TRIALS ?=
+# Of Airflow's web pages; a free one is taken where somebody else has it.
+UI_PORT ?= 8080
 
 AIRFLOW_ENV := .state/envs/airflow/bin
 SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: help run setup stop clean test lint lock pack
+.PHONY: help run ui setup stop clean test lint lock pack compose-env
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## tune a study: STUDY=diabetes TRIALS=100 (installs and starts what is missing)
 	@$(LOCAL) run --study '$(STUDY)' --trials '$(TRIALS)'
+
+ui: ## start Airflow's web pages and scheduler, MySQL and Spark, and print address and login
+	@$(LOCAL) ui --port '$(UI_PORT)'
 
 setup: ## install everything, start nothing
 	@$(LOCAL) setup
@@ -41,6 +46,9 @@ lint: ## ruff, mypy and shellcheck
 
 pack: ## build .state/pack/environment.tar.gz, the Spark environment for workers that have nothing installed
 	@$(LOCAL) pack
+
+compose-env: ## write .env with random passwords, once, for `docker compose up`
+	@$(LOCAL) compose-env
 
 lock: ## resolve requirements/*.in anew into the hashed lock files
 	@$(LOCAL) lock

@@ -9,7 +9,7 @@ from pathlib import Path
 if sys.version_info < (3, 11):  # noqa: UP036 - the message is the point
     sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")
 
-from init.local import airflow, environments, locks, pack, run, stack
+from init.local import airflow, compose, environments, locks, pack, run, stack, ui
 from init.local.console import complain, say
 from init.local.errors import SetupError
 from init.local.layout import REPOSITORY, Layout
@@ -26,7 +26,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     running = commands.add_parser("run", help="tune one study")
     running.add_argument("--study", default="diabetes")
     running.add_argument("--trials", default="")
+    showing = commands.add_parser("ui", help="start Airflow's services, MySQL and Spark")
+    showing.add_argument("--port", type=int, default=ui.PORT)
     commands.add_parser("pack", help="build the archive for workers that have nothing installed")
+    commands.add_parser("compose-env", help="write .env for docker compose")
     commands.add_parser("stop", help="stop every process this checkout started")
     commands.add_parser("clean", help="stop, and remove .state")
     commands.add_parser("lock", help="resolve requirements/*.in anew")
@@ -37,13 +40,29 @@ def run_command(layout: Layout, study: str, trials: str) -> int:
     run.check_request(layout, study, trials)
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
-        ready = stack.install(layout)
-        ready.ensure()
-        server = ready.mysql if ready.has_mysql else None
-        connections = airflow.connections(layout, server, ready.spark.port, ready.secrets)
-        env = airflow.environment(layout, connections, ready.java_home)
-        airflow.migrate(layout, env)
+        env = bring_up(layout)
     return run.run_study(layout, study, trials, env)
+
+
+def bring_up(layout: Layout) -> dict[str, str]:
+    """Installs and starts what a run needs. Returns the environment of every Airflow process."""
+    ready = stack.install(layout)
+    ready.ensure()
+    server = ready.mysql if ready.has_mysql else None
+    connections = airflow.connections(layout, server, ready.spark.port, ready.secrets)
+    env = airflow.environment(layout, connections, ready.java_home)
+    airflow.migrate(layout, env)
+    return env
+
+
+def ui_command(layout: Layout, port: int) -> None:
+    layout.prepare()
+    with one_at_a_time(layout.state / "run" / "setup.lock"):
+        env = bring_up(layout)
+        services = ui.AirflowServices(layout, env, port)
+        say("starting Airflow's services (about half a minute)")
+        services.ensure()
+    ui.show_login(layout, services)
 
 
 def setup_command(layout: Layout, *, dev: bool, bench: bool, only_spark: bool) -> None:
@@ -73,10 +92,18 @@ def main(arguments: list[str]) -> int:
     try:
         if options.command == "run":
             return run_command(layout, options.study, options.trials)
-        if options.command == "setup":
+        if options.command == "ui":
+            ui_command(layout, options.port)
+        elif options.command == "setup":
             setup_command(layout, dev=options.dev, bench=options.bench, only_spark=options.only_spark)
         else:
-            actions = {"stop": stack.stop, "clean": stack.clean, "lock": locks.compile_all, "pack": pack_command}
+            actions = {
+                "stop": stack.stop,
+                "clean": stack.clean,
+                "lock": locks.compile_all,
+                "pack": pack_command,
+                "compose-env": compose.write_environment,
+            }
             actions[options.command](layout)
     except SetupError as error:
         complain(str(error))

@@ -30,6 +30,7 @@ RECIPES = (
     # nvidia-nccl-cu12: 470 MB that XGBoost loads only to train one model on several GPUs.
     Recipe("spark", left_out=("nvidia-nccl-cu12",)),
     Recipe("spark-gpu"),
+    Recipe("mysqlclient"),
     Recipe("bench"),
     Recipe("dev", held_to=("airflow.txt", "spark.txt", "spark-gpu.txt"), wheels_only=True),
 )

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Starts a Spark standalone master or worker in the foreground: `container.sh master` or `container.sh worker URL`.
+set -euo pipefail
+
+role=${1:?give master or worker}
+host=$(hostname)
+export SPARK_LOCAL_HOSTNAME=$host
+export SPARK_DAEMON_MEMORY=${SPARK_DAEMON_MEMORY:-512m}
+case $role in
+    master)
+        export SPARK_MASTER_OPTS="-Dspark.master.rest.enabled=false ${SPARK_MASTER_OPTS:-}"
+        exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.master.Master \
+            --host "$host" --port 7077 --webui-port 8080
+        ;;
+    worker)
+        url=${2:?give the URL of the master, spark://host:7077}
+        options=-Dspark.worker.cleanup.enabled=true
+        discovery=$(dirname "$0")/gpu-discovery.sh
+        if [ "${TUNING_GPUS:-0}" -gt 0 ]; then
+            options="$options -Dspark.worker.resource.gpu.amount=$TUNING_GPUS"
+            options="$options -Dspark.worker.resource.gpu.discoveryScript=$discovery"
+        fi
+        export SPARK_WORKER_OPTS="$options ${SPARK_WORKER_OPTS:-}"
+        exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.worker.Worker --host "$host" --webui-port 8081 \
+            --cores "${TUNING_WORKER_CORES:-2}" --memory "${TUNING_WORKER_MEMORY:-2g}" \
+            --work-dir "$TUNING_STATE/work" "$url"
+        ;;
+    *)
+        echo "container.sh: the role must be master or worker, got '$role'" >&2
+        exit 2
+        ;;
+esac
