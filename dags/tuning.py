@@ -1,5 +1,4 @@
-"""
-### Tune a model
+"""### Tune a model.
 
 Airflow decides when and with what, Spark runs the trials, MySQL remembers the study.
 

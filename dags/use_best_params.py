@@ -1,5 +1,4 @@
-"""
-### Use the best parameters
+"""### Use the best parameters.
 
 Runs whenever the study `diabetes` was exported: `tune_diabetes` publishes the asset `best_params_diabetes`, and its
 event carries what was found. Copy this file to act on it: train the final model, open a pull request, send a message.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -133,10 +133,9 @@ def test_the_account_may_use_its_own_database_and_nothing_else(
         sql(f"DROP DATABASE {neighbour}")
 
 
-@pytest.mark.parametrize("right", RIGHTS)
+# REFERENCES is checked by MySQL only, ALTER when the tables of an older Optuna are upgraded.
+@pytest.mark.parametrize("right", [right for right in RIGHTS if right not in ("REFERENCES", "ALTER")])
 def test_every_granted_right_is_needed(right: str, names: dict[str, str], sql: Sql) -> None:
-    if right in ("REFERENCES", "ALTER"):
-        pytest.skip("REFERENCES is checked by MySQL only, ALTER when an older schema is upgraded")
     sql(f"CREATE DATABASE {names['schema']}")
     sql("CREATE USER %s@'%%' IDENTIFIED BY 'tuning-pw'", names["login"])
     rest = ", ".join(r for r in RIGHTS if r != right)
@@ -185,9 +184,7 @@ def test_an_account_that_another_one_hides_is_told(names: dict[str, str], sql: S
     assert "matches this machine before '%' does" in told.why
 
 
-def test_more_rights_than_needed_are_told(
-    names: dict[str, str], sql: Sql, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_more_rights_than_needed_are_told(names: dict[str, str], sql: Sql, caplog: pytest.LogCaptureFixture) -> None:
     provision(settings())
     sql("GRANT SELECT ON `mysql`.* TO %s@'%%'", names["login"])
     with caplog.at_level(logging.WARNING):
@@ -345,20 +342,9 @@ class TestWithoutAnAdminConnection:
 
 def test_two_at_once_make_the_tables_once(names: dict[str, str]) -> None:
     provision(settings())
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            provision(settings())
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: provision(settings()), range(4)))
+    assert all(m == made[0] for m in made)
     use_study()
 
 

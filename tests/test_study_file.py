@@ -166,7 +166,7 @@ BAD = {
     "spark: {executor_memory: big}": "spark: executor_memory must be a size such as 2g or 512m, got 'big'",
     "spark: {executor_cores: 0}": "spark: executor_cores must be at least 1",
     "connections: {db: x}": "connections: unknown key 'db'; valid keys: admin, database, spark",
-    "database: {host_pattern: \"x' OR 1\"}": "database: host_pattern must be a host",
+    'database: {host_pattern: "x\' OR 1"}': "database: host_pattern must be a host",
     "database: {wait_s: -1}": "database: wait_s must be at least 0",
 }
 
@@ -179,7 +179,10 @@ def test_a_wrong_key_or_value_is_refused(write: Write, text: str, message: str) 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("search_space: {max_bins: {type: int, low: 2, high: 9}}", "XGBoost would ignore a parameter called 'max_bins'"),
+        (
+            "search_space: {max_bins: {type: int, low: 2, high: 9}}",
+            "XGBoost would ignore a parameter called 'max_bins'",
+        ),
         ("xgboost: {fixed: {n_estimators: 9}}", "n_estimators"),
         ("xgboost: {fixed: {device: cuda}}", "device"),
         ("xgboost: {rounds: 9}", "xgboost: unknown key 'rounds'; valid keys: early_stopping_rounds"),
@@ -245,7 +248,16 @@ def test_a_broken_file_leaves_the_others_alone(write: Write) -> None:
     assert [study.name for study in found.studies] == ["fine", "good"]
     bad, late = found.errors
     assert bad == "dags/studies/bad.yaml: trials must be at least 1, got 0"
-    assert late.startswith("dags/studies/late.yaml: schedule: must be a cron expression, a preset such as @daily, or null")
+    assert late.startswith(
+        "dags/studies/late.yaml: schedule: must be a cron expression, a preset such as @daily, or null"
+    )
+
+
+def test_a_file_that_breaks_the_reader_is_told_too(write: Write) -> None:
+    write("enqueue: &a [{x: *a}]", "endless.yaml")
+    found = read_studies(write("objective: quadratic", "good.yaml").parent)
+    assert [study.name for study in found.studies] == ["good"]
+    assert found.errors[0].startswith("dags/studies/endless.yaml: ")
 
 
 @pytest.mark.parametrize("schedule", ["0 3 * * 1", "@weekly", "@once", "@continuous", None])

@@ -85,7 +85,7 @@ def ssl_options(connection: Connection) -> dict[str, Any]:
     """The `ssl` extra (ca, cert, key, ...), empty when there is none."""
     options = connection.extra_dejson.get("ssl") or {}
     if not isinstance(options, dict):
-        raise _incomplete(connection.conn_id, "has an ssl extra that is not a JSON object such as {\"ca\": \"/path\"}")
+        raise _incomplete(connection.conn_id, 'has an ssl extra that is not a JSON object such as {"ca": "/path"}')
     return options
 
 

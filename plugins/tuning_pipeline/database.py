@@ -78,7 +78,7 @@ def _provision_as_admin(admin: Connection, connection: Connection, settings: Stu
     wait_for_server(hook, admin, settings.database.wait_s)
     try:
         with closing(hook.get_conn()) as server, server.cursor() as cursor:
-            _create_database(cursor, connection.schema)
+            _create_database(cursor, str(connection.schema))
             _create_account(cursor, connection, settings.database.host_pattern)
             _warn_about_extra_rights(cursor, connection, settings.database.host_pattern)
     except pymysql.MySQLError as error:
@@ -86,7 +86,9 @@ def _provision_as_admin(admin: Connection, connection: Connection, settings: Stu
 
 
 def _create_database(cursor: Any, name: str) -> None:
-    if cursor.execute("SELECT DEFAULT_CHARACTER_SET_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = %s", name):
+    if cursor.execute(
+        "SELECT DEFAULT_CHARACTER_SET_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = %s", name
+    ):
         (charset,) = cursor.fetchone()
         if charset != "utf8mb4":
             log.warning("Database %s has character set %s: names of studies outside it are refused", name, charset)
@@ -104,8 +106,7 @@ def _create_account(cursor: Any, connection: Connection, host: str) -> None:
     elif not _password_fits(connection):
         cursor.execute("ALTER USER %s@%s IDENTIFIED BY %s", (account, host, password))
         log.info("Gave account %s@%s its new password", account, host)
-    # In GRANT, `_` and `%` of a database name are wildcards unless escaped.
-    pattern = connection.schema.replace("_", r"\_")
+    pattern = grant_pattern(connection)
     cursor.execute(f"GRANT {', '.join(RIGHTS)} ON `{pattern}`.* TO %s@%s", (account, host))
     if not _password_fits(connection):
         raise _shadowed(connection, host)
@@ -131,7 +132,7 @@ _EXTRA_RIGHTS = """
 def _warn_about_extra_rights(cursor: Any, connection: Connection, host: str) -> None:
     """An account that was there before may have more rights; taking them away could break its other users."""
     grantee = f"'{connection.login}'@'{host}'"
-    cursor.execute(_EXTRA_RIGHTS, {"grantee": grantee, "pattern": connection.schema.replace("_", r"\_")})
+    cursor.execute(_EXTRA_RIGHTS, {"grantee": grantee, "pattern": grant_pattern(connection)})
     scopes = sorted(scope for (scope,) in cursor.fetchall())
     if scopes:
         log.warning("Account %s has more rights than a study needs, on %s: revoke them", grantee, ", ".join(scopes))
@@ -193,6 +194,11 @@ def _check_names(connection: Connection) -> None:
         )
 
 
+def grant_pattern(connection: Connection) -> str:
+    """The connection's database as GRANT takes it, where an unescaped `_` stands for any character."""
+    return str(connection.schema).replace("_", r"\_")
+
+
 def _quoted(identifier: str) -> str:
     """A checked identifier for a statement; identifiers cannot be bound."""
     if not _IDENTIFIER.fullmatch(identifier):
@@ -222,7 +228,7 @@ def _shadowed(connection: Connection, host: str) -> TaskError:
 
 
 def _lacks(missing: list[str], connection: Connection, grantee: str) -> TaskError:
-    pattern = str(connection.schema).replace("_", r"\_")
+    pattern = grant_pattern(connection)
     return TaskError(
         Failure(
             what=f"account {grantee} lacks {', '.join(missing)} on database {connection.schema!r}",

@@ -118,9 +118,7 @@ _COMMON = (
         CLUSTER,
     ),
     FormField("jobs", "Threads that start Spark jobs at once (joblib only).", _int(1), CLUSTER),
-    FormField(
-        "resources.cpus_per_task", "CPU cores of one trial.", _int(1), CLUSTER, "cpus_per_task"
-    ),
+    FormField("resources.cpus_per_task", "CPU cores of one trial.", _int(1), CLUSTER, "cpus_per_task"),
     FormField(
         "resources.gpus_per_task",
         "GPUs of one trial: 0 = CPU; 0.25 = four trials share a GPU.",
@@ -128,9 +126,7 @@ _COMMON = (
         CLUSTER,
         "gpus_per_task",
     ),
-    FormField(
-        "spark.executor_cores", "Cores of an executor. Empty: derived.", _int(1, null=True), CLUSTER
-    ),
+    FormField("spark.executor_cores", "Cores of an executor. Empty: derived.", _int(1, null=True), CLUSTER),
     FormField("spark.executor_memory", "Memory of an executor, e.g. 8g. Empty: Spark's.", _text(null=True), CLUSTER),
     FormField("spark.driver_memory", "Memory of the driver, e.g. 2g. Empty: Spark's.", _text(null=True), CLUSTER),
     FormField("spark.conf", "Further Spark properties.", _OBJECT, CLUSTER),
@@ -141,9 +137,7 @@ _COMMON = (
         STOPPING,
         "target_value",
     ),
-    FormField(
-        "stop.terminator", "Stop when Optuna expects no further improvement.", _BOOLEAN, STOPPING, "terminator"
-    ),
+    FormField("stop.terminator", "Stop when Optuna expects no further improvement.", _BOOLEAN, STOPPING, "terminator"),
     FormField(
         "stop.max_failures",
         "The run fails when so many trials failed in all. Empty: no limit.",
@@ -158,9 +152,7 @@ _COMMON = (
         STOPPING,
         "max_consecutive_failures",
     ),
-    FormField(
-        "stop.failures_count", "A failed trial uses up one of the trials.", _BOOLEAN, STOPPING, "failures_count"
-    ),
+    FormField("stop.failures_count", "A failed trial uses up one of the trials.", _BOOLEAN, STOPPING, "failures_count"),
     FormField(
         "stop.max_retries",
         "How often a trial whose worker died is tried again.",
@@ -245,7 +237,7 @@ def form_params(study: StudyFile) -> dict[str, Param]:
     params = {"mode": Param("resume", type="string", enum=list(MODES), title="Mode", description=MODE_HELP)}
     defaults = to_dict(study.settings)
     for item in form_fields(study):
-        section = {"section": item.section} if item.section else {}
+        section: dict[str, Any] = {"section": item.section} if item.section else {}
         title = item.param.replace("_", " ").capitalize()
         default = _value_at(study.document, defaults, item.key)
         params[item.param] = Param(default, title=title, description=item.help, **item.schema, **section)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from optuna_spark.errors import TuningError
-from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, describe_failure, driver_failure
+from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, card, describe_failure, driver_failure
 from tuning_pipeline.form import study_of_run
 from tuning_pipeline.submit import (
     Submission,
@@ -66,9 +66,21 @@ class TuneOperator(SparkSubmitOperator):
             super().execute(context)
         except AirflowException:
             return driver_failure(_read_report(report), where="Spark's output above, and the Spark UI")
+        except AirflowTaskTimeout:
+            # Airflow kills the application when this reaches it, so it must; only the card is added.
+            self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
+            raise
         finally:
             self.env_vars = None
         return None
+
+    def _out_of_time(self) -> Failure:
+        limit = self.execution_timeout.total_seconds() if self.execution_timeout else 0
+        return Failure(
+            what=f"the task ran longer than execution_timeout_s ({limit:g} s) and was ended",
+            next="Trigger with mode resume: finished trials are kept. Raise execution_timeout_s in the study file,"
+            " or set timeout_s below it, which ends a run in good order.",
+        )
 
     def _prepare(self, context: Context, scratch: Path, report: Path) -> None:
         from tuning_pipeline.connections import database_connection, require_connection, storage_url

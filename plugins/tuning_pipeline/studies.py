@@ -31,6 +31,8 @@ def read_studies(folder: Path) -> StudyFolder:
             studies.append(study)
         except TuningError as error:
             errors.append(str(error))
+        except Exception as error:  # noqa: BLE001  # one file must not take the others' DAGs away; it is shown
+            errors.append(f"{shown(path)}: {type(error).__name__}: {error}")
     return StudyFolder(tuple(studies), tuple(errors))
 
 
@@ -42,7 +44,7 @@ def _check_for_airflow(study: StudyFile) -> None:
     """
     settings = study.settings
     try:
-        DAG(study.dag_id, schedule=settings.schedule, max_active_runs=1, auto_register=False).validate()
+        DAG(study.dag_id, schedule=settings.schedule, max_active_runs=1, auto_register=False).validate()  # type: ignore[no-untyped-call]  # Airflow left it without
     except (AirflowException, ValueError) as error:
         raise StudyFileError(
             f"{shown(study.path)}: schedule: must be a cron expression, a preset such as @daily, or null,"

@@ -97,9 +97,7 @@ def check_directions(spec: TuningSpec, stored: tuple[str, ...]) -> None:
         )
 
 
-def check_search_space(
-    wanted: Mapping[str, BaseDistribution], stored: Mapping[str, BaseDistribution]
-) -> list[str]:
+def check_search_space(wanted: Mapping[str, BaseDistribution], stored: Mapping[str, BaseDistribution]) -> list[str]:
     """Compare a search space with what the study's trials were sampled from.
 
     Optuna's samplers live with changed bounds and steps and with added or dropped parameters, but not with
@@ -111,7 +109,8 @@ def check_search_space(
     Raises:
         StudyMismatchError: Naming every parameter that cannot go on, as stored and as wanted.
     """
-    conflicts, notes = [], []
+    conflicts: list[str] = []
+    notes: list[str] = []
     for name in sorted(wanted.keys() & stored.keys()):
         if wanted[name] == stored[name]:
             continue

@@ -18,8 +18,8 @@ from optuna_spark.objectives.defaults import effective_search_space
 from optuna_spark.objectives.xgboost_params import check_parameters
 from optuna_spark.spec import (
     ComponentSpec,
-    CoordinatorSpec,
     Coordination,
+    CoordinatorSpec,
     DataSpec,
     Direction,
     Distribution,
@@ -32,8 +32,10 @@ from optuna_spark.spec import (
 from tuning_pipeline.study_yaml import read_yaml
 
 DAY_S = 86_400
+DEFAULT_SAMPLER = ComponentSpec("TPESampler")
+DEFAULT_PRUNER = ComponentSpec("NopPruner")
 _SIZE = re.compile(r"[1-9][0-9]*[kmgtKMGT]?[bB]?")
-_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _SECRET = re.compile(r"secret|password|token|access[._-]?key", re.IGNORECASE)
 _OWN_CONF = {
     "spark.master": "the Spark connection",
@@ -158,8 +160,8 @@ class StudySettings:
     directions: tuple[Direction, ...] = ("minimize",)
     search_space: dict[str, ParamSpec] = field(default_factory=dict)
     xgboost: XGBoostSpec | None = None
-    sampler: ComponentSpec = ComponentSpec("TPESampler")
-    pruner: ComponentSpec = ComponentSpec("NopPruner")
+    sampler: ComponentSpec = DEFAULT_SAMPLER
+    pruner: ComponentSpec = DEFAULT_PRUNER
     seed: int | None = None
     trials: int = 100
     tasks: int = 2
@@ -167,13 +169,13 @@ class StudySettings:
     timeout_s: float | None = None
     distribution: Distribution = "joblib"
     coordination: Coordination = "database"
-    resources: ResourceSpec = ResourceSpec()
-    stop: StopSpec = StopSpec()
-    coordinator: CoordinatorSpec = CoordinatorSpec()
+    resources: ResourceSpec = field(default_factory=ResourceSpec)
+    stop: StopSpec = field(default_factory=StopSpec)
+    coordinator: CoordinatorSpec = field(default_factory=CoordinatorSpec)
     enqueue: tuple[dict[str, Any], ...] = ()
-    spark: SparkSettings = SparkSettings()
-    connections: ConnectionIds = ConnectionIds()
-    database: DatabaseSettings = DatabaseSettings()
+    spark: SparkSettings = field(default_factory=SparkSettings)
+    connections: ConnectionIds = field(default_factory=ConnectionIds)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
     exports: str | None = None
     top_k: int = 10
 
@@ -306,9 +308,9 @@ def check_spec(spec: TuningSpec) -> None:
     """
     if spec.objective == "xgboost":
         check_parameters(spec, spec.search_space)
-    if spec.sampler != ComponentSpec("TPESampler"):
+    if spec.sampler != DEFAULT_SAMPLER:
         _check_component(spec, "sampler")
-    if spec.pruner != ComponentSpec("NopPruner"):
+    if spec.pruner != DEFAULT_PRUNER:
         _check_component(spec, "pruner")
 
 

@@ -19,8 +19,6 @@ from optuna_spark.errors import SpecError
 class StudyLoader(yaml.SafeLoader):
     """A SafeLoader with the scalars of YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#103-core-schema)."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[str, int] = {}
         for key, _ in node.value:
@@ -33,6 +31,8 @@ class StudyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# Without those of YAML 1.1, which the class would inherit.
+StudyLoader.yaml_implicit_resolvers = {}
 _MERGE = "tag:yaml.org,2002:merge"
 
 

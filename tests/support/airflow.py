@@ -1,0 +1,73 @@
+"""A DAG folder of a test's own, parsed and run by the real Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DAGS = Path(__file__).parents[2] / "dags"
+# A study that needs no data, and whose failed tasks fail at once.
+QUICK_STUDY = "objective: quadratic\nretries: 0\ntrials: 4\ntasks: 2\nseed: 1\ndistribution: rdd\n"
+
+
+@dataclass(frozen=True)
+class DagFolder:
+    """The repository's DAG files with other studies."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, **studies: str) -> DagFolder:
+        (path / "studies").mkdir(parents=True)
+        for file in DAGS.glob("*.py"):
+            shutil.copy(file, path)
+        folder = cls(path)
+        for name, text in studies.items():
+            folder.write_study(name, text)
+        return folder
+
+    def write_study(self, name: str, text: str) -> None:
+        (self.path / "studies" / f"{name}.yaml").write_text(text)
+
+    def bag(self) -> Any:
+        from airflow.dag_processing.dagbag import DagBag
+
+        return DagBag(str(self.path))
+
+    def test(self, dag_id: str, conf: dict[str, Any] | None = None) -> dict[str, str]:
+        """Run the DAG as `airflow dags test` does. Returns the state of each task."""
+        dag_run = self.bag().dags[dag_id].test(run_conf=conf)
+        return {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()}
+
+    def use(self, patch: pytest.MonkeyPatch) -> None:
+        """Make this folder Airflow's."""
+        bundle = {
+            "name": "dags-folder",
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(self.path)},
+        }
+        patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+
+
+@cache
+def migrated_home() -> str:
+    """AIRFLOW_HOME, with its metadata database made.
+
+    `make test` sets it before Airflow is imported; without it the tests would use the user's own.
+    """
+    home = os.environ.get("AIRFLOW_HOME")
+    if not home:
+        pytest.skip("AIRFLOW_HOME is not set: run `make test`, or set it to a scratch folder")
+    Path(home).mkdir(parents=True, exist_ok=True)
+    done = subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return home

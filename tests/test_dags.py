@@ -1,0 +1,118 @@
+"""Every study file is a DAG; a broken one is an import error and takes no other with it."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.airflow import DAGS, QUICK_STUDY, DagFolder, migrated_home
+
+CHAIN = ["provision_database", "prepare_study", "tune", "export_best_trials"]
+BROKEN = "objective: quadratic\ntrails: 5\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DagFolder:
+    return DagFolder.create(tmp_path / "dags", good=QUICK_STUDY, other=QUICK_STUDY)
+
+
+def test_the_repositorys_dags_load_without_a_word() -> None:
+    bag = DagFolder(DAGS).bag()
+    assert bag.import_errors == {}
+    assert bag.captured_warnings == {}
+    studies = {f"tune_{path.stem}" for path in (DAGS / "studies").glob("*.yaml")}
+    assert set(bag.dags) == studies | {"use_best_params"}
+
+
+def test_a_study_is_a_chain_of_four_tasks(folder: DagFolder) -> None:
+    dag = folder.bag().dags["tune_good"]
+    assert [task.task_id for task in dag.topological_sort()] == CHAIN
+    for before, after in itertools.pairwise(CHAIN):
+        assert dag.get_task(before).downstream_task_ids == {after}
+
+
+def test_a_dag_takes_its_settings_from_the_study_file(folder: DagFolder) -> None:
+    folder.write_study(
+        "full",
+        "objective: quadratic\nschedule: '0 3 * * 1'\nstart_date: 2026-01-31\nowner: ann\ntags: [a]\nretries: 5\n"
+        "retry_delay_s: 7\nexecution_timeout_s: 600\ndescription: A study\n",
+    )
+    dag = folder.bag().dags["tune_full"]
+    assert dag.schedule == "0 3 * * 1"
+    assert str(dag.start_date) == "2026-01-31 00:00:00+00:00"
+    assert (dag.owner, dag.description) == ("ann", "A study")
+    assert dag.tags == {"a", "tuning", "quadratic"}
+    assert not dag.catchup
+    assert dag.max_active_runs == 1
+    tune = dag.get_task("tune")
+    assert (tune.retries, tune.retry_delay) == (5, timedelta(seconds=7))
+    assert tune.retry_exponential_backoff
+    assert tune.execution_timeout == timedelta(minutes=10)
+    assert dag.dagrun_timeout == timedelta(hours=2)
+    assert dag.doc_md.startswith("### Tune a model")
+
+
+def test_a_broken_study_is_an_import_error_and_its_neighbours_stay(folder: DagFolder) -> None:
+    folder.write_study("broken", BROKEN)
+    folder.write_study("late", "schedule: every day\n")
+    bag = folder.bag()
+    assert set(bag.dags) == {"tune_good", "tune_other", "use_best_params"}
+    (file,) = bag.import_errors
+    assert Path(file).name == "study_errors.py"
+    error = bag.import_errors[file]
+    assert "dags/studies/broken.yaml: unknown key 'trails' (did you mean 'trials'?); valid keys: " in error
+    assert "dags/studies/late.yaml: schedule: must be a cron expression" in error
+
+
+def test_the_scheduler_keeps_the_neighbours_of_a_broken_study(
+    folder: DagFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the DAG processor writes: Airflow hides every DAG of a file with an import error."""
+    migrated_home()
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
+    from airflow.models.dag import DagModel
+    from airflow.models.errors import ParseImportError
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    folder.use(monkeypatch)
+    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]  # Airflow left it without
+
+    def parse() -> tuple[set[str], dict[str, str]]:
+        bag = BundleDagBag(str(folder.path), bundle_path=folder.path, bundle_name="dags-folder")
+        with create_session() as session:
+            sync_bag_to_db(bag, "dags-folder", None, session=session)
+        with create_session() as session:
+            alive = session.scalars(select(DagModel.dag_id).where(~DagModel.is_stale, ~DagModel.has_import_errors))
+            errors = {str(e.filename): str(e.stacktrace) for e in session.scalars(select(ParseImportError))}
+            return set(alive), errors
+
+    folder.write_study("broken", BROKEN)
+    alive, errors = parse()
+    assert {"tune_good", "tune_other"} <= alive
+    assert set(errors) == {"study_errors.py"}
+    assert "studies/broken.yaml: unknown key 'trails'" in errors["study_errors.py"]
+
+    folder.write_study("broken", QUICK_STUDY)
+    alive, errors = parse()
+    assert "tune_broken" in alive
+    assert errors == {}
+
+
+def test_no_secret_is_a_template_field_or_a_param(folder: DagFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TUNING_DB", "mysql://tuning:hush-hush@h/d")
+    dag = folder.bag().dags["tune_good"]
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    assert "hush-hush" not in str(DagSerialization.to_dict(dag))
+
+
+def test_the_second_dag_is_scheduled_by_the_best_parameters() -> None:
+    dag = DagFolder(DAGS).bag().dags["use_best_params"]
+    assert dag.schedule.name == "best_params_diabetes"
+    publisher = DagFolder(DAGS).bag().dags["tune_diabetes"].get_task("export_best_trials")
+    assert [asset.name for asset in publisher.outlets] == ["best_params_diabetes"]
