@@ -1,9 +1,11 @@
-"""python3 -m init.local.guard COMMAND...: runs a command and ends with it, leaving nothing behind.
+"""python3 -P guard.py COMMAND...: runs a command and ends with it, leaving nothing behind.
 
 Airflow's scheduler starts processes of its own, one for each task, and they outlive it when it is killed. The guard
 is a subreaper (https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html): whatever loses its parent
 below it becomes its child, so it can end all of them before it ends. When the guard itself is killed, the command
 gets SIGTERM from the kernel and ends its processes in good order.
+
+Standard library only, and nothing of this package: the command inherits the environment, so it must not need a path.
 """
 
 from __future__ import annotations
@@ -17,8 +19,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-
-from init.local.processes import tied_to_parent
 
 PR_SET_CHILD_SUBREAPER = 36
 TICK_S = 0.1
@@ -102,7 +102,7 @@ def guard(command: list[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, remember)
-    process = subprocess.Popen(tied_to_parent(command))
+    process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command])
     while process.poll() is None and not asked:
         time.sleep(TICK_S)
     if process.poll() is None:

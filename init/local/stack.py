@@ -87,7 +87,7 @@ def gpus_to_use() -> int:
 
 def stop_services(layout: Layout) -> list[str]:
     """Stops every process of this checkout, the ones that use the others first. Returns their names."""
-    order = {"spark-worker": 1, "spark-master": 2, "mysql": 3}
+    order = {"airflow-api-server": 1, "spark-worker": 2, "spark-master": 3, "mysql": 4}
     names = sorted((file.stem for file in (layout.state / "run").glob("*.pid")), key=lambda n: (order.get(n, 0), n))
     return [name for name in names if Service(name, layout.state).stop()]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -111,12 +112,14 @@ class AirflowServices:
         if health is None:
             return ["the API server"]
         parts = ("scheduler", "dag_processor", "triggerer")
-        return [f"the {part.replace('_', ' ')}" for part in parts if (health.get(part) or {}).get("status") != "healthy"]
+        return [
+            f"the {part.replace('_', ' ')}" for part in parts if (health.get(part) or {}).get("status") != "healthy"
+        ]
 
 
 def guarded(command: list[str]) -> list[str]:
     """The command below init/local/guard.py, which lets none of its processes outlive it."""
-    return ["python", str(REPOSITORY / "init" / "local" / "guard.py"), *command]
+    return [sys.executable, "-P", str(REPOSITORY / "init" / "local" / "guard.py"), *command]
 
 
 def passwords_file(layout: Layout) -> Path:
@@ -136,7 +139,6 @@ def service_environment(layout: Layout, env: Mapping[str, str], url: str) -> dic
     """The environment of the services: what a run has, with addresses, logins and closed files."""
     address, _, port_and_path = url.removeprefix("http://").partition(":")
     return dict(env) | {
-        "PYTHONPATH": f"{REPOSITORY}:{env['PYTHONPATH']}",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "8",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
