@@ -122,7 +122,7 @@ BAD = {
     "owner: 5": "owner: must be a text, got int 5",
     "study: ../x": "study_name must start with a letter or digit",
     "target: cloud": "target: must be one of standalone, databricks, got str 'cloud'",
-    "target: databricks": "target databricks comes in a later version; use standalone",
+    "target: databricks": "databricks.files is required for target databricks: name a folder",
     "schedule: 5": "schedule: must be a text, got int 5",
     "start_date: tomorrow": "start_date must be a day such as 2026-01-31, got 'tomorrow'",
     "objective: bayes": "objective must be quadratic, xgboost or module:function, got 'bayes'",
@@ -165,7 +165,7 @@ BAD = {
     "spark: {conf: {spark.a: [1]}}": "conf value of spark.a must be a text, a number or true/false",
     "spark: {executor_memory: big}": "spark: executor_memory must be a size such as 2g or 512m, got 'big'",
     "spark: {executor_cores: 0}": "spark: executor_cores must be at least 1",
-    "connections: {db: x}": "connections: unknown key 'db'; valid keys: admin, database, spark",
+    "connections: {db: x}": "connections: unknown key 'db'; valid keys: admin, database, databricks, spark",
     'database: {host_pattern: "x\' OR 1"}': "database: host_pattern must be a host",
     "database: {wait_s: -1}": "database: wait_s must be at least 0",
 }

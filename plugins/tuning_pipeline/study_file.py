@@ -29,6 +29,7 @@ from optuna_spark.spec import (
     TuningSpec,
     XGBoostSpec,
 )
+from tuning_pipeline.databricks_settings import DatabricksSettings, check_databricks
 from tuning_pipeline.study_yaml import read_yaml
 
 DAY_S = 86_400
@@ -100,11 +101,13 @@ class ConnectionIds:
         database: The tuning account: what workers use.
         admin: May create databases and accounts; without it the database must be there already.
         spark: The Spark master.
+        databricks: The Databricks workspace.
     """
 
     database: str = "tuning_db"
     admin: str = "tuning_db_admin"
     spark: str = "tuning_spark"
+    databricks: str = "tuning_databricks"
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class StudySettings:
         retries, retry_delay_s: How often a failed task is tried again, and the first pause.
         execution_timeout_s: The tune task is killed after so long.
         spark: How the Spark application is submitted.
+        databricks: How the study runs on Databricks, for that target.
         connections, database: Which connections, and how the database is made ready.
         exports: Base folder or object store URL of the exports.
         top_k: How many trials to export (single objective; otherwise the Pareto front).
@@ -174,6 +178,7 @@ class StudySettings:
     coordinator: CoordinatorSpec = field(default_factory=CoordinatorSpec)
     enqueue: tuple[dict[str, Any], ...] = ()
     spark: SparkSettings = field(default_factory=SparkSettings)
+    databricks: DatabricksSettings = field(default_factory=DatabricksSettings)
     connections: ConnectionIds = field(default_factory=ConnectionIds)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     exports: str | None = None
@@ -181,7 +186,7 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         if self.target == "databricks":
-            raise SpecError("target databricks comes in a later version; use standalone")
+            check_databricks(self)
         for name, minimum in (("retries", 0), ("retry_delay_s", 0), ("execution_timeout_s", 1), ("top_k", 1)):
             if getattr(self, name) < minimum:
                 raise SpecError(f"{name} must be at least {minimum}, got {getattr(self, name):g}")
