@@ -9,16 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from optuna_spark.errors import SpecError, StorageError, TuningError
 from optuna_spark.failure import describe_failure, write_failure
 from optuna_spark.objectives import check_objective, default_search_space
+from optuna_spark.session import spark_session
 from optuna_spark.spec import COORDINATIONS, DISTRIBUTIONS, DataSpec, ResourceSpec, TuningSpec
 from optuna_spark.storage import URL_VARIABLE, parse_url, storage_url_from_environment
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line, with the reference's arguments, meanings and defaults."""
-    result = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = result.add_argument
     add("--spec", help="the whole run as JSON, as Airflow passes it; the other options are then not used")
     add("--objective", default="", help="quadratic, xgboost or module:function (xgboost with --filepath)")
@@ -134,7 +129,7 @@ def _run(args: argparse.Namespace) -> None:
     os.environ.pop(URL_VARIABLE, None)
     from optuna_spark.run import tune
 
-    spark = None if spec.distribution == "local" else _session(spec)
+    spark = None if spec.distribution == "local" else spark_session(spec)
     try:
         result = tune(spec, url, spark)
     finally:
@@ -143,18 +138,3 @@ def _run(args: argparse.Namespace) -> None:
     best = result.snapshot
     if best.best_value is not None:
         log.info("[tuning] Best value %.10g in trial %s", best.best_value, best.best_number)
-
-
-def _session(spec: TuningSpec) -> SparkSession:
-    from pyspark.sql import SparkSession
-
-    log.info("[tuning] Connecting to Spark")
-    spark = SparkSession.builder.appName(f"tune {spec.study_name}").getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    log.info(
-        "[tuning] Spark %s at %s, application %s",
-        spark.version,
-        spark.sparkContext.master,
-        spark.sparkContext.applicationId,
-    )
-    return spark
