@@ -1,0 +1,134 @@
+"""The pipeline's pages inside Airflow's own: the Optuna dashboard, and a report on each run.
+
+Both are behind Airflow's login. A person who may read all DAGs may look at the dashboard; who may read the XComs of a
+DAG may read the reports of its runs. Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+from functools import cache
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import get_user
+from airflow.models.xcom import XComModel
+from airflow.sdk import ObjectStoragePath
+from airflow.utils.session import create_session
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from optuna_spark.errors import TuningError
+from optuna_spark.storage import create_storage
+from tuning_pipeline.connections import database_connection, storage_url
+from tuning_pipeline.dashboard import Dashboard
+from tuning_pipeline.study_file import ConnectionIds
+
+log = logging.getLogger(__name__)
+
+User = Annotated[BaseUser, Depends(get_user)]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+# A report brings scripts of its own: it gets no access to the session of whoever reads it.
+REPORT_HEADERS = {"Content-Security-Policy": "sandbox allow-scripts allow-downloads", "Cache-Control": "no-store"}
+EXPORT_TASK = "export_best_trials"
+
+
+def may_read_studies(user: User) -> None:
+    """Let in who may read every DAG: the dashboard shows every study.
+
+    Raises:
+        HTTPException: 401 without a login, 403 without the permission.
+    """
+    if not get_auth_manager().is_authorized_dag(method="GET", user=user):
+        raise HTTPException(403, "You may not read all DAGs, and the dashboard shows the studies of all of them.")
+
+
+def may_read_run(dag_id: str, user: User) -> None:
+    """Let in who may read what the tasks of this DAG returned.
+
+    Raises:
+        HTTPException: 401 without a login, 403 without the permission.
+    """
+    allowed = get_auth_manager().is_authorized_dag(
+        method="GET", access_entity=DagAccessEntity.XCOM, details=DagDetails(id=dag_id), user=user
+    )
+    if not allowed:
+        raise HTTPException(403, f"You may not read the runs of DAG {dag_id}.")
+
+
+@cache
+def dashboard() -> Dashboard:
+    """The dashboard over the studies' database.
+
+    Raises:
+        TuningError: There is no such connection, or no database behind it yet.
+    """
+    connection = database_connection(ConnectionIds().database)
+    return Dashboard(create_storage(storage_url(connection)))
+
+
+def pages() -> FastAPI:
+    """The pages below /tuning."""
+    app = FastAPI(title="Tuning", openapi_url=None)
+
+    @app.exception_handler(TuningError)
+    def unavailable(_request: Request, error: TuningError) -> HTMLResponse:
+        return message_page("The studies cannot be read", str(error), status=503)
+
+    @app.api_route("/optuna/{path:path}", methods=METHODS, dependencies=[Depends(may_read_studies)])
+    def optuna(path: str, request: Request) -> Response:
+        base = request.scope["root_path"] + "/optuna"
+        reply = dashboard().reply(request.method, "/" + path.rstrip("/"), request.url.query, base)
+        return Response(reply.body, reply.status, dict(reply.headers))
+
+    @app.get("/study/{name:path}", dependencies=[Depends(may_read_studies)])
+    def study(name: str, request: Request) -> Response:
+        """The page of a study, which the dashboard itself knows by number only."""
+        try:
+            number = dashboard().storage.get_study_id_from_name(name)
+        except KeyError:
+            return message_page("No such study yet", f"The database holds no study {name}.", status=404)
+        return RedirectResponse(f"{request.scope['root_path']}/optuna/dashboard/studies/{number}")
+
+    @app.get("/report/{dag_id}/{run_id:path}", dependencies=[Depends(may_read_run)])
+    def report(dag_id: str, run_id: str) -> Response:
+        folder = exported_folder(dag_id, run_id)
+        if folder is None:
+            return message_page(
+                "No report yet", f"It appears here once task {EXPORT_TASK} has succeeded.", refresh=True
+            )
+        try:
+            return HTMLResponse((ObjectStoragePath(folder) / "report.html").read_bytes(), headers=REPORT_HEADERS)
+        except OSError as error:
+            return message_page("The report cannot be read", f"{folder}: {error}", status=404)
+
+    return app
+
+
+def exported_folder(dag_id: str, run_id: str) -> str | None:
+    """The folder that a run's export task says it wrote; None before it has."""
+    query = XComModel.get_many(run_id=run_id, dag_ids=dag_id, task_ids=EXPORT_TASK, key="return_value", limit=1)
+    with create_session() as session:
+        row = session.scalars(query).first()
+        value: Any = XComModel.deserialize_value(row) if row is not None else None
+    return str(value["folder"]) if isinstance(value, dict) and "folder" in value else None
+
+
+def message_page(title: str, text: str, *, status: int = 200, refresh: bool = False) -> HTMLResponse:
+    """A page with one sentence."""
+    again = '<meta http-equiv="refresh" content="10">' if refresh else ""
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{again}<title>{html.escape(title)}</title>'
+        "<style>body{font:16px system-ui,sans-serif;margin:3rem;color:#888}h1{font-size:1.2rem}</style></head>"
+        f"<body><h1>{html.escape(title)}</h1><p>{html.escape(text)}</p></body></html>"
+    )
+    return HTMLResponse(page, status)
+
+
+def study_path(name: str) -> str:
+    """Path of a study's page, below Airflow's base URL."""
+    return f"/tuning/study/{quote(name, safe='')}"
