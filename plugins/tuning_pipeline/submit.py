@@ -61,7 +61,7 @@ def spark_conf(spec: TuningSpec, settings: SparkSettings) -> dict[str, str]:
     }
     sizes = {"spark.executor.memory": settings.executor_memory, "spark.driver.memory": settings.driver_memory}
     conf |= {key: size for key, size in sizes.items() if size}
-    return conf | {key: _text(value) for key, value in settings.conf.items()}
+    return conf | {key: conf_text(value) for key, value in settings.conf.items()}
 
 
 def _resource_conf(spec: TuningSpec, executor_cores: int | None) -> dict[str, str]:
@@ -73,7 +73,7 @@ def _resource_conf(spec: TuningSpec, executor_cores: int | None) -> dict[str, st
         sharing = max(1, math.floor(1 / gpus + 1e-9))
         per_executor = min(sharing, per_executor) if executor_cores else sharing
         conf["spark.executor.resource.gpu.amount"] = f"{max(1, math.ceil(gpus))}"
-        conf["spark.task.resource.gpu.amount"] = _gpu_amount(spec)
+        conf["spark.task.resource.gpu.amount"] = gpu_amount(spec)
     if gpus or executor_cores or cpus > 1:
         conf["spark.executor.cores"] = str(executor_cores or cpus * per_executor)
     executors = math.ceil(spec.tasks / per_executor)
@@ -81,7 +81,8 @@ def _resource_conf(spec: TuningSpec, executor_cores: int | None) -> dict[str, st
     return conf
 
 
-def _gpu_amount(spec: TuningSpec) -> str:
+def gpu_amount(spec: TuningSpec) -> str:
+    """`spark.task.resource.gpu.amount` for a spec with GPUs."""
     gpus = spec.resources.gpus_per_task
     # joblibspark 0.6 runs int() over this property; it is given the fraction as an argument instead.
     if spec.distribution == "joblib" and not float(gpus).is_integer():
@@ -119,5 +120,6 @@ def driver_environment(url: str, failure_file: Path) -> Mapping[str, str]:
     return {"OPTUNA_STORAGE_URL": url, "TUNING_FAILURE_FILE": str(failure_file)}
 
 
-def _text(value: Any) -> str:
+def conf_text(value: Any) -> str:
+    """A Spark property's value as Spark writes it: true and false in small letters."""
     return str(value).lower() if isinstance(value, bool) else str(value)
