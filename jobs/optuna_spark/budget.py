@@ -58,7 +58,7 @@ class Budget:
         self.failed += 1
         self._failed_now += 1
         self._failed_in_a_row += 1
-        self._first_failure = self._first_failure or f"trial {number}: {error}"
+        self._first_failure = self._first_failure or f"trial {number}: {_last_line(error)}"
         self._check_failures()
 
     def lose(self) -> None:
@@ -86,3 +86,9 @@ class Budget:
         else:
             return
         self.fail(TrialLimitError(f"{rule}; the first, {self._first_failure}"))
+
+
+def _last_line(error: str | None) -> str:
+    """What a traceback says: its last line; all of it is an attribute of the trial."""
+    lines = (error or "").strip().splitlines()
+    return lines[-1] if lines else "no reason was given"

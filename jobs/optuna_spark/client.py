@@ -16,7 +16,6 @@ from optuna_spark.trial import RemoteTrial
 from optuna_spark.wire import SILENT_BEATS, FrameSocket, Message, WireError
 
 CONNECT_S = 10.0
-ATTEMPTS = 5
 ERROR_CHARACTERS = 8000
 _RAISED_HERE = {e.__name__: e for e in (ValueError, TypeError, NotImplementedError, RuntimeError)}
 
@@ -28,13 +27,14 @@ class CoordinatorClient:
         address: Host and port of the driver.
         secret: The run's secret.
         worker: This worker's name, host:pid.
+        attempts: How often to try to connect, about 12 s in all.
 
     Raises:
         WireError: No driver of this run answers.
     """
 
-    def __init__(self, address: tuple[str, int], secret: bytes, worker: str) -> None:
-        self._frames = _connect(address, secret)
+    def __init__(self, address: tuple[str, int], secret: bytes, worker: str, attempts: int = 5) -> None:
+        self._frames = _connect(address, secret, attempts)
         self._closed = threading.Event()
         self._next: Message | None = None
         self._frames.send({"op": "hello", "worker": worker})
@@ -113,13 +113,13 @@ class CoordinatorClient:
                 return  # the worker's own thread finds out by itself
 
 
-def _connect(address: tuple[str, int], secret: bytes) -> FrameSocket:
+def _connect(address: tuple[str, int], secret: bytes, attempts: int) -> FrameSocket:
     """Connect, a few times: a driver that starts many workers at once may not answer the first call."""
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         try:
             return FrameSocket.connect(address, secret, CONNECT_S)
         except (OSError, WireError) as error:
-            if attempt == ATTEMPTS:
+            if attempt == attempts:
                 raise WireError(
                     f"no driver of this run answers at {address[0]}:{address[1]} ({error}): workers must reach the"
                     " driver there; open the port (coordinator.port) or set coordination to database"

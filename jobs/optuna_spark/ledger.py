@@ -185,7 +185,7 @@ class Ledger:
         """
         value = _suggest(self._held(worker, number).trial, name, distribution)
         self._put_now_and_then(number)
-        return distribution.to_internal_repr(value)
+        return float(distribution.to_internal_repr(value))
 
     def update(self, worker: Worker, number: int, update: Update) -> None:
         """Take over what the objective reported and set."""
@@ -201,7 +201,7 @@ class Ledger:
     def should_prune(self, worker: Worker, number: int) -> bool:
         trial = self._held(worker, number).trial
         with self._memory.showing("pruner"):
-            return trial.should_prune()
+            return bool(trial.should_prune())  # some pruners answer with numpy's
 
     def tell(self, worker: Worker, number: int, outcome: Outcome) -> Future[None]:
         """A worker finished its trial; the future is done when that is durable."""

@@ -34,7 +34,7 @@ class TrialRecord:
     @classmethod
     def of(cls, trial: FrozenTrial, start: datetime.datetime | None) -> TrialRecord:
         """The record of a trial that a worker got at `start` (naive local time, as Optuna has it)."""
-        internal = {n: trial.distributions[n].to_internal_repr(v) for n, v in trial.params.items()}
+        internal = {n: float(trial.distributions[n].to_internal_repr(v)) for n, v in trial.params.items()}
         return cls(
             number=trial.number,
             state=trial.state,

@@ -35,7 +35,7 @@ class WorkerServer:
         self._silence_s = SILENT_BEATS * heartbeat_s
         self._keys = itertools.count(1)
         self._strangers: dict[asyncio.StreamWriter, None] = {}
-        self._connections: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
@@ -58,25 +58,30 @@ class WorkerServer:
         """Stop listening, close all connections, and wait until the desk knows."""
         if self._server is not None:
             self._server.close()
-        for task in list(self._connections):
+        for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._keep(asyncio.create_task(self._welcome(reader, writer)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if await self._admit(reader, writer):
                 await self._serve(reader, writer)
         finally:
-            self._connections.discard(task)
             writer.close()
 
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         self._strangers[writer] = None
         if len(self._strangers) > STRANGERS:
-            next(iter(self._strangers)).close()
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.close()
         peer = writer.get_extra_info("peername")
         try:
             async with asyncio.timeout(HANDSHAKE_S):
@@ -86,7 +91,7 @@ class WorkerServer:
             log.debug("Connection from %s was not admitted: %s", peer, error)
             return False
         finally:
-            del self._strangers[writer]
+            self._strangers.pop(writer, None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         worker, unbegun = Worker(next(self._keys), "?"), list[int]()
@@ -97,7 +102,7 @@ class WorkerServer:
             writer.write(encode(self._greeting))
             while (message := await self._read(reader)).get("op") != "bye":
                 if message.get("op") != "beat":
-                    self._start_answer(worker, message, writer)
+                    self._keep(asyncio.create_task(self._answer(worker, message, writer)))
             unbegun = [int(n) for n in message.get("unbegun", ())]
         except TimeoutError:
             log.warning("Worker %s has been silent for %g s: taken for dead", worker.name, self._silence_s)
@@ -109,11 +114,6 @@ class WorkerServer:
     async def _read(self, reader: asyncio.StreamReader) -> Message:
         async with asyncio.timeout(self._silence_s):
             return await read_frame(reader)
-
-    def _start_answer(self, worker: Worker, message: Message, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._answer(worker, message, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
 
     async def _answer(self, worker: Worker, message: Message, writer: asyncio.StreamWriter) -> None:
         try:

@@ -22,6 +22,6 @@ def should_terminate(trials: Sequence[FrozenTrial], directions: Sequence[StudyDi
     if len(complete) < MIN_TRIALS or len(directions) > 1:
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # optuna.terminator goes in Optuna 6
+        warnings.simplefilter("ignore")  # experimental, and optuna.terminator goes in Optuna 6
         evaluator = BestValueStagnationEvaluator()
     return evaluator.evaluate(complete, directions[0]) < 0

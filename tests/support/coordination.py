@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -54,6 +55,16 @@ def spec_for(**changes: Any) -> TuningSpec:
 def bowl(trial: Any) -> float:
     x, y = trial.suggest_float("x", -10, 10), trial.suggest_int("y", -5, 5)
     return float((x - 2) ** 2 + y**2)
+
+
+def slow(seconds: float) -> Callable[[Any], float]:
+    """An objective that takes its time."""
+
+    def objective(trial: Any) -> float:
+        time.sleep(seconds)
+        return bowl(trial)
+
+    return objective
 
 
 def work(endpoint: Endpoint, objective: Callable[[Any], Any], n_values: int = 1, name: str = "test:1") -> int:
