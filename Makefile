@@ -10,6 +10,8 @@ LOCAL = $(or $(PYTHON),$(error Python 3.11 or later is needed and none is on PAT
 
 STUDY ?= diabetes
 TRIALS ?=
+# Passed through the environment: there the shell does not read them as code.
+export STUDY TRIALS
 # Of Airflow's web pages; a free one is taken where somebody else has it.
 UI_PORT ?= 8080
 
@@ -22,7 +24,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## tune a study: STUDY=diabetes TRIALS=100 (installs and starts what is missing)
-	@$(LOCAL) run --study '$(STUDY)' --trials '$(TRIALS)'
+	@$(LOCAL) run --study "$$STUDY" --trials "$$TRIALS"
 
 ui: ## start Airflow's web pages and scheduler, MySQL and Spark, and print address and login
 	@$(LOCAL) ui --port '$(UI_PORT)'

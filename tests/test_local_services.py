@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -230,8 +231,11 @@ def test_mysql_starts_in_a_folder_with_a_long_name(folder: Path) -> None:
 
 
 def test_spark_offers_its_cores_and_gpus(spark_cluster: SparkCluster) -> None:
-    assert spark_cluster.alive_workers() == 1
     assert not spark_cluster.ensure()
+    with urllib.request.urlopen(f"{spark_cluster.web_url}/json/", timeout=5) as answer:
+        (worker,) = json.load(answer)["workers"]
+    assert worker["cores"] == 4
+    assert worker["resources"] == {"gpu": {"name": "gpu", "addresses": ["0", "1"]}}
 
 
 def test_spark_listens_on_loopback_only(spark_cluster: SparkCluster) -> None:

@@ -38,10 +38,10 @@ def birth(pid: int) -> str | None:
     return None if fields[0] in "ZX" else f"{boot_id()}:{fields[19]}"
 
 
-def tied_to_parent(command: Sequence[str | Path], *, tied: bool = True) -> list[str]:
+def tied_to_parent(command: Sequence[str | Path], *, tied: bool = True, signal_name: str = "TERM") -> list[str]:
     """The command, told to end when the process that starts it ends, however that ends."""
     parts = [str(part) for part in command]
-    return ["setpriv", "--pdeathsig", "TERM", *parts] if tied else parts
+    return ["setpriv", "--pdeathsig", signal_name, *parts] if tied else parts
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,13 @@ class Service:
         record = self._record()
         return bool(record.get("birth")) and birth(record["pid"]) == record["birth"]
 
-    def stop(self, grace_s: float = STOP_GRACE_S) -> bool:
+    def stop(self, grace_s: float = STOP_GRACE_S, first: signal.Signals = signal.SIGTERM) -> bool:
         """Ends the process, if it is there and ours. Returns whether it was."""
         was_running = self.running()
         if was_running:
-            pid = self._record()["pid"]
-            self._signal(pid, signal.SIGTERM)
+            self._signal(first)
             if not self._gone_within(grace_s):
-                self._signal(pid, signal.SIGKILL)
+                self._signal(signal.SIGKILL)
                 self._gone_within(grace_s)
         self.forget()
         return was_running
@@ -126,10 +125,10 @@ class Service:
             return {}
         return record if isinstance(record, dict) else {}
 
-    def _signal(self, pid: int, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> None:
         # A pidfd stays with its process: the check and the signal cannot meet two different ones.
         with suppress(ProcessLookupError):
-            handle = os.pidfd_open(pid)
+            handle = os.pidfd_open(self.pid)
             try:
                 if self.running():
                     signal.pidfd_send_signal(handle, number)

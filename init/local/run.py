@@ -19,6 +19,8 @@ from init.local.processes import Service, tied_to_parent
 from init.local.watch import RunWatcher
 
 STOP_GRACE_S = 30.0
+# Exit codes after SIGINT, SIGKILL and SIGTERM, the way a shell tells them.
+STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGKILL, signal.SIGTERM))
 
 
 def check_request(layout: Layout, study: str, trials: str) -> None:
@@ -45,8 +47,10 @@ def run_study(layout: Layout, study: str, trials: str, env: Mapping[str, str]) -
     code = follow(layout, command, env, log, watcher)
     if code == 0:
         show_result(layout, study)
+    elif code in STOPPED or watcher.last_exception == "KeyboardInterrupt":
+        say("the run was stopped; the same command goes on with its study")
     else:
-        show_failure(watcher, log)
+        show_failure(watcher)
     detail(f"full log: {log}")
     return code
 
@@ -54,7 +58,7 @@ def run_study(layout: Layout, study: str, trials: str, env: Mapping[str, str]) -
 def follow(layout: Layout, command: list[str], env: Mapping[str, str], log: Path, watcher: RunWatcher) -> int:
     """Feeds the command's output to the log and the watcher until it ends; Ctrl-C ends it in good order."""
     process = subprocess.Popen(
-        tied_to_parent(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        tied_to_parent(command, signal_name="INT"), env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
     service = Service(f"run-{process.pid}", layout.state)
@@ -66,7 +70,8 @@ def follow(layout: Layout, command: list[str], env: Mapping[str, str], log: Path
                 output.write(line)
                 output.flush()
                 watcher.feed(line)
-        return process.wait()
+        code = process.wait()
+        return code if code >= 0 else 128 - code
     except KeyboardInterrupt:
         say("stopping the run")
         process.send_signal(signal.SIGINT)
@@ -84,7 +89,7 @@ def wait_or_kill(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def show_failure(watcher: RunWatcher, log: Path) -> None:
+def show_failure(watcher: RunWatcher) -> None:
     if not watcher.saw_card:
         reason = watcher.last_exception or "see the end of the full log"
         complain(f"the run failed: {reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from dataclasses import dataclass
 
 from init.local import environments, machine, passwords
@@ -89,7 +90,12 @@ def stop_services(layout: Layout) -> list[str]:
     """Stops every process of this checkout, the ones that use the others first. Returns their names."""
     order = {"airflow-api-server": 1, "spark-worker": 2, "spark-master": 3, "mysql": 4}
     names = sorted((file.stem for file in (layout.state / "run").glob("*.pid")), key=lambda n: (order.get(n, 0), n))
-    return [name for name in names if Service(name, layout.state).stop()]
+    return [name for name in names if Service(name, layout.state).stop(first=first_signal(name))]
+
+
+def first_signal(name: str) -> signal.Signals:
+    """`airflow dags test` ends its task on an interrupt, and sits out a SIGTERM."""
+    return signal.SIGINT if name.startswith("run-") else signal.SIGTERM
 
 
 def stop(layout: Layout) -> None:
