@@ -49,7 +49,8 @@ def bring_up(layout: Layout) -> dict[str, str]:
     ready = stack.install(layout)
     ready.ensure()
     server = ready.mysql if ready.has_mysql else None
-    connections = airflow.connections(layout, server, ready.spark.port, ready.secrets)
+    spark = ready.spark
+    connections = airflow.connections(layout, server, spark.port, ready.secrets, spark_page=spark.web_url)
     env = airflow.environment(layout, connections, ready.java_home)
     airflow.migrate(layout, env)
     return env

@@ -50,10 +50,11 @@ def environment(layout: Layout, connections: Mapping[str, str], java_home: str |
 
 
 def connections(
-    layout: Layout, server: MysqlServer | None, spark_port: int, secrets: Mapping[str, str]
+    layout: Layout, server: MysqlServer | None, spark_port: int, secrets: Mapping[str, str], *, spark_page: str = ""
 ) -> dict[str, str]:
     """Airflow's three connections (two with SQLite), and the key its own secrets are kept with."""
-    found: dict[str, object] = {"SPARK": {"conn_type": "spark", "host": f"spark://{LOOPBACK}", "port": spark_port}}
+    master = {"conn_type": "spark", "host": f"spark://{LOOPBACK}", "port": spark_port}
+    found: dict[str, object] = {"SPARK": master | {"extra": {"web_page": spark_page}}}
     if server is None:
         found["DB"] = {"conn_type": "sqlite", "host": str(layout.state / "optuna.sqlite3")}
     else:

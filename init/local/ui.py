@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ class AirflowServices:
             SetupError: A service ended at its start or did not become healthy; says which log to read.
         """
         missing = [service for service in self.services if not service.running()]
-        if self.api_server in missing:
-            # The others know the API server by its address, which may be another one now.
+        if self.api_server in missing or self.api_server.facts().get("key") != self._key():
+            # All of them hold the addresses of the API server, Spark and MySQL, which may be others now.
             self.stop()
             missing = self.services
         facts = self._facts()
@@ -90,7 +91,12 @@ class AirflowServices:
         if self.api_server.running():
             return self.api_server.facts()
         port = free_ports(1)[0] if accepts(self.port) else self.port
-        return {"port": port, "url": f"http://{LOOPBACK}:{port}{self.path}"}
+        return {"port": port, "url": f"http://{LOOPBACK}:{port}{self.path}", "key": self._key()}
+
+    def _key(self) -> str:
+        """Changes when the connections do."""
+        connections = sorted(item for item in self.env.items() if item[0].startswith("AIRFLOW_CONN_"))
+        return sha256(repr(connections).encode()).hexdigest()[:16]
 
     def _wait(self) -> None:
         started = shown = time.monotonic()

@@ -26,4 +26,6 @@ def spark_session(spec: TuningSpec) -> SparkSession:
         spark.sparkContext.master,
         spark.sparkContext.applicationId,
     )
+    if spark.sparkContext.uiWebUrl:
+        log.info("[tuning] Spark UI while this runs: %s", spark.sparkContext.uiWebUrl)
     return spark

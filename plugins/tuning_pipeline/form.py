@@ -238,7 +238,7 @@ def form_params(study: StudyFile) -> dict[str, Param]:
     defaults = to_dict(study.settings)
     for item in form_fields(study):
         section: dict[str, Any] = {"section": item.section} if item.section else {}
-        title = item.param.replace("_", " ").capitalize()
+        title = _title(item.param)
         default = _value_at(study.document, defaults, item.key)
         params[item.param] = Param(default, title=title, description=item.help, **item.schema, **section)
     return params
@@ -269,6 +269,24 @@ def mode_of(params: Mapping[str, Any]) -> str:
     if mode not in MODES:
         raise StudyFileError(f"trigger conf: mode must be one of {', '.join(MODES)}, got {describe(mode)}")
     return str(mode)
+
+
+def _title(name: str) -> str:
+    """A Param's name as a person writes it: `timeout_s` is Timeout (seconds)."""
+    words = [_WORDS.get(word, word) for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+_WORDS = {
+    "s": "(seconds)",
+    "cpus": "CPUs",
+    "gpus": "GPUs",
+    "spark": "Spark",
+    "conf": "properties",
+    "args": "arguments",
+    "sha256": "SHA-256",
+    "xgboost": "XGBoost",
+}
 
 
 def _value_at(document: Mapping[str, Any], defaults: Mapping[str, Any], key: str) -> Any:

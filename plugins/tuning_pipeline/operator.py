@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 from optuna_spark.errors import TuningError
 from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, card, describe_failure, driver_failure
 from tuning_pipeline.form import study_of_run
+from tuning_pipeline.links import SparkLink, StudyLink, show_links, spark_page
 from tuning_pipeline.submit import (
     Submission,
     driver_environment,
@@ -39,9 +40,12 @@ class TuneOperator(SparkSubmitOperator):
         study: The study file; the run's form is laid over it when the task runs.
     """
 
+    operator_extra_links = (StudyLink(), SparkLink())
+
     def __init__(self, *, study: StudyFile, **kwargs: Any) -> None:
         super().__init__(conn_id=study.settings.connections.spark, **kwargs)
         self.study = study
+        self.spark_page = ""
 
     def execute(self, context: Context) -> None:
         """Run the application.
@@ -87,7 +91,10 @@ class TuneOperator(SparkSubmitOperator):
 
         run = context["dag_run"]
         study = study_of_run(self.study, context["params"], run.conf)
-        check_cluster(require_connection(study.settings.connections.spark, "the Spark cluster"))
+        spark = require_connection(study.settings.connections.spark, "the Spark cluster")
+        self.spark_page = spark_page(spark, master_of(spark))
+        show_links(self, context)
+        check_cluster(spark)
         url = storage_url(database_connection(study.settings.connections.database))
         package = pack_package(scratch / "optuna_spark.zip")
         self._take(submission(study, study.to_spec(run.run_id), package))

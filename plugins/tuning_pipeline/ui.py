@@ -10,7 +10,6 @@ import html
 import logging
 from functools import cache
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
@@ -127,8 +126,3 @@ def message_page(title: str, text: str, *, status: int = 200, refresh: bool = Fa
         f"<body><h1>{html.escape(title)}</h1><p>{html.escape(text)}</p></body></html>"
     )
     return HTMLResponse(page, status)
-
-
-def study_path(name: str) -> str:
-    """Path of a study's page, below Airflow's base URL."""
-    return f"/tuning/study/{quote(name, safe='')}"
