@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # Two images: `spark` (master, workers) and `airflow` (which also runs Spark's driver, so it holds both environments).
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
@@ -30,7 +29,7 @@ FROM tools AS airflow-environment
 # Airflow's own metadata lives in MySQL here, and for that it accepts mysqlclient only, which has no wheel.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev libmariadb-dev pkg-config python3-dev \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev libmariadb-dev pkg-config \
     && rm -rf /var/lib/apt/lists/*
 COPY requirements/airflow.txt requirements/mysqlclient.txt ./
 RUN /opt/uv/bin/uv venv --relocatable --python "$(command -v python3)" /opt/airflow-env \

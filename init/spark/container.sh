@@ -16,8 +16,12 @@ case $role in
         url=${2:?give the URL of the master, spark://host:7077}
         options=-Dspark.worker.cleanup.enabled=true
         discovery=$(dirname "$0")/gpu-discovery.sh
-        if [ "${TUNING_GPUS:-0}" -gt 0 ]; then
-            options="$options -Dspark.worker.resource.gpu.amount=$TUNING_GPUS"
+        gpus=${TUNING_GPUS:-0}
+        if [ "$gpus" = all ]; then
+            gpus=$(nvidia-smi --list-gpus | wc -l)
+        fi
+        if [ "$gpus" -gt 0 ]; then
+            options="$options -Dspark.worker.resource.gpu.amount=$gpus"
             options="$options -Dspark.worker.resource.gpu.discoveryScript=$discovery"
         fi
         export SPARK_WORKER_OPTS="$options ${SPARK_WORKER_OPTS:-}"

@@ -23,7 +23,7 @@ from optuna_spark.spec import TuningSpec
 log = logging.getLogger(__name__)
 
 URL_VARIABLE = "OPTUNA_STORAGE_URL"
-ATTEMPTS = 6
+ATTEMPTS = 8
 F = TypeVar("F", bound=Callable[..., Any])
 
 # MySQL: deadlock found, lock wait timeout, lost connection (during query / at handshake / gone away).
@@ -90,7 +90,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retried(function: F) -> F:
-    """Repeat a database call on transient errors, with growing random pauses (about 10 s in all)."""
+    """Repeat a database call on transient errors, with growing random pauses (about 40 s in all: a server restart)."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
