@@ -7,8 +7,9 @@ import csv
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optuna_spark.errors import SpecError, StorageError, TuningError
 from optuna_spark.failure import describe_failure, write_failure
@@ -17,17 +18,30 @@ from optuna_spark.session import spark_session
 from optuna_spark.spec import COORDINATIONS, DISTRIBUTIONS, DataSpec, ResourceSpec, TuningSpec
 from optuna_spark.storage import URL_VARIABLE, parse_url, storage_url_from_environment
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and exit: 0 when the trials are done, 1 with one readable cause when not."""
+    configure_logging()
+    args = parser().parse_args(arguments)
+    exit_with_card(lambda: _run(args))
+
+
+def configure_logging() -> None:
+    """Our lines to standard output, the libraries' warnings with them."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout, force=True)
     for noisy in ("py4j", "optuna", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    args = parser().parse_args(arguments)
+
+
+def exit_with_card(action: Callable[[], None]) -> None:
+    """Run the action; when it fails, leave its cause in the failure file and as the exit's one line."""
     try:
-        _run(args)
+        action()
     except Exception as error:
         failure = describe_failure(error)
         write_failure(failure)
@@ -127,14 +141,18 @@ def _run(args: argparse.Namespace) -> None:
     check_objective(spec)
     url = storage_url(args)
     os.environ.pop(URL_VARIABLE, None)
-    from optuna_spark.run import tune
-
     spark = None if spec.distribution == "local" else spark_session(spec)
     try:
-        result = tune(spec, url, spark)
+        run_spec(spec, url, spark)
     finally:
         if spark is not None:
             spark.stop()
-    best = result.snapshot
+
+
+def run_spec(spec: TuningSpec, url: str, spark: SparkSession | None) -> None:
+    """Run the trials and name the best one; whoever made the session stops it."""
+    from optuna_spark.run import tune
+
+    best = tune(spec, url, spark).snapshot
     if best.best_value is not None:
         log.info("[tuning] Best value %.10g in trial %s", best.best_value, best.best_number)

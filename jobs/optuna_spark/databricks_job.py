@@ -1,0 +1,141 @@
+"""A run as a Databricks job: jobs/tune_databricks.py calls this on the cluster's driver."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna_spark.cli import configure_logging, exit_with_card, run_spec
+from optuna_spark.errors import SpecError, StorageError
+from optuna_spark.failure import FAILURE_VARIABLE
+from optuna_spark.objectives import check_objective
+from optuna_spark.session import spark_session
+from optuna_spark.spec import TuningSpec
+from optuna_spark.storage import parse_url
+from optuna_spark.study_copy import StudyCopy
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+PASSWORD_VARIABLE = "OPTUNA_STORAGE_PASSWORD"  # noqa: S105  # a name
+# Where init/databricks/init_optuna.sh leaves the URL of the driver's MySQL.
+HOME_VARIABLE, HOME = "TUNING_HOME", "/var/lib/tuning"
+
+
+def main(package: str, arguments: Sequence[str]) -> None:
+    """Run; end with one readable cause when it fails.
+
+    Args:
+        package: The zip this module was imported from; workers get it too.
+        arguments: See `parser`.
+    """
+    configure_logging()
+    args = parser().parse_args(arguments)
+    Path(args.output).mkdir(parents=True, exist_ok=True)
+    failure = Path(args.output) / "failure.json"
+    failure.unlink(missing_ok=True)
+    os.environ[FAILURE_VARIABLE] = str(failure)
+    exit_with_card(lambda: _run(args, package))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments that tuning_pipeline.databricks_payload.parameters writes."""
+    result = argparse.ArgumentParser(description=__doc__)
+    add = result.add_argument
+    add("--spec-file", required=True, help="the run as JSON")
+    add("--output", required=True, help="folder for what the run has to say")
+    add("--run-id", help="identity of the run, instead of the one in the spec")
+    add("--py-file", action="append", default=[], help="Python file or zip that workers need too")
+    add("--study-copy", help="file that is the study between two clusters; the database is the driver's")
+    add("--dump-every", type=float, default=60.0, help="seconds between two copies of the study")
+    add("--storage", help="URL of an external database, without its password")
+    add("--secret", help="<scope>/<key> of its password, where the environment has none")
+    return result
+
+
+def _run(args: argparse.Namespace, package: str) -> None:
+    spec = read_spec(Path(args.spec_file), args.run_id)
+    url = storage_url(args)
+    spark = spark_session(spec)
+    ship(spark, [package, *args.py_file])
+    check_objective(spec)
+    copy = StudyCopy(Path(args.study_copy), url) if args.study_copy else None
+    if copy is not None:
+        copy.restore()
+    with copy.kept(args.dump_every) if copy is not None else nullcontext():
+        run_spec(spec, url, spark)
+
+
+def read_spec(path: Path, run_id: str | None) -> TuningSpec:
+    """The run.
+
+    Raises:
+        SpecError: The file is missing or not a spec.
+    """
+    try:
+        spec = TuningSpec.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"the spec {path} cannot be read: {error.strerror}; send the job's files again") from error
+    return spec.with_changes(run_id=run_id) if run_id else spec
+
+
+def storage_url(args: argparse.Namespace) -> str:
+    """The study's database: the driver's own, or the external one with its password.
+
+    Raises:
+        StorageError: There is none, or its password is nowhere.
+    """
+    if not args.storage:
+        return driver_url()
+    password = os.environ.pop(PASSWORD_VARIABLE, None) or _secret(args.secret or "")
+    return parse_url(args.storage).set(password=password).render_as_string(hide_password=False)
+
+
+def driver_url() -> str:
+    """The URL the init script left, readable by its own account only.
+
+    Raises:
+        StorageError: It left none.
+    """
+    file = Path(os.environ.get(HOME_VARIABLE, HOME)) / "storage-url"
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StorageError(
+            f"the driver has no MySQL ({file}: {error.strerror}): give the cluster the init script init_optuna.sh with"
+            " TUNING_DATABASE=driver, or use database external"
+        ) from error
+
+
+def _secret(name: str) -> str:
+    """A secret of the workspace, for a cluster whose environment does not hold it."""
+    scope, _, key = name.partition("/")
+    try:
+        from databricks.sdk.runtime import dbutils  # type: ignore[import-not-found]  # part of Databricks' runtime
+
+        return str(dbutils.secrets.get(scope, key))
+    except Exception as error:
+        raise StorageError(
+            f"the password of the database is not there: set {PASSWORD_VARIABLE} to {{{{secrets/{name}}}}} in the"
+            " cluster's environment variables"
+        ) from error
+
+
+def ship(spark: SparkSession, files: Sequence[str]) -> None:
+    """Make Python files importable here and on the workers.
+
+    Spark's JVM cannot read a Volume by its path, so it gets copies from the local disk.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tuning-"))
+    for name in files:
+        local = shutil.copyfile(name, folder / Path(name).name)
+        spark.sparkContext.addPyFile(str(local))

@@ -1,0 +1,23 @@
+"""Run an Optuna study as a Databricks job.
+
+    tune_databricks.py <optuna_spark.zip> --spec-file ... --output ...
+
+A spark_python_task runs this one file, wherever it lies; the package comes along as a zip, named first. It is copied
+to the local disk, because a zip on a Volume is read in small pieces.
+"""
+
+import shutil
+import sys
+import tempfile
+
+
+def start(package: str, arguments: list[str]) -> None:
+    local = shutil.copy(package, tempfile.mkdtemp(prefix="tuning-"))
+    sys.path.insert(0, local)
+    from optuna_spark.databricks_job import main
+
+    main(local, arguments)
+
+
+if __name__ == "__main__":
+    start(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,176 @@
+"""Files in a Databricks workspace: on Volumes and in the workspace folder tree, through databricks-sdk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.config import Config
+from databricks.sdk.errors import NotFound, PermissionDenied, Unauthenticated
+from databricks.sdk.errors.base import DatabricksError
+from databricks.sdk.service.workspace import ExportFormat, ImportFormat
+
+from tuning_pipeline.failures import Failure, TaskError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+log = logging.getLogger(__name__)
+
+# How long the SDK repeats a call that was throttled or did not get through.
+RETRY_S = 60
+
+
+def workspace_url(connection: Connection) -> str:
+    """The workspace's address, from `host` of the connection or of its extra, as the provider reads it."""
+    host = str(connection.extra_dejson.get("host") or connection.host or "")
+    if not host:
+        raise TaskError(
+            Failure(
+                what=f"connection {connection.conn_id!r} has no host",
+                next="Set it to the workspace's address, such as https://adb-123.4.azuredatabricks.net.",
+            )
+        )
+    if "://" not in host:
+        host = f"{connection.schema or 'https'}://{host}"
+    return f"{host.rstrip('/')}:{connection.port}" if connection.port else host.rstrip("/")
+
+
+def open_workspace(connection: Connection) -> WorkspaceClient:
+    """A client of the workspace, with the credentials of Airflow's connection.
+
+    Raises:
+        TaskError: The connection has no credentials this pipeline can use, or the workspace is out of reach.
+    """
+    with readable_errors(connection):
+        options = {"retry_timeout_seconds": RETRY_S, "http_timeout_seconds": 30, **_credentials(connection)}
+        return WorkspaceClient(config=Config(host=workspace_url(connection), **options))
+
+
+def _credentials(connection: Connection) -> dict[str, Any]:
+    extra, login = connection.extra_dejson, connection.login
+    password = connection.password or extra.get("token")
+    if password and login and extra.get("service_principal_oauth"):
+        return {"client_id": login, "client_secret": password, "auth_type": "oauth-m2m"}
+    if password and login and extra.get("azure_tenant_id"):
+        return {
+            "azure_client_id": login,
+            "azure_client_secret": password,
+            "azure_tenant_id": str(extra["azure_tenant_id"]),
+            "auth_type": "azure-client-secret",
+        }
+    if password and not login:
+        return {"token": password, "auth_type": "pat"}
+    raise TaskError(
+        Failure(
+            what=f"connection {connection.conn_id!r} has no credentials for Databricks",
+            next="Put a personal access token into its password and leave the login empty; or a service principal:"
+            " login and password with the extra service_principal_oauth or azure_tenant_id.",
+        )
+    )
+
+
+class RemoteFolders:
+    """Reads and writes files below /Volumes and /Workspace."""
+
+    def __init__(self, client: WorkspaceClient) -> None:
+        self._client = client
+
+    def exists(self, path: str) -> bool:
+        try:
+            if path.startswith("/Volumes/"):
+                self._client.files.get_metadata(path)
+            else:
+                self._client.workspace.get_status(path)
+        except NotFound:
+            return False
+        return True
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file, replacing the one there; its folder is made."""
+        folder = str(PurePosixPath(path).parent)
+        if path.startswith("/Volumes/"):
+            self._client.files.create_directory(folder)
+            self._client.files.upload(path, io.BytesIO(content), overwrite=True)
+        else:
+            self._client.workspace.mkdirs(folder)
+            self._client.workspace.upload(path, io.BytesIO(content), format=ImportFormat.RAW, overwrite=True)
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file, or None when there is none."""
+        try:
+            if not path.startswith("/Volumes/"):
+                return bytes(self._client.workspace.download(path, format=ExportFormat.AUTO).read())
+            contents = self._client.files.download(path).contents
+        except NotFound:
+            return None
+        return bytes(contents.read()) if contents is not None else None
+
+    def store(self, folder: str, name: str, content: bytes) -> str:
+        """Write a file once under a name that its content decides: an unchanged file is not sent again.
+
+        Returns:
+            Its path, `<folder>/<hash>/<name>`.
+        """
+        path = f"{folder}/{hashlib.sha256(content).hexdigest()[:20]}/{name}"
+        if self.exists(path):
+            log.info("%s is there already", path)
+        else:
+            self.write(path, content)
+            log.info("Sent %s (%s bytes)", path, len(content))
+        return path
+
+    def store_file(self, folder: str, file: Path) -> str:
+        """`store` for a file of this machine."""
+        return self.store(folder, file.name, file.read_bytes())
+
+
+@contextmanager
+def readable_errors(connection: Connection) -> Iterator[None]:
+    """Turn what the SDK raises into a card.
+
+    Raises:
+        TaskError: With what went wrong and what to do.
+    """
+    conn_id, host = connection.conn_id, workspace_url(connection)
+    try:
+        yield
+    except (Unauthenticated, PermissionDenied) as error:
+        raise TaskError(refused(conn_id, host, str(error))) from error
+    except DatabricksError as error:
+        raise TaskError(
+            Failure(
+                what=f"Databricks at {host} answers with an error",
+                why=str(error),
+                next="Correct what it names, then run again.",
+                retry=True,
+            )
+        ) from error
+    except (OSError, TimeoutError) as error:
+        raise TaskError(unreachable(conn_id, host, str(error))) from error
+
+
+def refused(conn_id: str | None, host: str, why: str) -> Failure:
+    """The card of a token that is wrong, expired or not allowed to do this."""
+    return Failure(
+        what=f"Databricks at {host} refuses the credentials of connection {conn_id!r}",
+        why=why,
+        next="Make a new token in the workspace (Settings > Developer > Access tokens) and put it into the"
+        " connection's password; its owner needs write access to databricks.files and the right to create clusters.",
+    )
+
+
+def unreachable(conn_id: str | None, host: str, why: str) -> Failure:
+    """The card of a workspace that does not answer."""
+    return Failure(
+        what=f"no Databricks workspace answers at {host}",
+        why=why,
+        next=f"Check host of connection {conn_id!r} and the network between Airflow and the workspace.",
+        retry=True,
+    )
