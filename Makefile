@@ -18,10 +18,10 @@ UI_PORT ?= 8080
 AIRFLOW_ENV := .state/envs/airflow/bin
 SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: help run ui setup stop clean test lint lock pack compose-env
+.PHONY: help run ui setup stop clean test lint lock pack compose-env test-compose
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## tune a study: STUDY=diabetes TRIALS=100 (installs and starts what is missing)
 	@$(LOCAL) run --study "$$STUDY" --trials "$$TRIALS"
@@ -41,6 +41,10 @@ clean: ## stop, and remove .state with its environments and databases (exports s
 test: ## lint, then every test against real MySQL, Spark and Airflow
 	@$(LOCAL) setup --dev
 	@init/local/test.sh
+
+test-compose: ## docker compose up on an engine of its own (docker.io, docker-compose, debootstrap; root; about 15 min)
+	@$(LOCAL) setup --dev
+	@TEST_COMPOSE=1 $(AIRFLOW_ENV)/python -m pytest tests/compose
 
 lint: ## ruff, mypy and shellcheck
 	@$(LOCAL) setup --dev
