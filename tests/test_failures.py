@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pymysql
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from sqlalchemy.exc import OperationalError
 
 from optuna_spark.errors import DataError, SpecError, StorageError, StudyMismatchError
 from tuning_pipeline.failures import (
@@ -80,6 +82,14 @@ def _chained(message: str, cause: str) -> StorageError:
     error = StorageError(message)
     error.__cause__ = OSError(cause)
     return error
+
+
+def test_a_refused_password_stays_refused() -> None:
+    error = StorageError("refused")
+    error.__cause__ = OperationalError("SELECT 1", None, pymysql.OperationalError(1045, "Access denied"))
+    assert not describe_failure(error).retry
+    error.__cause__ = OperationalError("SELECT 1", None, pymysql.OperationalError(2003, "Can't connect"))
+    assert describe_failure(error).retry
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_yaml_that_is_none_is_refused_with_its_place(write: Write) -> None:
 
 
 BAD = {
-    "trails: 5": "unknown key 'trails' (did you mean 'trials'?); valid keys: connections, coordination, ",
+    "trails: 5": "unknown key 'trails' (did you mean 'trials'?); valid keys: connections, ",
     "trials: 0": "trials must be at least 1, got 0",
     "trials: many": "trials: must be a whole number, got str 'many'",
     "trials: 1.5": "trials: must be a whole number, got float 1.5",
@@ -192,6 +192,10 @@ def test_a_wrong_key_or_value_is_refused(write: Write, text: str, message: str) 
 )
 def test_a_wrong_xgboost_entry_is_refused(write: Write, entry: str, message: str) -> None:
     assert message in refused(write(f"objective: xgboost\ndata: {{path: sklearn:diabetes}}\n{entry}\n"))
+
+
+def test_the_short_form_of_directions_is_among_the_valid_keys(write: Write) -> None:
+    assert " direction, directions," in refused(write("directon: minimize"))
 
 
 def test_a_file_name_that_is_no_dag_id_is_refused(write: Write) -> None:

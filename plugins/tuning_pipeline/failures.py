@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 WIDTH = 100
+# MySQL: access denied for user, database, without password, from host; unknown database; command denied.
+REFUSALS = {1045, 1044, 1698, 1130, 1049, 1142}
 # What the driver names in its failure file and trying again cannot mend.
 PERMANENT = {"SpecError", "StudyMismatchError", "DataError", "DeviceError", "TrialLimitError"}
 
@@ -75,7 +77,7 @@ def describe_failure(error: TuningError) -> Failure:
         what=str(error),
         why="" if why in str(error) else why,
         next=_NEXT.get(type(error).__name__, ""),
-        retry=isinstance(error, StorageError),
+        retry=isinstance(error, StorageError) and not _is_refusal(error),
     )
 
 
@@ -124,6 +126,17 @@ def readable_failures(function: Callable[P, R]) -> Callable[P, R]:
         raise failure
 
     return call
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a database error says no for good: a wrong password or a missing right stays one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        driver_error = getattr(cause, "orig", None) or cause
+        if driver_error.args and driver_error.args[0] in REFUSALS:
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _rows(label: str, text: str) -> list[str]:

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from tuning_pipeline.study_file import StudyFile
 
 REACH_S = 5.0
+_KILLED = Failure(
+    what="Airflow ended this task: it was marked, cleared or stopped from outside",
+    next="Trigger with mode resume to go on: finished trials are kept.",
+)
 
 
 class TuneOperator(SparkSubmitOperator):
@@ -46,6 +50,7 @@ class TuneOperator(SparkSubmitOperator):
         super().__init__(conn_id=study.settings.connections.spark, **kwargs)
         self.study = study
         self.spark_page = ""
+        self.was_killed = False
 
     def execute(self, context: Context) -> None:
         """Run the application.
@@ -69,6 +74,8 @@ class TuneOperator(SparkSubmitOperator):
         try:
             super().execute(context)
         except AirflowException:
+            if self.was_killed:
+                return _KILLED
             return driver_failure(_read_report(report), where="Spark's output above, and the Spark UI")
         except AirflowTaskTimeout:
             # Airflow kills the application when this reaches it, so it must; only the card is added.
@@ -77,6 +84,11 @@ class TuneOperator(SparkSubmitOperator):
         finally:
             self.env_vars = None
         return None
+
+    def on_kill(self) -> None:
+        """End the Spark application: Airflow was told to end this task."""
+        self.was_killed = True
+        super().on_kill()
 
     def _out_of_time(self) -> Failure:
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else 0

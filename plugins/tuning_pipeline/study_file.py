@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from optuna_spark.decode import describe, from_dict
+from optuna_spark.decode import describe, from_dict, unknown_key
 from optuna_spark.errors import SpecError, TuningError
 from optuna_spark.objectives.defaults import effective_search_space
 from optuna_spark.objectives.xgboost_params import check_parameters
@@ -30,6 +30,7 @@ from optuna_spark.spec import (
     XGBoostSpec,
 )
 from tuning_pipeline.databricks_settings import DatabricksSettings, check_databricks
+from tuning_pipeline.retune_settings import RetuneSettings, check_retune
 from tuning_pipeline.study_yaml import read_yaml
 
 DAY_S = 86_400
@@ -139,6 +140,8 @@ class StudySettings:
         target: Where trials run.
         schedule: Cron expression, preset such as @daily, or null: only when triggered.
         start_date: First day of the schedule (YYYY-MM-DD).
+        retune: What starts a run besides the schedule, and what such a run does.
+        pool: Airflow pool of the tasks that use the Spark cluster: it limits how many do at the same time.
         owner, tags: Shown in the list of DAGs.
         retries, retry_delay_s: How often a failed task is tried again, and the first pause.
         execution_timeout_s: The tune task is killed after so long.
@@ -154,6 +157,8 @@ class StudySettings:
     target: Literal["standalone", "databricks"] = "standalone"
     schedule: str | None = None
     start_date: str | None = None
+    retune: RetuneSettings = field(default_factory=RetuneSettings)
+    pool: str = "tuning_spark"
     owner: str = "tuning"
     tags: tuple[str, ...] = ()
     retries: int = 2
@@ -197,6 +202,9 @@ class StudySettings:
             )
         if any(not tag or len(tag) > 100 for tag in self.tags):
             raise SpecError("tags must be texts of 1 to 100 characters")
+        if not self.pool:
+            raise SpecError("pool must name an Airflow pool, such as default_pool; got an empty text")
+        check_retune(self.retune, has_data=self.data is not None, directions=len(self.directions))
         if self.distribution == "local":
             raise SpecError("distribution local is for runs without Spark; use joblib, rdd or dataframe")
         self.first_day()
@@ -337,6 +345,10 @@ def _check_component(spec: TuningSpec, kind: Literal["sampler", "pruner"]) -> No
 def _normalise(document: dict[str, Any], path: Path) -> dict[str, Any]:
     """Short forms spelled out, relative paths resolved against the study file's folder."""
     document = dict(document)
+    valid = [*(f.name for f in dataclasses.fields(StudySettings)), "direction"]
+    for key in document:
+        if key not in valid:
+            raise SpecError(unknown_key(str(key), valid))
     if not document.get("study"):
         document["study"] = path.stem
     if "direction" in document:
