@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import DAG, chain
 
@@ -53,13 +54,25 @@ def tuning_dag(study: StudyFile) -> DAG:
             "max_retry_delay": timedelta(minutes=10),
         },
     ) as dag:
-        chain(
-            tasks.provision_database(study),
-            tasks.prepare_study(study),
-            tasks.tune(study),
-            tasks.export_best_trials(study),
-        )
+        chain(*(databricks_steps(study) if settings.target == "databricks" else steps(study)))
     return dag
+
+
+def steps(study: StudyFile) -> list[Any]:
+    """The chain on a Spark standalone cluster."""
+    return [
+        tasks.provision_database(study),
+        tasks.prepare_study(study),
+        tasks.tune(study),
+        tasks.export_best_trials(study),
+    ]
+
+
+def databricks_steps(study: StudyFile) -> list[Any]:
+    """The chain on Databricks; its client library is imported only where a study goes there."""
+    from tuning_pipeline import databricks_tasks
+
+    return databricks_tasks.steps(study)
 
 
 for study in read_studies(Path(__file__).parent / "studies").studies:

@@ -245,7 +245,7 @@ REFUSED = {
     BASE + "  cluster: {node_type: n, autoscale: {min_workers: 3, max_workers: 2}}\n": "not above max_workers",
     BASE + "  cluster: {nodetype: n}\n": "unknown key 'nodetype' (did you mean 'node_type'?)",
     BASE + "  cluster: {node_type: n, log_destination: /logs}\n": "log_destination must start with /Volumes/",
-    BASE + "  poll_s: 0\n": "poll_s must be above 0",
+    BASE + "  poll_s: 0\n": "poll_s must be at least 1",
     BASE + "  secret_scope: 'a b'\n": "secret_scope must be letters",
 }
 

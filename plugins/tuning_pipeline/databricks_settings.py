@@ -127,7 +127,7 @@ class DatabricksSettings:
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     existing_cluster_id: str | None = None
     deferrable: bool = False
-    poll_s: float = 30.0
+    poll_s: int = 30
     dump_every_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -140,8 +140,8 @@ class DatabricksSettings:
             if not _SECRET_NAME.fullmatch(getattr(self, name)):
                 raise SpecError(f"{name} must be letters, digits and -_.@, got {getattr(self, name)!r}")
         for name in ("poll_s", "dump_every_s"):
-            if getattr(self, name) <= 0:
-                raise SpecError(f"{name} must be above 0, got {getattr(self, name):g}")
+            if getattr(self, name) < 1:
+                raise SpecError(f"{name} must be at least 1, got {getattr(self, name):g}")
 
     @property
     def folder(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+OpenStorage = Callable[["StudyFile"], AbstractContextManager[Any]]
 SHORT_TASK = timedelta(minutes=30)
 
 
@@ -30,7 +33,7 @@ def provision_database(study: StudyFile) -> XComArg:
     def provision_database() -> dict[str, Any]:
         from tuning_pipeline.database import provision
 
-        return provision(_run(study)[0].settings)
+        return provision(run_of(study)[0].settings)
 
     return provision_database()
 
@@ -43,7 +46,7 @@ def prepare_study(study: StudyFile) -> XComArg:
     def prepare_study() -> dict[str, Any]:
         from tuning_pipeline.study import prepare_study as prepare
 
-        run, run_id, mode = _run(study)
+        run, run_id, mode = run_of(study)
         return prepare(run.to_spec(run_id), _url(run), mode)
 
     return prepare_study()
@@ -55,8 +58,13 @@ def tune(study: StudyFile) -> TuneOperator:
     return TuneOperator(task_id="tune", study=study, execution_timeout=limit)
 
 
-def export_best_trials(study: StudyFile) -> XComArg:
-    """Tables, report and best_params.json; the asset event tells others."""
+def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None) -> XComArg:
+    """Tables, report and best_params.json; the asset event tells others.
+
+    Args:
+        study: The study.
+        open_storage: Where the run left the study; by default in the database.
+    """
     asset = best_params_asset(study.settings.study)
 
     @task(execution_timeout=SHORT_TASK, outlets=[asset])
@@ -65,9 +73,10 @@ def export_best_trials(study: StudyFile) -> XComArg:
         from optuna_spark.storage import create_storage
         from tuning_pipeline.export import export_study
 
-        run, run_id, _ = _run(study)
-        storage = create_storage(_url(run))
-        best = export_study(_stored_study(run, storage), run.exports_base(), run_id, run.settings.top_k)
+        run, run_id, _ = run_of(study)
+        with (open_storage or _in_database)(run) as url:
+            stored = _stored_study(run, create_storage(url))
+            best = export_study(stored, run.exports_base(), run_id, run.settings.top_k)
         get_current_context()["outlet_events"][asset].extra = best
         return {key: best[key] for key in ("study", "value", "trial", "folder")}
 
@@ -79,7 +88,7 @@ def best_params_asset(study_name: str) -> Asset:
     return Asset(f"best_params_{study_name}")
 
 
-def _run(study: StudyFile) -> tuple[StudyFile, str, str]:
+def run_of(study: StudyFile) -> tuple[StudyFile, str, str]:
     """The study as this run's form changed it, the run's id, and what to do with a study that exists."""
     context = get_current_context()
     dag_run, params = context["dag_run"], context["params"]
@@ -90,6 +99,10 @@ def _url(study: StudyFile) -> Any:
     from tuning_pipeline.connections import database_connection, storage_url
 
     return storage_url(database_connection(study.settings.connections.database))
+
+
+def _in_database(study: StudyFile) -> AbstractContextManager[Any]:
+    return nullcontext(_url(study))
 
 
 def _stored_study(study: StudyFile, storage: Any) -> Any:

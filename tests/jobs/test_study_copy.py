@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from optuna_spark.study_copy import StudyCopy, copy_database, sqlite_url
 
 
 @pytest.fixture
-def mysql_url(mysql_server: MysqlServer) -> Iterator[sa.URL]:
+def mysql_url(mysql_server: MysqlServer) -> sa.URL:
     server = sa.URL.create(
         "mysql+pymysql", mysql_server.admin_user, mysql_server.admin_password, mysql_server.host, mysql_server.port
     )
@@ -28,7 +27,7 @@ def mysql_url(mysql_server: MysqlServer) -> Iterator[sa.URL]:
         connection.execute(sa.text("DROP DATABASE IF EXISTS study_copy"))
         connection.execute(sa.text("CREATE DATABASE study_copy CHARACTER SET utf8mb4"))
     engine.dispose()
-    yield server.set(database="study_copy")
+    return server.set(database="study_copy")
 
 
 def fill(url: sa.URL) -> None:
@@ -103,11 +102,16 @@ def test_the_copy_is_kept_while_the_run_lasts_and_after_it_failed(tmp_path: Path
     study = optuna.create_study(study_name="s", storage=storage)
     copy = StudyCopy(tmp_path / "volume" / "study.db", live)
     kept = sqlite_url(copy.path)
-    with pytest.raises(RuntimeError, match="worker"), copy.kept(every_s=0.05):
-        study.optimize(lambda trial: 1.0, n_trials=1)
-        wait_until(lambda: copy.path.exists() and len(trials(kept, "s")) == 1)
-        study.optimize(lambda trial: 1.0, n_trials=1)
-        raise RuntimeError("a worker died")
+
+    def run() -> None:
+        with copy.kept(every_s=0.05):
+            study.optimize(lambda trial: 1.0, n_trials=1)
+            wait_until(lambda: copy.path.exists() and len(trials(kept, "s")) == 1)
+            study.optimize(lambda trial: 1.0, n_trials=1)
+            raise RuntimeError("a worker died")
+
+    with pytest.raises(RuntimeError, match="worker"):
+        run()
     assert len(trials(kept, "s")) == 2
     assert sorted(path.name for path in copy.path.parent.iterdir()) == ["study.db"]
 

@@ -1,0 +1,187 @@
+"""The task that runs the trials on Databricks: one run, whatever happens to the task that waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import requests
+from airflow.providers.databricks.exceptions import DatabricksApiError
+from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from airflow.providers.databricks.operators.databricks import (
+    XCOM_RUN_ID_KEY,
+    XCOM_RUN_PAGE_URL_KEY,
+    DatabricksSubmitRunOperator,
+)
+from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
+
+from optuna_spark.errors import TuningError
+from tuning_pipeline.databricks_failures import run_failure
+from tuning_pipeline.databricks_payload import RemoteFiles, idempotency_token, run_payload
+from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure
+from tuning_pipeline.form import study_of_run
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from tuning_pipeline.study_file import StudyFile
+
+UPLOAD_TASK = "upload_job_files"
+LOG_LINES = 200
+
+
+class TuneOnDatabricks(DatabricksSubmitRunOperator):
+    """Submit the study's trials as a Databricks run and wait for it, here or in the triggerer.
+
+    Every attempt at a run has an idempotency token of its own, made of the DAG run and the attempt's number. So a
+    task that comes back after its worker or the triggerer died finds the run it had started, and only when that
+    one ended badly is there a next. This holds whether the task is deferrable or not, and leaves no moment in
+    which a run exists that nobody remembers, so the provider's `durable` is not needed.
+
+    Args:
+        study: The study file; the run's form is laid over it when the task runs.
+    """
+
+    def __init__(self, *, study: StudyFile, **kwargs: Any) -> None:
+        settings = study.settings.databricks
+        super().__init__(
+            databricks_conn_id=study.settings.connections.databricks,
+            deferrable=settings.deferrable,
+            polling_period_seconds=settings.poll_s,
+            durable=False,
+            **kwargs,
+        )
+        self.study = study
+
+    def execute(self, context: Context) -> None:
+        """Run the trials.
+
+        Raises:
+            AirflowFailException: The run failed, with the card of the cause; trying again cannot help.
+            AirflowException: It failed, and trying again may help.
+        """
+        hook = self.hook()
+        try:
+            self.run_id = self._submit(hook, context)
+            self._push_link(hook, context)
+        except (TuningError, AirflowException, requests.RequestException) as error:
+            raise self._card(self._explain(error)) from None
+        if self.deferrable:
+            self.defer(trigger=self._trigger(), method_name="execute_complete")
+        self._wait(hook, context)
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
+        """Called when the triggerer has seen the run end."""
+        self.run_id = int(event["run_id"])
+        self._finish(self.hook(), context)
+
+    def hook(self) -> DatabricksHook:
+        return DatabricksHook(self.databricks_conn_id, retry_limit=5, retry_delay=1, caller=type(self).__name__)
+
+    def _submit(self, hook: DatabricksHook, context: Context) -> int:
+        attempts = context["ti"].try_number
+        for attempt in range(1, attempts + 1):
+            payload = self._payload(context, attempt)
+            run_id = hook.submit_run(payload)
+            if attempt == attempts or not self._ended_badly(hook, run_id):
+                return run_id
+            self.log.info("Run %s of an earlier try ended without success", run_id)
+        raise AssertionError("a task is in its first try at least")
+
+    def _ended_badly(self, hook: DatabricksHook, run_id: int) -> bool:
+        state = hook.get_run_state(run_id)
+        while state.life_cycle_state == "TERMINATING":
+            time.sleep(self.polling_period_seconds)
+            state = hook.get_run_state(run_id)
+        return bool(state.is_terminal and not state.is_successful)
+
+    def _payload(self, context: Context, attempt: int) -> dict[str, Any]:
+        from tuning_pipeline.databricks_check import check_run
+        from tuning_pipeline.databricks_storage import passwordless_url
+
+        dag_run = context["dag_run"]
+        study = study_of_run(self.study, context["params"], dag_run.conf)
+        given = context["ti"].xcom_pull(task_ids=UPLOAD_TASK)
+        files = RemoteFiles(**{**given, "py_files": tuple(given["py_files"])})
+        token = idempotency_token(f"{self.dag_id}/{dag_run.run_id}/{self.task_id}/{files.output}", attempt)
+        payload = run_payload(study, study.to_spec(dag_run.run_id), files, token, passwordless_url(study))
+        check_run(payload)
+        return payload
+
+    def _push_link(self, hook: DatabricksHook, context: Context) -> None:
+        url = hook.get_run_page_url(self._run())
+        context["ti"].xcom_push(key=XCOM_RUN_ID_KEY, value=self.run_id)
+        context["ti"].xcom_push(key=XCOM_RUN_PAGE_URL_KEY, value=url)
+        self.log.info("Run %s: %s", self.run_id, url)
+
+    def _trigger(self) -> DatabricksExecutionTrigger:
+        return DatabricksExecutionTrigger(
+            run_id=self._run(),
+            databricks_conn_id=self.databricks_conn_id,
+            polling_period_seconds=self.polling_period_seconds,
+            retry_limit=self.databricks_retry_limit,
+            retry_delay=self.databricks_retry_delay,
+        )
+
+    def _wait(self, hook: DatabricksHook, context: Context) -> None:
+        try:
+            while not hook.get_run_state(self._run()).is_terminal:
+                time.sleep(self.polling_period_seconds)
+            self._finish(hook, context)
+        except DatabricksApiError as error:
+            raise self._card(self._explain(error)) from None
+        except AirflowTaskTimeout:
+            # Airflow calls on_kill, which cancels the run, when this reaches it; only the card is added.
+            self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
+            raise
+
+    def _finish(self, hook: DatabricksHook, context: Any) -> None:
+        try:
+            run = hook.get_run(self._run())
+            output = self._output(hook, run)
+            report = self._report(context) if run["state"].get("result_state") != "SUCCESS" else None
+        except (TuningError, AirflowException, requests.RequestException) as error:
+            raise self._card(self._explain(error)) from None
+        for line in str(output.get("logs", "")).splitlines()[-LOG_LINES:]:
+            self.log.info("| %s", line)
+        if run["state"].get("result_state") != "SUCCESS":
+            raise self._card(run_failure(run, output, report))
+
+    def _output(self, hook: DatabricksHook, run: Mapping[str, Any]) -> dict[str, Any]:
+        """What the run's task wrote; none where it never started."""
+        tasks = run.get("tasks", [])
+        try:
+            return hook.get_run_output(tasks[-1]["run_id"]) if tasks else {}
+        except DatabricksApiError as error:
+            self.log.info("The run has no output: %s", error)
+            return {}
+
+    def _report(self, context: Any) -> Mapping[str, str] | None:
+        from tuning_pipeline.databricks_storage import failure_report
+
+        given = context["ti"].xcom_pull(task_ids=UPLOAD_TASK)
+        return failure_report(self.databricks_conn_id, given["output"])
+
+    def _run(self) -> int:
+        assert self.run_id is not None
+        return self.run_id
+
+    def _explain(self, error: Exception) -> Failure:
+        from tuning_pipeline.databricks_storage import explain_call
+
+        if isinstance(error, TuningError):
+            return describe_failure(error)
+        return explain_call(error, self.databricks_conn_id)
+
+    def _card(self, failure: Failure) -> AirflowException:
+        return as_airflow_error(failure, f"{self.task_id} failed")
+
+    def _out_of_time(self) -> Failure:
+        limit = self.execution_timeout.total_seconds() if self.execution_timeout else 0
+        return Failure(
+            what=f"the task ran longer than execution_timeout_s ({limit:g} s) and its run was cancelled",
+            next="Trigger with mode resume: finished trials are kept. Raise execution_timeout_s in the study file,"
+            " or set timeout_s below it, which ends a run in good order.",
+        )

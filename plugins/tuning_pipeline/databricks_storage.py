@@ -1,0 +1,210 @@
+"""What a study keeps in a Databricks workspace: its job's files, and with `database: driver` the study itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.databricks.exceptions import DatabricksApiError
+
+from optuna_spark.spec import TuningSpec
+from optuna_spark.study_copy import sqlite_url
+from tuning_pipeline.connections import database_connection, require_connection, storage_url
+from tuning_pipeline.databricks_files import (
+    RemoteFolders,
+    open_workspace,
+    readable_errors,
+    refused,
+    unreachable,
+    workspace_url,
+)
+from tuning_pipeline.databricks_payload import (
+    RemoteFiles,
+    is_local,
+    on_cluster,
+    output_folder,
+    study_copy_path,
+    with_data,
+)
+from tuning_pipeline.export import exports_base, folder_name
+from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.submit import PACKAGE, own_objective, pack_package
+
+if TYPE_CHECKING:
+    import sqlalchemy
+    from airflow.sdk import ObjectStoragePath
+
+    from tuning_pipeline.study_file import StudyFile
+
+log = logging.getLogger(__name__)
+
+PURPOSE = "the Databricks workspace"
+ENTRY = PACKAGE.parent / "tune_databricks.py"
+INIT_SCRIPTS = PACKAGE.parents[1] / "init" / "databricks"
+
+
+def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
+    """Send what a run needs; files that are there already are not sent again.
+
+    Returns:
+        The fields of a RemoteFiles.
+
+    Raises:
+        TaskError: A file is missing here, or the workspace refuses one.
+    """
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    settings, spec = study.settings.databricks, study.to_spec(run_id)
+    data, extra = _local_data(spec), _py_files(study)
+    with readable_errors(connection):
+        folders = RemoteFolders(open_workspace(connection))
+        if data is not None:
+            spec = with_data(spec, folders.store_file(f"{settings.folder}/data", data))
+        with tempfile.TemporaryDirectory() as scratch:
+            package = pack_package(Path(scratch) / "optuna_spark.zip")
+            code = f"{settings.folder}/code"
+            files = RemoteFiles(
+                package=folders.store_file(code, package),
+                entry=folders.store_file(f"{settings.scripts_folder}/code", ENTRY),
+                init_script=folders.store_file(f"{settings.scripts_folder}/code", init_script_file(spec)),
+                spec=folders.store(f"{settings.folder}/specs", "spec.json", on_cluster(spec).to_json().encode()),
+                output=output_folder(settings, spec.study_name, folder_name(run_id)),
+                py_files=tuple(folders.store_file(code, file) for file in extra),
+                study_copy=study_copy_path(settings, spec.study_name) if settings.database == "driver" else None,
+            )
+    return dataclasses.asdict(files)
+
+
+def init_script_file(spec: TuningSpec) -> Path:
+    """The init script for this spec: with or without what a GPU needs."""
+    name = "init_optuna_xgboost.sh" if spec.resources.gpus_per_task else "init_optuna.sh"
+    return INIT_SCRIPTS / name
+
+
+def _local_data(spec: TuningSpec) -> Path | None:
+    if spec.data is None or not is_local(spec.data.path):
+        return None
+    file = Path(spec.data.path)
+    if file.is_file():
+        return file
+    raise TaskError(
+        Failure(
+            what=f"data.path {file} is no file on this machine",
+            next="Correct it, or name a path the cluster sees: /Volumes/..., /Workspace/..., /dbfs/... or a cloud URL.",
+        )
+    )
+
+
+def _py_files(study: StudyFile) -> list[Path]:
+    own = own_objective(study.path.parent, study.settings.objective)
+    files = [*([own] if own else []), *(Path(name) for name in study.settings.spark.py_files)]
+    for file in files:
+        if not file.is_file():
+            raise TaskError(Failure(what=f"spark.py_files names {file}, which is no file on this machine"))
+    return files
+
+
+@contextmanager
+def study_file(study: StudyFile) -> Iterator[sqlalchemy.URL]:
+    """The study on the Volume as a database to work on; sent back when the block ends well."""
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    path = study_copy_path(study.settings.databricks, study.settings.study)
+    with readable_errors(connection), tempfile.TemporaryDirectory() as scratch:
+        folders, local = RemoteFolders(open_workspace(connection)), Path(scratch) / "study.db"
+        content = folders.read(path)
+        if content is not None:
+            local.write_bytes(content)
+        yield sqlite_url(local)
+        folders.write(path, local.read_bytes())
+
+
+def fetch_results(study: StudyFile) -> dict[str, Any]:
+    """Bring the study from the Volume to the exports.
+
+    Returns:
+        Where it lies, and its size.
+
+    Raises:
+        TaskError: The run left none.
+    """
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    path = study_copy_path(study.settings.databricks, study.settings.study)
+    with readable_errors(connection):
+        content = RemoteFolders(open_workspace(connection)).read(path)
+    if content is None:
+        raise TaskError(
+            Failure(
+                what=f"there is no study at {path}",
+                next="Somebody removed it, or databricks.files changed since the run; run again.",
+            )
+        )
+    target = results_path(study)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    log.info("Fetched %s (%s bytes) to %s", path, len(content), target)
+    return {"study": str(target), "bytes": len(content)}
+
+
+def results_path(study: StudyFile) -> ObjectStoragePath:
+    """Where fetch_results leaves the study."""
+    return exports_base(study.exports_base()) / folder_name(study.settings.study) / "study.db"
+
+
+@contextmanager
+def fetched_study(study: StudyFile) -> Iterator[sqlalchemy.URL]:
+    """What fetch_results brought, as a database to read."""
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch) / "study.db"
+        local.write_bytes(results_path(study).read_bytes())
+        yield sqlite_url(local)
+
+
+def failure_report(conn_id: str, output: str) -> Mapping[str, str] | None:
+    """What the job left in its failure file, or None."""
+    connection = require_connection(conn_id, PURPOSE)
+    with readable_errors(connection):
+        content = RemoteFolders(open_workspace(connection)).read(f"{output}/failure.json")
+    try:
+        report = json.loads(content or b"")
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def passwordless_url(study: StudyFile) -> str | None:
+    """The external database without its password; None with database driver.
+
+    Raises:
+        TaskError: The connection is not a MySQL server.
+    """
+    if study.settings.databricks.database == "driver":
+        return None
+    connection = database_connection(study.settings.connections.database)
+    if connection.conn_type != "mysql":
+        raise TaskError(
+            Failure(
+                what=f"connection {connection.conn_id!r} is of type {connection.conn_type}: no cluster can reach that",
+                next="Use a MySQL server that both sides reach, or databricks.database: driver.",
+            )
+        )
+    return storage_url(connection).set(password=None).render_as_string()
+
+
+def explain_call(error: Exception, conn_id: str) -> Failure:
+    """The card of a call to the workspace that failed."""
+    host = workspace_url(require_connection(conn_id, PURPOSE))
+    status = error.http_status_code if isinstance(error, DatabricksApiError) else None
+    if status in (401, 403):
+        return refused(conn_id, host, str(error))
+    if isinstance(error, DatabricksApiError):
+        return Failure(
+            what=f"Databricks at {host} refuses the run",
+            why=str(error),
+            next="Correct databricks.cluster in the study file, then run again.",
+        )
+    return unreachable(conn_id, host, str(error))
