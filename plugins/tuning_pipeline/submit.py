@@ -74,6 +74,8 @@ def _resource_conf(spec: TuningSpec, executor_cores: int | None) -> dict[str, st
         per_executor = min(sharing, per_executor) if executor_cores else sharing
         conf["spark.executor.resource.gpu.amount"] = f"{max(1, math.ceil(gpus))}"
         conf["spark.task.resource.gpu.amount"] = gpu_amount(spec)
+        # CUDA keeps the GPU it started on: a reused worker could not take the one its next task is given.
+        conf["spark.python.worker.reuse"] = "false"
     if gpus or executor_cores or cpus > 1:
         conf["spark.executor.cores"] = str(executor_cores or cpus * per_executor)
     executors = math.ceil(spec.tasks / per_executor)
