@@ -12,6 +12,9 @@ Airflow decides when and with what, Spark runs the trials, MySQL remembers the s
 **Trigger** opens a form with the defaults of the study file (`dags/studies/<name>.yaml`). *Mode* says what happens
 to a study that exists: `resume` goes on with it, `reset` deletes it and starts again, `create` refuses to touch it.
 
+A study with a `retune.rule` asks `decide_retune` first: a run that nobody triggered by hand is skipped when there is
+nothing new, and the task's log and the run's tab *Best trials* say why.
+
 A failed task ends with a card: what happened, why, what to do. Trials that finished are kept: run again with
 `resume`. Broken study files are listed among Airflow's import errors (see `study_errors.py`).
 """
@@ -24,8 +27,9 @@ from typing import Any
 
 from airflow.sdk import DAG, chain
 
-from tuning_pipeline import tasks
+from tuning_pipeline import retune_tasks, tasks
 from tuning_pipeline.form import form_params
+from tuning_pipeline.retune_settings import dag_schedule
 from tuning_pipeline.studies import read_studies
 from tuning_pipeline.study_file import StudyFile
 
@@ -39,7 +43,7 @@ def tuning_dag(study: StudyFile) -> DAG:
         study.dag_id,
         description=settings.description or f"Tune study {settings.study}",
         doc_md=__doc__,
-        schedule=settings.schedule,
+        schedule=dag_schedule(settings.schedule, settings.retune),
         start_date=settings.first_day(),
         catchup=False,
         max_active_runs=1,
@@ -62,6 +66,7 @@ def steps(study: StudyFile) -> list[Any]:
     """The chain on a Spark standalone cluster."""
     return [
         tasks.provision_database(study),
+        *retune_tasks.steps(study),
         tasks.prepare_study(study),
         tasks.tune(study),
         tasks.export_best_trials(study),

@@ -15,6 +15,8 @@ from init.local.ports import LOOPBACK
 
 DATABASE = "optuna"
 TUNING_USER = "tuning"
+# What the study files' key `pool` says by default.
+POOL = "tuning_spark"
 
 
 def program(layout: Layout) -> Path:
@@ -71,10 +73,13 @@ def migrate(layout: Layout, env: Mapping[str, str]) -> None:
     stamp = layout.airflow_home / ".migrated"
     lock = (layout.requirements / "airflow.txt").read_text()
     version = next(line.split()[0] for line in lock.splitlines() if line.startswith("apache-airflow=="))
+    version += f", pool {POOL}"
     if (layout.airflow_home / "airflow.db").exists() and stamp.exists() and stamp.read_text() == version:
         return
     say("preparing Airflow's metadata database (once)")
     layout.airflow_home.mkdir(exist_ok=True)
     command: list[str | Path] = [program(layout), "db", "migrate"]
     run_step("preparing Airflow's metadata database", command, log=layout.logs / "migrate.log", env=env)
+    pool: list[str | Path] = [program(layout), "pools", "set", POOL, "1", "studies that use the Spark cluster at once"]
+    run_step(f"making pool {POOL}", pool, log=layout.logs / "migrate.log", env=env)
     stamp.write_text(version)

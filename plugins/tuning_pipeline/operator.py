@@ -28,6 +28,7 @@ from tuning_pipeline.submit import (
 if TYPE_CHECKING:
     from airflow.sdk import Connection, Context
 
+    from optuna_spark.spec import TuningSpec
     from tuning_pipeline.study_file import StudyFile
 
 REACH_S = 5.0
@@ -109,8 +110,14 @@ class TuneOperator(SparkSubmitOperator):
         check_cluster(spark)
         url = storage_url(database_connection(study.settings.connections.database))
         package = pack_package(scratch / "optuna_spark.zip")
-        self._take(submission(study, study.to_spec(run.run_id), package))
+        self._take(submission(study, self.spec_of(study, run.run_id), package))
         self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
+
+    def spec_of(self, study: StudyFile, run_id: str) -> TuningSpec:
+        """What the application is told to do."""
+        from tuning_pipeline.retune import warm_started
+
+        return warm_started(study.to_spec(run_id), study.exports_base(), study.settings.retune.warm_start)
 
     def _take(self, given: Submission) -> None:
         self.application = given.application

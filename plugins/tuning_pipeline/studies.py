@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowException, ParamValidationError
 
 from optuna_spark.errors import TuningError
 from tuning_pipeline.form import form_params
+from tuning_pipeline.retune_settings import dag_schedule
 from tuning_pipeline.study_file import StudyFile, StudyFileError, read_study, shown
 
 
@@ -44,7 +45,12 @@ def _check_for_airflow(study: StudyFile) -> None:
     """
     settings = study.settings
     try:
-        DAG(study.dag_id, schedule=settings.schedule, max_active_runs=1, auto_register=False).validate()  # type: ignore[no-untyped-call]  # Airflow left it without
+        DAG(
+            study.dag_id,
+            schedule=dag_schedule(settings.schedule, settings.retune),
+            max_active_runs=1,
+            auto_register=False,
+        ).validate()  # type: ignore[no-untyped-call]  # Airflow left it without
     except (AirflowException, ValueError) as error:
         raise StudyFileError(
             f"{shown(study.path)}: schedule: must be a cron expression, a preset such as @daily, or null,"

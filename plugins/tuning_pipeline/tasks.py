@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, get_current_context, task
+from airflow.sdk import Asset, AssetAlias, get_current_context, task
 
 from tuning_pipeline.failures import readable_failures
 from tuning_pipeline.form import mode_of, study_of_run
 from tuning_pipeline.operator import TuneOperator
 
 if TYPE_CHECKING:
-    from airflow.sdk import XComArg
+    from airflow.sdk import Context, XComArg
 
     from tuning_pipeline.study_file import StudyFile
 
@@ -47,7 +47,7 @@ def prepare_study(study: StudyFile) -> XComArg:
         from tuning_pipeline.study import prepare_study as prepare
 
         run, run_id, mode = run_of(study)
-        return prepare(run.to_spec(run_id), _url(run), mode)
+        return prepare(run.to_spec(run_id), storage_of(run), mode)
 
     return prepare_study()
 
@@ -55,7 +55,7 @@ def prepare_study(study: StudyFile) -> XComArg:
 def tune(study: StudyFile) -> TuneOperator:
     """The trials, on Spark."""
     limit = timedelta(seconds=study.settings.execution_timeout_s)
-    return TuneOperator(task_id="tune", study=study, execution_timeout=limit)
+    return TuneOperator(task_id="tune", study=study, execution_timeout=limit, pool=study.settings.pool)
 
 
 def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None) -> XComArg:
@@ -66,8 +66,10 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         open_storage: Where the run left the study; by default in the database.
     """
     asset = best_params_asset(study.settings.study)
+    # An asset among the outlets gets an event in any case; an alias only when one is added.
+    when_better = AssetAlias(asset.name) if study.settings.retune.publish == "better" else None
 
-    @task(execution_timeout=SHORT_TASK, outlets=[asset])
+    @task(execution_timeout=SHORT_TASK, outlets=[when_better or asset], inlets=[asset] if when_better else [])
     @readable_failures
     def export_best_trials() -> dict[str, Any]:
         from optuna_spark.storage import create_storage
@@ -77,10 +79,34 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         with (open_storage or _in_database)(run) as url:
             stored = _stored_study(run, create_storage(url))
             best = export_study(stored, run.exports_base(), run_id, run.settings.top_k)
-        get_current_context()["outlet_events"][asset].extra = best
+            _remember_data(stored)
+        context = get_current_context()
+        if when_better is None:
+            context["outlet_events"][asset].extra = best
+        elif _beats_published(best, context["inlet_events"][asset]):
+            context["outlet_events"][when_better].add(asset, extra=best)
         return {key: best[key] for key in ("study", "value", "trial", "folder")}
 
     return export_best_trials()
+
+
+def _beats_published(best: Mapping[str, Any], events: Sequence[Any]) -> bool:
+    from tuning_pipeline.retune import is_better
+
+    published = events[-1].extra.get("value") if len(events) else None
+    better = is_better(best["value"], published, best["directions"][0])
+    if not better:
+        log.info("No asset event: value %s is no better than %s, published last", best["value"], published)
+    return better
+
+
+def _remember_data(stored: Any) -> None:
+    """Note in the study what it was tuned on, for rule new_data."""
+    from tuning_pipeline.retune import TUNED_ON
+
+    context = get_current_context()
+    if fingerprint := context["ti"].xcom_pull(task_ids="decide_retune", key="fingerprint"):
+        stored.set_user_attr(TUNED_ON, fingerprint)
 
 
 def best_params_asset(study_name: str) -> Asset:
@@ -92,17 +118,24 @@ def run_of(study: StudyFile) -> tuple[StudyFile, str, str]:
     """The study as this run's form changed it, the run's id, and what to do with a study that exists."""
     context = get_current_context()
     dag_run, params = context["dag_run"], context["params"]
-    return study_of_run(study, params, dag_run.conf), dag_run.run_id, mode_of(params)
+    mode = mode_of(params) if by_hand(context) else study.settings.retune.mode
+    return study_of_run(study, params, dag_run.conf), dag_run.run_id, mode
 
 
-def _url(study: StudyFile) -> Any:
+def by_hand(context: Context) -> bool:
+    """Whether somebody triggered the run: a person, a script, `airflow dags test`."""
+    return context["dag_run"].run_type == "manual"
+
+
+def storage_of(study: StudyFile) -> Any:
+    """Storage URL of the study's database, password and all: never log it."""
     from tuning_pipeline.connections import database_connection, storage_url
 
     return storage_url(database_connection(study.settings.connections.database))
 
 
 def _in_database(study: StudyFile) -> AbstractContextManager[Any]:
-    return nullcontext(_url(study))
+    return nullcontext(storage_of(study))
 
 
 def _stored_study(study: StudyFile, storage: Any) -> Any:

@@ -33,7 +33,8 @@ User = Annotated[BaseUser, Depends(get_user)]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 # A report brings scripts of its own: it gets no access to the session of whoever reads it.
 REPORT_HEADERS = {"Content-Security-Policy": "sandbox allow-scripts allow-downloads", "Cache-Control": "no-store"}
-EXPORT_TASK = "export_best_trials"
+# Known by name: tuning_pipeline.tasks and retune_tasks, which define them, are for DAG files.
+EXPORT_TASK, DECIDE, SKIPPED_BECAUSE = "export_best_trials", "decide_retune", "skipped_because"
 
 
 def may_read_studies(user: User) -> None:
@@ -96,6 +97,8 @@ def pages() -> FastAPI:
     @app.get("/report/{dag_id}/{run_id:path}", dependencies=[Depends(may_read_run)])
     def report(dag_id: str, run_id: str) -> Response:
         folder = exported_folder(dag_id, run_id)
+        if folder is None and (reason := returned(dag_id, run_id, DECIDE, SKIPPED_BECAUSE)):
+            return message_page("Nothing was tuned", str(reason))
         if folder is None:
             return message_page(
                 "No report yet", f"It appears here once task {EXPORT_TASK} has succeeded.", refresh=True
@@ -110,11 +113,16 @@ def pages() -> FastAPI:
 
 def exported_folder(dag_id: str, run_id: str) -> str | None:
     """The folder that a run's export task says it wrote; None before it has."""
-    query = XComModel.get_many(run_id=run_id, dag_ids=dag_id, task_ids=EXPORT_TASK, key="return_value", limit=1)
+    value = returned(dag_id, run_id, EXPORT_TASK, "return_value")
+    return str(value["folder"]) if isinstance(value, dict) and "folder" in value else None
+
+
+def returned(dag_id: str, run_id: str, task_id: str, key: str) -> Any:
+    """An XCom of a run; None when there is none."""
+    query = XComModel.get_many(run_id=run_id, dag_ids=dag_id, task_ids=task_id, key=key, limit=1)
     with create_session() as session:
         row = session.scalars(query).first()
-        value: Any = XComModel.deserialize_value(row) if row is not None else None
-    return str(value["folder"]) if isinstance(value, dict) and "folder" in value else None
+        return XComModel.deserialize_value(row) if row is not None else None
 
 
 def message_page(title: str, text: str, *, status: int = 200, refresh: bool = False) -> HTMLResponse:

@@ -1,0 +1,109 @@
+"""The tasks of a study with a `retune.rule`: they stand before prepare_study and skip a run that has nothing to do."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import TriggerRule, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tuning_pipeline import tasks
+from tuning_pipeline.failures import readable_failures
+from tuning_pipeline.operator import TuneOperator
+
+if TYPE_CHECKING:
+    import optuna
+    from airflow.sdk import Context
+
+    from optuna_spark.spec import TuningSpec
+    from tuning_pipeline.study_file import StudyFile
+
+log = logging.getLogger(__name__)
+
+DECIDE = "decide_retune"
+# XCom key under which a skipped run says why, and under which export_best_trials finds what was tuned on.
+SKIPPED_BECAUSE, FINGERPRINT = "skipped_because", "fingerprint"
+
+
+def steps(study: StudyFile) -> list[Any]:
+    """The tasks the study's rule needs; none for rule always."""
+    rule = study.settings.retune.rule
+    rescore = [rescore_best_trial(study)] if rule == "drift" else []
+    return [] if rule == "always" else [*rescore, decide_retune(study)]
+
+
+def decide_retune(study: StudyFile) -> Any:
+    """Go on, or skip the rest of the run with the reason in log and XCom."""
+
+    @task(task_id=DECIDE, execution_timeout=tasks.SHORT_TASK, trigger_rule=TriggerRule.NONE_FAILED)
+    @readable_failures
+    def decide() -> str:
+        from tuning_pipeline import retune
+
+        context = get_current_context()
+        run, run_id, _ = tasks.run_of(study)
+        rescored = _stored(run, retune.rescore_study(run.settings.study))
+        fingerprint = retune.data_fingerprint(run.settings.data) if run.settings.retune.rule == "new_data" else ""
+        decision = retune.decide(
+            run.settings.retune,
+            by_hand=tasks.by_hand(context),
+            study=_stored(run, run.settings.study),
+            fingerprint=fingerprint,
+            rescored=retune.rescored_value(rescored, run_id) if rescored else None,
+        )
+        context["ti"].xcom_push(key=FINGERPRINT, value=fingerprint)
+        if not decision.tune:
+            context["ti"].xcom_push(key=SKIPPED_BECAUSE, value=decision.reason)
+            raise AirflowSkipException(f"nothing to tune: {decision.reason}")
+        log.info("Tuning: %s", decision.reason)
+        return decision.reason
+
+    return decide()
+
+
+def rescore_best_trial(study: StudyFile) -> TuneOperator:
+    """The best trial once more, on today's data."""
+    limit = timedelta(seconds=study.settings.execution_timeout_s)
+    return RescoreOperator(task_id="rescore_best_trial", study=study, execution_timeout=limit, pool=study.settings.pool)
+
+
+class RescoreOperator(TuneOperator):
+    """Submit one trial with the best parameters so far, into a study beside the real one."""
+
+    def execute(self, context: Context) -> None:
+        """Run it.
+
+        Raises:
+            AirflowSkipException: Nobody needs it: the run was triggered by hand, or there is no best trial yet.
+        """
+        if tasks.by_hand(context):
+            raise AirflowSkipException("triggered by hand: the rule is not asked")
+        if not self._best_params(tasks.run_of(self.study)[0]):
+            raise AirflowSkipException("there is no earlier result")
+        super().execute(context)
+
+    def spec_of(self, study: StudyFile, run_id: str) -> TuningSpec:
+        """One trial with the best parameters."""
+        from tuning_pipeline.retune import rescoring
+
+        return rescoring(study.to_spec(run_id), self._best_params(study))
+
+    def _best_params(self, study: StudyFile) -> dict[str, Any]:
+        from tuning_pipeline.retune import best_trial
+
+        stored = _stored(study, study.settings.study)
+        best = best_trial(stored) if stored else None
+        return dict(best.params) if best else {}
+
+
+def _stored(study: StudyFile, name: str) -> optuna.Study | None:
+    import optuna
+
+    from optuna_spark.storage import create_storage
+
+    try:
+        return optuna.load_study(study_name=name, storage=create_storage(tasks.storage_of(study)))
+    except KeyError:
+        return None
