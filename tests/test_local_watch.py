@@ -56,3 +56,11 @@ def test_the_last_exception_is_remembered_for_failures_without_a_card() -> None:
     ):
         watcher.feed(line)
     assert watcher.last_exception == "airflow.exceptions.AirflowException: trials must be at least 1"
+
+
+def test_a_dag_file_that_cannot_be_loaded_is_remembered() -> None:
+    watcher = RunWatcher(lambda _: None)
+    watcher.feed(
+        "2026 [error    ] Error loading DAG from errors.py: bad.yaml: trials: must be 1 [a.b] loc=dagbag.py:319\n"
+    )
+    assert watcher.broken_dags == {"errors.py": "bad.yaml: trials: must be 1"}

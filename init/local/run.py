@@ -93,6 +93,8 @@ def show_failure(watcher: RunWatcher) -> None:
     if not watcher.saw_card:
         reason = watcher.last_exception or "see the end of the full log"
         complain(f"the run failed: {reason}")
+        for file, error in watcher.broken_dags.items():
+            detail(f"{file} cannot be loaded: {error}")
 
 
 def show_result(layout: Layout, study: str) -> None:

@@ -11,6 +11,7 @@ LOG_TAIL = re.compile(r" +\[[\w.]+\](?: [\w.]+=.*?)? loc=\S+(?: [\w.]+=.*)?$")
 STARTING = re.compile(r"\[DAG TEST\] starting task_id=(\S+)")
 ENDED = re.compile(r"\[DAG TEST\] end task task_id=(\S+)")
 NEW_STATE = re.compile(r"Task instance state updated .*\bnew_state=(\w+)")
+BROKEN_DAG = re.compile(r"Error loading DAG from (\S+): (.*)")
 EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception|Timeout|Failed|NotFound|Interrupt)\b.*")
 PROGRESS = "[tuning]"
 CARD = ("┌", "│", "└")
@@ -32,6 +33,7 @@ class RunWatcher:
         self._state = "success"
         self.saw_card = False
         self.last_exception = ""
+        self.broken_dags: dict[str, str] = {}
 
     def feed(self, line: str) -> None:
         text = line.rstrip("\n")
@@ -46,6 +48,8 @@ class RunWatcher:
             self._state = state[1]
         elif ENDED.search(text):
             self._end()
+        elif broken := BROKEN_DAG.search(LOG_TAIL.sub("", text)):
+            self.broken_dags[broken[1]] = broken[2]
         elif EXCEPTION.match(text):
             self.last_exception = text
 
