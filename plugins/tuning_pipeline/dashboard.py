@@ -50,6 +50,12 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def refusal() -> Reply:
+    """The answer to anything but GET and HEAD, in the words the dashboard's page shows."""
+    body = json.dumps({"reason": READ_ONLY}).encode()
+    return Reply(405, body, {"Content-Type": "application/json", "Allow": "GET, HEAD"})
+
+
 class Dashboard:
     """The dashboard over one storage; every request is answered by `reply`, which is thread-safe."""
 
@@ -57,11 +63,10 @@ class Dashboard:
         self.storage = storage
         self._app: Callable[..., Iterable[bytes]] = optuna_dashboard.wsgi(storage)
 
-    def reply(self, method: str, path: str, query: str, base: str) -> Reply:
-        """Answer a request.
+    def reply(self, path: str, query: str, base: str) -> Reply:
+        """Answer a GET request, the only kind there is here.
 
         Args:
-            method: HTTP method; anything but GET and HEAD is refused.
             path: Path below the dashboard, such as /api/studies.
             query: Query string.
             base: Where the dashboard lies, such as /airflow/tuning/optuna.
@@ -69,9 +74,6 @@ class Dashboard:
         Raises:
             DashboardChangedError: See `dashboard_files`.
         """
-        if method not in ("GET", "HEAD"):
-            body = json.dumps({"reason": READ_ONLY}).encode()
-            return Reply(405, body, {"Content-Type": "application/json", "Allow": "GET, HEAD"})
         page, script = dashboard_files(base)
         if path == "/static/bundle.js":
             headers = {"Content-Type": "text/javascript", "Content-Encoding": "gzip", "Cache-Control": "max-age=3600"}

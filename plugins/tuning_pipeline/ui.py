@@ -24,7 +24,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from optuna_spark.errors import TuningError
 from optuna_spark.storage import create_storage
 from tuning_pipeline.connections import database_connection, storage_url
-from tuning_pipeline.dashboard import Dashboard
+from tuning_pipeline.dashboard import Dashboard, refusal
 from tuning_pipeline.study_file import ConnectionIds
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ def pages() -> FastAPI:
     @app.api_route("/optuna/{path:path}", methods=METHODS, dependencies=[Depends(may_read_studies)])
     def optuna(path: str, request: Request) -> Response:
         base = request.scope["root_path"] + "/optuna"
-        reply = dashboard().reply(request.method, "/" + path.rstrip("/"), request.url.query, base)
+        reading = request.method in ("GET", "HEAD")
+        reply = dashboard().reply("/" + path.rstrip("/"), request.url.query, base) if reading else refusal()
         return Response(reply.body, reply.status, dict(reply.headers))
 
     @app.get("/study/{name:path}", dependencies=[Depends(may_read_studies)])

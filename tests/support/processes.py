@@ -1,0 +1,24 @@
+"""What a process does, by its own view of the kernel's tables."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+
+def listening_addresses(pid: int) -> set[str]:
+    """The local addresses a process listens on, by its own view of the kernel's tables."""
+    sockets = {str(handle.readlink()) for handle in Path(f"/proc/{pid}/fd").iterdir() if handle.is_symlink()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                found.add(readable_address(fields[1].split(":")[0]))
+    return found
+
+
+def readable_address(kernel_hex: str) -> str:
+    words = [bytes.fromhex(kernel_hex[at : at + 8])[::-1] for at in range(0, len(kernel_hex), 8)]
+    address = b"".join(words)
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)

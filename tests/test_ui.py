@@ -1,0 +1,285 @@
+"""Airflow as its users live in it: the real services, the real pages, a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from init.local.guard import descendants
+from init.local.layout import REPOSITORY
+from init.local.mysql import find_program
+from init.local.processes import Service
+from tests.support.browser import Browser, browser
+from tests.support.processes import listening_addresses
+from tests.support.servers import spark_environment
+from tests.support.site import Site, running_site
+
+pytestmark = pytest.mark.slow
+
+SMALL = "spark:\n  executor_memory: 512m\n"
+DIABETES = (REPOSITORY / "dags" / "studies" / "diabetes.yaml").read_text()
+# Quadratic has the same value on every day: its best trial never drifts.
+STEADY = (
+    "objective: quadratic\nretries: 0\ntrials: 4\nseed: 1\ndistribution: rdd\n"
+    f"retune: {{rule: drift, assets: [table], warm_start: 2, publish: better}}\n{SMALL}"
+)
+SERVICES = ["airflow-api-server", "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler"]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """Behind a base URL with a path, as a reverse proxy gives it."""
+    if find_program() is None or not spark_environment().exists():
+        pytest.skip("needs a MySQL server and the Spark environment: run `make setup`")
+    with running_site({"diabetes": DIABETES, "steady": STEADY}, path="/airflow") as found:
+        found.wait_for_dags(3)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium(site: Site) -> Iterator[Browser]:
+    with browser(site.url) as found:
+        found.log_in("admin", site.password("admin"))
+        yield found
+
+
+def service(site: Site, name: str) -> Service:
+    return Service(name, site.layout.state)
+
+
+# --- the services ---------------------------------------------------------------------------------------------------
+
+
+def test_the_services_listen_on_loopback_only(site: Site) -> None:
+    for name in SERVICES:
+        for pid in descendants(service(site, name).pid):
+            assert listening_addresses(pid) <= {"127.0.0.1"}, name
+
+
+def test_nobody_else_can_read_what_they_write(site: Site) -> None:
+    ours = [site.layout.airflow_home, site.layout.logs, site.layout.state / "run"]
+    files = [path for folder in ours for path in [folder, *folder.rglob("*")] if not path.is_symlink()]
+    assert len(files) > 20
+    assert [str(path) for path in files if path.stat().st_mode & 0o077] == []
+
+
+def test_no_password_is_in_a_log(site: Site) -> None:
+    secrets = [line.partition("=")[2] for line in (site.layout.state / "secrets.env").read_text().splitlines()]
+    secrets += [site.password("admin"), site.password("viewer")]
+    logs = [*site.layout.logs.rglob("*.log"), *(site.layout.airflow_home / "logs").rglob("*.log")]
+    for log in logs:
+        assert not [secret for secret in secrets if secret in log.read_text(errors="replace")], log
+
+
+def test_starting_again_finds_them_running(site: Site) -> None:
+    assert not site.services.ensure()
+
+
+# --- who may see what -----------------------------------------------------------------------------------------------
+
+PAGES = [
+    "/tuning/optuna/dashboard",
+    "/tuning/optuna/api/studies",
+    "/tuning/optuna/static/bundle.js",
+    "/tuning/study/diabetes",
+    "/tuning/report/tune_diabetes/any",
+]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_an_anonymous_request_gets_nothing(site: Site, path: str) -> None:
+    assert site.request("GET", path)[0] == 401
+    assert site.request("GET", path, token="forged")[0] == 403
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_nobody_changes_a_study_through_the_dashboard(site: Site, method: str) -> None:
+    path = "/tuning/optuna/api/studies/1"
+    assert site.request(method, path, {})[0] == 401
+    for user in ("admin", "viewer"):
+        status, answer = site.request(method, path, {}, site.token(user))
+        assert (status, "read-only" in answer["reason"]) == (405, True)
+
+
+def test_a_viewer_looks_but_changes_nothing(site: Site) -> None:
+    viewer = site.token("viewer")
+    assert site.request("GET", "/api/v2/dags/tune_diabetes", token=viewer)[0] == 200
+    assert site.request("PATCH", "/api/v2/dags/tune_diabetes", {"is_paused": False}, viewer)[0] == 403
+    body: dict[str, object] = {"logical_date": None, "conf": {}}
+    assert site.request("POST", "/api/v2/dags/tune_diabetes/dagRuns", body, viewer)[0] == 403
+    assert site.request("GET", "/api/v2/connections", token=viewer)[0] == 403
+
+
+def test_a_run_without_a_report_says_when_there_will_be_one(site: Site) -> None:
+    status, page = site.request("GET", "/tuning/report/tune_diabetes/none", token=site.token("viewer"))
+    assert status == 200
+    assert "No report yet" in page
+
+
+def test_a_study_that_does_not_exist_is_said_so(site: Site) -> None:
+    status, page = site.request("GET", "/tuning/study/nothing", token=site.token("admin"))
+    assert status in (404, 503)  # 503 before the first run has made the database
+    assert "<h1>" in page
+
+
+# --- a person at the browser ----------------------------------------------------------------------------------------
+
+
+def test_a_run_from_the_trigger_form_to_the_report(site: Site, chromium: Browser) -> None:
+    chromium.open("/dags/tune_diabetes")
+    chromium.button("Trigger").click()
+    chromium.see("resume: go on with the study")
+    trials = chromium.find("input[name='element_trials'], [id$='trials'] input, input[id*='trials']")
+    trials.send_keys("\b\b\b\b25")
+    chromium.button("Search").click()
+    chromium.see("Sampler: a class of optuna.samplers")
+    chromium.picture("trigger-form")
+    [button for button in chromium.driver.find_elements("tag name", "button") if button.text == "Trigger"][-1].click()
+    run_id = newest_run(site, "tune_diabetes")
+    links = wait_for_links(site, "tune_diabetes", run_id)
+    assert links["Optuna dashboard"] == f"{site.url}/tuning/study/diabetes"
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", links["Spark UI"])
+    assert site.wait_for_run("tune_diabetes", run_id) == "success"
+    assert conf_of(site, "tune_diabetes", run_id)["trials"] == 25
+
+    chromium.open(f"/dags/tune_diabetes/runs/{quote(run_id)}")
+    chromium.link("Best trials").click()
+    with chromium.frame():
+        chromium.see("Study diabetes")
+        chromium.see("Best parameters")
+    chromium.picture("best-trials")
+
+    chromium.open(f"/dags/tune_diabetes/runs/{quote(run_id)}/tasks/tune/details")
+    link = chromium.link("Optuna dashboard").get_attribute("href") or ""
+    assert link == links["Optuna dashboard"]
+    chromium.picture("extra-links")
+    chromium.driver.get(link)
+    chromium.see("History")
+    chromium.see("Hyperparameter Importance")
+    assert "/airflow/tuning/optuna/dashboard/studies/" in chromium.driver.current_url
+    time.sleep(3)  # the plots draw themselves
+    chromium.picture("study")
+
+    chromium.open("/plugin/optuna")
+    with chromium.frame():
+        chromium.see("diabetes")
+    chromium.picture("dashboard")
+
+
+def newest_run(site: Site, dag_id: str) -> str:
+    deadline = time.monotonic() + 60
+    while not (runs := site.api("GET", f"/dags/{dag_id}/dagRuns?order_by=-run_after")["dag_runs"]):
+        assert time.monotonic() < deadline, f"{dag_id} was not triggered"
+        time.sleep(1)
+    return str(runs[0]["dag_run_id"])
+
+
+def conf_of(site: Site, dag_id: str, run_id: str) -> dict[str, object]:
+    return dict(site.api("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}")["conf"])
+
+
+def wait_for_links(site: Site, dag_id: str, run_id: str) -> dict[str, str]:
+    """The tune task's links, which must be there while it runs."""
+    path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/tune"
+    deadline = time.monotonic() + 120
+    while True:
+        links = site.api("GET", f"{path}/links")["extra_links"]
+        state = site.api("GET", path)["state"]
+        if all(links.values()) and links:
+            assert state == "running"
+            return dict(links)
+        assert time.monotonic() < deadline
+        assert state != "success"
+        time.sleep(0.5)
+
+
+def test_the_tasks_log_reads_as_a_story(site: Site) -> None:
+    run_id = newest_run(site, "tune_diabetes")
+    path = f"/dags/tune_diabetes/dagRuns/{quote(run_id)}/taskInstances/tune/logs/1"
+    content = site.api("GET", path)["content"]
+    lines = [line["event"] for line in content if "[tuning]" in str(line.get("event"))]
+    story = "\n".join(lines)
+    for chapter in ("Connecting to Spark", "application app-", "Starting 2 workers", "25/25 trials, best "):
+        assert chapter in story
+    assert re.search(r"best [\d.]+ \(trial \d+\)", story)
+
+
+# --- retuning -------------------------------------------------------------------------------------------------------
+
+
+def test_an_asset_starts_a_run_that_skips_and_says_why(site: Site, chromium: Browser) -> None:
+    first = site.trigger("tune_steady", {})
+    assert site.wait_for_run("tune_steady", first) == "success"
+    assert site.states("tune_steady", first)["rescore_best_trial"] == "skipped"
+    assert len(events(site, "best_params_steady")) == 1
+
+    table = next(a for a in site.api("GET", "/assets")["assets"] if a["name"] == "table")
+    site.api("POST", "/assets/events", {"asset_id": table["id"], "extra": {}})
+    second = wait_for_another_run(site, "tune_steady", first)
+    assert site.wait_for_run("tune_steady", second) == "success"
+    states = site.states("tune_steady", second)
+    assert (states["rescore_best_trial"], states["decide_retune"]) == ("success", "skipped")
+    assert {states[name] for name in ("prepare_study", "tune", "export_best_trials")} == {"skipped"}
+    reason = str(site.xcom("tune_steady", second, "decide_retune", "skipped_because"))
+    assert "a change of 0.00%" in reason
+
+    chromium.open(f"/dags/tune_steady/runs/{quote(second)}/plugin/best-trials")
+    with chromium.frame():
+        chromium.see("Nothing was tuned")
+        chromium.see("a change of 0.00%")
+
+
+def test_a_worse_value_is_not_published(site: Site) -> None:
+    again = site.trigger("tune_steady", {"trials": 1})
+    assert site.wait_for_run("tune_steady", again) == "success"
+    assert len(events(site, "best_params_steady")) == 1
+
+
+def events(site: Site, asset: str) -> list[dict[str, object]]:
+    found = site.api("GET", "/assets/events")["asset_events"]
+    return [event for event in found if event["name"] == asset]
+
+
+def wait_for_another_run(site: Site, dag_id: str, known: str) -> str:
+    deadline = time.monotonic() + 60
+    while (run_id := newest_run(site, dag_id)) == known:
+        assert time.monotonic() < deadline, "the asset started no run"
+        time.sleep(1)
+    return run_id
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_service_leaves_no_process_and_is_started_again(site: Site) -> None:
+    scheduler = service(site, "airflow-scheduler")
+    below = descendants(scheduler.pid)
+    assert len(below) > 1
+    os.kill(below[0], signal.SIGKILL)
+    wait_until_gone([scheduler.pid, *below])
+    assert site.services.ensure()
+    assert scheduler.running()
+
+
+def test_stopping_ends_every_process(site: Site) -> None:
+    running = [service(site, name).pid for name in SERVICES]
+    below = [pid for guard in running for pid in descendants(guard)]
+    site.services.stop()
+    wait_until_gone([*running, *below])
+    left = [json.loads(file.read_text()) for file in (site.layout.state / "run").glob("airflow-*.pid")]
+    assert left == []
+
+
+def wait_until_gone(pids: list[int], seconds: float = 45) -> None:
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.2)
