@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PLAIN_DATA = {"spec", "errors", "decode", "storage", "samplers", "search_space", "results"}
+PLAIN_DATA = {"spec", "errors", "decode", "storage", "samplers", "search_space", "results", "study_copy"}
 PLAIN_DATA |= {"objectives.defaults", "objectives.xgboost_params"}
 CLUSTER = {"pyspark", "joblibspark", "xgboost", "cudf", "cupy", "joblib"}
 
@@ -44,6 +44,20 @@ def test_plugins_know_the_plain_data_of_the_jobs_only(path: Path) -> None:
     used = {name.removeprefix("optuna_spark.") for name in imports(path) if name.startswith("optuna_spark.")}
     modules = {name for name in used if (ROOT / "jobs/optuna_spark" / (name.replace(".", "/") + ".py")).exists()}
     assert modules <= PLAIN_DATA
+
+
+@pytest.mark.parametrize("name", sorted(PLAIN_DATA))
+def test_plain_data_modules_need_nothing_of_the_cluster(name: str) -> None:
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        path = ROOT / "jobs/optuna_spark" / (module.replace(".", "/") + ".py")
+        if module in seen or not path.exists():
+            continue
+        seen.add(module)
+        assert not tops(path) & CLUSTER, f"{name} reaches {module}"
+        waiting += [used.removeprefix("optuna_spark.") for used in imports(path) if used.startswith("optuna_spark.")]
 
 
 @pytest.mark.parametrize("path", sources("dags"), ids=lambda p: p.name)
