@@ -6,15 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from init.local.mysql import MysqlServer, find_program
+from init.local.mysql import MysqlServer, is_installed
 from init.local.spark import SparkCluster
 from tests.support.servers import private_mysql, private_spark, spark_environment
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first: a mistake shows within seconds."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture(scope="session")
 def mysql_server() -> Iterator[MysqlServer]:
     """A real MySQL or MariaDB server: `host`, `port`, `admin_user`, `admin_password`."""
-    if find_program() is None:
+    if not is_installed():
         pytest.skip("no MySQL server is installed here")
     with private_mysql() as server:
         yield server

@@ -16,13 +16,13 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from init.local.mysql import MysqlServer, find_program
+from init.local.mysql import MysqlServer, is_installed
 from init.local.ports import LOOPBACK
 from init.local.processes import Service, birth, one_at_a_time, tied_to_parent
 from init.local.spark import SparkCluster
 from tests.support.servers import HARD_PASSWORD, private_mysql, private_spark, scratch_folder
 
-needs_mysql = pytest.mark.skipif(find_program() is None, reason="no MySQL server is installed here")
+needs_mysql = pytest.mark.skipif(not is_installed(), reason="no MySQL server is installed here")
 
 
 @pytest.fixture
