@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 
+from optuna_spark.messages import Assignment, Update, outcome_to_message
 from optuna_spark.outcome import Outcome
 from optuna_spark.trial import RemoteTrial
 from optuna_spark.wire import SILENT_BEATS, FrameSocket, Message, WireError
@@ -58,11 +57,9 @@ class CoordinatorClient:
             {
                 "op": "tell",
                 "number": trial.number,
-                "state": outcome.state.name,
-                "values": outcome.values,
-                "error": outcome.error and outcome.error[-ERROR_CHARACTERS:],
-                "changes": trial.take_changes(),
+                "changes": trial.take_changes().to_message(),
                 "ask": True,
+                **outcome_to_message(replace(outcome, error=outcome.error and outcome.error[-ERROR_CHARACTERS:])),
             }
         )
 
@@ -83,27 +80,20 @@ class CoordinatorClient:
             raise _RAISED_HERE[reply["error"]](reply["text"])
         return float(reply["value"])
 
-    def should_prune(self, number: int, changes: Mapping[str, Any]) -> bool:
-        return bool(self._request({"op": "prune", "number": number, "changes": changes})["prune"])
+    def should_prune(self, number: int, changes: Update) -> bool:
+        return bool(self._request({"op": "prune", "number": number, "changes": changes.to_message()})["prune"])
 
-    def update(self, number: int, changes: Mapping[str, Any]) -> None:
-        self._frames.send({"op": "update", "number": number, "changes": changes})
+    def update(self, number: int, changes: Update) -> None:
+        self._frames.send({"op": "update", "number": number, "changes": changes.to_message()})
 
     def _request(self, message: Message) -> Message:
         self._frames.send(message)
         return self._frames.receive()
 
     def _trial(self, message: Message) -> RemoteTrial:
-        known = {name: self._distributions[name] for name in message["params"]}
-        return RemoteTrial(
-            link=self,
-            number=message["number"],
-            start=datetime.datetime.fromisoformat(message["start"]),
-            params={name: known[name].to_external_repr(v) for name, v in message["params"].items()},
-            distributions=known,
-            user_attrs=message["user_attrs"],
-            directions=self._directions,
-        )
+        assignment = Assignment.from_message(message)
+        known = {name: self._distributions[name] for name in assignment.params}
+        return RemoteTrial(self, assignment, known, len(self._directions))
 
     def _beat(self, heartbeat_s: float) -> None:
         while not self._closed.wait(heartbeat_s):

@@ -10,20 +10,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from sqlalchemy.exc import DBAPIError
-
+from optuna_spark.database import comes_back
 from optuna_spark.errors import StorageError
 from optuna_spark.records import TrialRecord
-from optuna_spark.storage import is_transient
 
 log = logging.getLogger(__name__)
 
 DELAY_S = 0.5
 PATIENCE_S = 300.0
-
-# MySQL and MariaDB: interface closed, too many connections, shutting down, read-only after a failover, query
-# interrupted, connection killed, cannot connect.
-_COMES_BACK = {0, 1040, 1053, 1290, 1317, 1927, 2002, 2003}
 
 
 class Writer(Protocol):
@@ -43,6 +37,9 @@ class Committer:
         writer: Used by the committer's thread only.
         explain_error: Turns a database error that cannot be repaired into one a person can act on.
         on_failure: Called from the committer's thread when it gives up; all that waits fails.
+
+    Attributes:
+        error: Why it has given up; None while it has not.
     """
 
     def __init__(
@@ -59,7 +56,7 @@ class Committer:
         self._waiting: list[Future[None]] = []
         self._highest = -1
         self._closing = False
-        self._error: StorageError | None = None
+        self.error: StorageError | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
 
@@ -79,8 +76,8 @@ class Committer:
         """Write this record at once; the future is done when it is durable."""
         done: Future[None] = Future()
         with self._wake:
-            if self._error is not None:
-                done.set_exception(self._error)
+            if self.error is not None:
+                done.set_exception(self.error)
                 return done
             self._records[record.number] = record
             self._since[record.number] = 0.0
@@ -139,7 +136,7 @@ class Committer:
                 self._writer.write(group, attrs)
                 return
             except Exception as error:
-                if not _repairable(error) or time.monotonic() > deadline:
+                if not comes_back(error) or time.monotonic() > deadline:
                     raise
                 log.warning("The database did not take a group of %s trials, trying again: %s", len(group), error)
             time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
@@ -153,17 +150,9 @@ class Committer:
     def _give_up(self, error: StorageError, waiting: list[Future[None]]) -> None:
         log.error("Writing to the database has failed for good: %s", error)
         with self._wake:
-            self._error = error
+            self.error = error
             waiting = waiting + self._waiting
             self._waiting = []
         for done in waiting:
             done.set_exception(error)
         self._on_failure(error)
-
-
-def _repairable(error: Exception) -> bool:
-    """Whether the server may take the same group later: it restarts, or something is locked."""
-    if is_transient(error):
-        return True
-    code = error.orig.args[0] if isinstance(error, DBAPIError) and error.orig and error.orig.args else None
-    return code in _COMES_BACK

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TypeVar
 
+import sqlalchemy as sa
 from optuna.distributions import distribution_to_json
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -15,15 +19,18 @@ from optuna_spark.committer import Committer
 from optuna_spark.database import Database
 from optuna_spark.desk import Desk
 from optuna_spark.errors import StorageError, TuningError
-from optuna_spark.ledger import Ledger, StoredStudy
+from optuna_spark.ledger import Ledger
 from optuna_spark.persistence import StudyWriter
 from optuna_spark.progress import Snapshot
 from optuna_spark.records import TrialRecord
+from optuna_spark.sampled_study import StoredStudy
 from optuna_spark.search_space import distributions
 from optuna_spark.server import WorkerServer
 from optuna_spark.spec import TuningSpec
 from optuna_spark.storage import create_storage, explain, open_study
 from optuna_spark.wire import Message, new_secret
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,16 +53,16 @@ class Coordinator:
         host: Address to listen on; for Spark the driver's.
     """
 
-    def __init__(self, spec: TuningSpec, url: str, host: str = "127.0.0.1") -> None:
+    def __init__(self, spec: TuningSpec, url: str | sa.URL, host: str = "127.0.0.1") -> None:
         self._spec, self._url, self._host = spec, url, host
         self._secret = new_secret()
         self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
-        self._ready = threading.Event()
-        self._done = threading.Event()
+        self._ready, self._done = threading.Event(), threading.Event()
+        self._writer: StudyWriter | None = None
+        self._committer: Committer | None = None
         self._closing: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._address: tuple[str, int] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._address: tuple[str, int] | None = None
         self._error: Exception | None = None
 
     def start(self) -> Endpoint:
@@ -73,8 +80,7 @@ class Coordinator:
         self._ready.wait()
         if self._address is None:
             self.finish()
-            assert self._error is not None
-            raise self._error
+            raise self._error or TuningError("the coordinator ended at its start")
         return Endpoint(*self._address, secret=self._secret)
 
     def snapshot(self) -> Snapshot:
@@ -113,16 +119,23 @@ class Coordinator:
 
     def stop(self, reason: str) -> None:
         """Start no further trial; those that run may end."""
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._stop_in_loop, reason)
+        self._in_loop(self._ledger.budget.stop, reason)
 
     def finish(self) -> None:
-        """Close the port and leave nothing unwritten and no trial running; safe to call twice."""
-        if self._thread.is_alive() and self._loop is not None and self._closing is not None:
-            self._loop.call_soon_threadsafe(self._closing.set)
+        """Close the port and leave nothing unwritten and no trial running; safe to call twice.
+
+        Does not raise; what could not be written any more is what `raise_if_failed` raises afterwards.
+        """
+        if self._closing is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                self._loop.call_soon_threadsafe(self._closing.set)
             self._thread.join()
-        self._committer.close()
-        self._writer.close()
+        if self._committer is not None:
+            self._committer.close()
+            if self._committer.error is not None:
+                self._ledger.budget.fail(self._committer.error)
+        if self._writer is not None:
+            self._writer.close()
 
     def __enter__(self) -> Coordinator:
         return self
@@ -133,17 +146,18 @@ class Coordinator:
         self.finish()
 
     def _load(self) -> tuple[StudyWriter, StoredStudy]:
+        database = Database(self._url)
         try:
             storage = create_storage(self._url)
             study = open_study(self._spec, storage)
-            writer = StudyWriter(storage, Database(self._url), self._spec.study_name, self._spec.run_id)
+            writer = StudyWriter(storage, database, self._spec.study_name, self._spec.run_id)
             writer.take_over()
             trials = study.get_trials(deepcopy=False)
             open_trials = [t for t in trials if not t.state.is_finished()]
             writer.resume([TrialRecord.of(t, t.datetime_start) for t in open_trials])
             study_id = storage.get_study_id_from_name(self._spec.study_name)
             return writer, StoredStudy(study.directions, trials, storage.get_study_system_attrs(study_id))
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, database.driver_error) as error:
             raise self._explain(error) from error
 
     def _explain(self, error: Exception) -> StorageError:
@@ -166,7 +180,7 @@ class Coordinator:
             self._on_change()
             if self._spec.timeout_s is not None:
                 reason = f"the timeout of {self._spec.timeout_s:g} s was reached"
-                self._loop.call_later(self._spec.timeout_s, self._stop_in_loop, reason)
+                self._loop.call_later(self._spec.timeout_s, self.stop, reason)
             self._ready.set()
             await self._closing.wait()
         finally:
@@ -183,21 +197,18 @@ class Coordinator:
             "distributions": {name: distribution_to_json(d) for name, d in declared.items()},
         }
 
-    def _stop_in_loop(self, reason: str) -> None:
-        assert self._loop is not None
-        self._tasks.append(self._loop.create_task(self._desk.do(self._ledger.budget.stop, reason)))
-
-    def _fail_in_loop(self, error: TuningError) -> None:
-        assert self._loop is not None
-        self._tasks.append(self._loop.create_task(self._desk.do(self._ledger.budget.fail, error)))
-
     def _on_storage_failure(self, error: StorageError) -> None:
-        if self._loop is None or not self._thread.is_alive():
-            self._error = error
-        else:
-            self._loop.call_soon_threadsafe(self._fail_in_loop, error)
+        self._in_loop(self._ledger.budget.fail, error)
+
+    def _in_loop(self, change: Callable[[T], None], value: T) -> None:
+        """Make a change in the Optuna thread, where all of them are made."""
+
+        def begin() -> None:
+            self._tasks.append(self._loop.create_task(self._desk.do(change, value)))
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
+            self._loop.call_soon_threadsafe(begin)
 
     def _on_change(self) -> None:
-        budget = self._ledger.budget
-        if budget.error is not None or (budget.over and not self._ledger.running):
+        if self._desk.done:
             self._done.set()

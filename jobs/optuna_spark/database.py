@@ -11,9 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.storage import engine_options, parse_url
 
+# MySQL and MariaDB: interface closed, too many connections, shutting down, lock wait, deadlock, read-only after a
+# failover, query interrupted, connection killed; cannot connect (two kinds), server gone, connection lost (two).
+_COMES_BACK = {0, 1040, 1053, 1205, 1213, 1290, 1317, 1927, 2002, 2003, 2006, 2013, 2055}
 WAIT_S = 60  # no statement takes as long; a server that has vanished would else be waited for without an end
 
 
@@ -46,7 +50,8 @@ class Transaction:
 class Database:
     """Keeps one connection, and replaces it after any failure. Used by one thread at a time.
 
-    Every error is the driver's own, of its module's exception classes.
+    Attributes:
+        driver_error: Base of the errors it raises: the driver's own.
     """
 
     def __init__(self, url: str | sa.URL) -> None:
@@ -57,6 +62,7 @@ class Database:
             options["connect_args"] = options["connect_args"] | {"read_timeout": WAIT_S, "write_timeout": WAIT_S}
         self._engine = sa.create_engine(parse_url(url), poolclass=sa.NullPool, **_without_pool(options))
         self._qmark = self._engine.dialect.paramstyle == "qmark"
+        self.driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._connection: sa.PoolProxiedConnection | None = None
 
     @contextmanager
@@ -82,3 +88,12 @@ class Database:
 
 def _without_pool(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if not name.startswith("pool_")}
+
+
+def comes_back(error: Exception) -> bool:
+    """Whether the same transaction may succeed later: the server restarts, or something is locked."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(original, ConnectionError | TimeoutError):
+        return True
+    code = original.args[0] if original is not None and original.args else None
+    return code in _COMES_BACK or "database is locked" in str(original)

@@ -14,10 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from optuna.distributions import json_to_distribution
-from optuna.trial import TrialState
 
-from optuna_spark.ledger import Assignment, Ledger, Update, Worker
-from optuna_spark.outcome import Outcome
+from optuna_spark.ledger import Ledger
+from optuna_spark.messages import Assignment, Update, Worker, outcome_from_message
 from optuna_spark.wire import Message, WireError
 
 log = logging.getLogger(__name__)
@@ -38,10 +37,17 @@ class Desk:
     def __init__(self, ledger: Ledger, on_change: Callable[[], None]) -> None:
         self._ledger, self._on_change = ledger, on_change
         self._optuna = ThreadPoolExecutor(1, "optuna")
-        self._jobs = 0
+        self._jobs = self._committing = 0
         self._ahead: asyncio.Task[None] | None = None
         self._parked: deque[tuple[Worker, asyncio.Future[None]]] = deque()
         self._workers: set[Worker] = set()
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has failed, or nothing is running, to be committed or to be started."""
+        budget = self._ledger.budget
+        at_rest = not (self._ledger.running or self._jobs or self._committing)
+        return budget.error is not None or (budget.over and at_rest)
 
     def enter(self, worker: Worker) -> None:
         self._workers.add(worker)
@@ -91,17 +97,23 @@ class Desk:
         self._optuna.shutdown()
 
     async def _ask(self, worker: Worker) -> Message:
-        while True:
+        while worker in self._workers:  # it may have gone while it was parked
             assignment, over = await self.do(self._ask_now, worker)
-            if assignment is not None or over or worker not in self._workers:
+            if assignment is not None or over:
                 return _next(assignment, over)
             waiting = asyncio.get_running_loop().create_future()
             self._parked.append((worker, waiting))
             await waiting
+        return _next(None, over=True)
 
     async def _tell(self, worker: Worker, message: Message) -> Message:
         durable, assignment, over = await self.do(self._tell_now, worker, message)
-        await asyncio.wrap_future(durable)
+        self._committing += 1
+        try:
+            await asyncio.wrap_future(durable)
+        finally:
+            self._committing -= 1
+            self._on_change()
         return _next(assignment, over)
 
     def _after_change(self) -> None:
@@ -116,11 +128,13 @@ class Desk:
         self._on_change()
 
     async def _work_ahead(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._jobs == 0:
-            if not await loop.run_in_executor(self._optuna, self._ledger.sample_ahead, len(self._workers)):
-                break
-        self._ahead = None
+        loop, sampled = asyncio.get_running_loop(), True
+        try:
+            while sampled and self._jobs == 0:
+                workers = len(self._workers)
+                sampled = await loop.run_in_executor(self._optuna, self._ledger.sample_ahead, workers)
+        finally:
+            self._ahead = None
 
     # From here on: in the Optuna thread.
 
@@ -128,10 +142,11 @@ class Desk:
         return self._ledger.ask(worker), self._ledger.budget.over
 
     def _tell_now(self, worker: Worker, message: Message) -> tuple[Future[None], Assignment | None, bool]:
-        number, outcome = _number(message), _outcome(message)
+        number, outcome = _number(message), outcome_from_message(message)
         self._ledger.update(worker, number, _changes(message))
         durable = self._ledger.tell(worker, number, outcome)
-        assignment = self._ledger.ask(worker) if message.get("ask") else None
+        # One that died with its last words gets no further trial, which would be lost at once.
+        assignment = self._ledger.ask(worker) if message.get("ask") and worker in self._workers else None
         return durable, assignment, self._ledger.budget.over
 
     def _suggest(self, worker: Worker, message: Message) -> Message:
@@ -157,16 +172,7 @@ class Desk:
 
 
 def _next(assignment: Assignment | None, over: bool) -> Message:
-    if assignment is None:
-        return {"end": over}
-    return {
-        "trial": {
-            "number": assignment.number,
-            "start": assignment.start.isoformat(),
-            "params": assignment.params,
-            "user_attrs": assignment.user_attrs,
-        }
-    }
+    return {"end": over} if assignment is None else {"trial": assignment.to_message()}
 
 
 def _number(message: Message) -> int:
@@ -176,15 +182,5 @@ def _number(message: Message) -> int:
     return number
 
 
-def _outcome(message: Message) -> Outcome:
-    values = message.get("values")
-    return Outcome(TrialState[message["state"]], None if values is None else tuple(values), message.get("error"))
-
-
 def _changes(message: Message) -> Update:
-    changes = message.get("changes") or {}
-    return Update(
-        reports=tuple((step, value) for step, value in changes.get("reports", ())),
-        user_attrs=changes.get("user_attrs", {}),
-        constraints=changes.get("constraints", {}),
-    )
+    return Update.from_message(message.get("changes") or {})

@@ -8,7 +8,7 @@ import logging
 
 from optuna_spark.desk import Desk
 from optuna_spark.errors import TuningError
-from optuna_spark.ledger import Worker
+from optuna_spark.messages import Worker
 from optuna_spark.wire import SILENT_BEATS, Message, WireError, admit, encode, read_frame
 
 log = logging.getLogger(__name__)

@@ -1,15 +1,57 @@
-"""Optuna's terminator, asked over a list of trials."""
+"""The best trial so far, and the two ways a run ends because it is good enough."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import cast
 
 from optuna.study import StudyDirection
 from optuna.terminator import BestValueStagnationEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.spec import TuningSpec
+
 MIN_TRIALS = 20  # as optuna.terminator.Terminator's default
+
+
+class BestTrial:
+    """Keeps the best feasible trial of a study with one direction.
+
+    Attributes:
+        trial: The best so far; None before the first, and with several directions.
+    """
+
+    def __init__(self, spec: TuningSpec) -> None:
+        self.trial: FrozenTrial | None = None
+        self._single = len(spec.directions) == 1
+        self._maximize = spec.directions[0] == "maximize"
+        self._target = spec.stop.target_value
+
+    def see_all(self, trials: Sequence[FrozenTrial]) -> None:
+        for trial in trials:
+            self.see(trial)
+
+    def see(self, trial: FrozenTrial) -> None:
+        if not self._single or trial.state != TrialState.COMPLETE:
+            return
+        if any(violation > 0 for violation in trial.constraints.values()):
+            return
+        if self.trial is None or self._better(_value(trial), _value(self.trial)):
+            self.trial = trial
+
+    @property
+    def reaches_target(self) -> bool:
+        if self._target is None or self.trial is None:
+            return False
+        return not self._better(self._target, _value(self.trial))
+
+    def _better(self, value: float, other: float) -> bool:
+        return value > other if self._maximize else value < other
+
+
+def _value(trial: FrozenTrial) -> float:
+    return cast(float, trial.value)  # complete trials have one
 
 
 def should_terminate(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> bool:

@@ -9,6 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from optuna.distributions import (
@@ -20,6 +21,8 @@ from optuna.distributions import (
     check_distribution_compatibility,
 )
 from optuna.trial import BaseTrial
+
+from optuna_spark.messages import Assignment, Update
 
 FLUSH_S = 1.0
 # Limits of the columns of Optuna's schema in MySQL: TEXT, VARCHAR(512), INTEGER.
@@ -33,9 +36,18 @@ class TrialLink(Protocol):
 
     def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float: ...
 
-    def should_prune(self, number: int, changes: Mapping[str, Any]) -> bool: ...
+    def should_prune(self, number: int, changes: Update) -> bool: ...
 
-    def update(self, number: int, changes: Mapping[str, Any]) -> None: ...
+    def update(self, number: int, changes: Update) -> None: ...
+
+
+@dataclass
+class _Changes:
+    """What the objective has said and the driver does not know yet."""
+
+    reports: list[tuple[int, float]] = field(default_factory=list)
+    user_attrs: dict[str, Any] = field(default_factory=dict)
+    constraints: dict[str, float] = field(default_factory=dict)
 
 
 class RemoteTrial(BaseTrial):
@@ -47,30 +59,26 @@ class RemoteTrial(BaseTrial):
 
     Args:
         link: The way to the driver.
-        number: The trial's number in its study.
-        start: When the driver handed it out.
-        params: Parameters sampled already.
-        distributions: Theirs.
-        user_attrs: Attributes it starts with.
-        directions: The study's.
+        assignment: What the driver handed out.
+        distributions: Those of the parameters that are sampled already.
+        n_directions: How many values the study has.
     """
 
     def __init__(
         self,
         link: TrialLink,
-        number: int,
-        start: datetime.datetime,
-        params: dict[str, Any],
-        distributions: dict[str, BaseDistribution],
-        user_attrs: dict[str, Any],
-        directions: Sequence[str],
+        assignment: Assignment,
+        distributions: Mapping[str, BaseDistribution],
+        n_directions: int,
     ) -> None:
-        self._link, self._number, self._start = link, number, start
-        self._params, self._distributions, self._user_attrs = params, distributions, user_attrs
-        self._n_directions = len(directions)
+        self._link, self._number, self._start = link, assignment.number, assignment.start
+        self._distributions = dict(distributions)
+        self._params = {n: distributions[n].to_external_repr(v) for n, v in assignment.params.items()}
+        self._user_attrs = dict(assignment.user_attrs)
+        self._n_directions = n_directions
         self._constraints: dict[str, float] = {}
         self._steps: set[int] = set()
-        self._changes: dict[str, Any] = {}
+        self._changes = _Changes()
         self._flushed = time.monotonic()
 
     @property
@@ -128,7 +136,7 @@ class RemoteTrial(BaseTrial):
             warnings.warn(f"The reported value is ignored because this `step={at}` is already reported.", stacklevel=2)
             return
         self._steps.add(at)
-        self._changes.setdefault("reports", []).append((at, number))
+        self._changes.reports.append((at, number))
         self._flush_now_and_then()
 
     def should_prune(self) -> bool:
@@ -141,7 +149,7 @@ class RemoteTrial(BaseTrial):
         if size > TEXT_BYTES:
             raise ValueError(f"user attribute {key!r} must be at most {TEXT_BYTES} bytes of JSON, got {size}")
         self._user_attrs[key] = value
-        self._changes.setdefault("user_attrs", {})[key] = value
+        self._changes.user_attrs[key] = value
         self._flush_now_and_then()
 
     def set_constraint(self, key: str, value: float) -> None:
@@ -154,13 +162,13 @@ class RemoteTrial(BaseTrial):
             )
             return
         self._constraints[key] = number
-        self._changes.setdefault("constraints", {})[key] = number
+        self._changes.constraints[key] = number
 
-    def take_changes(self) -> dict[str, Any]:
+    def take_changes(self) -> Update:
         """What has not been sent yet; the caller sends it."""
-        changes, self._changes = self._changes, {}
+        changes, self._changes = self._changes, _Changes()
         self._flushed = time.monotonic()
-        return changes
+        return Update(tuple(changes.reports), changes.user_attrs, changes.constraints)
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         known = self._distributions.get(name)
@@ -204,8 +212,10 @@ def _as_step(step: Any) -> int:
         number = int(step)
     except (TypeError, ValueError):
         raise TypeError(f"The `step` argument is of type '{type(step)}' but supposed to be an int.") from None
-    if not 0 <= number <= MAX_STEP:
-        raise ValueError(f"`step={number}` must be between 0 and {MAX_STEP}.")
+    if number < 0:
+        raise ValueError(f"`step={number}` must be non-negative.")
+    if number > MAX_STEP:
+        raise ValueError(f"`step={number}` must be at most {MAX_STEP}.")
     return number
 
 

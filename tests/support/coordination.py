@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import multiprocessing
 import os
@@ -10,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -106,19 +106,46 @@ def run(spec: TuningSpec, url: Any, objective: Callable[[Any], Any] = bowl, work
     return coordinator
 
 
-def start_processes(endpoint: Endpoint, objective: str, workers: int) -> list[SpawnProcess]:
-    """Workers as real processes; `objective` is module:function."""
+def start_processes(endpoint: Endpoint, workers: int, log: Path, seconds: float = 0.02) -> list[SpawnProcess]:
+    """Workers as real processes; each notes in `log` what the driver has confirmed."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_work_as, args=(endpoint, objective, n)) for n in range(workers)]
+    arguments = [(endpoint, log, seconds, number) for number in range(workers)]
+    processes = [context.Process(target=work_and_note, args=a) for a in arguments]
     for process in processes:
         process.start()
     return processes
 
 
-def _work_as(endpoint: Endpoint, objective: str, number: int) -> None:
+def work_and_note(endpoint: Endpoint, log: Path, seconds: float, number: int) -> None:
+    """Be a worker that appends number and value of each trial to a file once it is told."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    module, function = objective.split(":")
-    work(endpoint, getattr(importlib.import_module(module), function), name=f"{number}:{os.getpid()}")
+    client = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, f"{number}:{os.getpid()}")
+    objective = slow(seconds)
+    while (trial := client.ask()) is not None:
+        outcome = run_trial(objective, trial, 1)
+        client.tell(trial, outcome)
+        with log.open("a") as file:
+            file.write(f"{trial.number} {(outcome.values or (0.0,))[0]!r}\n")
+    client.close()
+
+
+def confirmed(log: Path) -> dict[int, float]:
+    """What the workers were told is durable."""
+    lines = [line.split() for line in log.read_text().splitlines()]
+    assert len({number for number, _ in lines}) == len(lines)
+    return {int(number): float(value) for number, value in lines}
+
+
+def check(url: Any, trials: int, log: Path) -> list[FrozenTrial]:
+    """Exactly the budget, numbered without gaps, nothing confirmed is lost, nothing is there twice."""
+    everything = stored(url)
+    assert [t.number for t in everything] == list(range(len(everything)))
+    done = {t.number: t.value for t in everything if t.state == TrialState.COMPLETE}
+    assert len(done) == trials
+    assert confirmed(log).items() <= done.items()
+    assert all(t.state.is_finished() for t in everything)
+    assert all(t.value == bowl(optuna.trial.FixedTrial(t.params)) for t in everything if t.number in done)
+    return everything
 
 
 def stored(url: Any, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:

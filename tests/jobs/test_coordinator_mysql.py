@@ -1,0 +1,280 @@
+"""A run on a real MySQL server with workers as real processes, while things are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy as sa
+from optuna.trial import TrialState
+
+from init.local.mysql import MysqlServer
+from optuna_spark.coordinator import Coordinator, Endpoint
+from optuna_spark.errors import StorageError
+from tests.support.coordination import (
+    admin_url,
+    bowl,
+    check,
+    finished,
+    new_database,
+    run,
+    slow,
+    spec_for,
+    start_processes,
+    stored,
+    work,
+)
+from tests.support.proxy import Proxy
+from tests.support.servers import private_mysql
+
+
+@pytest.fixture
+def url(mysql_server: MysqlServer) -> sa.URL:
+    return new_database(mysql_server)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    file = tmp_path / "told.txt"
+    file.touch()
+    return file
+
+
+def wait_for(url: Any, trials: int) -> None:
+    """Until so many trials of the study are complete."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(KeyError, sa.exc.SQLAlchemyError):
+            if len(stored(url, (TrialState.COMPLETE,))) >= trials:
+                return
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_workers_killed_at_any_moment_cost_no_trial_and_add_none(url: sa.URL, log: Path) -> None:
+    with Coordinator(spec_for(trials=60, tasks=4), url) as coordinator:
+        endpoint = coordinator.start()
+        processes = start_processes(endpoint, 4, log)
+        for done in (5, 15, 30):
+            wait_for(url, done)
+            victim = processes.pop(0)
+            assert victim.pid is not None
+            os.kill(victim.pid, signal.SIGKILL)
+            processes += start_processes(endpoint, 1, log)
+        for process in processes:
+            process.join()
+        coordinator.raise_if_failed()
+    check(url, 60, log)
+
+
+@pytest.mark.parametrize(("trials", "seconds"), [(60, 0.02), (12, 0.8)])
+def test_a_driver_killed_in_the_middle_is_resumed_by_the_next_one(
+    url: sa.URL, log: Path, trials: int, seconds: float
+) -> None:
+    for done in (trials // 6, trials // 3):
+        driver = multiprocessing.get_context("spawn").Process(target=drive, args=(url, log, trials, seconds))
+        driver.start()
+        wait_for(url, done)
+        assert driver.pid is not None
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.join()
+    drive(url, log, trials, seconds)
+    everything = check(url, trials, log)
+    lost = [t.number for t in everything if t.state == TrialState.FAIL]
+    assert set(lost) == {t.user_attrs["retried_from"] for t in everything if "retried_from" in t.user_attrs}
+    assert lost or seconds < 0.5  # shorter trials have no row before they end
+
+
+def drive(url: sa.URL, log: Path, trials: int, seconds: float) -> None:
+    with Coordinator(spec_for(trials=trials, tasks=3), url) as coordinator:
+        for process in start_processes(coordinator.start(), 3, log, seconds):
+            process.join()
+
+
+@contextlib.contextmanager
+def through_proxy(url: sa.URL) -> Iterator[tuple[Proxy, sa.URL]]:
+    proxy = Proxy(url.port)
+    try:
+        yield proxy, url.set(port=proxy.port)
+    finally:
+        proxy.close()
+
+
+def test_connections_that_break_at_any_moment_lose_nothing_and_double_nothing(url: sa.URL, log: Path) -> None:
+    stop = threading.Event()
+
+    def cut_now_and_then() -> None:
+        chance = random.Random(1)
+        while not stop.wait(chance.uniform(0.001, 0.2)):
+            proxy.cut()
+
+    with through_proxy(url) as (proxy, fragile), Coordinator(spec_for(trials=150, tasks=3), fragile) as coordinator:
+        endpoint = coordinator.start()
+        cutter = threading.Thread(target=cut_now_and_then)
+        cutter.start()
+        for process in start_processes(endpoint, 3, log, seconds=0.0):
+            process.join()
+        stop.set()
+        cutter.join()
+        coordinator.raise_if_failed()
+    check(url, 150, log)
+
+
+def test_killed_sessions_lose_nothing(url: sa.URL, log: Path, mysql_server: MysqlServer) -> None:
+    with Coordinator(spec_for(trials=100, tasks=2), url) as coordinator:
+        processes = start_processes(coordinator.start(), 2, log, seconds=0.0)
+        for done in (10, 40, 70):
+            wait_for(url, done)
+            kill_sessions(mysql_server, str(url.database))
+        for process in processes:
+            process.join()
+        coordinator.raise_if_failed()
+    check(url, 100, log)
+
+
+def kill_sessions(server: MysqlServer, database: str) -> None:
+    engine = sa.create_engine(admin_url(server))
+    with engine.connect() as connection:
+        query = sa.text("SELECT id FROM information_schema.processlist WHERE db = :db")
+        for (number,) in connection.execute(query, {"db": database}):
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
+                connection.exec_driver_sql(f"KILL {number}")
+    engine.dispose()
+
+
+def test_a_server_killed_and_started_again_in_the_middle_loses_nothing(log: Path) -> None:
+    with private_mysql() as server:
+        url = new_database(server)
+        with through_proxy(url) as (proxy, fragile):
+            with Coordinator(spec_for(trials=80, tasks=2), fragile) as coordinator:
+                processes = start_processes(coordinator.start(), 2, log)
+                wait_for(url, 20)
+                kill_server(server)
+                proxy.cut()
+                time.sleep(0.5)
+                server.ensure()
+                proxy.target = server.port
+                for process in processes:
+                    process.join()
+                coordinator.raise_if_failed()
+            check(fragile, 80, log)
+
+
+def kill_server(server: MysqlServer) -> None:
+    pid = int((server.datadir / "server.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        while server.service.running():
+            time.sleep(0.05)
+
+
+def test_a_lock_somebody_holds_is_waited_for(url: sa.URL) -> None:
+    engine = sa.create_engine(url)
+
+    def hold_study(trial: Any) -> float:
+        if trial.number == 3:
+            holder = engine.connect()
+            holder.exec_driver_sql("SELECT * FROM studies FOR UPDATE")
+            threading.Timer(1.5, holder.close).start()
+        return bowl(trial)
+
+    run(spec_for(trials=8), url, hold_study)
+    engine.dispose()
+    assert len(finished(url)) == 8
+
+
+def test_a_database_that_is_gone_for_good_ends_the_run_with_a_clear_error(
+    url: sa.URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optuna_spark.committer.PATIENCE_S", 1.0)
+    with through_proxy(url) as (proxy, fragile):
+        coordinator = Coordinator(spec_for(trials=8), fragile)
+        endpoint = coordinator.start()
+
+        def cut(trial: Any) -> float:
+            if trial.number == 3:
+                proxy.target = None
+                proxy.cut()
+            return bowl(trial)
+
+        with contextlib.suppress(Exception):
+            work(endpoint, cut)
+        assert coordinator.wait_finished(30)
+        with pytest.raises(StorageError, match="no MySQL server answers"):
+            coordinator.raise_if_failed()
+        coordinator.finish()
+    assert len(finished(url)) == 3
+
+
+def test_a_table_that_is_refused_ends_the_run_at_once(url: sa.URL) -> None:
+    engine = sa.create_engine(url)
+
+    def spoil(trial: Any) -> float:
+        if trial.number == 2:
+            with engine.begin() as connection:
+                connection.exec_driver_sql("DROP TABLE trial_values")
+        return bowl(trial)
+
+    coordinator = Coordinator(spec_for(trials=8), url)
+    endpoint = coordinator.start()
+    with contextlib.suppress(Exception):
+        work(endpoint, spoil)
+    assert coordinator.wait_finished(10)
+    with pytest.raises(StorageError, match="trial_values"):
+        coordinator.raise_if_failed()
+    coordinator.finish()
+    engine.dispose()
+
+
+def test_the_study_is_readable_through_optuna_at_any_moment(url: sa.URL, log: Path) -> None:
+    seen: list[int] = []
+    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    with Coordinator(spec_for(trials=60, tasks=2), url) as coordinator:
+        processes = start_processes(coordinator.start(), 2, log)
+        while any(p.is_alive() for p in processes):
+            (summary,) = optuna.get_all_study_summaries(text)
+            trials = stored(url)
+            assert [t.number for t in trials] == list(range(len(trials)))
+            assert all(t.values for t in trials if t.state == TrialState.COMPLETE)
+            seen.append(summary.n_trials)
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 2
+
+
+def test_two_runs_on_two_studies_of_one_database_do_not_meet(url: sa.URL) -> None:
+    threads = [
+        threading.Thread(target=run, args=(spec_for(study_name=name, trials=40), url, slow(0.0), 2))
+        for name in ("study", "other")
+    ]
+    run(spec_for(trials=1), url)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    for summary in optuna.get_all_study_summaries(text):
+        assert summary.n_trials == 40
+
+
+def test_a_passwords_special_characters_do_no_harm(mysql_server: MysqlServer, url: sa.URL) -> None:
+    assert any(c in mysql_server.admin_password for c in "%{}/@")
+    run(spec_for(trials=2), url.render_as_string(hide_password=False))
+    assert len(finished(url)) == 2
+
+
+def test_an_endpoint_travels_to_processes(url: sa.URL) -> None:
+    import pickle
+
+    endpoint = Endpoint("127.0.0.1", 1, b"secret")
+    assert pickle.loads(pickle.dumps(endpoint)) == endpoint
