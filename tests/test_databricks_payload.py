@@ -27,7 +27,7 @@ FOLDER = "/Volumes/main/default/tuning"
 FILES = RemoteFiles(
     package=f"{FOLDER}/code/1/optuna_spark.zip",
     entry=f"{FOLDER}/code/2/tune_databricks.py",
-    init_script=f"{FOLDER}/code/3/init_optuna.sh",
+    init_scripts=(f"{FOLDER}/code/3/init_optuna.sh",),
     spec=f"{FOLDER}/runs/s/r/spec.json",
     output=f"{FOLDER}/runs/s/r",
 )
@@ -71,7 +71,7 @@ def test_a_gpu_cluster_of_each_cloud(study: Study, cloud: str) -> None:
     assert given["data_security_mode"] == "SINGLE_USER"
     assert given["spark_conf"] == {"spark.task.cpus": "1", "spark.task.resource.gpu.amount": "0.5"}
     assert given["spark_env_vars"] == {"LIBCUDF_CUFILE_POLICY": "OFF", "TUNING_DATABASE": "driver"}
-    assert given["init_scripts"] == [{"volumes": {"destination": FILES.init_script}}]
+    assert given["init_scripts"] == [{"volumes": {"destination": FILES.init_scripts[0]}}]
 
 
 def test_every_key_of_the_cluster_reaches_databricks(study: Study) -> None:

@@ -50,6 +50,8 @@ def open_workspace(connection: Connection) -> WorkspaceClient:
     """
     with readable_errors(connection):
         options = {"retry_timeout_seconds": RETRY_S, "http_timeout_seconds": 30, **_credentials(connection)}
+        # Its newer way sends and fetches through the cloud's storage, which Airflow may have no route to.
+        options["disable_experimental_files_api_client"] = True
         return WorkspaceClient(config=Config(host=workspace_url(connection), **options))
 
 

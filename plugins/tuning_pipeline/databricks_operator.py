@@ -17,6 +17,7 @@ from airflow.providers.databricks.operators.databricks import (
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
+from optuna_spark.decode import from_dict
 from optuna_spark.errors import TuningError
 from tuning_pipeline.databricks_failures import run_failure
 from tuning_pipeline.databricks_payload import RemoteFiles, idempotency_token, run_payload
@@ -104,7 +105,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         dag_run = context["dag_run"]
         study = study_of_run(self.study, context["params"], dag_run.conf)
         given = context["ti"].xcom_pull(task_ids=UPLOAD_TASK)
-        files = RemoteFiles(**{**given, "py_files": tuple(given["py_files"])})
+        files = from_dict(RemoteFiles, given)
         token = idempotency_token(f"{self.dag_id}/{dag_run.run_id}/{self.task_id}/{files.output}", attempt)
         payload = run_payload(study, study.to_spec(dag_run.run_id), files, token, passwordless_url(study))
         check_run(payload)

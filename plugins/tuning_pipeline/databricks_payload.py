@@ -30,7 +30,7 @@ class RemoteFiles:
     Attributes:
         package: Zip of the optuna_spark package.
         entry: jobs/tune_databricks.py.
-        init_script: What makes each node ready.
+        init_scripts: What makes each node ready, in this order.
         spec: The run's TuningSpec as JSON.
         output: Folder the run writes to.
         py_files: Further Python files and zips.
@@ -39,7 +39,7 @@ class RemoteFiles:
 
     package: str
     entry: str
-    init_script: str
+    init_scripts: tuple[str, ...]
     spec: str
     output: str
     py_files: tuple[str, ...] = ()
@@ -147,7 +147,7 @@ def new_cluster(study: StudyFile, spec: TuningSpec, files: RemoteFiles) -> dict[
         "data_security_mode": "SINGLE_USER",
         "spark_conf": spark_conf(study, spec, single_node),
         "spark_env_vars": environment(settings),
-        "init_scripts": [init_script(path) for path in (files.init_script, *cluster.init_scripts)],
+        "init_scripts": [init_script(path) for path in (*files.init_scripts, *cluster.init_scripts)],
         **{key: value for key, value in optional.items() if value},
         **cluster.extra,
     }

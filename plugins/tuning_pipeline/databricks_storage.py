@@ -71,7 +71,9 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
             files = RemoteFiles(
                 package=folders.store_file(code, package),
                 entry=folders.store_file(f"{settings.scripts_folder}/code", ENTRY),
-                init_script=folders.store_file(f"{settings.scripts_folder}/code", init_script_file(spec)),
+                init_scripts=tuple(
+                    folders.store_file(f"{settings.scripts_folder}/code", file) for file in init_script_files(spec)
+                ),
                 spec=folders.store(f"{settings.folder}/specs", "spec.json", on_cluster(spec).to_json().encode()),
                 output=output_folder(settings, spec.study_name, folder_name(run_id)),
                 py_files=tuple(folders.store_file(code, file) for file in extra),
@@ -80,10 +82,10 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
     return dataclasses.asdict(files)
 
 
-def init_script_file(spec: TuningSpec) -> Path:
-    """The init script for this spec: with or without what a GPU needs."""
-    name = "init_optuna_xgboost.sh" if spec.resources.gpus_per_task else "init_optuna.sh"
-    return INIT_SCRIPTS / name
+def init_script_files(spec: TuningSpec) -> list[Path]:
+    """The init scripts for this spec."""
+    names = ["init_optuna.sh", *(["init_optuna_xgboost.sh"] if spec.objective == "xgboost" else [])]
+    return [INIT_SCRIPTS / name for name in names]
 
 
 def _local_data(spec: TuningSpec) -> Path | None:
