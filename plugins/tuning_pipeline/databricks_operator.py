@@ -130,13 +130,13 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         try:
             while not hook.get_run_state(self._run()).is_terminal:
                 time.sleep(self.polling_period_seconds)
-            self._finish(hook, context)
-        except DatabricksApiError as error:
+        except (AirflowException, requests.RequestException) as error:
             raise self._card(self._explain(error)) from None
         except AirflowTaskTimeout:
             # Airflow calls on_kill, which cancels the run, when this reaches it; only the card is added.
             self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
             raise
+        self._finish(hook, context)
 
     def _finish(self, hook: DatabricksHook, context: Any) -> None:
         try:

@@ -1,0 +1,260 @@
+"""A run that ends badly is one card with its link; a task that comes back finds the run it had started."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.databricks import VOLUME, Workspace
+from tests.support.databricks_fixtures import DATABRICKS, connect
+from tests.support.databricks_fixtures import workspace as workspace  # a fixture
+from tuning_pipeline.databricks_failures import run_failure
+from tuning_pipeline.databricks_operator import TuneOnDatabricks
+from tuning_pipeline.databricks_storage import upload_job_files
+from tuning_pipeline.form import form_params
+from tuning_pipeline.study_file import StudyFile, read_study
+
+LINK = "https://example.com/#job/7/run/1"
+BASE = f"objective: quadratic\ntarget: databricks\ndatabricks:\n  files: {VOLUME}\n  poll_s: 1\n  cluster: {{node_type: n}}\n"
+
+
+def run(result: str = "FAILED", message: str = "", code: str = "") -> dict[str, Any]:
+    state = {"life_cycle_state": "INTERNAL_ERROR", "result_state": result, "state_message": message}
+    return {"run_page_url": LINK, "state": state, "status": {"termination_details": {"code": code}}}
+
+
+CARDS = [
+    (run("CANCELED"), "the run was cancelled in the Databricks workspace", False),
+    (run("TIMEDOUT"), "the run took longer than execution_timeout_s", False),
+    (run(message="Reason: INIT_SCRIPT_FAILURE", code="CLUSTER_ERROR"), "the cluster's init script failed", False),
+    (run(message="Insufficient capacity", code="CLUSTER_ERROR"), "a quota or limit keeps the run", True),
+    (run(code="CLUSTER_REQUEST_LIMIT_EXCEEDED"), "a quota or limit keeps the run", True),
+    (run(message="Node type x is not supported", code="INVALID_CLUSTER_REQUEST"), "cannot make the cluster", False),
+    (run(message="Bootstrap timeout", code="CLUSTER_ERROR"), "the cluster did not start", True),
+    (run(message="spot instance preempted", code="DRIVER_ERROR"), "the cluster was lost", True),
+    (run(code="CLUSTER_TERMINATED_BY_USER"), "the cluster was lost", True),
+    (run(message="Workload failed", code="RUN_EXECUTION_ERROR"), "the job on Databricks ended with an error", True),
+    (run(), "the run ended without success", True),
+]
+
+
+@pytest.mark.parametrize(("ended", "what", "retry"), CARDS)
+def test_each_end_has_a_card_with_the_runs_link(ended: dict[str, Any], what: str, retry: bool) -> None:
+    failure = run_failure(ended, None, None)
+    assert failure.what.startswith(what) or what in failure.what
+    assert (failure.where, failure.retry) == (LINK, retry)
+    assert failure.next
+
+
+def test_what_the_job_itself_says_comes_first() -> None:
+    report = {"error": "DataError", "what": "no file t.csv", "why": "", "next": "Correct data."}
+    failure = run_failure(run(code="RUN_EXECUTION_ERROR"), {"error": "SystemExit"}, report)
+    assert (failure.what, failure.where, failure.retry) == ("no file t.csv", LINK, False)
+
+
+def test_without_a_report_the_output_is_the_cause() -> None:
+    assert run_failure(run(message="failed"), {"error": "MemoryError: 1"}, None).why == "MemoryError: 1"
+
+
+@dataclass
+class TaskInstance:
+    """What the operator asks of a task instance."""
+
+    files: dict[str, Any]
+    try_number: int = 1
+    pushed: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_pull(self, task_ids: str) -> Any:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in self.files.items()}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+@dataclass
+class DagRun:
+    run_id: str = "manual__1"
+    conf: dict[str, Any] = field(default_factory=dict)
+
+
+Make = Callable[..., tuple[TuneOnDatabricks, dict[str, Any]]]
+
+
+@pytest.fixture
+def tried(workspace: Workspace, tmp_path: Path) -> Make:
+    """The operator and context of a try, as another process would make them."""
+    path = tmp_path / "dags" / "studies" / "example.yaml"
+    path.parent.mkdir(parents=True)
+
+    def make(try_number: int = 1, text: str = BASE) -> tuple[TuneOnDatabricks, dict[str, Any]]:
+        path.write_text(text)
+        study: StudyFile = read_study(path)
+        operator = TuneOnDatabricks(task_id="tune", dag=None, study=study)
+        params = {name: param.value for name, param in form_params(study).items()}
+        given = TaskInstance(upload_job_files(study, "manual__1"), try_number)
+        return operator, {"ti": given, "dag_run": DagRun(), "params": params}
+
+    return make
+
+
+class Died(BaseException):
+    """A worker that is gone: nothing of it runs any more."""
+
+
+def submit_and_die(made: tuple[TuneOnDatabricks, dict[str, Any]], patch: pytest.MonkeyPatch) -> None:
+    operator, context = made
+    with patch.context() as dying:
+        dying.setattr(operator, "_wait", lambda hook, context: (_ for _ in ()).throw(Died()))
+        with pytest.raises(Died):
+            operator.execute(context)  # type: ignore[arg-type]
+
+
+def ended(workspace: Workspace) -> None:
+    deadline = time.monotonic() + 120
+    while not all(given.ended for given in workspace.runs.values()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+def test_a_task_whose_worker_died_finds_its_run(
+    workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.faults.start_s = 600
+    submit_and_die(tried(1), monkeypatch)
+    submit_and_die(tried(2), monkeypatch)
+    assert len(workspace.runs) == 1
+
+
+def test_a_submission_whose_answer_was_lost_is_one_run(
+    workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.faults.start_s, workspace.faults.lose_answer = 600, True
+    submit_and_die(tried(1), monkeypatch)
+    assert len(workspace.runs) == 1
+
+
+def test_a_run_that_failed_has_one_successor(
+    workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import AirflowException
+
+    workspace.faults.cluster = "Bootstrap timeout"
+    operator, context = tried(1)
+    with pytest.raises(AirflowException, match="the cluster did not start") as caught:
+        operator.execute(context)  # type: ignore[arg-type]
+    (first,) = workspace.runs.values()
+    assert f"Where  {first.url}" in str(caught.value)
+    assert context["ti"].pushed["run_page_url"] == first.url
+    workspace.faults.cluster, workspace.faults.start_s = None, 600
+    submit_and_die(tried(2), monkeypatch)
+    submit_and_die(tried(3), monkeypatch)
+    assert len(workspace.runs) == 2
+
+
+def test_a_killed_task_cancels_its_run(workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.faults.start_s = 2
+    made = tried(1)
+    submit_and_die(made, monkeypatch)
+    made[0].on_kill()
+    ended(workspace)
+    (only,) = workspace.runs.values()
+    assert only.result == "CANCELED"
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        ({"cluster": "Reason: AZURE_QUOTA_EXCEEDED_EXCEPTION: quota of cores"}, "a quota or limit keeps the run"),
+        ({"cluster": "Node type x unknown", "cluster_code": "INVALID_CLUSTER_REQUEST"}, "cannot make the cluster"),
+    ],
+)
+def test_a_cluster_that_does_not_start_is_one_card(
+    workspace: Workspace, tried: Make, fault: dict[str, str], what: str
+) -> None:
+    from airflow.sdk.exceptions import AirflowException
+
+    for name, value in fault.items():
+        setattr(workspace.faults, name, value)
+    operator, context = tried()
+    with pytest.raises(AirflowException, match=what):
+        operator.execute(context)  # type: ignore[arg-type]
+
+
+def test_an_init_script_that_fails_is_one_card(workspace: Workspace, tried: Make) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    operator, context = tried(text=BASE.replace("node_type: n", f"node_type: n, init_scripts: ['{VOLUME}/bad.sh']"))
+    workspace.path(f"{VOLUME}/bad.sh").write_text("echo no route to the package index >&2\nexit 3\n")
+    with pytest.raises(AirflowFailException, match="init script failed") as caught:
+        operator.execute(context)  # type: ignore[arg-type]
+    assert "no route to the package index" in str(caught.value)
+
+
+def test_a_run_cancelled_in_the_workspace_is_not_tried_again(
+    workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    workspace.faults.start_s = 2
+    operator, context = tried()
+    submit_and_die((operator, context), monkeypatch)
+    workspace.cancel(next(iter(workspace.runs)))
+    with pytest.raises(AirflowFailException, match="the run was cancelled in the Databricks workspace"):
+        operator.execute(context)  # type: ignore[arg-type]
+    assert len(workspace.runs) == 1
+
+
+def test_a_wrong_token_is_one_card(workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    operator, context = tried()
+    connect(monkeypatch, workspace, token="expired")
+    with pytest.raises(AirflowFailException, match="refuses the credentials of connection 'tuning_databricks'"):
+        operator.execute(context)  # type: ignore[arg-type]
+    assert not workspace.runs
+
+
+def test_an_unreachable_workspace_can_be_tried_again(tried: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+    from tests.support.connections import set_connection
+
+    operator, context = tried()
+    set_connection(
+        monkeypatch, DATABRICKS, conn_type="databricks", host="127.0.0.1", schema="http", port=1, password="t"
+    )
+    with pytest.raises(AirflowException, match="no Databricks workspace answers at http://127") as caught:
+        operator.execute(context)  # type: ignore[arg-type]
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_a_restarted_triggerer_sees_the_same_run_end(workspace: Workspace, tried: Make) -> None:
+    from airflow.sdk.exceptions import AirflowException, TaskDeferred
+
+    workspace.faults.start_s, workspace.faults.cluster = 3, "Bootstrap timeout"
+    operator, context = tried(text=BASE + "  deferrable: true\n")
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)  # type: ignore[arg-type]
+    kind, arguments = deferred.value.trigger.serialize()
+    assert deferred.value.method_name == "execute_complete"
+
+    async def first_event(seconds: float) -> Any:
+        from airflow.sdk._shared.module_loading import import_string
+
+        async with asyncio.timeout(seconds):
+            async for event in import_string(kind)(**arguments).run():
+                return event.payload
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(first_event(1))
+    event = asyncio.run(first_event(60))
+    again, context = tried(text=BASE + "  deferrable: true\n")
+    with pytest.raises(AirflowException, match="the cluster did not start"):
+        again.execute_complete(context, event)
+    assert len(workspace.runs) == 1
