@@ -29,6 +29,7 @@ from airflow.sdk import DAG, chain
 
 from tuning_pipeline import retune_tasks, tasks
 from tuning_pipeline.form import form_params
+from tuning_pipeline.notify import load_notifier
 from tuning_pipeline.retune_settings import dag_schedule
 from tuning_pipeline.studies import read_studies
 from tuning_pipeline.study_file import StudyFile
@@ -52,6 +53,7 @@ def tuning_dag(study: StudyFile) -> DAG:
         params=form_params(study),
         default_args={
             "owner": settings.owner,
+            "on_failure_callback": load_notifier(settings.on_failure),
             "retries": settings.retries,
             "retry_delay": timedelta(seconds=settings.retry_delay_s),
             "retry_exponential_backoff": True,

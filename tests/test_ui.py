@@ -8,7 +8,6 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from init.local.guard import descendants
 from init.local.layout import REPOSITORY
 from init.local.mysql import find_program
-from init.local.processes import Service
+from init.local.processes import Service, birth
 from tests.support.browser import Browser, browser
 from tests.support.processes import listening_addresses
 from tests.support.servers import spark_environment
@@ -280,6 +279,6 @@ def test_stopping_ends_every_process(site: Site) -> None:
 
 def wait_until_gone(pids: list[int], seconds: float = 45) -> None:
     deadline = time.monotonic() + seconds
-    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+    while left := [pid for pid in pids if birth(pid)]:
         assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.2)

@@ -59,6 +59,10 @@ _OBJECT = {"type": "object"}
 _NULL_OBJECT = {"type": ["null", "object"]}
 _BOOLEAN = {"type": "boolean"}
 
+# Suggestions: the form takes any other class as well, and the first task refuses what Optuna does not have.
+SAMPLERS = ("TPESampler", "GPSampler", "CmaEsSampler", "NSGAIISampler", "RandomSampler", "QMCSampler", "GridSampler")
+PRUNERS = ("NopPruner", "MedianPruner", "PercentilePruner", "HyperbandPruner", "SuccessiveHalvingPruner")
+
 SAMPLING, TRAINING, DATA, CLUSTER, STOPPING, EXPORT = (
     "Search",
     "XGBoost training",
@@ -89,9 +93,21 @@ _COMMON = (
         {"type": "array", "items": {"type": "string", "enum": list(DIRECTIONS)}, "minItems": 1},
         SAMPLING,
     ),
-    FormField("sampler.name", "Sampler: a class of optuna.samplers.", _text(minLength=1), SAMPLING, "sampler"),
+    FormField(
+        "sampler.name",
+        "Sampler: a class of optuna.samplers.",
+        _text(minLength=1, examples=list(SAMPLERS)),
+        SAMPLING,
+        "sampler",
+    ),
     FormField("sampler.args", "Arguments of the sampler.", _OBJECT, SAMPLING),
-    FormField("pruner.name", "Pruner: a class of optuna.pruners.", _text(minLength=1), SAMPLING, "pruner"),
+    FormField(
+        "pruner.name",
+        "Pruner: a class of optuna.pruners; NopPruner never prunes.",
+        _text(minLength=1, examples=list(PRUNERS)),
+        SAMPLING,
+        "pruner",
+    ),
     FormField("pruner.args", "Arguments of the pruner.", _OBJECT, SAMPLING),
     FormField(
         "seed",

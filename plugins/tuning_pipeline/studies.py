@@ -8,8 +8,9 @@ from pathlib import Path
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, ParamValidationError
 
-from optuna_spark.errors import TuningError
+from optuna_spark.errors import SpecError, TuningError
 from tuning_pipeline.form import form_params
+from tuning_pipeline.notify import load_notifier
 from tuning_pipeline.retune_settings import dag_schedule
 from tuning_pipeline.study_file import StudyFile, StudyFileError, read_study, shown
 
@@ -44,6 +45,10 @@ def _check_for_airflow(study: StudyFile) -> None:
         StudyFileError: With Airflow's own words.
     """
     settings = study.settings
+    try:
+        load_notifier(settings.on_failure)
+    except SpecError as error:
+        raise StudyFileError(f"{shown(study.path)}: {error}") from None
     try:
         DAG(
             study.dag_id,

@@ -143,6 +143,7 @@ class StudySettings:
         retune: What starts a run besides the schedule, and what such a run does.
         pool: Airflow pool of the tasks that use the Spark cluster: it limits how many do at the same time.
         owner, tags: Shown in the list of DAGs.
+        on_failure: `module:name` of an Airflow notifier that is told when a task fails.
         retries, retry_delay_s: How often a failed task is tried again, and the first pause.
         execution_timeout_s: The tune task is killed after so long.
         spark: How the Spark application is submitted.
@@ -161,6 +162,7 @@ class StudySettings:
     pool: str = "tuning_spark"
     owner: str = "tuning"
     tags: tuple[str, ...] = ()
+    on_failure: str | None = None
     retries: int = 2
     retry_delay_s: float = 30.0
     execution_timeout_s: float = DAY_S
