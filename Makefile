@@ -18,7 +18,7 @@ UI_PORT ?= 8080
 AIRFLOW_ENV := .state/envs/airflow/bin
 SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: help run ui setup stop clean test lint lock pack compose-env test-compose
+.PHONY: help run ui check-studies screenshots setup stop clean test lint lock pack compose-env test-compose databricks-job test-databricks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,15 @@ run: ## tune a study: STUDY=diabetes TRIALS=100 (installs and starts what is mis
 
 ui: ## start Airflow's web pages and scheduler, MySQL and Spark, and print address and login
 	@$(LOCAL) ui --port '$(UI_PORT)'
+
+check-studies: ## read all study files, name what is wrong in them, start nothing
+	@$(LOCAL) setup
+	@AIRFLOW_HOME=.state/airflow AIRFLOW__CORE__LOAD_EXAMPLES=False PYTHONPATH=jobs:plugins \
+		$(AIRFLOW_ENV)/python -m tuning_pipeline.check dags/studies
+
+screenshots: ## take the README's pictures anew: a real run in a real browser (chromium, chromium-driver)
+	@$(LOCAL) setup --dev
+	@init/local/screenshots.sh
 
 setup: ## install everything, start nothing
 	@$(LOCAL) setup
@@ -46,12 +55,20 @@ test-compose: ## docker compose up on an engine of its own (docker.io, docker-co
 	@$(LOCAL) setup --dev
 	@TEST_COMPOSE=1 $(AIRFLOW_ENV)/python -m pytest tests/compose
 
+test-databricks: ## only the tests of target databricks
+	@$(LOCAL) setup --dev
+	@init/local/test-databricks.sh
+
 lint: ## ruff, mypy and shellcheck
 	@$(LOCAL) setup --dev
 	@init/local/lint.sh
 
 pack: ## build .state/pack/environment.tar.gz, the Spark environment for workers that have nothing installed
 	@$(LOCAL) pack
+
+databricks-job: ## write STUDY as a Databricks job (JSON and asset bundle) below .state/databricks
+	@$(LOCAL) setup
+	@PYTHONPATH=jobs:plugins $(AIRFLOW_ENV)/python -m tuning_pipeline.databricks_job_files '$(STUDY)' .state/databricks
 
 compose-env: ## write .env with random passwords, once, for `docker compose up`
 	@$(LOCAL) compose-env
