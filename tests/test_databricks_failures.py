@@ -21,7 +21,8 @@ from tuning_pipeline.form import form_params
 from tuning_pipeline.study_file import StudyFile, read_study
 
 LINK = "https://example.com/#job/7/run/1"
-BASE = f"objective: quadratic\ntarget: databricks\ndatabricks:\n  files: {VOLUME}\n  poll_s: 1\n  cluster: {{node_type: n}}\n"
+SECTION = f"databricks:\n  files: {VOLUME}\n  poll_s: 1\n  cluster: {{node_type: n}}\n"
+BASE = f"objective: quadratic\ntarget: databricks\n{SECTION}"
 
 
 def run(result: str = "FAILED", message: str = "", code: str = "") -> dict[str, Any]:
@@ -161,7 +162,7 @@ def test_a_killed_task_cancels_its_run(workspace: Workspace, tried: Make, monkey
     workspace.faults.start_s = 2
     made = tried(1)
     submit_and_die(made, monkeypatch)
-    made[0].on_kill()
+    made[0].on_kill()  # type: ignore[no-untyped-call]  # the provider's
     ended(workspace)
     (only,) = workspace.runs.values()
     assert only.result == "CANCELED"
@@ -250,6 +251,7 @@ def test_a_restarted_triggerer_sees_the_same_run_end(workspace: Workspace, tried
         async with asyncio.timeout(seconds):
             async for event in import_string(kind)(**arguments).run():
                 return event.payload
+        return None
 
     with pytest.raises(TimeoutError):
         asyncio.run(first_event(1))

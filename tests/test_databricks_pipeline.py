@@ -8,11 +8,16 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 
+from init.local.mysql import MysqlServer
+from optuna_spark.storage import create_storage
 from tests.support.airflow import DagFolder, migrated_home
+from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.databricks import VOLUME, Workspace
 from tests.support.databricks_fixtures import workspace as workspace  # a fixture
 
+STEADY = "import time\n\n\ndef slow(trial):\n    time.sleep(1.5)\n    return trial.suggest_float('x', 0, 1)\n"
 pytestmark = pytest.mark.slow
 
 STUDY = f"""objective: quadratic
@@ -60,7 +65,88 @@ def test_a_study_on_the_driver_runs_and_goes_on(folder: DagFolder, workspace: Wo
     assert len(kept_study(workspace, tmp_path.name).trials) == 2
 
 
+EXTERNAL = STUDY.replace("  poll_s: 1\n", "  poll_s: 1\n  database: external\n  deferrable: true\n")
+PASSWORD = "hush'\"%d{}\\ hush"
+
+
+def test_a_study_in_an_external_database_runs_deferred_and_keeps_its_password(
+    folder: DagFolder, workspace: Workspace, mysql_server: MysqlServer, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    fields = tuning_fields(mysql_server, schema="optuna_cloud", login="cloud", password=PASSWORD)
+    set_connection(monkeypatch, ADMIN, **admin_fields(mysql_server))
+    set_connection(monkeypatch, TUNING, **fields)
+    workspace.secrets["tuning", "database-password"] = PASSWORD
+    workspace.faults.lose_answer = True
+    folder.write_study("cloud", f"{EXTERNAL}study: {tmp_path.name}\n")
+
+    states = folder.test("tune_cloud")
+    (run,) = workspace.runs.values()
+    assert set(states.values()) == {"success"}, run.output
+    assert set(states) == {"upload_job_files", "provision_database", "prepare_study", "tune", "export_best_trials"}
+    assert "MySQL answers" not in run.output
+    host, port = mysql_server.host, mysql_server.port
+    study = optuna.load_study(
+        study_name=tmp_path.name,
+        storage=create_storage(sqlalchemy.URL.create("mysql+pymysql", "cloud", PASSWORD, host, port, "optuna_cloud")),
+    )
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
+    assert best_params(tmp_path)["params"] == study.best_params
+
+    assert "hush" not in "".join(capfd.readouterr())
+    assert "hush" not in run.output
+    assert "hush" not in json.dumps(run.payload)
+    assert "hush" not in everything_airflow_keeps()
+    sent = [path.read_bytes() for path in workspace.root.glob("Volumes/**/*") if path.is_file()]
+    assert sent
+    assert not any(b"hush" in content for content in sent)
+
+
+def test_a_lost_cluster_costs_no_trial_that_was_saved(folder: DagFolder, workspace: Workspace, tmp_path: Path) -> None:
+    (folder.path / "studies" / "steady.py").write_text(STEADY)
+    text = STUDY.replace("objective: quadratic", "objective: steady:slow").replace("retries: 0", "retries: 1")
+    text = text.replace("  poll_s: 1\n", "  poll_s: 1\n  dump_every_s: 1\n").replace("trials: 4", "trials: 12")
+    folder.write_study("cloud", f"{text}study: {tmp_path.name}\nretry_delay_s: 0\n")
+    workspace.faults.lose_cluster_after = "[tuning] 4/12 trials"
+    states = folder.test("tune_cloud")
+    runs = list(workspace.runs.values())
+    assert set(states.values()) == {"success"}, runs[-1].output
+    assert [run.code for run in runs] == ["DRIVER_ERROR", "SUCCESS"]
+    assert "Restored the study" in runs[1].output
+    finished = [trial for trial in kept_study(workspace, tmp_path.name).trials if trial.state.name == "COMPLETE"]
+    assert len(finished) == 12
+
+
+def test_a_job_that_fails_names_its_cause_and_its_link(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = f"objective: xgboost\ndata: {{path: {VOLUME}/missing.csv}}"
+    folder.write_study("cloud", f"{STUDY.replace('objective: quadratic', data)}study: {tmp_path.name}\n")
+    assert folder.test("tune_cloud")["tune"] == "failed"
+    (run,) = workspace.runs.values()
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("│")]
+    assert "missing.csv" in lines[0]
+    assert lines[-1] == f"│ Where  {run.url}"
+
+
 def best_params(tmp_path: Path) -> dict[str, Any]:
     file = tmp_path / "exports" / tmp_path.name / "latest" / "best_params.json"
     read: dict[str, Any] = json.loads(file.read_text())
     return read
+
+
+def everything_airflow_keeps() -> str:
+    """Rendered templates, XComs and serialised DAGs, as texts."""
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        kept = [
+            *session.scalars(sqlalchemy.select(RenderedTaskInstanceFields.rendered_fields)),
+            *session.scalars(sqlalchemy.select(XComModel.value)),
+            *(dag.data for dag in session.scalars(sqlalchemy.select(SerializedDagModel))),
+        ]
+    assert kept
+    return repr(kept)

@@ -60,7 +60,7 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
     """
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
     settings, spec = study.settings.databricks, study.to_spec(run_id)
-    data, extra = _local_data(spec), _py_files(study)
+    data, extra = local_data(spec), py_files(study)
     with readable_errors(connection):
         folders = RemoteFolders(open_workspace(connection))
         if data is not None:
@@ -88,7 +88,8 @@ def init_script_files(spec: TuningSpec) -> list[Path]:
     return [INIT_SCRIPTS / name for name in names]
 
 
-def _local_data(spec: TuningSpec) -> Path | None:
+def local_data(spec: TuningSpec) -> Path | None:
+    """The table, where it is a file of this machine."""
     if spec.data is None or not is_local(spec.data.path):
         return None
     file = Path(spec.data.path)
@@ -102,7 +103,8 @@ def _local_data(spec: TuningSpec) -> Path | None:
     )
 
 
-def _py_files(study: StudyFile) -> list[Path]:
+def py_files(study: StudyFile) -> list[Path]:
+    """The Python files that go along: an objective beside the study file, and those it names."""
     own = own_objective(study.path.parent, study.settings.objective)
     files = [*([own] if own else []), *(Path(name) for name in study.settings.spark.py_files)]
     for file in files:
