@@ -55,7 +55,8 @@ USER root
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libmariadb3 \
     && rm -rf /var/lib/apt/lists/* \
-    && install --directory --owner tuning --group tuning /opt/tuning/airflow /opt/tuning/exports
+    && install --directory --owner tuning --group tuning /opt/tuning/airflow \
+       /opt/tuning/airflow/logs /opt/tuning/exports
 COPY --from=airflow-environment /opt/airflow-env /opt/airflow-env
 COPY init/airflow /opt/tuning/init/airflow
 ENV AIRFLOW_HOME=/opt/tuning/airflow PATH=/opt/tuning/init/spark/bin:/opt/airflow-env/bin:$PATH \
