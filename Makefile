@@ -18,7 +18,7 @@ UI_PORT ?= 8080
 AIRFLOW_ENV := .state/envs/airflow/bin
 SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: help run ui check-studies screenshots setup stop clean test lint lock pack compose-env test-compose databricks-job test-databricks databricks-job test-databricks
+.PHONY: help run ui check-studies screenshots setup stop clean test lint lock pack compose-env test-compose databricks-job test-databricks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,20 +59,12 @@ test-databricks: ## only the tests of target databricks
 	@$(LOCAL) setup --dev
 	@init/local/test-databricks.sh
 
-test-databricks: ## only the tests of target databricks
-	@$(LOCAL) setup --dev
-	@init/local/test-databricks.sh
-
 lint: ## ruff, mypy and shellcheck
 	@$(LOCAL) setup --dev
 	@init/local/lint.sh
 
 pack: ## build .state/pack/environment.tar.gz, the Spark environment for workers that have nothing installed
 	@$(LOCAL) pack
-
-databricks-job: ## write STUDY as a Databricks job (JSON and asset bundle) below .state/databricks
-	@$(LOCAL) setup
-	@PYTHONPATH=jobs:plugins $(AIRFLOW_ENV)/python -m tuning_pipeline.databricks_job_files '$(STUDY)' .state/databricks
 
 databricks-job: ## write STUDY as a Databricks job (JSON and asset bundle) below .state/databricks
 	@$(LOCAL) setup
