@@ -63,9 +63,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace, package: str) -> None:
+    from pyspark.sql import SparkSession
+
     spec = read_spec(Path(args.spec_file), args.run_id)
     url = storage_url(args)
-    spark = spark_session(spec)
+    # Databricks has a session ready, whose properties are the cluster's.
+    spark = SparkSession.getActiveSession() or spark_session(spec)
     ship(spark, [package, *args.py_file])
     check_objective(spec)
     copy = StudyCopy(Path(args.study_copy), url) if args.study_copy else None
