@@ -20,6 +20,7 @@ from init.local.mysql import MysqlServer, is_installed
 from init.local.ports import LOOPBACK
 from init.local.processes import Service, birth, one_at_a_time, tied_to_parent
 from init.local.spark import SparkCluster
+from tests.support.processes import listening_addresses
 from tests.support.servers import HARD_PASSWORD, private_mysql, private_spark, scratch_folder
 
 needs_mysql = pytest.mark.skipif(not is_installed(), reason="no MySQL server is installed here")
@@ -39,24 +40,6 @@ def sleeper(folder: Path) -> Service:
 
 def log_in(server: MysqlServer, password: str = HARD_PASSWORD) -> None:
     pymysql.connect(host=server.host, port=server.port, user=server.admin_user, password=password).close()
-
-
-def listening_addresses(pid: int) -> set[str]:
-    """The local addresses a process listens on, by its own view of the kernel's tables."""
-    sockets = {str(handle.readlink()) for handle in Path(f"/proc/{pid}/fd").iterdir() if handle.is_symlink()}
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
-                found.add(readable_address(fields[1].split(":")[0]))
-    return found
-
-
-def readable_address(kernel_hex: str) -> str:
-    words = [bytes.fromhex(kernel_hex[at : at + 8])[::-1] for at in range(0, len(kernel_hex), 8)]
-    address = b"".join(words)
-    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
 def test_a_service_is_found_again_by_its_pid_file(folder: Path) -> None:

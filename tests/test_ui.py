@@ -30,6 +30,11 @@ STEADY = (
     "objective: quadratic\nretries: 0\ntrials: 4\nseed: 1\ndistribution: rdd\n"
     f"retune: {{rule: drift, assets: [table], warm_start: 2, publish: better}}\n{SMALL}"
 )
+# Looks at the data's files; the objective itself does not read them.
+WATCHING = (
+    "objective: quadratic\nretries: 0\ntrials: 3\nseed: 1\ndistribution: rdd\ndata: {path: table.csv}\n"
+    f"retune: {{rule: new_data, mode: reset, assets: [lake], warm_start: 2}}\n{SMALL}"
+)
 SERVICES = ["airflow-api-server", "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler"]
 
 
@@ -38,8 +43,8 @@ def site() -> Iterator[Site]:
     """Behind a base URL with a path, as a reverse proxy gives it."""
     if find_program() is None or not spark_environment().exists():
         pytest.skip("needs a MySQL server and the Spark environment: run `make setup`")
-    with running_site({"diabetes": DIABETES, "steady": STEADY}, path="/airflow") as found:
-        found.wait_for_dags(3)
+    with running_site({"diabetes": DIABETES, "steady": STEADY, "watching": WATCHING}, path="/airflow") as found:
+        found.wait_for_dags(4)
         yield found
 
 
@@ -173,6 +178,28 @@ def test_a_run_from_the_trigger_form_to_the_report(site: Site, chromium: Browser
     chromium.picture("dashboard")
 
 
+def test_a_viewer_sees_the_dashboard_and_cannot_use_it_to_write(site: Site) -> None:
+    with browser(site.url) as viewer:
+        viewer.log_in("viewer", site.password("viewer"))
+        viewer.open("/plugin/optuna")
+        with viewer.frame():
+            viewer.see("diabetes")
+        for path in ("/tuning/optuna/api/studies", "/api/v2/dags/tune_diabetes/dagRuns"):
+            status = viewer.driver.execute_async_script(POST, site.url + path)
+            assert status in (403, 405), path
+        viewer.open("/dags/tune_diabetes")
+        viewer.see("export_best_trials")
+        viewer.picture("viewer")
+
+
+# Sends what a form would, with the viewer's own session. Arguments: address, what to call with the status.
+POST = """
+fetch(arguments[0], {method: "POST", headers: {"Content-Type": "application/json"},
+                     body: JSON.stringify({study_name: "mine", directions: ["minimize"], logical_date: null})})
+    .then(reply => arguments[1](reply.status));
+"""
+
+
 def newest_run(site: Site, dag_id: str) -> str:
     deadline = time.monotonic() + 60
     while not (runs := site.api("GET", f"/dags/{dag_id}/dagRuns?order_by=-run_after")["dag_runs"]):
@@ -220,9 +247,7 @@ def test_an_asset_starts_a_run_that_skips_and_says_why(site: Site, chromium: Bro
     assert site.states("tune_steady", first)["rescore_best_trial"] == "skipped"
     assert len(events(site, "best_params_steady")) == 1
 
-    table = next(a for a in site.api("GET", "/assets")["assets"] if a["name"] == "table")
-    site.api("POST", "/assets/events", {"asset_id": table["id"], "extra": {}})
-    second = wait_for_another_run(site, "tune_steady", first)
+    second = update_asset(site, "table", "tune_steady", first)
     assert site.wait_for_run("tune_steady", second) == "success"
     states = site.states("tune_steady", second)
     assert (states["rescore_best_trial"], states["decide_retune"]) == ("success", "skipped")
@@ -240,6 +265,44 @@ def test_a_worse_value_is_not_published(site: Site) -> None:
     again = site.trigger("tune_steady", {"trials": 1})
     assert site.wait_for_run("tune_steady", again) == "success"
     assert len(events(site, "best_params_steady")) == 1
+
+
+def test_new_data_starts_the_study_anew_with_the_old_best_first(site: Site) -> None:
+    table = site.layout.root / "dags" / "studies" / "table.csv"
+    table.write_text("x,y\n1,2\n")
+    first = site.trigger("tune_watching", {})
+    assert site.wait_for_run("tune_watching", first) == "success"
+    old = trials_of(site, "watching")
+    assert len(old) == 3
+
+    second = update_asset(site, "lake", "tune_watching", first)
+    assert site.wait_for_run("tune_watching", second) == "success"
+    assert site.states("tune_watching", second)["tune"] == "skipped"
+    reason = site.xcom("tune_watching", second, "decide_retune", "skipped_because")
+    assert reason == "the data has not changed since the last export"
+
+    table.write_text("x,y\n1,2\n3,4\n")
+    third = update_asset(site, "lake", "tune_watching", second)
+    assert site.wait_for_run("tune_watching", third) == "success"
+    best_first = sorted(old)[:2]
+    assert len(trials_of(site, "watching")) == 3
+    assert set(best_first) < set(trials_of(site, "watching"))
+
+
+def trials_of(site: Site, name: str) -> list[float]:
+    """The values of a study's trials, as the dashboard inside Airflow tells them."""
+    token = site.token("viewer")
+    studies = site.request("GET", "/tuning/optuna/api/studies", token=token)[1]["study_summaries"]
+    number = next(study["study_id"] for study in studies if study["study_name"] == name)
+    detail = site.request("GET", f"/tuning/optuna/api/studies/{number}", token=token)[1]
+    return [trial["values"][0] for trial in detail["trials"]]
+
+
+def update_asset(site: Site, asset: str, dag_id: str, known: str) -> str:
+    """Say that an asset changed. Returns the id of the run that this starts."""
+    number = next(a["id"] for a in site.api("GET", "/assets")["assets"] if a["name"] == asset)
+    site.api("POST", "/assets/events", {"asset_id": number, "extra": {}})
+    return wait_for_another_run(site, dag_id, known)
 
 
 def events(site: Site, asset: str) -> list[dict[str, object]]:
