@@ -23,9 +23,6 @@ case ${1:-} in
         airflow db migrate
         # The studies' tune tasks wait for a slot of this pool: as many run at once as the cluster can hold.
         airflow pools set tuning_spark "${TUNING_POOL_SLOTS:-1}" "studies that use the Spark cluster at once"
-        # The pool the study files' tasks run in; somebody may have given it more slots since.
-        airflow pools get tuning_spark >/dev/null 2>&1 ||
-            airflow pools set tuning_spark 1 "studies that use the Spark cluster at once"
         ;;
     api-server)
         write_passwords
