@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
-from typing import TYPE_CHECKING
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from optuna_spark.daemon import IMPORTS_VARIABLE
 from optuna_spark.spec import TuningSpec
 
 if TYPE_CHECKING:
@@ -12,13 +20,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DAEMON = "optuna_spark_daemon"
+
 
 def spark_session(spec: TuningSpec) -> SparkSession:
     """Connect to Spark, or take the session that is there (Databricks)."""
     from pyspark.sql import SparkSession
 
     log.info("[tuning] Connecting to Spark")
-    spark = SparkSession.builder.appName(f"tune {spec.study_name}").getOrCreate()
+    builder = SparkSession.builder.appName(f"tune {spec.study_name}")
+    for name, value in early_imports(spec, submitted_conf()).items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     log.info(
         "[tuning] Spark %s at %s, application %s",
@@ -29,3 +42,51 @@ def spark_session(spec: TuningSpec) -> SparkSession:
     if spark.sparkContext.uiWebUrl:
         log.info("[tuning] Spark UI while this runs: %s", spark.sparkContext.uiWebUrl)
     return spark
+
+
+def submitted_conf() -> dict[str, str]:
+    """The Spark properties spark-submit was given; empty where Python was not started by it.
+
+    Spark itself tells only once there is a session, too late to add any.
+    """
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return {}
+    from pyspark import java_gateway
+
+    launch: Callable[[], Any] = java_gateway.launch_gateway
+    properties = launch().jvm.org.apache.spark.SparkConf().getAll()
+    return {pair._1(): pair._2() for pair in properties}
+
+
+def early_imports(spec: TuningSpec, conf: Mapping[str, str]) -> dict[str, str]:
+    """Spark properties that make the executors import what workers need before they fork them (daemon.py).
+
+    Only where the executors' folder holds the application's files and is where their Python starts, which is so on a
+    standalone cluster, and where nobody chose another daemon.
+
+    Args:
+        spec: The run.
+        conf: The properties of the submission.
+    """
+    if not conf.get("spark.master", "").startswith("spark://") or "spark.python.daemon.module" in conf:
+        return {}
+    files = [file for file in conf.get("spark.files", "").split(",") if file]
+    return {
+        "spark.python.daemon.module": DAEMON,
+        "spark.files": ",".join([*files, str(_daemon_file())]),
+        f"spark.executorEnv.{IMPORTS_VARIABLE}": ",".join(modules_to_import(spec)),
+    }
+
+
+def modules_to_import(spec: TuningSpec) -> list[str]:
+    """What the run's workers need, less what starts threads (pyarrow, and with it xgboost) or CUDA."""
+    return ["optuna_spark.launch", *(["joblib"] if spec.distribution == "joblib" else [])]
+
+
+def _daemon_file() -> Path:
+    """daemon.py as a module of its own, wherever this package was imported from."""
+    folder = Path(tempfile.mkdtemp(prefix="optuna-spark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    file = folder / f"{DAEMON}.py"
+    file.write_text(resources.files("optuna_spark").joinpath("daemon.py").read_text())
+    return file

@@ -1,0 +1,70 @@
+"""Spark's Python daemon, which here imports what a worker needs before it forks workers.
+
+Spark 4.3 imports even its own worker module in every forked process, from a zip without bytecode: with Optuna and this
+package that is more than half a second of CPU each. Done once for each executor, 32 workers on two cores begin seconds
+earlier, and share the memory.
+
+Runs as a module of its own (session.py ships it): the executor's folder is on its path, but not yet the packages in
+it. Imports nothing that starts threads (pyarrow, pandas) or CUDA: neither survives a fork.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import os
+import sys
+import zipimport
+from contextlib import suppress
+from pathlib import Path
+
+IMPORTS_VARIABLE = "OPTUNA_SPARK_IMPORTS"
+
+
+def import_early(folder: Path, modules: list[str]) -> None:
+    """Import modules, those in the zips of `folder` (what came with --py-files) included.
+
+    One that cannot be imported is left to the worker, which says why where somebody reads it.
+    """
+    sys.path += [str(file.resolve()) for file in sorted(folder.glob("*.zip"))]
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker meets it again
+            logging.getLogger(__name__).warning("Cannot import %s before the fork: %s", name, error)
+
+
+def forget_zip_finders() -> None:
+    """Spare the workers reading every zip's directory again, once for each package in it.
+
+    Spark's worker adds to its path and then invalidates all finders; for a zip's that means to read it (before Python
+    3.12 at once). A finder that is not there is made when something is imported, from a directory that is known.
+    """
+    for path, finder in list(sys.path_importer_cache.items()):
+        if isinstance(finder, zipimport.zipimporter):
+            del sys.path_importer_cache[path]
+
+
+def _reseed() -> None:
+    """Forked workers must not all draw the same numbers; Python's own `random` sees to itself."""
+    with suppress(ImportError):
+        import numpy as np
+
+        np.random.seed()
+
+
+def main() -> None:
+    from pyspark.daemon import manager
+
+    named = os.environ.get(IMPORTS_VARIABLE, "").split(",")
+    import_early(Path(), ["pyspark.worker", *(name for name in named if name)])
+    forget_zip_finders()
+    os.register_at_fork(after_in_child=_reseed)
+    # What is there now is shared by the workers as long as nobody writes to it; the collector would.
+    gc.freeze()
+    manager()
+
+
+if __name__ == "__main__":
+    main()

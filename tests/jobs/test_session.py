@@ -1,0 +1,58 @@
+"""What the session asks of the executors, and the daemon that imports before it forks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from init.local.layout import REPOSITORY
+from optuna_spark.session import DAEMON, early_imports
+from optuna_spark.spec import TuningSpec
+
+SPEC = TuningSpec(study_name="study", distribution="rdd")
+STANDALONE = {"spark.master": "spark://host:7077", "spark.files": "/a.zip,/b.csv"}
+
+# What the daemon does before it forks, and what a child of it finds.
+LOOK = """
+import os, sys
+from pathlib import Path
+from optuna_spark import daemon
+daemon.import_early(Path({folder!r}), ["shipped", "optuna_spark.launch", "not_there"])
+daemon.forget_zip_finders()
+threads = len(os.listdir("/proc/self/task"))
+print(threads, "shipped" in sys.modules, "pyarrow" in sys.modules, "pandas" in sys.modules)
+"""
+
+
+def test_a_standalone_run_ships_the_daemon_beside_the_other_files() -> None:
+    conf = early_imports(SPEC, STANDALONE)
+    assert conf["spark.python.daemon.module"] == DAEMON
+    *others, daemon = conf["spark.files"].split(",")
+    assert others == ["/a.zip", "/b.csv"]
+    assert Path(daemon).name == f"{DAEMON}.py"
+    assert Path(daemon).read_text() == (REPOSITORY / "jobs" / "optuna_spark" / "daemon.py").read_text()
+
+
+@pytest.mark.parametrize(
+    "conf", [{}, {"spark.master": "local[2]"}, {**STANDALONE, "spark.python.daemon.module": "my.daemon"}]
+)
+def test_other_masters_and_daemons_are_left_alone(conf: dict[str, str]) -> None:
+    assert early_imports(SPEC, conf) == {}
+
+
+def test_the_daemon_imports_shipped_packages_and_starts_no_thread(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "shipped.zip", "w") as archive:
+        archive.writestr("shipped.py", "")
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK.format(folder=str(tmp_path))],
+        env={"PYTHONPATH": str(REPOSITORY / "jobs"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["1", "True", "False", "False"]
+    assert "not_there" in done.stderr
