@@ -11,6 +11,7 @@ import optuna
 import pytest
 
 from optuna_spark.spec import DataSpec, ParamSpec, TuningSpec
+from tests.support.airflow import QUICK_STUDY, DagFolder
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.retune import (
     TUNED_ON,
@@ -161,3 +162,25 @@ def test_a_rule_that_cannot_work_is_refused(tmp_path: Path, text: str, message: 
     with pytest.raises(StudyFileError) as error:
         read_study(file)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "asked"),
+    [("always", []), ("new_data", ["decide_retune"]), ("drift", ["rescore_best_trial", "decide_retune"])],
+)
+def test_the_rule_stands_before_the_study_is_touched(tmp_path: Path, rule: str, asked: list[str]) -> None:
+    text = f"{QUICK_STUDY}data: {{path: table.csv}}\nretune: {{rule: {rule}}}\npool: gpus\n"
+    dag = DagFolder.create(tmp_path / "dags", quick=text).bag().dags["tune_quick"]
+    tasks = [task.task_id for task in dag.topological_sort()]
+    assert tasks == ["provision_database", *asked, "prepare_study", "tune", "export_best_trials"]
+    pooled = {task.task_id for task in dag.tasks if task.pool == "gpus"}
+    assert pooled == {"tune", *(name for name in asked if name == "rescore_best_trial")}
+
+
+def test_assets_of_the_study_file_schedule_the_dag(tmp_path: Path) -> None:
+    text = f"{QUICK_STUDY}retune: {{assets: [table, 's3://lake/train']}}\n"
+    bag = DagFolder.create(tmp_path / "dags", quick=text).bag()
+    assert bag.import_errors == {}
+    schedule = bag.dags["tune_quick"].schedule
+    assert type(schedule).__name__ == "AssetAny"
+    assert {asset.name for asset in schedule.objects} == {"table", "s3://lake/train"}
