@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 
 from optuna_spark.messages import Assignment, Update, outcome_to_message
 from optuna_spark.outcome import Outcome
+from optuna_spark.remote_study import RemoteStudy
 from optuna_spark.trial import RemoteTrial
 from optuna_spark.wire import SILENT_BEATS, FrameSocket, Message, WireError
 
@@ -38,7 +39,7 @@ class CoordinatorClient:
         self._next: Message | None = None
         self._frames.send({"op": "hello", "worker": worker})
         greeting = self._frames.receive()
-        self._directions: list[str] = greeting["directions"]
+        self._study = RemoteStudy(greeting["study_name"], greeting["directions"], self._stop)
         self._distributions = {n: json_to_distribution(d) for n, d in greeting["distributions"].items()}
         heartbeat_s = float(greeting["heartbeat_s"])
         self._frames.notice_silence(SILENT_BEATS * heartbeat_s)
@@ -86,6 +87,9 @@ class CoordinatorClient:
     def update(self, number: int, changes: Update) -> None:
         self._frames.send({"op": "update", "number": number, "changes": changes.to_message()})
 
+    def _stop(self) -> None:
+        self._request({"op": "stop"})
+
     def _request(self, message: Message) -> Message:
         self._frames.send(message)
         return self._frames.receive()
@@ -93,7 +97,7 @@ class CoordinatorClient:
     def _trial(self, message: Message) -> RemoteTrial:
         assignment = Assignment.from_message(message)
         known = {name: self._distributions[name] for name in assignment.params}
-        return RemoteTrial(self, assignment, known, len(self._directions))
+        return RemoteTrial(self, assignment, known, self._study)
 
     def _beat(self, heartbeat_s: float) -> None:
         while not self._closed.wait(heartbeat_s):

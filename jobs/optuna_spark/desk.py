@@ -77,6 +77,8 @@ class Desk:
             return await self.do(self._should_prune, worker, message)
         if operation == "update":
             return await self.do(self._update, worker, message)
+        if operation == "stop":
+            return await self.do(self._stop, worker)
         raise WireError(f"unknown request {operation!r}")
 
     async def do(self, function: Callable[..., T], *args: object) -> T:
@@ -123,16 +125,14 @@ class Desk:
             if not waiting.done():
                 waiting.set_result(None)
                 wake -= 1
-        if self._ahead is None and self._jobs == 0:
+        if self._ahead is None and self._jobs == 0 and self._ledger.wants_ahead(len(self._workers)):
             self._ahead = asyncio.get_running_loop().create_task(self._work_ahead())
         self._on_change()
 
     async def _work_ahead(self) -> None:
-        loop, sampled = asyncio.get_running_loop(), True
         try:
-            while sampled and self._jobs == 0:
-                workers = len(self._workers)
-                sampled = await loop.run_in_executor(self._optuna, self._ledger.sample_ahead, workers)
+            while self._jobs == 0 and self._ledger.wants_ahead(len(self._workers)):
+                await asyncio.get_running_loop().run_in_executor(self._optuna, self._ledger.sample_ahead)
         finally:
             self._ahead = None
 
@@ -163,6 +163,10 @@ class Desk:
 
     def _update(self, worker: Worker, message: Message) -> Message:
         self._ledger.update(worker, _number(message), _changes(message))
+        return {}
+
+    def _stop(self, worker: Worker) -> Message:
+        self._ledger.budget.stop(f"the objective in worker {worker.name} called study.stop()")
         return {}
 
     def _leave(self, worker: Worker, unbegun: list[int]) -> None:

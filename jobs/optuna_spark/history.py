@@ -95,6 +95,7 @@ class HistoryStorage(InMemoryStorage):
         self._stored: dict[str, BaseDistribution] = {}
         self._view: View = "sampler"
         self._shown: list[int] | None = None
+        self._finished: dict[int, FrozenTrial] = {}
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
         """Create the study with its stored trials, numbered from 0 without gaps; returns its id."""
@@ -145,14 +146,15 @@ class HistoryStorage(InMemoryStorage):
         if self._shown is None:
             history = self._history
             self._shown = history.recent() if self._view == "pruner" else history.best_and_recent()
-        everything = self.everything(study_id)
-        shown = [everything[number] for number in self._shown]
+        # Not a selection from a list of all: copying that one list touches every trial there is.
+        shown = [self._finished.get(number) or self.get_trial(number) for number in self._shown]
         chosen = shown if states is None else [t for t in shown if t.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
 
     def _note(self, trial: FrozenTrial) -> None:
         self._shown = None
         if trial.state.is_finished():
+            self._finished[trial.number] = trial
             self._history.close(trial)
         else:
             self._history.open(trial.number)

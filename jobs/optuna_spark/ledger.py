@@ -101,18 +101,21 @@ class Ledger:
         trial = self._ahead.popleft() if self._ahead else self._sample()
         return None if trial is None else self._hand_out(trial, worker)
 
-    def sample_ahead(self, workers: int) -> bool:
-        """Sample a trial for the next worker that asks, if so many workers want that; whether it did.
+    def wants_ahead(self, workers: int) -> bool:
+        """Whether a trial should be sampled for the next of so many workers that asks.
 
-        A trial sampled ahead does not know the results that come in until it is handed out. With one worker
-        nothing is sampled ahead: its run equals Optuna's own sequential search.
+        A trial sampled ahead does not know the results that come in until it is handed out. So there are few of
+        them, and with one worker none: its run equals Optuna's own sequential search.
         """
-        depth = min(AHEAD_LIMIT, max(1, workers // 4)) if workers > 1 and self._spec.coordinator.ask_ahead else 0
-        if len(self._ahead) >= depth or (trial := self._sample()) is None:
+        if workers < 2 or not self._spec.coordinator.ask_ahead:
             return False
-        self._study.prepare(trial)
-        self._ahead.append(trial)
-        return True
+        return self.budget.left > 0 and len(self._ahead) < min(AHEAD_LIMIT, max(1, workers // 4))
+
+    def sample_ahead(self) -> None:
+        """Sample a trial for the next worker that asks."""
+        if (trial := self._sample()) is not None:
+            self._study.prepare(trial)
+            self._ahead.append(trial)
 
     def suggest(self, worker: Worker, number: int, name: str, distribution: BaseDistribution) -> float:
         """What Optuna's Trial suggests, in internal representation; raises what it raises."""

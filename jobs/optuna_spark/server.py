@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import socket
 
 from optuna_spark.desk import Desk
 from optuna_spark.errors import TuningError
@@ -14,6 +15,7 @@ from optuna_spark.wire import SILENT_BEATS, Message, WireError, admit, encode, r
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0
+BACKLOG = 512
 STRANGERS = 64
 
 
@@ -45,14 +47,16 @@ class WorkerServer:
             TuningError: The port is taken, or the host is not this machine's.
         """
         try:
-            self._server = await asyncio.start_server(self._accept, host, port, backlog=512)
+            family, *_, address = (await asyncio.get_running_loop().getaddrinfo(host, port))[0]
+            listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+            self._server = await asyncio.start_server(self._accept, sock=listener, backlog=BACKLOG)
         except OSError as error:
             raise TuningError(
                 f"the driver cannot listen on {host}:{port}: {error.strerror or error};"
                 " set coordinator.port to a free port, or to 0 for any"
             ) from error
-        address = self._server.sockets[0].getsockname()
-        return address[0], address[1]
+        bound = listener.getsockname()
+        return bound[0], bound[1]
 
     async def close(self) -> None:
         """Stop listening, close all connections, and wait until the desk knows."""

@@ -23,6 +23,7 @@ from optuna.distributions import (
 from optuna.trial import BaseTrial
 
 from optuna_spark.messages import Assignment, Update
+from optuna_spark.remote_study import RemoteStudy
 
 FLUSH_S = 1.0
 # Limits of the columns of Optuna's schema in MySQL: TEXT, VARCHAR(512), INTEGER.
@@ -61,7 +62,10 @@ class RemoteTrial(BaseTrial):
         link: The way to the driver.
         assignment: What the driver handed out.
         distributions: Those of the parameters that are sampled already.
-        n_directions: How many values the study has.
+        study: What an objective may know of the study.
+
+    Attributes:
+        study: Name, directions and `stop` of the study.
     """
 
     def __init__(
@@ -69,13 +73,13 @@ class RemoteTrial(BaseTrial):
         link: TrialLink,
         assignment: Assignment,
         distributions: Mapping[str, BaseDistribution],
-        n_directions: int,
+        study: RemoteStudy,
     ) -> None:
         self._link, self._number, self._start = link, assignment.number, assignment.start
         self._distributions = dict(distributions)
         self._params = {n: distributions[n].to_external_repr(v) for n, v in assignment.params.items()}
         self._user_attrs = dict(assignment.user_attrs)
-        self._n_directions = n_directions
+        self.study = study
         self._constraints: dict[str, float] = {}
         self._steps: set[int] = set()
         self._changes = _Changes()
@@ -192,7 +196,7 @@ class RemoteTrial(BaseTrial):
             )
 
     def _check_single(self, method: str) -> None:
-        if self._n_directions > 1:
+        if len(self.study.directions) > 1:
             raise NotImplementedError(f"Trial.{method} is not supported for multi-objective optimization.")
 
     def _flush_now_and_then(self) -> None:

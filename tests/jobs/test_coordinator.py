@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -385,3 +386,28 @@ def test_long_studies_show_the_sampler_a_bounded_part(url: str) -> None:
     best = {t.number for t in sorted(trials[:299], key=lambda t: t.value or 0.0)[:50]}
     assert len(shown[-1]) <= 102
     assert best | set(range(249, 300)) == set(shown[-1])
+
+
+def test_a_port_that_is_taken_is_an_error_that_says_what_to_set(url: str, tmp_path: Path) -> None:
+    with Coordinator(spec_for(), url) as first:
+        taken = CoordinatorSpec(port=first.start().port)
+        other = f"sqlite:///{tmp_path}/other.sqlite3"
+        second = Coordinator(spec_for(coordinator=taken), other)
+        with pytest.raises(TuningError, match=r"cannot listen.*coordinator\.port"):
+            second.start()
+
+
+def test_a_port_can_be_fixed_and_used_again_at_once(url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for trials in (1, 2):
+        spec = spec_for(trials=trials, coordinator=CoordinatorSpec(port=port))
+        with Coordinator(spec, url, "localhost") as coordinator:
+            endpoint = coordinator.start()
+            assert endpoint.port == port
+            assert work(endpoint, bowl) == 1
+
+
+def test_a_study_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> None:
+    with pytest.raises(StorageError), Coordinator(spec_for(), f"sqlite:///{tmp_path}/no/such/folder.db") as broken:
+        broken.start()

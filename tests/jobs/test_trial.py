@@ -124,6 +124,23 @@ def test_it_is_one_of_optunas_trials(tmp_path: Path) -> None:
     assert in_trial(spec_for(), tmp_path, objective).state == TrialState.COMPLETE
 
 
+def test_it_knows_its_studys_name_and_direction_and_can_stop_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/one.sqlite3"
+
+    def objective(trial: Any) -> float:
+        assert trial.study.study_name == "study"
+        assert trial.study.direction == trial.study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
+        with pytest.raises(AttributeError, match=r"trial\.study\.best_value is not available"):
+            _ = trial.study.best_value
+        if trial.number == 2:
+            trial.study.stop()
+        return bowl(trial)
+
+    coordinator = run(spec_for(directions=("maximize",)), url, objective)
+    assert [t.state for t in stored(url)] == [TrialState.COMPLETE] * 3
+    assert "study.stop()" in str(coordinator.stop_reason())
+
+
 def test_declared_parameters_are_sampled_when_the_trial_begins(tmp_path: Path) -> None:
     def objective(trial: Any) -> None:
         assert trial.params.keys() == trial.distributions.keys() == {"x", "y"}
