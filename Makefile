@@ -14,11 +14,14 @@ TRIALS ?=
 export STUDY TRIALS
 # Of Airflow's web pages; a free one is taken where somebody else has it.
 UI_PORT ?= 8080
+# Of the benchmark: which cases, and how often each contender runs.
+CASES ?=
+RUNS ?= 3
 
 AIRFLOW_ENV := .state/envs/airflow/bin
 SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: help run ui check-studies screenshots setup stop clean test lint lock pack compose-env test-compose databricks-job test-databricks
+.PHONY: bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env test-compose databricks-job test-databricks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +61,19 @@ test-compose: ## docker compose up on an engine of its own (docker.io, docker-co
 test-databricks: ## only the tests of target databricks
 	@$(LOCAL) setup --dev
 	@init/local/test-databricks.sh
+
+bench: ## measure the engine beside its peers, about an hour: CASES=a,c RUNS=3 (installs the peers, 1.3 GB)
+	@$(LOCAL) setup --bench
+	@TUNING_SPARK_ENV=$(CURDIR)/.state/envs/spark PYTHONPATH=jobs \
+		$(SPARK_ENV)/python -m benchmarks --cases '$(CASES)' --runs '$(RUNS)'
+
+bench-gpu: ## the same question to NVIDIA GPUs: 1, 2, 4 and 8 trials at once on a big table, against the CPU
+	@$(LOCAL) setup
+	@PYTHONPATH=jobs $(SPARK_ENV)/python -m benchmarks.gpu
+
+test-gpu: ## what only a machine with an NVIDIA GPU can test
+	@$(LOCAL) setup --dev
+	@$(SPARK_ENV)/python -m pytest tests/gpu
 
 lint: ## ruff, mypy and shellcheck
 	@$(LOCAL) setup --dev

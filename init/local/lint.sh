@@ -17,8 +17,8 @@ mapfile -t python_folders < <(present dags plugins jobs init tests benchmarks)
 "$airflow_env/ruff" format --check --quiet "${python_folders[@]}"
 
 mapfile -t airflow_side < <(present dags plugins init tests benchmarks)
-"$airflow_env/mypy" --cache-dir .mypy_cache/airflow --exclude '^tests/jobs/' "${airflow_side[@]}"
-mapfile -t spark_side < <(present jobs tests/jobs)
+"$airflow_env/mypy" --cache-dir .mypy_cache/airflow --exclude '^tests/(jobs|gpu)/' "${airflow_side[@]}"
+mapfile -t spark_side < <(present jobs tests/jobs tests/gpu)
 "$spark_env/mypy" --cache-dir .mypy_cache/spark "${spark_side[@]}"
 
 mapfile -t scripts < <(git ls-files --cached --others --exclude-standard '*.sh' .ci/run init/spark/bin)

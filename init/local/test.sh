@@ -25,9 +25,9 @@ part() { # name, command...
 
 part lint init/local/lint.sh
 if [ -d tests/jobs ]; then
-    part spark-side .state/envs/spark/bin/python -m pytest tests/jobs
+    part spark-side .state/envs/spark/bin/python -m pytest tests/jobs tests/gpu
 fi
-part airflow-side .state/envs/airflow/bin/python -m pytest tests --ignore=tests/jobs
+part airflow-side .state/envs/airflow/bin/python -m pytest tests --ignore=tests/jobs --ignore=tests/gpu
 
 echo "== summary"
 for log in .state/test/*-side.log; do

@@ -1,0 +1,1 @@
+"""The cases: each says which contenders run, and makes measurements of what they report."""

@@ -1,0 +1,93 @@
+"""What every case is given: servers, how often to run, and a way to say how it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from benchmarks.machine import Cluster, ContenderError, Machine, Outcome, cluster
+from benchmarks.results import Measurement, Samples, Table
+from init.local.console import complain, detail
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The benchmark as a case sees it.
+
+    Attributes:
+        machine: The servers.
+        runs: How often each contender runs.
+        only: Contenders whose name holds one of these; empty = all.
+    """
+
+    machine: Machine
+    runs: int
+    only: tuple[str, ...] = ()
+
+    @contextmanager
+    def cluster(self, slots: int) -> Iterator[Cluster]:
+        with cluster(self.machine, slots) as running:
+            yield running
+
+    def wanted(self, contender: str) -> bool:
+        return not self.only or any(part in contender for part in self.only)
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What a case hands back."""
+
+    measurements: list[Measurement]
+    tables: list[Table]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of a table.
+
+    Attributes:
+        name: As printed.
+        run: One run: its metrics, or None when it was stopped at its time limit.
+        most_runs: It runs no more often than this, because it is slow; None = as often as asked.
+    """
+
+    name: str
+    run: Callable[[], dict[str, float] | None]
+    most_runs: int | None = None
+
+
+def run_all(bench: Bench, samples: Samples, contenders: list[Contender], limit_s: float) -> None:
+    """Run the contenders in turns, so that a busy minute of the machine touches all alike."""
+    waiting = [contender for contender in contenders if bench.wanted(contender.name)]
+    for turn in range(bench.runs):
+        for contender in list(waiting):
+            if contender.most_runs is not None and turn >= contender.most_runs:
+                continue
+            if not run_one(samples, contender, turn, limit_s):
+                waiting.remove(contender)
+
+
+def run_one(samples: Samples, contender: Contender, turn: int, limit_s: float) -> bool:
+    """Run a contender once. Returns whether running it again makes sense."""
+    started = time.monotonic()
+    try:
+        measured = contender.run()
+    except ContenderError as error:
+        complain(f"{samples.case}: {contender.name}: {error}")
+        samples.note(contender.name, "failed", str(error).splitlines()[0])
+        return False
+    took = time.monotonic() - started
+    if measured is None:
+        detail(f"{samples.case}: {contender.name}: stopped after {took:.0f} s")
+        samples.note(contender.name, "stopped_after_s", limit_s)
+        return False
+    samples.add(contender.name, measured)
+    shown = ", ".join(f"{name} {value:.2f}" for name, value in list(measured.items())[:3])
+    detail(f"{samples.case}: {contender.name}, run {turn + 1}: {shown} ({took:.0f} s in all)")
+    return True
+
+
+def measured_or_none(outcome: Outcome) -> dict[str, float] | None:
+    return None if outcome.timed_out else outcome.measured

@@ -1,0 +1,126 @@
+"""Case b: what a trial costs that itself takes no time."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import sqlalchemy
+
+from benchmarks.cases.bench import Bench, CaseResult, Contender, run_all
+from benchmarks.cases.specs import engine_spec
+from benchmarks.cases.studies import trials_of, window_s
+from benchmarks.machine import Cluster, Machine, Outcome
+from benchmarks.results import Samples, Table, number, ratio, verdict
+from init.local.console import say
+from optuna_spark.spec import ComponentSpec
+
+SLOTS = 2
+TRIALS = 1000
+FURTHER = 200
+HISTORIES = (1000, 10_000)
+LIMIT_S = 240.0
+SAMPLER = "in-memory sampler alone"
+OURS = "ours, rdd"
+REFERENCE = "reference, rdd"
+
+
+def run(bench: Bench) -> CaseResult:
+    """1,000 trials from nothing, then 200 more after 1,000 and after 10,000 of history."""
+    result = CaseResult([], [])
+    with bench.cluster(SLOTS) as cluster:
+        say(f"b: {TRIALS} trials that take no time, {SLOTS} slots")
+        fresh = Samples("b/fresh")
+        run_all(bench, fresh, _contenders(bench.machine, cluster, 0, None), LIMIT_S)
+        samples = [fresh]
+        for history in HISTORIES:
+            say(f"b: {FURTHER} trials more after {history}")
+            stored = _history(bench.machine, cluster, history)
+            samples.append(Samples(f"b/after {history}"))
+            run_all(bench, samples[-1], _contenders(bench.machine, cluster, history, stored), LIMIT_S)
+    for one in samples:
+        result.measurements.extend(one.measurements())
+    result.tables.append(table(samples))
+    return result
+
+
+def _contenders(machine: Machine, cluster: Cluster, history: int, stored: sqlalchemy.URL | None) -> list[Contender]:
+    slow = None if history == 0 else 1
+    rows = [
+        Contender(SAMPLER, partial(_sampler, machine, history)),
+        Contender(OURS, partial(_ours, machine, cluster, history, stored, "driver")),
+        Contender(
+            f"{OURS}, coordination database", partial(_ours, machine, cluster, history, stored, "database"), slow
+        ),
+    ]
+    if history == 0:
+        rows.append(Contender(REFERENCE, partial(_reference, machine, cluster)))
+    return rows
+
+
+def _history(machine: Machine, cluster: Cluster, trials: int) -> sqlalchemy.URL:
+    """A database whose study holds so many finished trials, made by random search."""
+    url = machine.new_database()
+    spec = engine_spec("quadratic", trials=trials, tasks=SLOTS, distribution="rdd", run_id="history")
+    spec = spec.with_changes(sampler=ComponentSpec("RandomSampler"))
+    cluster.run("ours", [spec.to_json()], slots=SLOTS, url=url, timeout_s=LIMIT_S)
+    return url
+
+
+def _sampler(machine: Machine, history: int) -> dict[str, float] | None:
+    arguments = ["--trials", str(FURTHER if history else TRIALS), "--history", str(history)]
+    outcome = machine.run("in_memory", arguments, timeout_s=LIMIT_S)
+    return None if outcome.timed_out else {n: outcome.measured[n] for n in ("wall_ms", "cpu_ms")}
+
+
+def _ours(
+    machine: Machine, cluster: Cluster, history: int, stored: sqlalchemy.URL | None, coordination: str
+) -> dict[str, float] | None:
+    trials = FURTHER if history else TRIALS
+    url = machine.copy_database(stored) if stored is not None else machine.new_database()
+    spec = engine_spec("quadratic", trials=trials, tasks=SLOTS, distribution="rdd", coordination=coordination)
+    outcome = cluster.run("ours", [spec.to_json()], slots=SLOTS, url=url, timeout_s=LIMIT_S)
+    return _per_trial(outcome, url, trials)
+
+
+def _reference(machine: Machine, cluster: Cluster) -> dict[str, float] | None:
+    url = machine.new_database()
+    arguments = ["--distribution", "rdd", "--objective", "quadratic", "--trials", str(TRIALS), "--tasks", str(SLOTS)]
+    outcome = cluster.run("reference", arguments, slots=SLOTS, url=url, timeout_s=LIMIT_S)
+    return _per_trial(outcome, url, TRIALS)
+
+
+def _per_trial(outcome: Outcome, url: sqlalchemy.URL, trials: int) -> dict[str, float] | None:
+    """Wall from the first trial's start to the last one's end, and CPU of the driver, per trial."""
+    if outcome.timed_out:
+        return None
+    latest = sorted(trials_of(url), key=lambda trial: trial.number)[-trials:]
+    result = {"wall_ms": 1000 * window_s(latest) / trials}
+    if "tune_cpu_s" in outcome.measured:
+        result["cpu_ms"] = 1000 * outcome.measured["tune_cpu_s"] / trials
+    return result
+
+
+def table(samples: list[Samples]) -> Table:
+    rows = []
+    for one in samples:
+        base = one.median(REFERENCE, "wall_ms")
+        for name in dict.fromkeys(m.contender for m in one.measurements()):
+            wall, cpu = one.median(name, "wall_ms"), one.median(name, "cpu_ms")
+            alone = ratio(wall, one.median(SAMPLER, "wall_ms"))
+            rows.append((f"{one.case}: {name}", number(wall, 2), number(cpu, 2), alone, ratio(wall, base)))
+    columns = ("contender", "ms a trial", "driver CPU ms", "of sampler alone", "of reference")
+    return Table(f"b: trials that take no time, {SLOTS} slots", columns, rows, _verdicts(samples))
+
+
+def _verdicts(samples: list[Samples]) -> list[str]:
+    fresh, short, long = samples
+    ours, reference = fresh.median(OURS, "wall_ms"), fresh.median(REFERENCE, "wall_ms")
+    early, late = short.median(OURS, "wall_ms"), long.median(OURS, "wall_ms")
+    return [
+        verdict("share of the reference's time a trial", _divided(ours, reference), 0.25, at_most=True),
+        verdict("cost after 10,000 trials, times that after 1,000", _divided(late, early), 3.0, at_most=True),
+    ]
+
+
+def _divided(value: float | None, base: float | None) -> float | None:
+    return value / base if value and base else None

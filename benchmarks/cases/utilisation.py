@@ -1,0 +1,165 @@
+"""Case a: how busy 32 slots are kept, with trials that only sleep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import sqlalchemy
+
+from benchmarks import workload
+from benchmarks.cases.bench import Bench, CaseResult, Contender, run_all
+from benchmarks.cases.specs import engine_spec
+from benchmarks.cases.studies import finished, start_up, trials_of
+from benchmarks.machine import BENCH_ENV, Cluster, Machine, Outcome
+from benchmarks.results import Samples, Table, number, ratio, verdict
+from init.local.console import say
+from init.local.ports import free_ports
+from optuna_spark.spec import COORDINATIONS, DISTRIBUTIONS
+
+SLOTS = 32
+FEW, MANY = 128, 1280
+# A contender that is not done after so long is stopped. Ideal are 8 s and 80 s.
+LIMIT_S = {FEW: 200.0, MANY: 240.0}
+FLOOR = "floor (Spark, nothing to ask)"
+BEST = "ours, rdd"
+
+
+def run(bench: Bench, trials: int) -> CaseResult:
+    """Trials of 1 to 3 s."""
+    ideal = workload.ideal_s(trials, SLOTS)
+    say(f"a: {trials} trials of 1 to 3 s on {SLOTS} slots, ideal {ideal:.1f} s")
+    samples = Samples(f"a/{trials}")
+    samples.note("ideal", "seconds", round(ideal, 3))
+    with bench.cluster(SLOTS) as cluster:
+        run_all(bench, samples, contenders(bench.machine, cluster, trials), LIMIT_S[trials])
+    return CaseResult(samples.measurements(), [table(samples, trials)])
+
+
+def contenders(machine: Machine, cluster: Cluster, trials: int) -> list[Contender]:
+    """Everybody at 128 trials. At 1,280 whoever differs there: the ways to start a worker differ at the start only."""
+    rows = [Contender(FLOOR, lambda: _floor(cluster, trials))]
+    for coordination in COORDINATIONS:
+        for distribution in DISTRIBUTIONS:
+            name = f"ours, {distribution}" + ("" if coordination == "driver" else ", coordination database")
+            once = trials == MANY and name != BEST
+            run_ours = partial(_ours, machine, cluster, distribution, coordination, trials)
+            rows.append(Contender(name, run_ours, 1 if once else None))
+    slow = 1 if trials == MANY else None
+    for distribution in ("joblib", "rdd"):
+        run_it = partial(_reference, machine, cluster, distribution, trials)
+        rows.append(Contender(f"reference, {distribution}", run_it, slow))
+    rows.append(Contender("Optuna processes", partial(_processes, machine, trials), slow))
+    rows.append(Contender("Ray Tune, OptunaSearch", partial(_ray, machine, trials), slow))
+    rows.append(Contender("MlflowSparkStudy", partial(_mlflow, machine, cluster, trials), slow))
+    return rows
+
+
+def _floor(cluster: Cluster, trials: int) -> dict[str, float] | None:
+    outcome = cluster.run("floor", ["--trials", str(trials)], slots=SLOTS, timeout_s=LIMIT_S[trials])
+    return _metrics(outcome, trials)
+
+
+def _ours(
+    machine: Machine, cluster: Cluster, distribution: str, coordination: str, trials: int
+) -> dict[str, float] | None:
+    changes = {"trials": trials, "tasks": SLOTS, "jobs": SLOTS, "distribution": distribution}
+    arguments = [engine_spec("sleep_trial", coordination=coordination, **changes).to_json()]
+    url, limit = machine.new_database(), LIMIT_S[trials]
+    if distribution == "local":
+        outcome = machine.run("ours", arguments, url=url, timeout_s=limit)
+    else:
+        outcome = cluster.run("ours", arguments, slots=SLOTS, url=url, timeout_s=limit)
+    return _metrics(outcome, trials, url)
+
+
+def _reference(machine: Machine, cluster: Cluster, distribution: str, trials: int) -> dict[str, float] | None:
+    url = machine.new_database()
+    arguments = ["--distribution", distribution, *_sleeps(trials)]
+    outcome = cluster.run("reference", arguments, slots=SLOTS, url=url, timeout_s=LIMIT_S[trials])
+    return _metrics(outcome, trials, url)
+
+
+def _processes(machine: Machine, trials: int) -> dict[str, float] | None:
+    url = machine.new_database()
+    outcome = machine.run("optuna_processes", _sleeps(trials), url=url, timeout_s=LIMIT_S[trials])
+    return _metrics(outcome, trials, url)
+
+
+def _ray(machine: Machine, trials: int) -> dict[str, float] | None:
+    arguments = ["--trials", str(trials), "--tasks", str(SLOTS)]
+    python = BENCH_ENV / "bin" / "python"
+    return _metrics(machine.run("ray_tune", arguments, timeout_s=LIMIT_S[trials], python=python), trials)
+
+
+def _mlflow(machine: Machine, cluster: Cluster, trials: int) -> dict[str, float] | None:
+    (port,) = free_ports(1)
+    arguments = [*_sleeps(trials), "--port", str(port), "--artifacts", str(machine.folder / "mlflow")]
+    outcome = cluster.run(
+        "mlflow_study",
+        arguments,
+        slots=SLOTS,
+        url=machine.new_database(),
+        timeout_s=LIMIT_S[trials],
+        python=BENCH_ENV / "bin" / "python",
+    )
+    return _metrics(outcome, trials)
+
+
+def _sleeps(trials: int) -> list[str]:
+    return ["--objective", "sleep_trial", "--trials", str(trials), "--tasks", str(SLOTS)]
+
+
+def _metrics(outcome: Outcome, trials: int, url: sqlalchemy.URL | None = None) -> dict[str, float] | None:
+    """Time, utilisation, and where the database knows it, when the trials began and how many finished."""
+    if outcome.timed_out:
+        return None
+    measured = outcome.measured
+    seconds, done = measured["seconds"], measured.get("finished")
+    result = {"seconds": seconds, "utilisation": workload.ideal_s(trials, SLOTS) / seconds}
+    if url is not None:
+        stored = trials_of(url)
+        done = finished(stored)
+        result |= start_up(stored, measured["ready"], SLOTS)
+    result |= {"finished": float(done or 0)}
+    return result | {name: measured[name] for name in ("tune_cpu_s",) if name in measured}
+
+
+def table(samples: Samples, trials: int) -> Table:
+    """Every contender against the floor and the reference, and the targets."""
+    names = list(dict.fromkeys(m.contender for m in samples.measurements()))
+    seconds: Callable[[str], float | None] = lambda name: samples.median(name, "seconds")  # noqa: E731
+    base = seconds("reference, rdd") or _limit(samples, "reference, rdd")
+    rows = []
+    for name in names:
+        value, busy = seconds(name), samples.median(name, "utilisation")
+        shown = number(value) or (f">{limit:.0f}" if (limit := _limit(samples, name)) else "failed")
+        if name == "ideal":
+            value, shown, busy = workload.ideal_s(trials, SLOTS), number(workload.ideal_s(trials, SLOTS)), 1.0
+        first, all_slots = samples.median(name, "first_trial_s"), samples.median(name, "all_slots_s")
+        faster = ratio(base, value) if value else ""
+        busy_text = number(busy and 100 * busy, 0, " %")
+        done = number(samples.median(name, "finished"), 0)
+        rows.append(
+            (name, shown, busy_text, ratio(value, seconds(FLOOR)), faster, number(first), number(all_slots), done)
+        )
+    columns = ("contender", "seconds", "busy", "of floor", "faster than ref.", "first", "all slots", "finished")
+    return Table(f"a: {trials} trials of 1 to 3 s on {SLOTS} slots", columns, rows, _verdicts(samples, trials, base))
+
+
+def _limit(samples: Samples, name: str) -> float | None:
+    notes = [m for m in samples.measurements() if m.contender == name and m.metric == "stopped_after_s"]
+    return float(notes[0].value) if notes else None
+
+
+def _verdicts(samples: Samples, trials: int, reference: float | None) -> list[str]:
+    ours, floor = samples.median(BEST, "seconds"), samples.median(FLOOR, "seconds")
+    if trials == MANY:
+        busy = samples.median(BEST, "utilisation")
+        return [verdict(f"{BEST}, share of the slots' time in use", busy, 0.96, at_most=False)]
+    of_floor = ours / floor if ours and floor else None
+    faster = reference / ours if ours and reference else None
+    return [
+        verdict(f"{BEST}, times the floor", of_floor, 1.15, at_most=True),
+        verdict(f"{BEST}, times as fast as the reference (rdd)", faster, 4.0, at_most=False),
+    ]

@@ -1,0 +1,29 @@
+"""This project's engine, as jobs/tune.py runs it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from benchmarks.contenders.report import report, storage_url
+from optuna_spark.run import tune
+from optuna_spark.session import spark_session
+from optuna_spark.spec import TuningSpec
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    for noisy in ("py4j", "optuna", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    spec = TuningSpec.from_json(sys.argv[1])
+    spark = None if spec.distribution == "local" else spark_session(spec)
+    ready, cpu = time.time(), time.process_time()
+    tune(spec, storage_url(), spark)
+    report(ready=ready, seconds=time.time() - ready, tune_cpu_s=time.process_time() - cpu)
+    if spark is not None:
+        spark.stop()
+
+
+if __name__ == "__main__":
+    main()

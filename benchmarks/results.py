@@ -1,0 +1,108 @@
+"""Measurements: gathered, reduced to medians, shown as a table, and kept as JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+Value = float | str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of the benchmark, as it stands in results/latest.json."""
+
+    case: str
+    contender: str
+    metric: str
+    value: Value
+
+
+class Samples:
+    """What the runs of one case gave, before they are reduced."""
+
+    def __init__(self, case: str) -> None:
+        self.case = case
+        self._values: dict[tuple[str, str], list[float]] = {}
+        self._texts: list[Measurement] = []
+
+    def add(self, contender: str, measured: Mapping[str, float]) -> None:
+        """One run's metrics."""
+        for metric, value in measured.items():
+            self._values.setdefault((contender, metric), []).append(float(value))
+
+    def note(self, contender: str, metric: str, text: Value) -> None:
+        """Something that is not measured again and again: a time limit, a date."""
+        self._texts.append(Measurement(self.case, contender, metric, text))
+
+    def median(self, contender: str, metric: str) -> float | None:
+        values = self._values.get((contender, metric))
+        return statistics.median(values) if values else None
+
+    def mean(self, contender: str, metric: str) -> float | None:
+        values = self._values.get((contender, metric))
+        return statistics.fmean(values) if values else None
+
+    def measurements(self) -> list[Measurement]:
+        """Medians, with the number of runs behind each contender."""
+        reduced = [
+            Measurement(self.case, contender, metric, round(statistics.median(values), 6))
+            for (contender, metric), values in self._values.items()
+        ]
+        counts: dict[str, int] = {}
+        for (contender, _), values in self._values.items():
+            counts[contender] = max(counts.get(contender, 0), len(values))
+        return reduced + [Measurement(self.case, c, "runs", n) for c, n in counts.items()] + self._texts
+
+
+@dataclass(frozen=True)
+class Table:
+    """A case as it is printed."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    verdicts: Sequence[str] = ()
+
+    def text(self) -> str:
+        widths = [max(len(row[i]) for row in (self.columns, *self.rows)) for i in range(len(self.columns))]
+        lines = [self.title]
+        lines += [_line(row, widths) for row in (self.columns, ["-" * width for width in widths], *self.rows)]
+        return "\n".join([*lines, *(f"  {verdict}" for verdict in self.verdicts), ""])
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+    return "  " + "  ".join(cells).rstrip()
+
+
+def number(value: float | None, digits: int = 1, unit: str = "") -> str:
+    return "" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def ratio(value: float | None, base: float | None) -> str:
+    """`value` as a multiple of `base`."""
+    return "" if not value or not base else f"{value / base:.2f}x"
+
+
+def verdict(what: str, value: float | None, limit: float, *, at_most: bool) -> str:
+    """One line that says whether a target is reached."""
+    if value is None:
+        return f"not measured: {what}"
+    reached = value <= limit if at_most else value >= limit
+    sign = "<=" if at_most else ">="
+    return f"{'reached' if reached else 'MISSED'}: {what}: {value:.3g} (target {sign} {limit:g})"
+
+
+def save(file: Path, fresh: Iterable[Measurement]) -> None:
+    """Write the measurements; cases that were not run keep what the file says of them."""
+    fresh = list(fresh)
+    replaced = {measurement.case for measurement in fresh}
+    old = json.loads(file.read_text()) if file.exists() else []
+    rows = [row for row in old if row["case"] not in replaced] + [asdict(measurement) for measurement in fresh]
+    rows.sort(key=lambda row: row["case"])
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("[\n" + ",\n".join(f"  {json.dumps(row)}" for row in rows) + "\n]\n")
