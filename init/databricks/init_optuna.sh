@@ -7,7 +7,7 @@
 #
 # Set by Databricks: DB_IS_DRIVER, DB_DRIVER_IP. From the cluster's environment variables, all optional:
 #   TUNING_DATABASE     driver: MySQL on the driver; external (default): none
-#   TUNING_DB_PASSWORD  {{secrets/<scope>/<key>}}: a password of your own (letters, digits, - and _) instead of a random one
+#   TUNING_DB_PASSWORD  {{secrets/<scope>/<key>}}: a password of your own (letters, digits, - and _), not a random one
 #   TUNING_DB_PORT      3306
 #   TUNING_HOME         /var/lib/tuning
 #   TUNING_PYTHON       /databricks/python/bin/python
@@ -17,7 +17,7 @@ database=${TUNING_DATABASE:-external}
 home=${TUNING_HOME:-/var/lib/tuning}
 port=${TUNING_DB_PORT:-3306}
 python=${TUNING_PYTHON:-/databricks/python/bin/python}
-packages=("optuna==5.0.0" "SQLAlchemy>=2,<3" "PyMySQL==1.2.4" "joblibspark==0.6.0" "packaging" "cryptography" "cloudpickle")
+packages=("optuna==5.0.0" "SQLAlchemy>=2,<3" "PyMySQL==1.2.4" "joblibspark==0.6.0" packaging cryptography cloudpickle)
 # What the runtime brings stays as it is, whatever a package would like.
 runtime_packages=(pyspark numpy pandas pyarrow)
 attempts=4
@@ -99,8 +99,14 @@ install_packages() {
     constraints >"$file"
     retry "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
         --constraint "$file" "${missing[@]}" || fail "pip cannot install ${missing[*]}: see its words above"
-    constraints | cmp -s - "$file" || fail "pip changed a package of the runtime: $(constraints | diff "$file" - | tr '\n' ' ')"
+    check_runtime "$file"
     rm -f "$file"
+}
+
+check_runtime() { # file with the versions before
+    local changed
+    changed=$(constraints | grep -vxFf "$1" | grep -E "^($(cut -d= -f1 "$1" | paste -sd '|')|pyspark)==" || true)
+    [ -z "$changed" ] || fail "pip changed a package of the runtime, now: $changed"
 }
 
 find_server() { # prints the server program
@@ -194,7 +200,7 @@ EOF
 }
 
 start_server() {
-    local server address=${DB_DRIVER_IP:?DB_DRIVER_IP is not set: this script is for Databricks clusters} password user log
+    local server address=${DB_DRIVER_IP:-} password user log
     [[ $address =~ ^[0-9A-Fa-f:.]+$ ]] || fail "DB_DRIVER_IP must be an IP address, got '$address'"
     if answers; then
         say "MySQL answers already at $address:$port"
@@ -233,8 +239,9 @@ wait_for_server() { # pid, log
         if [ "$tries" -gt 3 ] && ! kill -0 "$1" 2>/dev/null; then break; fi
         sleep 0.5
     done
+    kill "$1" 2>/dev/null || true
     rm -f "$home/init.sql" "$home/storage-url"
-    fail "MySQL does not come up: $(tail -n 3 "$2" | tr '\n' ' ')"
+    fail "MySQL does not come up: $( (grep -i error "$2" || cat "$2") | tail -n 3 | tr '\n' ' ')"
 }
 
 [ -x "$python" ] || fail "no Python at $python: set TUNING_PYTHON"

@@ -67,8 +67,14 @@ install() { # requirement...
         [ "$attempt" -lt "$attempts" ] || fail "pip cannot install ${missing[*]}: see its words above"
         sleep $((attempt * 3))
     done
-    constraints | cmp -s - "$file" || fail "pip changed a package of the runtime"
+    check_runtime "$file"
     rm -f "$file"
+}
+
+check_runtime() { # file with the versions before
+    local changed
+    changed=$(constraints | grep -vxFf "$1" | grep -E "^($(cut -d= -f1 "$1" | paste -sd '|')|pyspark)==" || true)
+    [ -z "$changed" ] || fail "pip changed a package of the runtime, now: $changed"
 }
 
 [ -x "$python" ] || fail "no Python at $python: set TUNING_PYTHON"
@@ -77,7 +83,7 @@ if command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=index,name --forma
     if cudf=$(cudf_for "${pandas:-none}"); then
         packages+=("$cudf")
     else
-        say "no cuDF is known for pandas ${pandas:-(missing)}: the data path must then be read by distribution dataframe"
+        say "no cuDF is known for pandas ${pandas:-(missing)}: read the table with distribution dataframe"
     fi
 else
     say "no GPU on this node: no cuDF"

@@ -10,6 +10,7 @@ from airflow.sdk import task
 from tuning_pipeline import tasks
 from tuning_pipeline.databricks_operator import TuneOnDatabricks
 from tuning_pipeline.failures import readable_failures
+from tuning_pipeline.study_file import StudySettings
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
@@ -69,7 +70,9 @@ def prepare_study(study: StudyFile) -> XComArg:
 def tune(study: StudyFile) -> TuneOnDatabricks:
     """The trials, on a Databricks cluster."""
     limit = timedelta(seconds=study.settings.execution_timeout_s)
-    return TuneOnDatabricks(task_id="tune", study=study, execution_timeout=limit)
+    # The pool a study file does not name is the standalone cluster's, which this run does not use.
+    pool = study.settings.pool if study.settings.pool != StudySettings().pool else "default_pool"
+    return TuneOnDatabricks(task_id="tune", study=study, execution_timeout=limit, pool=pool)
 
 
 def fetch_results(study: StudyFile) -> XComArg:
