@@ -182,7 +182,9 @@ initialise() { # server program
     local user
     user=$(as_server)
     if "$1" --no-defaults --version | grep -qi mariadb; then
-        mariadb-install-db --no-defaults ${user:+"$user"} --datadir="$new" --skip-test-db >"$home/initialise.log" 2>&1
+        # --force: a container's own name need not resolve.
+        mariadb-install-db --no-defaults --force ${user:+"$user"} --datadir="$new" --skip-test-db \
+            >"$home/initialise.log" 2>&1
     else
         "$1" --no-defaults --initialize-insecure ${user:+"$user"} --datadir="$new" >"$home/initialise.log" 2>&1
     fi || fail "the data directory cannot be made: $(tail -n 3 "$home/initialise.log")"
