@@ -21,6 +21,7 @@ from tuning_pipeline.databricks_payload import (
     run_payload,
     study_copy_path,
 )
+from tuning_pipeline.form import form_params, study_of_run
 from tuning_pipeline.study_file import StudyFile, StudyFileError, read_study
 
 FOLDER = "/Volumes/main/default/tuning"
@@ -107,6 +108,15 @@ def test_a_single_node_says_so_in_conf_and_tags(study: Study) -> None:
     assert given["num_workers"] == 0
     assert given["spark_conf"]["spark.databricks.cluster.profile"] == "singleNode"
     assert given["custom_tags"] == {"ResourceClass": "SingleNode"}
+
+
+def test_the_form_changes_the_cluster_of_a_run(study: Study) -> None:
+    given = study(f"{BASE}  cluster: {{node_type: n, workers: 2}}\n")
+    changed = study_of_run(given, {"mode": "resume", "node_type": "m", "workers": 5}, {"workers": 5})
+    assert (cluster(changed)["node_type_id"], cluster(changed)["num_workers"]) == ("m", 5)
+    existing = study(f"{BASE}  existing_cluster_id: c\n")
+    assert "workers" in form_params(given)
+    assert "workers" not in form_params(existing)
 
 
 def test_an_existing_cluster_gets_no_cluster_settings(study: Study) -> None:

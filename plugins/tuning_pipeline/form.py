@@ -234,6 +234,24 @@ _XGBOOST = (
 )
 
 
+_NEW_CLUSTER = (
+    FormField(
+        "databricks.cluster.node_type",
+        "Machine type of the workers, in the cloud's words. Empty: the instance pool's or policy's.",
+        _text(null=True),
+        CLUSTER,
+        "node_type",
+    ),
+    FormField(
+        "databricks.cluster.workers",
+        "Workers of the new cluster; 0 = a single machine. Not used with autoscale.",
+        _int(0),
+        CLUSTER,
+        "workers",
+    ),
+)
+
+
 def form_fields(study: StudyFile) -> tuple[FormField, ...]:
     """The fields that mean something for this study."""
     settings = study.settings
@@ -241,6 +259,7 @@ def form_fields(study: StudyFile) -> tuple[FormField, ...]:
         *_COMMON,
         *(_DATA if settings.data is not None else ()),
         *(_XGBOOST if settings.objective == "xgboost" else ()),
+        *(_NEW_CLUSTER if settings.target == "databricks" and not settings.databricks.existing_cluster_id else ()),
     )
 
 
