@@ -13,12 +13,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from optuna_spark.storage import engine_options, parse_url
+from optuna_spark.storage import parse_url
 
 # MySQL and MariaDB: interface closed, too many connections, shutting down, lock wait, deadlock, read-only after a
 # failover, query interrupted, connection killed; cannot connect (two kinds), server gone, connection lost (two).
 _COMES_BACK = {0, 1040, 1053, 1205, 1213, 1290, 1317, 1927, 2002, 2003, 2006, 2013, 2055}
 WAIT_S = 60  # no statement takes as long; a server that has vanished would else be waited for without an end
+_MYSQL: dict[str, Any] = {
+    "isolation_level": "READ COMMITTED",  # each statement sees what others have committed: needed to notice them
+    "connect_args": {"connect_timeout": 10, "read_timeout": WAIT_S, "write_timeout": WAIT_S, "charset": "utf8mb4"},
+}
+_SQLITE: dict[str, Any] = {"connect_args": {"timeout": WAIT_S}}
 
 
 class Transaction:
@@ -55,12 +60,9 @@ class Database:
     """
 
     def __init__(self, url: str | sa.URL) -> None:
-        options = engine_options(url)
-        if parse_url(url).get_backend_name() == "mysql":
-            # Each statement sees what others have committed: needed to notice them.
-            options["isolation_level"] = "READ COMMITTED"
-            options["connect_args"] = options["connect_args"] | {"read_timeout": WAIT_S, "write_timeout": WAIT_S}
-        self._engine = sa.create_engine(parse_url(url), poolclass=sa.NullPool, **_without_pool(options))
+        parsed = parse_url(url)
+        options = _MYSQL if parsed.get_backend_name() == "mysql" else _SQLITE
+        self._engine = sa.create_engine(parsed, poolclass=sa.NullPool, **options)
         self._qmark = self._engine.dialect.paramstyle == "qmark"
         self.driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._connection: sa.PoolProxiedConnection | None = None
@@ -84,10 +86,6 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
-
-
-def _without_pool(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if not name.startswith("pool_")}
 
 
 def comes_back(error: Exception) -> bool:
