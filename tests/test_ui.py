@@ -151,7 +151,7 @@ def test_a_run_from_the_trigger_form_to_the_report(site: Site, chromium: Browser
     links = wait_for_links(site, "tune_diabetes", run_id)
     assert links["Optuna dashboard"] == f"{site.url}/tuning/study/diabetes"
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", links["Spark UI"])
-    assert site.wait_for_run("tune_diabetes", run_id) == "success"
+    site.must_succeed("tune_diabetes", run_id)
     assert conf_of(site, "tune_diabetes", run_id)["trials"] == 25
 
     chromium.open(f"/dags/tune_diabetes/runs/{quote(run_id)}")
@@ -229,9 +229,7 @@ def wait_for_links(site: Site, dag_id: str, run_id: str) -> dict[str, str]:
 
 def test_the_tasks_log_reads_as_a_story(site: Site) -> None:
     run_id = newest_run(site, "tune_diabetes")
-    path = f"/dags/tune_diabetes/dagRuns/{quote(run_id)}/taskInstances/tune/logs/1"
-    content = site.api("GET", path)["content"]
-    lines = [line["event"] for line in content if "[tuning]" in str(line.get("event"))]
+    lines = [line for line in site.log("tune_diabetes", run_id, "tune") if "[tuning]" in line]
     story = "\n".join(lines)
     for chapter in ("Connecting to Spark", "application app-", "Starting 2 workers", "25/25 trials, best "):
         assert chapter in story
@@ -243,12 +241,12 @@ def test_the_tasks_log_reads_as_a_story(site: Site) -> None:
 
 def test_an_asset_starts_a_run_that_skips_and_says_why(site: Site, chromium: Browser) -> None:
     first = site.trigger("tune_steady", {})
-    assert site.wait_for_run("tune_steady", first) == "success"
+    site.must_succeed("tune_steady", first)
     assert site.states("tune_steady", first)["rescore_best_trial"] == "skipped"
     assert len(events(site, "best_params_steady")) == 1
 
     second = update_asset(site, "table", "tune_steady", first)
-    assert site.wait_for_run("tune_steady", second) == "success"
+    site.must_succeed("tune_steady", second)
     states = site.states("tune_steady", second)
     assert (states["rescore_best_trial"], states["decide_retune"]) == ("success", "skipped")
     assert {states[name] for name in ("prepare_study", "tune", "export_best_trials")} == {"skipped"}
@@ -263,7 +261,7 @@ def test_an_asset_starts_a_run_that_skips_and_says_why(site: Site, chromium: Bro
 
 def test_a_worse_value_is_not_published(site: Site) -> None:
     again = site.trigger("tune_steady", {"trials": 1})
-    assert site.wait_for_run("tune_steady", again) == "success"
+    site.must_succeed("tune_steady", again)
     assert len(events(site, "best_params_steady")) == 1
 
 
@@ -271,19 +269,19 @@ def test_new_data_starts_the_study_anew_with_the_old_best_first(site: Site) -> N
     table = site.layout.root / "dags" / "studies" / "table.csv"
     table.write_text("x,y\n1,2\n")
     first = site.trigger("tune_watching", {})
-    assert site.wait_for_run("tune_watching", first) == "success"
+    site.must_succeed("tune_watching", first)
     old = trials_of(site, "watching")
     assert len(old) == 3
 
     second = update_asset(site, "lake", "tune_watching", first)
-    assert site.wait_for_run("tune_watching", second) == "success"
+    site.must_succeed("tune_watching", second)
     assert site.states("tune_watching", second)["tune"] == "skipped"
     reason = site.xcom("tune_watching", second, "decide_retune", "skipped_because")
     assert reason == "the data has not changed since the last export"
 
     table.write_text("x,y\n1,2\n3,4\n")
     third = update_asset(site, "lake", "tune_watching", second)
-    assert site.wait_for_run("tune_watching", third) == "success"
+    site.must_succeed("tune_watching", third)
     best_first = sorted(old)[:2]
     assert len(trials_of(site, "watching")) == 3
     assert set(best_first) < set(trials_of(site, "watching"))

@@ -84,6 +84,19 @@ class Site:
             assert time.monotonic() < deadline, f"{dag_id} {run_id} is still {state}"
             time.sleep(2)
 
+    def must_succeed(self, dag_id: str, run_id: str) -> None:
+        """Wait until the run ends well; when it does not, the failed tasks' logs say why."""
+        if self.wait_for_run(dag_id, run_id) == "success":
+            return
+        failed = [task for task, state in self.states(dag_id, run_id).items() if state == "failed"]
+        logs = [self.log(dag_id, run_id, task) for task in failed]
+        raise AssertionError("\n".join([f"{dag_id} {run_id}: {failed}", *(line for log in logs for line in log[-40:])]))
+
+    def log(self, dag_id: str, run_id: str, task_id: str) -> list[str]:
+        """The lines of a task's first try."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/logs/1"
+        return [str(line.get("event")) for line in self.api("GET", path)["content"]]
+
     def states(self, dag_id: str, run_id: str) -> dict[str, str]:
         found = self.api("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
         return {task["task_id"]: str(task["state"]) for task in found}
