@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import optuna
+
 from benchmarks.cases import memory, pipeline, search, speedup, trial_cost, utilisation
 from benchmarks.cases.bench import Bench, CaseResult
 from benchmarks.machine import machine
@@ -37,7 +39,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--cases", default="", help="some of them, as a,c; all by default")
     parser.add_argument("--runs", type=int, default=3, help="how often each contender runs; the median counts")
-    parser.add_argument("--only", default="", help="contenders whose name holds one of these texts, as floor,ours")
+    parser.add_argument("--only", default="", help="contenders whose name holds one of these texts, as "floor;ours, rdd"")
     parser.add_argument("--results", type=Path, default=RESULTS / "latest.json")
     return parser.parse_args(arguments)
 
@@ -80,13 +82,14 @@ def in_case(name: str, facts: list[Measurement], result: CaseResult) -> list[Mea
 
 
 def main(arguments: list[str]) -> int:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = parse(arguments)
     try:
         names = chosen(options.cases)
     except ValueError as error:
         complain(str(error))
         return 2
-    only = tuple(part.strip() for part in options.only.split(",") if part.strip())
+    only = tuple(part.strip() for part in options.only.split(";") if part.strip())
     started, tables = time.monotonic(), []
     with machine(LOGS) as servers:
         for name in names:

@@ -46,7 +46,7 @@ def forget_zip_finders() -> None:
             del sys.path_importer_cache[path]
 
 
-def _reseed() -> None:
+def reseed() -> None:
     """Forked workers must not all draw the same numbers; Python's own `random` sees to itself."""
     with suppress(ImportError):
         import numpy as np
@@ -60,7 +60,7 @@ def main() -> None:
     named = os.environ.get(IMPORTS_VARIABLE, "").split(",")
     import_early(Path(), ["pyspark.worker", *(name for name in named if name)])
     forget_zip_finders()
-    os.register_at_fork(after_in_child=_reseed)
+    os.register_at_fork(after_in_child=reseed)
     # What is there now is shared by the workers as long as nobody writes to it; the collector would.
     gc.freeze()
     manager()

@@ -69,8 +69,10 @@ def _joblib_worker(payload: WorkerPayload, index: int) -> WorkerReport:
 
 
 def _launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession) -> list[WorkerReport]:
-    frame = read_frame(spark, spec.data) if spec.data is not None else spark.range(1)
-    return launch_on_frame(spec, payload, frame)
+    if spec.data is None:
+        # Nothing to copy, so no plan of as many branches as workers: a row for each.
+        return _run_on_copies(payload, spark.range(0, spec.tasks, 1, spec.tasks), has_data=False)
+    return launch_on_frame(spec, payload, read_frame(spark, spec.data))
 
 
 def launch_on_frame(spec: TuningSpec, payload: WorkerPayload, frame: DataFrame) -> list[WorkerReport]:
@@ -78,18 +80,21 @@ def launch_on_frame(spec: TuningSpec, payload: WorkerPayload, frame: DataFrame) 
 
     The rows are gathered into one partition and kept; each worker's partition is that one again.
     """
-    has_data = spec.data is not None
     whole = frame.coalesce(1).persist()
     try:
         whole.count()
-        copies = _copies(whole, spec.tasks)
-
-        def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            yield _run_on_batches(payload, batches, has_data)
-
-        rows = copies.mapInArrow(run, REPORT_SCHEMA).collect()
+        return _run_on_copies(payload, _copies(whole, spec.tasks), has_data=spec.data is not None)
     finally:
         whole.unpersist()
+
+
+def _run_on_copies(payload: WorkerPayload, copies: DataFrame, *, has_data: bool) -> list[WorkerReport]:
+    """A worker on each partition."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield _run_on_batches(payload, batches, has_data)
+
+    rows = copies.mapInArrow(run, REPORT_SCHEMA).collect()
     return [WorkerReport(**row.asDict()) for row in rows]
 
 
@@ -106,9 +111,7 @@ def _copies(whole: DataFrame, n_copies: int) -> DataFrame:
     return copies
 
 
-def _run_on_batches(
-    payload: WorkerPayload, batches: Iterator[pa.RecordBatch], has_data: bool
-) -> pa.RecordBatch:
+def _run_on_batches(payload: WorkerPayload, batches: Iterator[pa.RecordBatch], has_data: bool) -> pa.RecordBatch:
     import pyarrow as pa
     from pyspark import TaskContext
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from typing import cast
 
+from optuna_spark.daemon import reseed
 from optuna_spark.errors import DeviceError
 from optuna_spark.spec import TuningSpec
 from optuna_spark.worker import WorkerPayload, WorkerReport, run_worker
@@ -23,7 +24,7 @@ def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]
     addresses = local_gpus(spec)
     starts = dict.fromkeys(range(spec.tasks), 0)
     waiting, reports = list(starts), []
-    running: dict[Connection, tuple[int, SpawnProcess]] = {}
+    running: dict[Connection, tuple[int, ForkServerProcess]] = {}
     while waiting or running:
         for index in waiting:
             starts[index] += 1
@@ -41,23 +42,33 @@ def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]
     return reports
 
 
-def _start(
-    payload: WorkerPayload, index: int, addresses: Sequence[str] | None
-) -> tuple[Connection, SpawnProcess]:
-    # spawn, not fork: a forked process cannot use CUDA if its parent did.
-    context = multiprocessing.get_context("spawn")
+def _start(payload: WorkerPayload, index: int, addresses: Sequence[str] | None) -> tuple[Connection, ForkServerProcess]:
+    # Not fork: a forked process cannot use CUDA if its parent did. The server these are forked from imports what a
+    # worker needs, once for all of them, and nothing of CUDA.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["optuna_spark.worker"])
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_main, args=(writer, payload, index, addresses), daemon=True)
+    arguments = (writer, dict(os.environ), payload, index, addresses)
+    process = context.Process(target=_main, args=arguments, daemon=True)
     process.start()
     writer.close()
     return reader, process
 
 
-def _main(writer: Connection, payload: WorkerPayload, index: int, addresses: Sequence[str] | None) -> None:
+def _main(
+    writer: Connection,
+    environment: Mapping[str, str],
+    payload: WorkerPayload,
+    index: int,
+    addresses: Sequence[str] | None,
+) -> None:
+    # The server may be older than what this process has in its environment, and its random numbers are everybody's.
+    os.environ.update(environment)
+    reseed()
     writer.send(run_worker(payload, index, addresses))
 
 
-def _report(reader: Connection, index: int, process: SpawnProcess) -> WorkerReport:
+def _report(reader: Connection, index: int, process: ForkServerProcess) -> WorkerReport:
     try:
         report: WorkerReport = reader.recv()
     except EOFError:
