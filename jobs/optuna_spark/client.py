@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from dataclasses import replace
@@ -15,13 +16,19 @@ from optuna_spark.remote_study import RemoteStudy
 from optuna_spark.trial import RemoteTrial
 from optuna_spark.wire import SILENT_BEATS, FrameSocket, Message, WireError
 
+log = logging.getLogger(__name__)
+
 CONNECT_S = 10.0
+RECONNECTS = 3
 ERROR_CHARACTERS = 8000
 _RAISED_HERE = {e.__name__: e for e in (ValueError, TypeError, NotImplementedError, RuntimeError)}
 
 
 class CoordinatorClient:
     """A TrialSource connected to the driver. Used by one thread; a second one sends beats.
+
+    A connection that breaks is made again. The trial it broke in is lost: the driver, which could not know
+    better, has its parameters tried again.
 
     Args:
         address: Host and port of the driver.
@@ -34,35 +41,43 @@ class CoordinatorClient:
     """
 
     def __init__(self, address: tuple[str, int], secret: bytes, worker: str, attempts: int = 5) -> None:
-        self._frames = _connect(address, secret, attempts)
+        self._address, self._secret, self._worker = address, secret, worker
         self._closed = threading.Event()
         self._next: Message | None = None
-        self._frames.send({"op": "hello", "worker": worker})
-        greeting = self._frames.receive()
+        greeting = self._connect(attempts)
         self._study = RemoteStudy(greeting["study_name"], greeting["directions"], self._stop)
         self._distributions = {n: json_to_distribution(d) for n, d in greeting["distributions"].items()}
-        heartbeat_s = float(greeting["heartbeat_s"])
-        self._frames.notice_silence(SILENT_BEATS * heartbeat_s)
-        threading.Thread(target=self._beat, args=(heartbeat_s,), daemon=True, name="heartbeat").start()
+        beats = threading.Thread(target=self._beat, args=(float(greeting["heartbeat_s"]),), daemon=True)
+        beats.start()
 
     def ask(self) -> RemoteTrial | None:
         """The next trial; waits while all that are left are being run. None when the run is over."""
         reply, self._next = self._next, None
+        breaks = 0
         while reply is None or not ("trial" in reply or reply["end"]):
-            reply = self._request({"op": "ask"})
+            try:
+                reply = self._request({"op": "ask"})
+            except WireError:
+                breaks += 1
+                if breaks > RECONNECTS:
+                    raise
+                self._connect_again()
         return self._trial(reply["trial"]) if "trial" in reply else None
 
     def tell(self, trial: RemoteTrial, outcome: Outcome) -> None:
         """Record how a trial ended; returns once that is durable. The reply brings the next trial along."""
-        self._next = self._request(
-            {
-                "op": "tell",
-                "number": trial.number,
-                "changes": trial.take_changes().to_message(),
-                "ask": True,
-                **outcome_to_message(replace(outcome, error=outcome.error and outcome.error[-ERROR_CHARACTERS:])),
-            }
-        )
+        message = {
+            "op": "tell",
+            "number": trial.number,
+            "changes": trial.take_changes().to_message(),
+            "ask": True,
+            **outcome_to_message(replace(outcome, error=outcome.error and outcome.error[-ERROR_CHARACTERS:])),
+        }
+        try:
+            self._next = self._request(message)
+        except WireError:
+            self._connect_again()
+            log.warning("Trial %s was not told before the connection broke; it may be tried again", trial.number)
 
     def close(self) -> None:
         """Leave, giving back a trial that was not begun; safe to call twice."""
@@ -70,7 +85,7 @@ class CoordinatorClient:
             return
         self._closed.set()
         unbegun = [self._next["trial"]["number"]] if self._next and "trial" in self._next else []
-        with contextlib.suppress(OSError, WireError):  # the driver may have gone first
+        with contextlib.suppress(WireError):  # the driver may have gone first
             self._frames.send({"op": "bye", "unbegun": unbegun})
         self._frames.close()
 
@@ -101,13 +116,24 @@ class CoordinatorClient:
 
     def _beat(self, heartbeat_s: float) -> None:
         while not self._closed.wait(heartbeat_s):
-            try:
+            with contextlib.suppress(WireError):  # the worker's own thread finds out by itself
                 self._frames.send({"op": "beat"})
-            except (OSError, WireError):
-                return  # the worker's own thread finds out by itself
+
+    def _connect(self, attempts: int) -> Message:
+        """Connect and introduce this worker; returns the driver's greeting."""
+        self._frames = _open(self._address, self._secret, attempts)
+        self._frames.send({"op": "hello", "worker": self._worker})
+        greeting = self._frames.receive()
+        self._frames.notice_silence(SILENT_BEATS * float(greeting["heartbeat_s"]))
+        return greeting
+
+    def _connect_again(self) -> None:
+        self._frames.close()
+        self._connect(RECONNECTS)
+        log.warning("The connection to the driver broke and was made again")
 
 
-def _connect(address: tuple[str, int], secret: bytes, attempts: int) -> FrameSocket:
+def _open(address: tuple[str, int], secret: bytes, attempts: int) -> FrameSocket:
     """Connect, a few times: a driver that starts many workers at once may not answer the first call."""
     for attempt in range(1, attempts + 1):
         try:

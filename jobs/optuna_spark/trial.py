@@ -26,6 +26,7 @@ from optuna_spark.messages import Assignment, Update
 from optuna_spark.remote_study import RemoteStudy
 
 FLUSH_S = 1.0
+FLUSH_BYTES = 1024 * 1024
 # Limits of the columns of Optuna's schema in MySQL: TEXT, VARCHAR(512), INTEGER.
 TEXT_BYTES = 65_535
 NAME_LENGTH = 512
@@ -49,6 +50,7 @@ class _Changes:
     reports: list[tuple[int, float]] = field(default_factory=list)
     user_attrs: dict[str, Any] = field(default_factory=dict)
     constraints: dict[str, float] = field(default_factory=dict)
+    size: int = 0
 
 
 class RemoteTrial(BaseTrial):
@@ -154,6 +156,7 @@ class RemoteTrial(BaseTrial):
             raise ValueError(f"user attribute {key!r} must be at most {TEXT_BYTES} bytes of JSON, got {size}")
         self._user_attrs[key] = value
         self._changes.user_attrs[key] = value
+        self._changes.size += size
         self._flush_now_and_then()
 
     def set_constraint(self, key: str, value: float) -> None:
@@ -200,7 +203,7 @@ class RemoteTrial(BaseTrial):
             raise NotImplementedError(f"Trial.{method} is not supported for multi-objective optimization.")
 
     def _flush_now_and_then(self) -> None:
-        if time.monotonic() - self._flushed > FLUSH_S:
+        if time.monotonic() - self._flushed > FLUSH_S or self._changes.size > FLUSH_BYTES:
             self._link.update(self._number, self.take_changes())
 
 

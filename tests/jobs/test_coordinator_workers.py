@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from optuna.trial import TrialState
 from optuna_spark.client import CoordinatorClient
 from optuna_spark.coordinator import Coordinator, Endpoint
 from optuna_spark.errors import TrialLimitError
+from optuna_spark.ledger import LOST
 from optuna_spark.outcome import Outcome
 from optuna_spark.spec import CoordinatorSpec, StopSpec
 from optuna_spark.wire import FrameSocket, WireError, encode, new_secret
 from tests.support.coordination import bowl, finished, run, slow, spec_for, stored, work
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def test_a_trial_whose_worker_vanished_has_failed_and_is_tried_again(url: str) -
         frames.close()
         assert work(endpoint, bowl) == 4
     lost, again = stored(url)[:2]
-    assert (lost.state, lost.user_attrs["error"]) == (TrialState.FAIL, "the worker that ran this trial died")
+    assert (lost.state, lost.user_attrs["error"]) == (TrialState.FAIL, LOST)
     assert (again.state, again.params, again.user_attrs["retried_from"]) == (TrialState.COMPLETE, lost.params, 0)
     assert coordinator.snapshot().failed == 0
 
@@ -223,6 +226,24 @@ def strangers(endpoint: Endpoint, count: int) -> Iterator[list[socket.socket]]:
     finally:
         for connection in connections:
             connection.close()
+
+
+def test_a_worker_whose_connection_breaks_connects_again_and_the_budget_stays_exact(url: str) -> None:
+    with Coordinator(spec_for(trials=12, stop=StopSpec(max_retries=20)), url) as coordinator:
+        endpoint = coordinator.start()
+        proxy = Proxy(endpoint.port)
+
+        def cut_sometimes(trial: Any) -> float:
+            if trial.number % 3 == 1:
+                proxy.cut()
+            return bowl(trial)
+
+        work(replace(endpoint, port=proxy.port), cut_sometimes)
+        proxy.close()
+    lost = stored(url, (TrialState.FAIL,))
+    assert len(finished(url)) == 12
+    assert {t.number % 3 for t in lost} == {1}
+    assert all(t.user_attrs["error"] == LOST for t in lost)
 
 
 def test_strangers_get_nothing_and_disturb_nobody(url: str) -> None:
