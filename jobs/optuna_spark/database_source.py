@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from optuna_spark.claims import Claim, Claims
 from optuna_spark.outcome import Outcome
 from optuna_spark.spec import TuningSpec
-from optuna_spark.storage import create_storage, open_study, set_trial_attr
+from optuna_spark.storage import create_storage, open_study, retried, set_trial_attr
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class DatabaseSource:
         claim = self._next_claim()
         if claim is None:
             return None
-        trial = self._study.ask()
+        # A second try may leave a trial of the first behind, which the driver closes in the end.
+        trial = retried(self._study.ask)()
         trial.set_user_attr("run_id", self._spec.run_id)
         trial.set_user_attr("worker", self._worker)
         self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
@@ -162,7 +163,7 @@ def close_abandoned(stored: StoredStudy) -> int:
     Returns:
         How many were closed.
     """
-    running = stored.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    running = retried(stored.study.get_trials)(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
         close_lost(stored, trial)
     return len(running)

@@ -106,7 +106,7 @@ class _Launched(threading.Thread):
     def run(self) -> None:
         try:
             self._reports = launch(*self._args)
-        except Exception as error:  # raised again in the main thread
+        except Exception as error:  # noqa: BLE001  # raised again in the main thread
             self._error = error
 
     def wait(self, timeout_s: float) -> bool:

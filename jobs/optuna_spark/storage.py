@@ -26,8 +26,10 @@ URL_VARIABLE = "OPTUNA_STORAGE_URL"
 ATTEMPTS = 8
 F = TypeVar("F", bound=Callable[..., Any])
 
-# MySQL: deadlock found, lock wait timeout, lost connection (during query / at handshake / gone away).
-_TRANSIENT_CODES = {1205, 1213, 2006, 2013, 2055}
+# MySQL and MariaDB: shutdown in progress, lock wait timeout, deadlock, connection killed, and a lost connection
+# in three wordings. No server at all (2003) is not among them: _PatientConnect has waited for it already.
+_TRANSIENT_CODES = {1053, 1205, 1213, 1927, 2006, 2013, 2055}
+_ABSENT_CODES = {1053, 2002, 2003, 2006, 2013}
 
 
 def storage_url_from_environment() -> str:
@@ -66,15 +68,43 @@ def describe_url(url: str | sqlalchemy.URL) -> str:
     return parse_url(url).render_as_string(hide_password=True)
 
 
+class _PatientConnect:
+    """Opens connections for an engine; once the server has answered, waits for it when it restarts."""
+
+    def __init__(self, url: sqlalchemy.URL, options: dict[str, Any]) -> None:
+        self._dialect = url.get_dialect()()
+        self._dialect.dbapi = url.get_dialect().import_dbapi()
+        self._args, parameters = self._dialect.create_connect_args(url)
+        self._parameters = {**parameters, **options}
+        self._answered = False
+
+    def __call__(self) -> Any:
+        connection = self._patiently() if self._answered else self._connect()
+        self._answered = True
+        return connection
+
+    def _connect(self) -> Any:
+        return self._dialect.connect(*self._args, **self._parameters)
+
+    def _patiently(self) -> Any:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self._connect()
+            except Exception as error:
+                if not error.args or error.args[0] not in _ABSENT_CODES:
+                    raise
+                log.warning("The database does not answer, attempt %s of %s", attempt, ATTEMPTS)
+                _pause(attempt)
+        return self._connect()
+
+
 def engine_options(url: str | sqlalchemy.URL) -> dict[str, Any]:
     """SQLAlchemy engine arguments for a long run: dead connections are noticed, waits are bounded."""
-    if parse_url(url).get_backend_name() == "sqlite":
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 60}}
-    return {
-        "pool_pre_ping": True,
-        "pool_recycle": 1800,
-        "connect_args": {"connect_timeout": 10, "charset": "utf8mb4"},
-    }
+    connect = _PatientConnect(parsed, {"connect_timeout": 10, "charset": "utf8mb4"})
+    return {"pool_pre_ping": True, "pool_recycle": 1800, "creator": connect}
 
 
 def is_transient(error: BaseException) -> bool:
@@ -101,10 +131,14 @@ def retried(function: F) -> F:
                 if not is_transient(error):
                     raise
                 log.warning("Database call %s failed, attempt %s of %s", function.__name__, attempt, ATTEMPTS)
-                time.sleep(random.uniform(0.5, 1.0) * 0.2 * 2**attempt)  # noqa: S311  # jitter, not a secret
+                _pause(attempt)
         return function(*args, **kwargs)
 
     return cast(F, call)
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0.5, 1.0) * 0.2 * 2**attempt)  # noqa: S311  # jitter, not a secret
 
 
 class RetryingStorage(RDBStorage):

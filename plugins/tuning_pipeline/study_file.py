@@ -179,7 +179,7 @@ class StudySettings:
     jobs: int = 8
     timeout_s: float | None = None
     distribution: Distribution = "joblib"
-    coordination: Coordination = "database"
+    coordination: Coordination = "driver"
     resources: ResourceSpec = field(default_factory=ResourceSpec)
     stop: StopSpec = field(default_factory=StopSpec)
     coordinator: CoordinatorSpec = field(default_factory=CoordinatorSpec)
