@@ -197,7 +197,8 @@ import pathlib, sys
 from sqlalchemy import make_url
 import pymysql
 url = make_url(pathlib.Path(sys.argv[1]).read_text().strip())
-pymysql.connect(host=url.host, port=url.port, user=url.username, password=url.password, database=url.database).close()
+account = {"user": url.username, "password": url.password, "database": url.database}
+pymysql.connect(host=url.host, port=url.port, connect_timeout=2, read_timeout=2, **account).close()
 EOF
 }
 
