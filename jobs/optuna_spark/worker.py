@@ -103,7 +103,7 @@ def run_trial(objective: Callable[[Any], Any], trial: Any, n_values: int) -> Out
         return complete(objective(trial), n_values)
     except TrialPruned:
         return Outcome(TrialState.PRUNED)
-    except Exception as error:  # the objective is the user's; its failure is a trial's outcome
+    except Exception as error:  # noqa: BLE001  # the objective is the user's; its failure is a trial's outcome
         log.warning("Trial %s failed: %s", trial.number, error)
         return failed(error_text(error))
 

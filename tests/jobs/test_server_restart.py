@@ -69,7 +69,8 @@ def wait_for_trials(url: str, count: int) -> None:
         time.sleep(0.2)
         try:
             with engine.connect() as connection:
-                finished = connection.execute(sa.text("SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'")).scalar_one()
+                query = sa.text("SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'")
+                finished = connection.execute(query).scalar_one()
         except sa.exc.ProgrammingError:
             continue  # the tables are not there yet
     engine.dispose()
