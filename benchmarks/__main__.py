@@ -39,7 +39,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--cases", default="", help="some of them, as a,c; all by default")
     parser.add_argument("--runs", type=int, default=3, help="how often each contender runs; the median counts")
-    parser.add_argument("--only", default="", help="contenders whose name holds one of these texts, as "floor;ours, rdd"")
+    parser.add_argument("--only", default="", help="contenders whose name holds one of these texts, as floor;ours, rdd")
     parser.add_argument("--results", type=Path, default=RESULTS / "latest.json")
     return parser.parse_args(arguments)
 
