@@ -104,11 +104,7 @@ class DatabaseRun:
 
     def _too_many_failures(self) -> TrialLimitError | None:
         ended = sorted(self._mine(TrialState.FAIL, *FINISHED), key=_ended_at)
-        since = [
-            t
-            for t in ended
-            if not _lost(t) and t.datetime_complete and t.datetime_complete >= self._started_at
-        ]
+        since = [t for t in ended if not _lost(t) and t.datetime_complete and t.datetime_complete >= self._started_at]
         return failure_limit_error(self._spec, since)
 
 

@@ -24,9 +24,7 @@ class DriverRun:
 
     def start(self) -> WorkerPayload:
         endpoint = self._coordinator.start()
-        return WorkerPayload(
-            self._spec.to_json(), driver=(self._host, endpoint.port), secret=endpoint.secret
-        )
+        return WorkerPayload(self._spec.to_json(), driver=(self._host, endpoint.port), secret=endpoint.secret)
 
     def snapshot(self) -> Snapshot:
         return self._coordinator.snapshot()

@@ -119,9 +119,7 @@ class _Launched(threading.Thread):
         return self._reports
 
 
-def _raise_if_short(
-    spec: TuningSpec, snapshot: Snapshot, reason: str | None, reports: list[WorkerReport]
-) -> None:
+def _raise_if_short(spec: TuningSpec, snapshot: Snapshot, reason: str | None, reports: list[WorkerReport]) -> None:
     failures = [r for r in reports if r.error is not None]
     for report in failures:
         log.warning("%s Worker %s (%s) ended early: %s", PREFIX, report.index, report.worker, report.error)

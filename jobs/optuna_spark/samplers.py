@@ -58,11 +58,7 @@ def read_constraints(trial: FrozenTrial) -> Sequence[float]:
 
 
 def _find(module: ModuleType, base: type, name: str, kind: str) -> type:
-    classes = {
-        n: getattr(module, n)
-        for n in module.__all__
-        if n not in ("BaseSampler", "BaseGASampler", "BasePruner")
-    }
+    classes = {n: getattr(module, n) for n in module.__all__ if n not in ("BaseSampler", "BaseGASampler", "BasePruner")}
     valid = {n: c for n, c in classes.items() if isinstance(c, type) and issubclass(c, base)}
     if name not in valid:
         raise SpecError(unknown_key(name, list(valid)).replace("key", kind), kind)

@@ -295,9 +295,7 @@ class TuningSpec:
         if self.objective not in ("quadratic", "xgboost") and not re.fullmatch(
             r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.objective
         ):
-            raise SpecError(
-                f"objective must be quadratic, xgboost or module:function, got {self.objective!r}"
-            )
+            raise SpecError(f"objective must be quadratic, xgboost or module:function, got {self.objective!r}")
         if self.objective == "xgboost" and self.data is None:
             raise SpecError("objective xgboost needs data: give data.path (and data.label)")
         if self.objective != "xgboost" and self.xgboost is not None:

@@ -108,9 +108,7 @@ def run_trial(objective: Callable[[Any], Any], trial: Any, n_values: int) -> Out
         return failed(error_text(error))
 
 
-def _objective(
-    spec: TuningSpec, addresses: Sequence[str] | None, table: pa.Table | None
-) -> Callable[[Any], Any]:
+def _objective(spec: TuningSpec, addresses: Sequence[str] | None, table: pa.Table | None) -> Callable[[Any], Any]:
     from optuna_spark.device import task_device
 
     device = task_device(spec.resources, addresses)

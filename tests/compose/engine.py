@@ -68,9 +68,7 @@ def make_base_images(engine: Engine, python_image: str, mysql_image: str) -> Non
         import_tree(engine, mysql_image, "sid", "mysql-server-core,mysql-client-core", prepare_mysql, changes)
 
 
-def import_tree(
-    engine: Engine, image: str, suite: str, packages: str, prepare: object, changes: Sequence[str]
-) -> None:
+def import_tree(engine: Engine, image: str, suite: str, packages: str, prepare: object, changes: Sequence[str]) -> None:
     assert callable(prepare)
     with tempfile.TemporaryDirectory(prefix="base-image-") as folder:
         root = Path(folder) / "root"

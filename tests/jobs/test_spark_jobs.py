@@ -71,9 +71,7 @@ def gpu_spec(distribution: str, gpus: float, meeting: Path) -> TuningSpec:
     )
 
 
-@pytest.mark.parametrize(
-    ("distribution", "gpus"), [("rdd", 1), ("rdd", 0.5), ("joblib", 0.5), ("dataframe", 0.5)]
-)
+@pytest.mark.parametrize(("distribution", "gpus"), [("rdd", 1), ("rdd", 0.5), ("joblib", 0.5), ("dataframe", 0.5)])
 def test_every_worker_gets_the_gpu_spark_gave_its_task(
     spark_cluster: SparkCluster, tmp_path: Path, url: str, distribution: str, gpus: float
 ) -> None:
@@ -91,9 +89,7 @@ def test_every_worker_gets_the_gpu_spark_gave_its_task(
 
 
 @pytest.mark.skipif(not WINE.exists(), reason="the wine table is not here: see the study wine_quality")
-def test_a_gpu_that_is_asked_for_and_missing_is_an_error(
-    spark_cluster: SparkCluster, tmp_path: Path, url: str
-) -> None:
+def test_a_gpu_that_is_asked_for_and_missing_is_an_error(spark_cluster: SparkCluster, tmp_path: Path, url: str) -> None:
     failure = tmp_path / "failure.json"
     done = submit(
         spark_cluster.master_url,
