@@ -43,8 +43,8 @@ def study_with(*values: float, **attributes: Any) -> optuna.Study:
 
 def answer(rule: str, study: optuna.Study | None, rescored: float | None = None, **facts: Any) -> tuple[bool, str]:
     settings = RetuneSettings(rule=rule, drift=0.1)  # type: ignore[arg-type]  # one of the three, as the tests say
-    facts = {"by_hand": False, "fingerprint": "today"} | facts
-    decision = decide(settings, study=study, rescored=rescored, **facts)
+    known: dict[str, Any] = {"by_hand": False, "fingerprint": "today"} | facts
+    decision = decide(settings, study=study, rescored=rescored, **known)
     return decision.tune, decision.reason
 
 

@@ -76,7 +76,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("checkout")
     for name in COPIED:
         source = REPOSITORY / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)  # type: ignore[operator]
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
     make_readable(folder)
     ui_port, spark_port = free_ports(2)
     write_environment(Layout(folder))

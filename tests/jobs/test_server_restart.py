@@ -27,10 +27,10 @@ def proxy(mysql_server: MysqlServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def url(mysql_server: MysqlServer, proxy: Proxy) -> str:
-    account = {"user": mysql_server.admin_user, "password": mysql_server.admin_password}
-    with pymysql.connect(host=mysql_server.host, port=mysql_server.port, **account) as connection:
+    user, password = mysql_server.admin_user, mysql_server.admin_password
+    with pymysql.connect(host=mysql_server.host, port=mysql_server.port, user=user, password=password) as connection:
         connection.cursor().execute("CREATE DATABASE away CHARACTER SET utf8mb4")
-    url = sa.URL.create("mysql+pymysql", account["user"], account["password"], "127.0.0.1", proxy.port, "away")
+    url = sa.URL.create("mysql+pymysql", user, password, "127.0.0.1", proxy.port, "away")
     return url.render_as_string(hide_password=False)
 
 
