@@ -136,7 +136,8 @@ install_server() {
     retry apt-get -o DPkg::Lock::Timeout=120 update -qq || fail "apt-get update fails: see its words above"
     # MariaDB first: Ubuntu's AppArmor profile keeps mysqld from data directories of one's own.
     for package in mariadb-server mysql-server default-mysql-server; do
-        if apt-cache policy "$package" | grep -q 'Candidate: [^(]'; then
+        # Not through a pipe: grep -q would end before apt-cache does, which pipefail takes for a failure.
+        if [[ $(apt-cache policy "$package") == *"Candidate: "[^\(]* ]]; then
             retry apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends "$package" ||
                 fail "apt-get cannot install $package"
             return
@@ -181,7 +182,7 @@ initialise() { # server program
     give_to_server "$new"
     local user
     user=$(as_server)
-    if "$1" --no-defaults --version | grep -qi mariadb; then
+    if [[ $("$1" --no-defaults --version) == *[Mm]aria[Dd][Bb]* ]]; then
         # --force: a container's own name need not resolve.
         mariadb-install-db --no-defaults --force ${user:+"$user"} --datadir="$new" --skip-test-db \
             >"$home/initialise.log" 2>&1

@@ -46,7 +46,8 @@ install_server() {
     apt-get update -qq
     local package
     for package in mariadb-server mysql-server default-mysql-server; do
-        if apt-cache policy "$package" | grep -q 'Candidate: [^(]'; then
+        # Not through a pipe: grep -q would end before apt-cache does, which pipefail takes for a failure.
+        if [[ $(apt-cache policy "$package") == *"Candidate: "[^\(]* ]]; then
             DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package"
             return
         fi
