@@ -164,11 +164,11 @@ def test_trials_are_sampled_ahead_for_many_workers_and_not_for_one() -> None:
     ledger = ledger_for(spec_for(trials=100), Notebook())
     assert not ledger.wants_ahead(1)
     depths = {}
-    for workers in (2, 8, 16, 400):
+    for workers in (2, 16, 32, 160):
         while ledger.wants_ahead(workers):
             ledger.sample_ahead()
         depths[workers] = ledger.budget.started
-    assert depths == {2: 1, 8: 2, 16: 4, 400: 8}
+    assert depths == {2: 1, 16: 1, 32: 2, 160: 10}
 
 
 def test_nobody_can_speak_for_another_workers_trial() -> None:
