@@ -5,7 +5,7 @@ package that is more than half a second of CPU each. Done once for each executor
 earlier, and share the memory.
 
 Runs as a module of its own (session.py ships it): the executor's folder is on its path, but not yet the packages in
-it. Imports nothing that starts threads (pyarrow, pandas) or CUDA: neither survives a fork.
+it. By itself it imports nothing that starts threads or CUDA, which do not survive a fork; session.py says what else.
 """
 
 from __future__ import annotations

@@ -79,8 +79,17 @@ def early_imports(spec: TuningSpec, conf: Mapping[str, str]) -> dict[str, str]:
 
 
 def modules_to_import(spec: TuningSpec) -> list[str]:
-    """What the run's workers need, less what starts threads (pyarrow, and with it xgboost) or CUDA."""
-    return ["optuna_spark.launch", *(["joblib"] if spec.distribution == "joblib" else [])]
+    """What the run's workers need and what survives a fork, which CUDA does not.
+
+    Importing pyarrow starts one thread, that of its memory allocator, which makes itself anew after a fork:
+    https://github.com/jemalloc/jemalloc/blob/5.3.0/src/background_thread.c (background_thread_postfork_child).
+    """
+    modules = ["optuna_spark.launch"]
+    if spec.distribution == "joblib":
+        modules += ["joblib"]
+    if spec.distribution == "dataframe":
+        modules += ["pyspark.sql.pandas.serializers", "pyspark.sql.pandas.types", "pyarrow"]
+    return modules
 
 
 def _daemon_file() -> Path:
