@@ -157,6 +157,8 @@ class SparkCluster:
             "SPARK_CONF_DIR": str(CONF_DIR),
             "SPARK_LOCAL_IP": LOOPBACK,
             "SPARK_LOCAL_DIRS": str(self.state / "spark" / "local"),
+            # Where workers keep tables they fetched.
+            "TUNING_STATE": str(self.state),
             "SPARK_DAEMON_MEMORY": "256m",
             # Two small programs that mostly wait: quick to start matters more than fast.
             "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.port.maxRetries=0",
