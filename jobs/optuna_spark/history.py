@@ -86,13 +86,16 @@ class HistoryStorage(InMemoryStorage):
 
     Args:
         limit: Finished trials shown, at most; None = all.
+
+    Attributes:
+        stored_distributions: Those of the loaded trials, by parameter.
     """
 
     def __init__(self, limit: int | None) -> None:
         super().__init__()
         self._limit = limit
         self._history = History(limit or 1, [])
-        self._stored: dict[str, BaseDistribution] = {}
+        self.stored_distributions: dict[str, BaseDistribution] = {}
         self._view: View = "sampler"
         self._shown: list[int] | None = None
         self._finished: dict[int, FrozenTrial] = {}
@@ -104,7 +107,7 @@ class HistoryStorage(InMemoryStorage):
         for trial in trials:
             self.create_new_trial(study_id, trial)
             for param, distribution in trial.distributions.items():
-                self._stored.setdefault(param, distribution)
+                self.stored_distributions.setdefault(param, distribution)
         return study_id
 
     def everything(self, study_id: int) -> list[FrozenTrial]:
@@ -133,8 +136,8 @@ class HistoryStorage(InMemoryStorage):
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        if param_name in self._stored:  # as RDBStorage does; InMemoryStorage forgets added trials here
-            check_distribution_compatibility(self._stored[param_name], distribution)
+        if param_name in self.stored_distributions:  # as RDBStorage does; InMemoryStorage forgets added trials here
+            check_distribution_compatibility(self.stored_distributions[param_name], distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
 
     def get_all_trials(

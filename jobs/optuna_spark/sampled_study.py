@@ -13,17 +13,18 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    check_distribution_compatibility,
 )
 from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optuna_spark.errors import TuningError
+from optuna_spark.errors import StudyMismatchError, TuningError
 from optuna_spark.history import HistoryStorage
 from optuna_spark.messages import Update
 from optuna_spark.outcome import Outcome
 from optuna_spark.samplers import build_pruner, build_sampler
-from optuna_spark.search_space import suggest_params
+from optuna_spark.search_space import distributions, suggest_params
 from optuna_spark.spec import TuningSpec
 
 
@@ -59,6 +60,9 @@ class SampledStudy:
     Args:
         spec: The run.
         stored: The study as the database has it.
+
+    Raises:
+        StudyMismatchError: The study's trials have a declared parameter of another kind.
     """
 
     def __init__(self, spec: TuningSpec, stored: StoredStudy) -> None:
@@ -66,6 +70,7 @@ class SampledStudy:
         sampler = build_sampler(spec.sampler, sampler_seed(spec.seed, len(stored.trials)))
         self._memory = HistoryStorage(None if needs_all(sampler) else spec.coordinator.history)
         self._id = self._memory.load(spec.study_name, stored.directions, stored.trials)
+        check_search_space(spec, self._memory.stored_distributions)
         for key, value in stored.system_attrs.items():
             if portable(key):
                 self._memory.set_study_system_attr(self._id, key, value)
@@ -180,6 +185,22 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
         return trial.suggest_int(name, low, high, step=distribution.step, log=distribution.log)
     assert isinstance(distribution, CategoricalDistribution)
     return trial.suggest_categorical(name, distribution.choices)
+
+
+def check_search_space(spec: TuningSpec, stored: Mapping[str, BaseDistribution]) -> None:
+    """Refuse a search space that cannot go on where the stored one stopped; ranges may change, kinds may not.
+
+    Raises:
+        StudyMismatchError: Naming the first such parameter, as stored and as wanted.
+    """
+    for name, wanted in distributions(spec.search_space).items():
+        try:
+            check_distribution_compatibility(stored.get(name, wanted), wanted)
+        except ValueError as error:
+            raise StudyMismatchError(
+                f"study {spec.study_name!r} has trials with {name} as {stored[name]}, the spec wants {wanted}:"
+                " use another study name, or reset the study"
+            ) from error
 
 
 def needs_all(sampler: BaseSampler) -> bool:

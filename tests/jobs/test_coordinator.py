@@ -15,7 +15,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from optuna_spark.coordinator import Coordinator
-from optuna_spark.errors import StorageError, TrialLimitError, TuningError
+from optuna_spark.errors import StorageError, StudyMismatchError, TrialLimitError, TuningError
 from optuna_spark.spec import ComponentSpec, CoordinatorSpec, ParamSpec, StopSpec
 from tests.support.coordination import (
     XY,
@@ -356,8 +356,7 @@ def test_a_driver_started_again_stops_the_forgotten_one_and_resumes_its_run(url:
             run(spec_for(trials=6), url)
         return bowl(trial)
 
-    with pytest.raises(TuningError):
-        work(endpoint, restart)
+    assert work(endpoint, restart) == 3  # its worker finds the run over
     assert forgotten.wait_finished(10)
     with pytest.raises(StorageError, match="taken from this run"):
         forgotten.raise_if_failed()
@@ -411,3 +410,13 @@ def test_a_port_can_be_fixed_and_used_again_at_once(url: str) -> None:
 def test_a_study_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> None:
     with pytest.raises(StorageError), Coordinator(spec_for(), f"sqlite:///{tmp_path}/no/such/folder.db") as broken:
         broken.start()
+
+
+def test_a_search_space_that_does_not_fit_the_stored_one_is_refused_before_anything_runs(url: str) -> None:
+    run(spec_for(trials=1), url)
+    for other in (ParamSpec("int", low=0, high=1), ParamSpec("categorical", choices=("a",))):
+        spec = spec_for(trials=2, search_space={"x": other})
+        with pytest.raises(StudyMismatchError, match="has trials with x as FloatDistribution"):
+            run(spec, url)
+    run(spec_for(trials=2, search_space={"x": ParamSpec("float", low=0, high=1), "y": XY["y"]}), url)
+    assert len(stored(url)) == 2
