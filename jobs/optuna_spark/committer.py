@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -80,7 +81,7 @@ class Committer:
                 done.set_exception(self.error)
                 return done
             self._records[record.number] = record
-            self._since[record.number] = 0.0
+            self._since[record.number] = -math.inf
             self._waiting.append(done)
             self._wake.notify()
         return done

@@ -107,7 +107,7 @@ class WorkerServer:
             while (message := await self._read(reader)).get("op") != "bye":
                 if message.get("op") != "beat":
                     self._keep(asyncio.create_task(self._answer(worker, message, writer)))
-            unbegun = [int(n) for n in message.get("unbegun", ())]
+            unbegun = [n for n in message.get("unbegun", ()) if isinstance(n, int)]
         except TimeoutError:
             log.warning("Worker %s has been silent for %g s: taken for dead", worker.name, self._silence_s)
         except (OSError, asyncio.IncompleteReadError, WireError) as error:

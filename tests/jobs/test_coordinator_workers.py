@@ -200,6 +200,7 @@ def test_a_trial_somebody_else_holds_cannot_be_told(url: str) -> None:
         {"op": "suggest", "number": 0, "name": "x", "distribution": "{}"},
         {"op": "prune", "number": "0"},
         {"op": "update", "number": 0, "changes": {"reports": [["a", "b"]]}},
+        {"op": "bye", "unbegun": [7, "x", None]},
         [],
     ],
 )
