@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROGRESS_S = 3.0
+LEAVE_S = 30.0
 
 
 class Run(Protocol):
@@ -86,10 +87,15 @@ def _watch_while_launched(
     run: Run, spec: TuningSpec, payload: WorkerPayload, spark: SparkSession | None
 ) -> list[WorkerReport]:
     launched = _Launched(spec, payload, spark)
-    while not launched.wait(PROGRESS_S):
-        snapshot = run.snapshot()
-        log.info(progress_line(snapshot))
-        run.watch(snapshot)
+    try:
+        while not launched.wait(PROGRESS_S):
+            snapshot = run.snapshot()
+            log.info(progress_line(snapshot))
+            run.watch(snapshot)
+    except TuningError:
+        # The run has been stopped: let workers end what they do, so that no trial begins after it is cleaned up.
+        launched.wait(LEAVE_S)
+        raise
     return launched.reports()
 
 
