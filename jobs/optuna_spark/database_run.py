@@ -8,8 +8,9 @@ from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.database_source import FINISHED, LOST, StoredStudy, close_abandoned, release
+from optuna_spark.database_source import FINISHED, StoredStudy, close_abandoned, release
 from optuna_spark.errors import TrialLimitError
+from optuna_spark.outcome import LOST
 from optuna_spark.progress import Snapshot
 from optuna_spark.spec import TuningSpec
 from optuna_spark.worker import WorkerPayload
@@ -94,9 +95,9 @@ class DatabaseRun:
         return best <= target if self._spec.directions[0] == "minimize" else best >= target
 
     def _should_terminate(self) -> bool:
-        from optuna.terminator import Terminator
+        from optuna_spark.stops import should_terminate
 
-        return bool(Terminator().should_terminate(self._study))
+        return should_terminate(self._study.get_trials(deepcopy=False), self._study.directions)
 
     def _mine(self, *states: TrialState) -> list[FrozenTrial]:
         trials = self._study.get_trials(deepcopy=False, states=states)

@@ -14,14 +14,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.claims import Claim, Claims
-from optuna_spark.outcome import Outcome
+from optuna_spark.outcome import LOST, Outcome
 from optuna_spark.spec import TuningSpec
 from optuna_spark.storage import create_storage, open_study, retried, set_trial_attr
 
 log = logging.getLogger(__name__)
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-LOST = "the worker that ran this trial died"
 WAIT_S = 0.5
 
 

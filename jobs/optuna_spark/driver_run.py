@@ -38,3 +38,5 @@ class DriverRun:
 
     def finish(self) -> None:
         self._coordinator.finish()
+        # The last write may have failed only now.
+        self._coordinator.raise_if_failed()

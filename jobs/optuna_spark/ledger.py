@@ -18,7 +18,7 @@ from optuna_spark.budget import Budget
 from optuna_spark.errors import TuningError
 from optuna_spark.history import FINISHED_WELL
 from optuna_spark.messages import Assignment, Update, Worker
-from optuna_spark.outcome import Outcome
+from optuna_spark.outcome import LOST, Outcome
 from optuna_spark.records import TrialRecord
 from optuna_spark.sampled_study import QueuedParametersError, SampledStudy, StoredStudy
 from optuna_spark.spec import TuningSpec
@@ -27,7 +27,6 @@ from optuna_spark.wire import WireError
 
 log = logging.getLogger(__name__)
 
-LOST = "the worker that ran this trial died"
 UPDATE_S = 0.5
 WORKERS_PER_AHEAD = 16  # one per 4 of 32 workers was seen to cost search quality, one per 16 was not
 TERMINATOR_EVERY = 10

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from optuna.trial import TrialState
 
 ERROR_LINES = 12
+# The error attribute of a trial whose worker went away without a word.
+LOST = "the worker that ran this trial died"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from optuna import TrialPruned
 from optuna.trial import TrialState
 
 from optuna_spark.client import CoordinatorClient
-from optuna_spark.database_source import DatabaseSource, StoredStudy
 from optuna_spark.errors import TuningError
 from optuna_spark.objectives import ObjectiveContext, build_objective
 from optuna_spark.outcome import Outcome, TrialSource, complete, error_text, failed
@@ -118,6 +117,9 @@ def _objective(spec: TuningSpec, addresses: Sequence[str] | None, table: pa.Tabl
 def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> TrialSource:
     if payload.driver is not None:
         return CoordinatorClient(payload.driver, payload.secret, name)
+    # Brings SQLAlchemy, which a worker of the driver's needs not wait for.
+    from optuna_spark.database_source import DatabaseSource, StoredStudy
+
     assert payload.storage_url is not None  # run.py sets one of the two
     seed = None if spec.seed is None else worker_seed(spec.seed, payload.history, index)
     return DatabaseSource(StoredStudy.open(spec, payload.storage_url, payload.run_key, seed), name)

@@ -19,6 +19,12 @@ def slow_parabola(trial: Any) -> float:
     return parabola(trial)
 
 
+def slow_constant(trial: Any) -> float:
+    trial.suggest_float("x", -10, 10)
+    time.sleep(0.05)
+    return 1.0
+
+
 def two_values(trial: Any) -> tuple[float, float]:
     x = trial.suggest_float("x", -10, 10)
     return x**2, (x - 2) ** 2

@@ -19,8 +19,7 @@ from optuna.trial import TrialState
 from optuna_spark.client import CoordinatorClient
 from optuna_spark.coordinator import Coordinator, Endpoint
 from optuna_spark.errors import TrialLimitError
-from optuna_spark.ledger import LOST
-from optuna_spark.outcome import Outcome
+from optuna_spark.outcome import LOST, Outcome
 from optuna_spark.spec import CoordinatorSpec, StopSpec
 from optuna_spark.wire import FrameSocket, WireError, encode, new_secret
 from tests.support.coordination import bowl, finished, run, slow, spec_for, stored, work

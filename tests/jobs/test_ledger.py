@@ -12,9 +12,9 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from optuna_spark.ledger import LOST, Ledger
+from optuna_spark.ledger import Ledger
 from optuna_spark.messages import Assignment, Worker
-from optuna_spark.outcome import Outcome
+from optuna_spark.outcome import LOST, Outcome
 from optuna_spark.records import TrialRecord
 from optuna_spark.sampled_study import StoredStudy
 from optuna_spark.spec import ComponentSpec, StopSpec, TuningSpec

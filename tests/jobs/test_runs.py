@@ -117,6 +117,12 @@ def test_a_run_stops_at_its_target_value(url: str) -> None:
     assert "target value" in result.stop_reason
 
 
+def test_a_run_stops_when_nothing_improves_any_more(url: str) -> None:
+    result = tune(spec_for("slow_constant", trials=10_000, tasks=4, stop=StopSpec(terminator=True)), url)
+    assert result.stop_reason is not None
+    assert "terminator" in result.stop_reason
+
+
 def test_several_objectives_work(url: str) -> None:
     result = tune(spec_for("two_values", directions=("minimize", "minimize")), url)
     assert result.snapshot.finished == 6
