@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy
 
-from benchmarks.cases.studies import trials_of, window_s
+from benchmarks.cases.studies import seconds_between, trials_of
 from benchmarks.machine import Machine
 from benchmarks.results import Measurement, Samples, Table, number, ratio, save
 from init.local.console import complain, detail, say, show
@@ -80,7 +80,8 @@ def measure(machine: Machine, run: TuningSpec) -> dict[str, float] | None:
     expected = "cuda" if run.resources.gpus_per_task else "cpu"
     if not all(device.startswith(expected) for device in devices):
         raise SystemExit(f"the trials ran on {devices}, not on {expected}")
-    seconds = window_s(trials)
+    ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]
+    seconds = seconds_between(min(trial.datetime_start for trial in trials if trial.datetime_start), max(ended))
     return {
         "trials_per_minute": 60 * len(trials) / seconds,
         "train_s": float(np.median([trial.user_attrs["train_s"] for trial in trials])),

@@ -20,6 +20,7 @@ from typing import Any
 import sqlalchemy
 
 from benchmarks.contenders.report import RESULT_VARIABLE, URL_VARIABLE
+from benchmarks.workload import TIMES_VARIABLE
 from init.local.layout import REPOSITORY, Layout
 from init.local.mysql import MysqlServer
 from init.local.spark import SparkCluster, spark_home
@@ -45,11 +46,23 @@ class Outcome:
 
     Attributes:
         measured: What it reported; empty when it was stopped or failed.
+        times: Start and end of each trial, in seconds since 1970.
         timed_out: It was stopped at its time limit.
     """
 
     measured: dict[str, Any] = field(default_factory=dict)
+    times: list[tuple[float, float]] = field(default_factory=list)
     timed_out: bool = False
+
+    @property
+    def window_s(self) -> float:
+        """From the first trial's start to the last one's end."""
+        return max(end for _, end in self.times) - min(start for start, _ in self.times)
+
+    def start_up(self, slots: int) -> dict[str, float]:
+        """How long it took until the first trial began, and until as many had begun as there are slots."""
+        since = sorted(start - self.measured["ready"] for start, _ in self.times)
+        return {"first_trial_s": since[0], "all_slots_s": since[min(slots, len(since)) - 1]} if since else {}
 
 
 class ContenderError(Exception):
@@ -123,8 +136,9 @@ class Machine:
         command = [str(SUBMIT), *submit, program] if submit else [str(python), program]
         result = self.folder / "result.json"
         result.unlink(missing_ok=True)
+        self.times.unlink(missing_ok=True)
         token = secrets.token_hex(8)
-        env = contender_environment(python, token, result, url)
+        env = contender_environment(python, token, result, url) | {TIMES_VARIABLE: str(self.times)}
         log = self.logs / f"{contender}.log"
         with log.open("ab") as output:
             output.write(f"--- {time.ctime()} {contender} {' '.join(arguments)[:200]}\n".encode())
@@ -141,7 +155,12 @@ class Machine:
         if code != 0 or not result.exists():
             last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise ContenderError(f"{contender} failed with exit code {code}; the end of {log}:\n{last}")
-        return Outcome(json.loads(result.read_text()))
+        return Outcome(json.loads(result.read_text()), read_times(self.times))
+
+    @property
+    def times(self) -> Path:
+        """Where the trials of a run write down when they began and ended."""
+        return self.folder / "times"
 
     def package(self) -> Path:
         """What travels to the Spark workers: this project's package and the benchmark's workload."""
@@ -155,6 +174,11 @@ class Machine:
             for source, name in sources:
                 file.write(source, name)
         return archive
+
+
+def read_times(file: Path) -> list[tuple[float, float]]:
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [(float(start), float(end)) for start, end in map(str.split, lines)]
 
 
 def contender_environment(python: Path, token: str, result: Path, url: sqlalchemy.URL | None) -> dict[str, str]:
@@ -216,6 +240,7 @@ class Cluster:
     ) -> Outcome:
         """`Machine.run` through spark-submit with `slots` cores, after which the cluster is idle again."""
         settings = {**SPARK_CONF, "spark.cores.max": str(slots), **(conf or {})}
+        settings[f"spark.executorEnv.{TIMES_VARIABLE}"] = str(self._machine.times)
         options = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
         submit = ["--master", self._cluster.master_url, *options, "--py-files", str(self._machine.package())]
         try:

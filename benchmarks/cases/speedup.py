@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-import sqlalchemy
-
 from benchmarks.cases.bench import Bench, CaseResult, Contender, run_all
 from benchmarks.cases.specs import engine_spec
-from benchmarks.cases.studies import trials_of, window_s
 from benchmarks.machine import Cluster, Machine, Outcome
 from benchmarks.results import Samples, Table, number, verdict
 from benchmarks.workload import PUBLISHED_S
@@ -36,20 +33,20 @@ def run(bench: Bench) -> CaseResult:
 def _ours(machine: Machine, cluster: Cluster, distribution: str) -> dict[str, float] | None:
     url = machine.new_database()
     spec = engine_spec("published_trial", trials=TRIALS, tasks=WORKERS, jobs=WORKERS, distribution=distribution)
-    return _metrics(cluster.run("ours", [spec.to_json()], slots=WORKERS, url=url, timeout_s=LIMIT_S), url)
+    return _metrics(cluster.run("ours", [spec.to_json()], slots=WORKERS, url=url, timeout_s=LIMIT_S))
 
 
 def _reference(machine: Machine, cluster: Cluster) -> dict[str, float] | None:
     url = machine.new_database()
     arguments = ["--distribution", "joblib", "--objective", "published_trial"]
     arguments += ["--trials", str(TRIALS), "--tasks", str(WORKERS)]
-    return _metrics(cluster.run("reference", arguments, slots=WORKERS, url=url, timeout_s=LIMIT_S), url)
+    return _metrics(cluster.run("reference", arguments, slots=WORKERS, url=url, timeout_s=LIMIT_S))
 
 
-def _metrics(outcome: Outcome, url: sqlalchemy.URL) -> dict[str, float] | None:
+def _metrics(outcome: Outcome) -> dict[str, float] | None:
     if outcome.timed_out:
         return None
-    window, whole = window_s(trials_of(url)), outcome.measured["seconds"]
+    window, whole = outcome.window_s, outcome.measured["seconds"]
     return {
         "speedup": ONE_WORKER_S / window,
         "speedup_with_start": ONE_WORKER_S / whole,

@@ -8,7 +8,6 @@ import sqlalchemy
 
 from benchmarks.cases.bench import Bench, CaseResult, Contender, run_all
 from benchmarks.cases.specs import engine_spec
-from benchmarks.cases.studies import trials_of, window_s
 from benchmarks.machine import Cluster, Machine, Outcome
 from benchmarks.results import Samples, Table, number, ratio, verdict
 from init.local.console import say
@@ -79,22 +78,21 @@ def _ours(
     url = machine.copy_database(stored) if stored is not None else machine.new_database()
     spec = engine_spec("quadratic", trials=trials, tasks=SLOTS, distribution="rdd", coordination=coordination)
     outcome = cluster.run("ours", [spec.to_json()], slots=SLOTS, url=url, timeout_s=LIMIT_S)
-    return _per_trial(outcome, url, trials)
+    return _per_trial(outcome, trials)
 
 
 def _reference(machine: Machine, cluster: Cluster) -> dict[str, float] | None:
     url = machine.new_database()
     arguments = ["--distribution", "rdd", "--objective", "quadratic", "--trials", str(TRIALS), "--tasks", str(SLOTS)]
     outcome = cluster.run("reference", arguments, slots=SLOTS, url=url, timeout_s=LIMIT_S)
-    return _per_trial(outcome, url, TRIALS)
+    return _per_trial(outcome, TRIALS)
 
 
-def _per_trial(outcome: Outcome, url: sqlalchemy.URL, trials: int) -> dict[str, float] | None:
+def _per_trial(outcome: Outcome, trials: int) -> dict[str, float] | None:
     """Wall from the first trial's start to the last one's end, and CPU of the driver, per trial."""
     if outcome.timed_out:
         return None
-    latest = sorted(trials_of(url), key=lambda trial: trial.number)[-trials:]
-    result = {"wall_ms": 1000 * window_s(latest) / trials}
+    result = {"wall_ms": 1000 * outcome.window_s / trials}
     if "tune_cpu_s" in outcome.measured:
         result["cpu_ms"] = 1000 * outcome.measured["tune_cpu_s"] / trials
     return result

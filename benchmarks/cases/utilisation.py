@@ -10,7 +10,7 @@ import sqlalchemy
 from benchmarks import workload
 from benchmarks.cases.bench import Bench, CaseResult, Contender, run_all
 from benchmarks.cases.specs import engine_spec
-from benchmarks.cases.studies import finished, start_up, trials_of
+from benchmarks.cases.studies import finished, trials_of
 from benchmarks.machine import BENCH_ENV, Cluster, Machine, Outcome
 from benchmarks.results import Samples, Table, number, ratio, verdict
 from init.local.console import say
@@ -111,17 +111,15 @@ def _sleeps(trials: int) -> list[str]:
 
 
 def _metrics(outcome: Outcome, trials: int, url: sqlalchemy.URL | None = None) -> dict[str, float] | None:
-    """Time, utilisation, and where the database knows it, when the trials began and how many finished."""
+    """Time, utilisation, when the trials began and how many finished."""
     if outcome.timed_out:
         return None
     measured = outcome.measured
     seconds, done = measured["seconds"], measured.get("finished")
     result = {"seconds": seconds, "utilisation": workload.ideal_s(trials, SLOTS) / seconds}
     if url is not None:
-        stored = trials_of(url)
-        done = finished(stored)
-        result |= start_up(stored, measured["ready"], SLOTS)
-    result |= {"finished": float(done or 0)}
+        done = finished(trials_of(url))
+    result |= {**outcome.start_up(SLOTS), "finished": float(done or 0)}
     return result | {name: measured[name] for name in ("tune_cpu_s",) if name in measured}
 
 

@@ -8,11 +8,12 @@ import time
 from pyspark.sql import SparkSession
 
 from benchmarks.contenders.report import report
-from benchmarks.workload import duration_s
+from benchmarks.workload import duration_s, timed
 
 
 def nap(number: int) -> int:
-    time.sleep(duration_s(number))
+    with timed():
+        time.sleep(duration_s(number))
     return number
 
 

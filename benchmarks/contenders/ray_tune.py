@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.contenders.report import report
-from benchmarks.workload import duration_s
+from benchmarks.workload import duration_s, timed
 
 
 def space(trial: Any) -> dict[str, int]:
@@ -23,7 +23,8 @@ def space(trial: Any) -> dict[str, int]:
 
 
 def objective(config: dict[str, Any]) -> dict[str, float]:
-    time.sleep(duration_s(config["number"]))
+    with timed():
+        time.sleep(duration_s(config["number"]))
     return {"loss": (config["x"] - 2.0) ** 2 + (config["y"] + 3.0) ** 2}
 
 
