@@ -107,7 +107,8 @@ def test_a_lost_cluster_costs_no_trial_that_was_saved(folder: DagFolder, workspa
     text = STUDY.replace("objective: quadratic", "objective: steady:slow").replace("retries: 0", "retries: 1")
     text = text.replace("  poll_s: 1\n", "  poll_s: 1\n  dump_every_s: 1\n").replace("trials: 4", "trials: 12")
     folder.write_study("cloud", f"{text}study: {tmp_path.name}\nretry_delay_s: 0\n")
-    workspace.faults.lose_cluster_after = "[tuning] 4/12 trials"
+    # A progress line comes every few seconds: no single count is sure to be shown.
+    workspace.faults.lose_cluster_after = r"\[tuning\] ([2-9]|10)/12 trials"
     states = folder.test("tune_cloud")
     runs = list(workspace.runs.values())
     assert set(states.values()) == {"success"}, runs[-1].output

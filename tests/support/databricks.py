@@ -59,7 +59,7 @@ class Faults:
         start_s: How long a cluster takes to start.
         cluster: A message: no cluster starts, and this is why ...
         cluster_code: ... with this termination code.
-        lose_cluster_after: The cluster of the next run vanishes when its output holds this text.
+        lose_cluster_after: The cluster of the next run vanishes when its output matches this pattern.
         lose_answer: The next submission is carried out, but its answer is a 503.
     """
 
@@ -304,7 +304,7 @@ class Workspace:
             self._kill(run)
         while process.poll() is None:
             lost = self.faults.lose_cluster_after
-            if lost is not None and lost in run.output:
+            if lost is not None and re.search(lost, run.output):
                 self.faults.lose_cluster_after = None
                 run.code, run.message = (
                     "DRIVER_ERROR",
