@@ -14,7 +14,7 @@ from init.local.console import detail, say
 from optuna_spark.spec import ComponentSpec, CoordinatorSpec, DataSpec, ParamSpec, TuningSpec, XGBoostSpec
 
 SEEDS = (1, 2, 3, 4, 5)
-TRIALS = 150
+TRIALS = 80
 WORKERS = 2
 NEAR = 1.01
 LIMIT_S = 240.0
@@ -33,7 +33,7 @@ BASE = TuningSpec(
     search_space=SPACE,
     # The table comes with scikit-learn: every machine has it.
     data=DataSpec("sklearn:diabetes"),
-    xgboost=XGBoostSpec(task="regression", metric="rmse", folds=5, num_boost_round=300, report_every=5),
+    xgboost=XGBoostSpec(task="regression", metric="rmse", folds=3, num_boost_round=200, report_every=5),
     trials=TRIALS,
     tasks=WORKERS,
     distribution="local",
@@ -41,7 +41,7 @@ BASE = TuningSpec(
 )
 VARIANTS = {
     PLAIN: BASE,
-    PRUNED: replace(BASE, pruner=ComponentSpec("SuccessiveHalvingPruner", {"min_resource": 10, "reduction_factor": 3})),
+    PRUNED: replace(BASE, pruner=ComponentSpec("MedianPruner", {"n_startup_trials": 5, "n_warmup_steps": 20})),
     WINDOW: replace(BASE, coordinator=CoordinatorSpec(history=100)),
 }
 
@@ -51,6 +51,7 @@ class Search:
     """One study, in the order in which its trials ended."""
 
     variant: str
+    seed: int
     trials: list[FrozenTrial]
 
     @property
@@ -79,20 +80,23 @@ def run(bench: Bench) -> CaseResult:
     for seed in SEEDS:
         for variant, spec in VARIANTS.items():
             if bench.wanted(variant):
-                searches.append(_search(bench, variant, replace(spec, seed=seed)))
+                searches.append(_search(bench, variant, seed, spec))
                 detail(f"d: {variant}, seed {seed}: best {searches[-1].best:.4f}")
-    best = min(search.best for search in searches)
     samples = Samples("d")
-    samples.note("all", "best_value", best)
-    for search in searches:
-        samples.add(search.variant, search.until(NEAR * best))
-    return CaseResult(samples.measurements(), [table(samples, best)])
+    for seed in SEEDS:
+        # Per seed, because the seed also makes the split: values of different splits do not compare.
+        alike = [search for search in searches if search.seed == seed]
+        best = min(search.best for search in alike)
+        samples.note(f"seed {seed}", "best_value", best)
+        for search in alike:
+            samples.add(search.variant, search.until(NEAR * best))
+    return CaseResult(samples.measurements(), [table(samples)])
 
 
-def _search(bench: Bench, variant: str, spec: TuningSpec) -> Search:
+def _search(bench: Bench, variant: str, seed: int, spec: TuningSpec) -> Search:
     url = bench.machine.new_database()
-    bench.machine.run("ours", [spec.to_json()], url=url, timeout_s=LIMIT_S)
-    return Search(variant, _ended(url))
+    bench.machine.run("ours", [replace(spec, seed=seed).to_json()], url=url, timeout_s=LIMIT_S)
+    return Search(variant, seed, _ended(url))
 
 
 def _ended(url: sqlalchemy.URL) -> list[FrozenTrial]:
@@ -100,7 +104,7 @@ def _ended(url: sqlalchemy.URL) -> list[FrozenTrial]:
     return sorted(ended, key=lambda trial: trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0)
 
 
-def table(samples: Samples, best: float) -> Table:
+def table(samples: Samples) -> Table:
     rows = []
     base = samples.median(PLAIN, "rounds")
     for name in VARIANTS:
@@ -118,7 +122,15 @@ def table(samples: Samples, best: float) -> Table:
             )
         )
     columns = ("variant", "rounds", "of no pruning", "seconds", "trials", f"seeds of {len(SEEDS)}", "best")
-    pruned = samples.median(PRUNED, "rounds")
-    share = pruned / base if pruned and base else None
-    title = f"d: to within 1 % of the best value found ({best:.4f}), medians over {len(SEEDS)} seeds"
-    return Table(title, columns, rows, [verdict("rounds with pruning, share of without", share, 0.5, at_most=True)])
+    title = f"d: to within 1 % of the best value found with the same seed, medians over {len(SEEDS)} seeds"
+    return Table(title, columns, rows, _verdicts(samples))
+
+
+def _verdicts(samples: Samples) -> list[str]:
+    """Fewer rounds count only where the target was reached as often."""
+    base, pruned = samples.median(PLAIN, "rounds"), samples.median(PRUNED, "rounds")
+    lost = (samples.mean(PLAIN, "reached") or 0.0) - (samples.mean(PRUNED, "reached") or 0.0)
+    return [
+        verdict("rounds with pruning, share of without", pruned / base if pruned and base else None, 0.5, at_most=True),
+        verdict("seeds that come there without pruning alone", len(SEEDS) * lost, 0, at_most=True),
+    ]
