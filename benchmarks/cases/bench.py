@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.machine import Cluster, ContenderError, Machine, Outcome, cluster
+from benchmarks.machine import Cluster, ContenderError, Machine, cluster
 from benchmarks.results import Measurement, Samples, Table
 from init.local.console import complain, detail
 
@@ -87,7 +87,3 @@ def run_one(samples: Samples, contender: Contender, turn: int, limit_s: float) -
     shown = ", ".join(f"{name} {value:.2f}" for name, value in list(measured.items())[:3])
     detail(f"{samples.case}: {contender.name}, run {turn + 1}: {shown} ({took:.0f} s in all)")
     return True
-
-
-def measured_or_none(outcome: Outcome) -> dict[str, float] | None:
-    return None if outcome.timed_out else outcome.measured

@@ -5,7 +5,7 @@ from __future__ import annotations
 from optuna.trial import TrialState
 
 from optuna_spark.errors import TrialLimitError, TuningError
-from optuna_spark.spec import TuningSpec
+from optuna_spark.spec import StopSpec, TuningSpec
 
 
 class Budget:
@@ -75,17 +75,18 @@ class Budget:
         self.stop(str(error))
 
     def _check_failures(self) -> None:
-        stop = self._spec.stop
-        if stop.max_failures is not None and self._failed_now >= stop.max_failures:
-            rule = f"{self._failed_now} trials failed, stop.max_failures is {stop.max_failures}"
-        elif self._failed_in_a_row >= stop.max_consecutive_failures:
-            rule = (
-                f"{self._failed_in_a_row} trials failed in a row, stop.max_consecutive_failures is"
-                f" {stop.max_consecutive_failures}"
-            )
-        else:
-            return
-        self.fail(TrialLimitError(f"{rule}; the first, {self._first_failure}"))
+        rule = broken_limit(self._spec.stop, self._failed_now, self._failed_in_a_row)
+        if rule is not None:
+            self.fail(TrialLimitError(f"{rule}; the first, {self._first_failure}"))
+
+
+def broken_limit(stop: StopSpec, failed: int, in_a_row: int) -> str | None:
+    """Which limit on failures is reached, in words; None when none is."""
+    if stop.max_failures is not None and failed >= stop.max_failures:
+        return f"{failed} trials failed, stop.max_failures is {stop.max_failures}"
+    if in_a_row >= stop.max_consecutive_failures:
+        return f"{in_a_row} trials failed in a row, stop.max_consecutive_failures is {stop.max_consecutive_failures}"
+    return None
 
 
 def _last_line(error: str | None) -> str:

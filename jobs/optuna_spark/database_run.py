@@ -8,11 +8,13 @@ from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.budget import broken_limit
 from optuna_spark.database_source import FINISHED, StoredStudy, close_abandoned, release
 from optuna_spark.errors import TrialLimitError
 from optuna_spark.outcome import LOST
 from optuna_spark.progress import Snapshot
 from optuna_spark.spec import TuningSpec
+from optuna_spark.stops import reaches_target, should_terminate
 from optuna_spark.worker import WorkerPayload
 
 
@@ -67,7 +69,7 @@ class DatabaseRun:
             return
         if spec.timeout_s is not None and snapshot.elapsed_s > spec.timeout_s:
             self._claims.stop(f"the timeout of {spec.timeout_s:g} s was reached")
-        if self._target_reached(snapshot.best_value):
+        if reaches_target(spec, snapshot.best_value):
             self._claims.stop(f"the target value {spec.stop.target_value:g} was reached")
         if spec.stop.terminator and snapshot.finished and self._should_terminate():
             self._claims.stop("Optuna's terminator expects no further improvement")
@@ -88,15 +90,7 @@ class DatabaseRun:
         except ValueError:  # no trial is complete yet
             return None
 
-    def _target_reached(self, best: float | None) -> bool:
-        target = self._spec.stop.target_value
-        if target is None or best is None:
-            return False
-        return best <= target if self._spec.directions[0] == "minimize" else best >= target
-
     def _should_terminate(self) -> bool:
-        from optuna_spark.stops import should_terminate
-
         return should_terminate(self._study.get_trials(deepcopy=False), self._study.directions)
 
     def _mine(self, *states: TrialState) -> list[FrozenTrial]:
@@ -117,12 +111,8 @@ def failure_limit_error(spec: TuningSpec, ended: list[FrozenTrial]) -> TrialLimi
         if trial.state != TrialState.FAIL:
             break
         in_a_row += 1
-    limit, row = spec.stop.max_failures, spec.stop.max_consecutive_failures
-    if limit is not None and len(failures) >= limit:
-        rule = f"{len(failures)} trials failed, stop.max_failures is {limit}"
-    elif in_a_row >= row:
-        rule = f"{in_a_row} trials failed in a row, stop.max_consecutive_failures is {row}"
-    else:
+    rule = broken_limit(spec.stop, len(failures), in_a_row)
+    if rule is None:
         return None
     first = failures[0]
     return TrialLimitError(f"{rule}; the first, trial {first.number}: {first.user_attrs.get('error', '')}")

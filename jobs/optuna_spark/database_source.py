@@ -17,6 +17,7 @@ from optuna_spark.claims import Claim, Claims
 from optuna_spark.outcome import LOST, Outcome
 from optuna_spark.spec import TuningSpec
 from optuna_spark.storage import create_storage, open_study, retried, set_trial_attr
+from optuna_spark.wire import SILENT_BEATS
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class DatabaseSource:
         self._held: Claim | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._watch = StaleWatch(stored.spec.coordinator.heartbeat_s * 6)
+        self._watch = StaleWatch(SILENT_BEATS * stored.spec.coordinator.heartbeat_s)
         threading.Thread(target=self._beat, daemon=True, name="claim-beat").start()
 
     def ask(self) -> optuna.Trial | None:
@@ -156,16 +157,11 @@ def close_lost(stored: StoredStudy, trial: FrozenTrial) -> FrozenTrial:
     return closed
 
 
-def close_abandoned(stored: StoredStudy) -> int:
-    """Close every trial still RUNNING in the study; only where no worker of it can be alive.
-
-    Returns:
-        How many were closed.
-    """
+def close_abandoned(stored: StoredStudy) -> None:
+    """Close every trial still RUNNING in the study; only where no worker of it can be alive."""
     running = retried(stored.study.get_trials)(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
         close_lost(stored, trial)
-    return len(running)
 
 
 def _find(study: optuna.Study, number: int) -> FrozenTrial | None:

@@ -26,7 +26,7 @@ class BestTrial:
         self.trial: FrozenTrial | None = None
         self._single = len(spec.directions) == 1
         self._maximize = spec.directions[0] == "maximize"
-        self._target = spec.stop.target_value
+        self._spec = spec
 
     def see_all(self, trials: Sequence[FrozenTrial]) -> None:
         for trial in trials:
@@ -42,12 +42,18 @@ class BestTrial:
 
     @property
     def reaches_target(self) -> bool:
-        if self._target is None or self.trial is None:
-            return False
-        return not self._better(self._target, _value(self.trial))
+        return reaches_target(self._spec, self.trial.value if self.trial else None)
 
     def _better(self, value: float, other: float) -> bool:
         return value > other if self._maximize else value < other
+
+
+def reaches_target(spec: TuningSpec, value: float | None) -> bool:
+    """Whether `value`, of a study with one direction, is as good as the spec's target value, if it has one."""
+    target = spec.stop.target_value
+    if target is None or value is None:
+        return False
+    return value >= target if spec.directions[0] == "maximize" else value <= target
 
 
 def _value(trial: FrozenTrial) -> float:
