@@ -12,11 +12,12 @@ from tests.support.connections import set_connection
 from tests.support.databricks import VOLUME, Workspace
 from tests.support.databricks_fixtures import DATABRICKS, connect
 from tests.support.databricks_fixtures import workspace as workspace  # a fixture
+from tests.support.studies import study_reader
 from tuning_pipeline.connections import require_connection
 from tuning_pipeline.databricks_files import RemoteFolders, open_workspace, readable_errors
 from tuning_pipeline.databricks_storage import fetch_results, study_file, upload_job_files
 from tuning_pipeline.failures import TaskError
-from tuning_pipeline.study_file import StudyFile, read_study
+from tuning_pipeline.study_file import StudyFile
 
 BASE = f"objective: quadratic\ntarget: databricks\ndatabricks:\n  files: {VOLUME}\n  cluster: {{node_type: n}}\n"
 
@@ -25,13 +26,7 @@ Study = Callable[[str], StudyFile]
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    def read(text: str) -> StudyFile:
-        path = tmp_path / "dags" / "studies" / "example.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return read_study(path)
-
-    return read
+    return study_reader(tmp_path)
 
 
 def folders() -> RemoteFolders:

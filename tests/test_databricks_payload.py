@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from optuna_spark.errors import SpecError
+from tests.support.studies import study_reader
 from tuning_pipeline.databricks_check import check_job, check_run, lost_keys
 from tuning_pipeline.databricks_payload import (
     RemoteFiles,
@@ -22,7 +23,7 @@ from tuning_pipeline.databricks_payload import (
     study_copy_path,
 )
 from tuning_pipeline.form import form_params, study_of_run
-from tuning_pipeline.study_file import StudyFile, StudyFileError, read_study
+from tuning_pipeline.study_file import StudyFile, StudyFileError
 
 FOLDER = "/Volumes/main/default/tuning"
 FILES = RemoteFiles(
@@ -40,13 +41,7 @@ Study = Callable[[str], StudyFile]
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    def read(text: str) -> StudyFile:
-        path = tmp_path / "dags" / "studies" / "example.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return read_study(path)
-
-    return read
+    return study_reader(tmp_path)
 
 
 def payload(study: StudyFile, storage: str | None = None, files: RemoteFiles = FILES) -> dict[str, Any]:
