@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from optuna_spark.storage import engine_options, parse_url, retried
+from optuna_spark.storage import retried
 
 ClaimState = Literal["free", "claimed", "done"]
 
@@ -60,11 +60,16 @@ class Counts:
 
 
 class Claims:
-    """The budget of one run. Thread-safe: each call is one short transaction."""
+    """The budget of one run. Thread-safe: each call is one short transaction.
 
-    def __init__(self, url: str | sa.URL, run_key: str) -> None:
+    Args:
+        engine: The database; closing it is the caller's.
+        run_key: The run.
+    """
+
+    def __init__(self, engine: sa.Engine, run_key: str) -> None:
         self.run_key = run_key
-        self._engine = sa.create_engine(parse_url(url), **engine_options(url))
+        self._engine = engine
 
     @retried
     def create(self, trials: int) -> None:
@@ -96,8 +101,8 @@ class Claims:
 
     @retried
     def take_free(self, worker: str) -> Claim | None:
-        """Take a free row for `worker`; None when there is none."""
-        while free := self._read(CLAIMS.c.state == "free", limit=16):
+        """Take a free row for `worker`; None when there is none, or the run was stopped."""
+        while free := self._read(sa.and_(CLAIMS.c.state == "free", self._is_going_on()), limit=64):
             # Different workers start at different rows, so that they rarely want the same one.
             start = random.randrange(len(free))  # noqa: S311  # spreads load, no secret
             for claim in free[start:] + free[:start]:
@@ -131,8 +136,9 @@ class Claims:
         with self._engine.connect() as connection:
             return connection.execute(self._mine(sa.select(RUNS.c.stop_reason), RUNS)).scalar()
 
-    def close(self) -> None:
-        self._engine.dispose()
+    def _is_going_on(self) -> sa.ColumnElement[bool]:
+        stopped = self._mine(sa.select(RUNS.c.run_key), RUNS).where(RUNS.c.stop_reason.is_not(None))
+        return ~stopped.exists()
 
     def _read(self, condition: sa.ColumnElement[bool], limit: int | None) -> list[Claim]:
         columns = (CLAIMS.c.slot, CLAIMS.c.state, CLAIMS.c.worker, CLAIMS.c.trial, CLAIMS.c.version)

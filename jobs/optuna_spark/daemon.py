@@ -25,12 +25,15 @@ IMPORTS_VARIABLE = "OPTUNA_SPARK_IMPORTS"
 def import_early(folder: Path, modules: list[str]) -> None:
     """Import modules, those in the zips of `folder` (what came with --py-files) included.
 
-    One that cannot be imported is left to the worker, which says why where somebody reads it.
+    `module:function` is imported and called. What fails is left to the worker, which says why where somebody reads it.
     """
     sys.path += [str(file.resolve()) for file in sorted(folder.glob("*.zip"))]
     for name in modules:
         try:
-            importlib.import_module(name)
+            module, _, function = name.partition(":")
+            imported = importlib.import_module(module)
+            if function:
+                getattr(imported, function)()
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker meets it again
             logging.getLogger(__name__).warning("Cannot import %s before the fork: %s", name, error)
 

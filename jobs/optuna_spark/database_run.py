@@ -80,7 +80,7 @@ class DatabaseRun:
     def finish(self) -> None:
         """Close what workers left behind; after all of them ended."""
         close_abandoned(self._stored)
-        self._claims.close()
+        self._stored.close()
 
     def _best(self) -> FrozenTrial | None:
         if len(self._spec.directions) > 1:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import optuna
+from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
@@ -16,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from optuna_spark.claims import Claim, Claims
 from optuna_spark.outcome import LOST, Outcome
 from optuna_spark.spec import TuningSpec
-from optuna_spark.storage import create_storage, open_study, retried, set_trial_attr
+from optuna_spark.storage import create_storage, join_study, open_study, retried, set_trial_attr
 from optuna_spark.wire import SILENT_BEATS
 
 log = logging.getLogger(__name__)
@@ -35,9 +36,21 @@ class StoredStudy:
     claims: Claims
 
     @classmethod
-    def open(cls, spec: TuningSpec, url: str, key: str, seed: int | None = None) -> StoredStudy:
+    def open(cls, spec: TuningSpec, url: str, key: str) -> StoredStudy:
+        """As the driver does: tables and study are made where they are missing."""
         storage = create_storage(url)
-        return cls(spec, storage, open_study(spec, storage, seed), Claims(url, key))
+        return cls(spec, storage, open_study(spec, storage), Claims(storage.engine, key))
+
+    @classmethod
+    def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None) -> StoredStudy:
+        """As a worker does, after the driver's `open`."""
+        storage = create_storage(url, prepared=True)
+        return cls(spec, storage, join_study(spec, storage, seed), Claims(storage.engine, key))
+
+    def close(self) -> None:
+        """Close the connections; the claims use the storage's."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
 
 
 class DatabaseSource:
@@ -76,20 +89,17 @@ class DatabaseSource:
 
     def close(self) -> None:
         self._closed.set()
-        self._claims.close()
+        self._stored.close()
 
     def _next_claim(self) -> Claim | None:
-        while self._claims.stop_reason() is None:
-            claim = self._claims.take_free(self._worker)
-            if claim is not None:
-                return claim
+        while (claim := self._claims.take_free(self._worker)) is None:
             held = self._claims.held()
-            if not held:
+            if not held or self._claims.stop_reason() is not None:
                 return None
             for stale in self._watch.stale(held):
                 release(self._stored, stale)
             time.sleep(WAIT_S)
-        return None
+        return claim
 
     def _hold(self, claim: Claim | None) -> None:
         with self._lock:
@@ -162,6 +172,21 @@ def close_abandoned(stored: StoredStudy) -> None:
     running = retried(stored.study.get_trials)(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
         close_lost(stored, trial)
+
+
+def rehearse() -> None:
+    """Run a trial in memory, because Optuna and SQLAlchemy load most of themselves when they are first used.
+
+    The daemon does so before it forks the workers (session.modules_to_import).
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = create_storage("sqlite://")
+    try:
+        study = optuna.create_study(storage=storage)
+        study.tell(study.ask({"x": FloatDistribution(0, 1)}), 0.0)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _find(study: optuna.Study, number: int) -> FrozenTrial | None:

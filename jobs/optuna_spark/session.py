@@ -79,7 +79,7 @@ def early_imports(spec: TuningSpec, conf: Mapping[str, str]) -> dict[str, str]:
 
 
 def modules_to_import(spec: TuningSpec) -> list[str]:
-    """What the run's workers need and what survives a fork, which CUDA does not.
+    """What the run's workers need and what survives a fork, which CUDA does not; see daemon.import_early.
 
     Importing pyarrow starts one thread, that of its memory allocator, which makes itself anew after a fork:
     https://github.com/jemalloc/jemalloc/blob/5.3.0/src/background_thread.c (background_thread_postfork_child).
@@ -89,6 +89,8 @@ def modules_to_import(spec: TuningSpec) -> list[str]:
         modules += ["joblib"]
     if spec.distribution == "dataframe":
         modules += ["pyspark.sql.pandas.serializers", "pyspark.sql.pandas.types", "pyarrow"]
+    if spec.coordination == "database":
+        modules += ["optuna_spark.database_source:rehearse", "sqlalchemy.dialects.mysql.pymysql", "pymysql"]
     return modules
 
 

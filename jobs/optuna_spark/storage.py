@@ -155,8 +155,12 @@ class RetryingStorage(RDBStorage):
     set_trial_user_attr = retried(RDBStorage.set_trial_user_attr)
 
 
-def create_storage(url: str | sqlalchemy.URL) -> RDBStorage:
+def create_storage(url: str | sqlalchemy.URL, *, prepared: bool = False) -> RDBStorage:
     """Open the storage, creating Optuna's tables where they are missing.
+
+    Args:
+        url: The database.
+        prepared: Another process of the same run has made and checked the tables: spend no time on them.
 
     Raises:
         StorageError: The server cannot be reached, refuses the account, or holds another schema version.
@@ -166,7 +170,12 @@ def create_storage(url: str | sqlalchemy.URL) -> RDBStorage:
     # RDBStorage runs str.format on the URL.
     text = text.replace("{", "{{").replace("}", "}}")
     try:
-        return RetryingStorage(text, engine_kwargs=engine_options(parsed))
+        return RetryingStorage(
+            text,
+            engine_kwargs=engine_options(parsed),
+            skip_compatibility_check=prepared,
+            skip_table_creation=prepared,
+        )
     except (OperationalError, StorageInternalError, RuntimeError, ImportError) as error:
         raise explain(error, parsed) from error
 
@@ -192,7 +201,7 @@ def explain(error: BaseException, url: str | sqlalchemy.URL) -> StorageError:
     return StorageError(f"the storage {describe_url(parsed)} cannot be used: {original}")
 
 
-def open_study(spec: TuningSpec, storage: RDBStorage, seed: int | None = None) -> optuna.Study:
+def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
     """The spec's study, created where it does not exist yet, with the spec's sampler and pruner.
 
     Raises:
@@ -201,7 +210,7 @@ def open_study(spec: TuningSpec, storage: RDBStorage, seed: int | None = None) -
     study = optuna.create_study(
         study_name=spec.study_name,
         storage=storage,
-        sampler=build_sampler(spec.sampler, spec.seed if seed is None else seed),
+        sampler=build_sampler(spec.sampler, spec.seed),
         pruner=build_pruner(spec.pruner),
         directions=list(spec.directions),
         load_if_exists=True,
@@ -213,6 +222,13 @@ def open_study(spec: TuningSpec, storage: RDBStorage, seed: int | None = None) -
             f" {', '.join(spec.directions)}: use another study name, or reset the study"
         )
     return study
+
+
+@retried
+def join_study(spec: TuningSpec, storage: RDBStorage, seed: int | None) -> optuna.Study:
+    """The spec's study as a worker opens it, after the driver's `open_study`, with a seed of the worker's own."""
+    sampler, pruner = build_sampler(spec.sampler, seed), build_pruner(spec.pruner)
+    return optuna.load_study(study_name=spec.study_name, storage=storage, sampler=sampler, pruner=pruner)
 
 
 def set_trial_attr(storage: RDBStorage, study: optuna.Study, number: int, key: str, value: Any) -> None:

@@ -122,7 +122,7 @@ def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> 
 
     assert payload.storage_url is not None  # run.py sets one of the two
     seed = None if spec.seed is None else worker_seed(spec.seed, payload.history, index)
-    return DatabaseSource(StoredStudy.open(spec, payload.storage_url, payload.run_key, seed), name)
+    return DatabaseSource(StoredStudy.join(spec, payload.storage_url, payload.run_key, seed), name)
 
 
 def worker_seed(seed: int, history: int, index: int) -> int:

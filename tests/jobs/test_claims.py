@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from optuna_spark.claims import Claims, Counts
 from optuna_spark.database_source import StaleWatch
+from optuna_spark.storage import engine_options
+from tests.support.coordination import new_database
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/claims.sqlite3"
+@pytest.fixture(params=["sqlite", "mysql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    """An empty database of a kind."""
+    url = sa.make_url(f"sqlite:///{tmp_path}/claims.sqlite3")
+    if request.param == "mysql":
+        url = new_database(request.getfixturevalue("mysql_server"))
+    engine = sa.create_engine(url, **engine_options(url))
+    yield engine
+    engine.dispose()
 
 
-def test_a_budget_is_made_once_however_often_it_is_created(url: str) -> None:
-    claims = Claims(url, "run")
+def test_a_budget_is_made_once_however_often_it_is_created(engine: sa.Engine) -> None:
+    claims = Claims(engine, "run")
     claims.create(3)
     taken = claims.take_free("a")
     claims.create(3)
@@ -25,8 +35,8 @@ def test_a_budget_is_made_once_however_often_it_is_created(url: str) -> None:
     assert claims.counts() == Counts(free=2, claimed=1, done=0)
 
 
-def test_two_runs_do_not_share_a_budget(url: str) -> None:
-    one, two = Claims(url, "one"), Claims(url, "two")
+def test_two_runs_do_not_share_a_budget(engine: sa.Engine) -> None:
+    one, two = Claims(engine, "one"), Claims(engine, "two")
     one.create(1)
     two.create(2)
     assert one.take_free("a") is not None
@@ -34,12 +44,12 @@ def test_two_runs_do_not_share_a_budget(url: str) -> None:
     assert two.counts() == Counts(free=2, claimed=0, done=0)
 
 
-def test_workers_at_once_take_each_row_exactly_once(url: str) -> None:
-    claims = Claims(url, "run")
+def test_workers_at_once_take_each_row_exactly_once(engine: sa.Engine) -> None:
+    claims = Claims(engine, "run")
     claims.create(40)
 
     def take_all(worker: str) -> list[int]:
-        mine = Claims(url, "run")
+        mine = Claims(engine, "run")
         return [claim.slot for claim in iter(lambda: mine.take_free(worker), None)]
 
     with ThreadPoolExecutor(8) as pool:
@@ -47,8 +57,8 @@ def test_workers_at_once_take_each_row_exactly_once(url: str) -> None:
     assert sorted(taken) == list(range(40))
 
 
-def test_a_row_changed_by_somebody_else_cannot_be_changed_with_an_old_view(url: str) -> None:
-    claims = Claims(url, "run")
+def test_a_row_changed_by_somebody_else_cannot_be_changed_with_an_old_view(engine: sa.Engine) -> None:
+    claims = Claims(engine, "run")
     claims.create(1)
     first = claims.take_free("a")
     assert first is not None
@@ -58,16 +68,17 @@ def test_a_row_changed_by_somebody_else_cannot_be_changed_with_an_old_view(url: 
     assert claims.counts().claimed == 1
 
 
-def test_no_row_is_given_out_after_a_stop_reason_was_written(url: str) -> None:
-    claims = Claims(url, "run")
+def test_no_row_is_given_out_after_a_stop_reason_was_written(engine: sa.Engine) -> None:
+    claims = Claims(engine, "run")
     claims.create(1)
     assert claims.stop_reason() is None
     claims.stop("the timeout of 1 s was reached")
     assert claims.stop_reason() == "the timeout of 1 s was reached"
+    assert claims.take_free("a") is None
 
 
-def test_a_claim_without_beats_is_stale_after_the_grace_and_a_beating_one_is_not(url: str) -> None:
-    claims = Claims(url, "run")
+def test_a_claim_without_beats_is_stale_after_the_grace_and_a_beating_one_is_not(engine: sa.Engine) -> None:
+    claims = Claims(engine, "run")
     claims.create(2)
     silent, alive = claims.take_free("silent"), claims.take_free("alive")
     assert silent is not None

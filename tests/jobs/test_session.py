@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from init.local.layout import REPOSITORY
-from optuna_spark.session import DAEMON, early_imports
+from optuna_spark.session import DAEMON, early_imports, modules_to_import
 from optuna_spark.spec import TuningSpec
 
 SPEC = TuningSpec(study_name="study", distribution="rdd")
@@ -25,6 +25,19 @@ daemon.import_early(Path({folder!r}), ["shipped", "optuna_spark.launch", "not_th
 daemon.forget_zip_finders()
 threads = len(os.listdir("/proc/self/task"))
 print(threads, "shipped" in sys.modules, "pyarrow" in sys.modules, "pandas" in sys.modules)
+"""
+
+# What is still loaded when a worker of a run that the database coordinates opens its storage.
+OPEN = """
+import os, sys
+from pathlib import Path
+from optuna_spark import daemon
+daemon.import_early(Path(), {modules!r})
+threads, before = len(os.listdir("/proc/self/task")), set(sys.modules)
+import optuna, pymysql
+from optuna_spark.database_source import StoredStudy, rehearse
+rehearse()
+print(threads, *sorted(set(sys.modules) - before))
 """
 
 
@@ -47,12 +60,22 @@ def test_other_masters_and_daemons_are_left_alone(conf: dict[str, str]) -> None:
 def test_the_daemon_imports_shipped_packages_and_starts_no_thread(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "shipped.zip", "w") as archive:
         archive.writestr("shipped.py", "")
-    done = subprocess.run(
-        [sys.executable, "-c", LOOK.format(folder=str(tmp_path))],
-        env={"PYTHONPATH": str(REPOSITORY / "jobs"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python(LOOK.format(folder=str(tmp_path)))
     assert done.stdout.split() == ["1", "True", "False", "False"]
     assert "not_there" in done.stderr
+
+
+def test_the_daemon_loads_all_that_a_worker_needs_to_work_with_the_database() -> None:
+    modules = modules_to_import(TuningSpec(study_name="study", distribution="rdd", coordination="database"))
+    done = run_python(OPEN.format(modules=modules))
+    assert done.stdout.split() == ["1"]
+    assert done.stderr == ""
+
+
+def test_a_driver_coordinated_run_loads_no_database_modules() -> None:
+    assert modules_to_import(SPEC) == ["optuna_spark.launch"]
+
+
+def run_python(program: str) -> subprocess.CompletedProcess[str]:
+    env = {"PYTHONPATH": str(REPOSITORY / "jobs"), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)

@@ -48,12 +48,13 @@ def fill(url: sa.URL) -> None:
     study.enqueue_trial({"x": 0.5})
     study.ask()
     study.ask()
-    pruned = optuna.create_study(study_name="p", storage=create_storage(url))
+    pruned_storage = create_storage(url)
+    pruned = optuna.create_study(study_name="p", storage=pruned_storage)
     trial = pruned.ask()
     for step, value in enumerate((1.5, float("nan"), float("inf"))):
         trial.report(value, step)
     pruned.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    Claims(url, "run").create(3)
+    Claims(pruned_storage.engine, "run").create(3)
 
 
 def content(url: sa.URL) -> dict[str, list[tuple[Any, ...]]]:
