@@ -143,7 +143,7 @@ def test_only_loopback_ports_are_published_and_no_service_is_root(stack: Stack) 
         details = json.loads(stack.engine.docker("inspect", container))[0]
         for bindings in (details["NetworkSettings"]["Ports"] or {}).values():
             assert all(binding["HostIp"] == "127.0.0.1" for binding in bindings or [])
-        # Docker itself needs the column pid. A health check runs as the image's own user: mysql's drops root for mysqld.
+        # Docker itself needs the column pid. Health checks run as the image's own user, in mysql's as root.
         processes = stack.engine.docker("top", container, "-eo", "pid,user,args").splitlines()[1:]
         services = [line for line in processes if "mysqladmin" not in line]
         assert services, details["Name"]
