@@ -45,7 +45,7 @@ def decide_retune(study: StudyFile) -> Any:
         context = get_current_context()
         run, run_id, _ = tasks.run_of(study)
         rescored = _stored(run, retune.rescore_study(run.settings.study))
-        fingerprint = retune.data_fingerprint(run.settings.data) if run.settings.retune.rule == "new_data" else ""
+        fingerprint = _fingerprint(run) if run.settings.retune.rule == "new_data" else ""
         decision = retune.decide(
             run.settings.retune,
             by_hand=tasks.by_hand(context),
@@ -80,7 +80,7 @@ class RescoreOperator(TuneOperator):
         """
         if tasks.by_hand(context):
             raise AirflowSkipException("triggered by hand: the rule is not asked")
-        if not self._best_params(tasks.run_of(self.study)[0]):
+        if not best_params(tasks.run_of(self.study)[0]):
             raise AirflowSkipException("there is no earlier result")
         super().execute(context)
 
@@ -88,14 +88,26 @@ class RescoreOperator(TuneOperator):
         """One trial with the best parameters."""
         from tuning_pipeline.retune import rescoring
 
-        return rescoring(study.to_spec(run_id), self._best_params(study))
+        return rescoring(study.to_spec(run_id), best_params(study))
 
-    def _best_params(self, study: StudyFile) -> dict[str, Any]:
-        from tuning_pipeline.retune import best_trial
 
-        stored = _stored(study, study.settings.study)
-        best = best_trial(stored) if stored else None
-        return dict(best.params) if best else {}
+def best_params(study: StudyFile) -> dict[str, Any]:
+    """Parameters of the best trial in the study's database; none without one."""
+    from tuning_pipeline.retune import best_trial
+
+    stored = _stored(study, study.settings.study)
+    best = best_trial(stored) if stored else None
+    return dict(best.params) if best else {}
+
+
+def _fingerprint(study: StudyFile) -> str:
+    if study.settings.target == "databricks":
+        from tuning_pipeline.databricks_retune import data_fingerprint
+
+        return data_fingerprint(study)
+    from tuning_pipeline.retune import data_fingerprint as fingerprint
+
+    return fingerprint(study.settings.data)
 
 
 def _stored(study: StudyFile, name: str) -> optuna.Study | None:

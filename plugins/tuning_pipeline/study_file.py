@@ -206,8 +206,12 @@ class StudySettings:
             raise SpecError("tags must be texts of 1 to 100 characters")
         if not self.pool:
             raise SpecError("pool must name an Airflow pool, such as default_pool; got an empty text")
-        if self.target == "databricks" and (self.retune.rule != "always" or self.retune.warm_start):
-            raise SpecError("retune.rule and retune.warm_start work with target standalone only; remove them")
+        if self.target == "databricks" and self.databricks.database == "driver" and self.retune.rule != "always":
+            raise SpecError(
+                f"rule {self.retune.rule} needs a database that Airflow reaches: set databricks.database to external,"
+                " or rule to always",
+                "retune",
+            )
         check_retune(self.retune, has_data=self.data is not None, directions=len(self.directions))
         if self.distribution == "local":
             raise SpecError("distribution local is for runs without Spark; use joblib, rdd or dataframe")
