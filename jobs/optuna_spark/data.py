@@ -17,8 +17,9 @@ from optuna_spark.device import Device, require_cuda
 from optuna_spark.errors import DataError
 from optuna_spark.fetch import local_file
 from optuna_spark.labels import Labels, encode_labels
+from optuna_spark.numeric import to_matrix
 from optuna_spark.spec import DataSpec
-from optuna_spark.tables import bundled_table, label_name, read_table, to_matrix
+from optuna_spark.tables import Columns, bundled_table, check_names, label_name, open_table
 
 log = logging.getLogger(__name__)
 
@@ -96,23 +97,24 @@ def _load(
     return dataset
 
 
-def _table(data: DataSpec, path: Path | None, table: pa.Table | None) -> pa.Table:
+def _table(data: DataSpec, path: Path | None, table: Columns | None) -> Columns:
     if table is not None:
         return table
-    return bundled_table(data.path) if path is None else read_table(data, path)
+    return bundled_table(data.path) if path is None else open_table(data, path)
 
 
-def from_table(table: pa.Table, data: DataSpec, task: str, key: Hashable = None) -> Dataset:
-    """A dataset on the CPU from an Arrow table.
+def from_table(table: Columns, data: DataSpec, task: str, key: Hashable = None) -> Dataset:
+    """A dataset on the CPU from a table.
 
     Raises:
         DataError: The table cannot be trained on.
     """
     check_rows(table.num_rows, data)
     label = label_name(table.column_names, data)
-    labels = encode_labels(table.column(label), label, task)
-    features = table.drop_columns([label])
-    return Dataset(to_matrix(features), labels, tuple(features.column_names), key)
+    labels = encode_labels(table.select([label]).column(0), label, task)
+    features = [name for name in table.column_names if name != label]
+    check_names(features)
+    return Dataset(to_matrix(table, features), labels, tuple(features), key)
 
 
 def check_rows(n_rows: int, data: DataSpec) -> None:

@@ -14,8 +14,9 @@ from optuna_spark.data import Dataset, check_rows
 from optuna_spark.device import Device, check_cufile_policy
 from optuna_spark.errors import DataError
 from optuna_spark.labels import encode_labels
+from optuna_spark.numeric import check_finite
 from optuna_spark.spec import DataSpec
-from optuna_spark.tables import check_finite, file_format, label_name
+from optuna_spark.tables import file_format, label_name
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optuna_spark.errors import DataError
-from optuna_spark.tables import Floats, check_finite, check_numeric, count_missing, numbers
+from optuna_spark.numeric import Floats, check_finite, check_numeric, count_missing, numbers
 
 MAX_CLASSES = 1000
 

@@ -116,13 +116,22 @@ def _run_on_batches(payload: WorkerPayload, batches: Iterator[pa.RecordBatch], h
     from pyspark import TaskContext
 
     received = list(batches)
-    table = pa.Table.from_batches(received) if has_data else None
     context = TaskContext.get()
     index = context.partitionId() if context is not None else 0
-    report = run_worker(payload, index, gpu_addresses(), table)
+    # No name for the table: the worker drops it once its objective is made.
+    report = run_worker(payload, index, gpu_addresses(), _taken(received) if has_data else None)
     texts = [(name, pa.string()) for name in ("worker", "error", "error_kind")]
     numbers = [(name, pa.int32()) for name in ("index", "trials")]
     return pa.RecordBatch.from_pylist([vars(report)], schema=pa.schema(numbers + texts))
+
+
+def _taken(batches: list[pa.RecordBatch]) -> pa.Table:
+    """The batches as one table; the list is empty afterwards."""
+    import pyarrow as pa
+
+    table = pa.Table.from_batches(batches)
+    batches.clear()
+    return table
 
 
 def read_frame(spark: SparkSession, data: DataSpec) -> DataFrame:

@@ -1,14 +1,12 @@
-"""Reading a training table with Arrow, and turning its columns into numbers."""
+"""Reading a training table with Arrow: whole, or a few columns at a time where the format allows it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -17,8 +15,48 @@ from optuna_spark.spec import DataSpec
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 _FORMATS = ("csv", "parquet")
-_BLOCK_ROWS = 1 << 13  # rows of a block of 100 columns fit into a core's cache, where columns become rows
-Floats = npt.NDArray[np.float32]
+
+
+class Columns(Protocol):
+    """A table whose columns can be had a few at a time; an Arrow table is one."""
+
+    @property
+    def column_names(self) -> list[str]: ...
+
+    @property
+    def num_rows(self) -> int: ...
+
+    def select(self, columns: Sequence[str]) -> pa.Table: ...
+
+
+class ParquetColumns:
+    """A Parquet file, or a folder of them, that is read when columns are selected.
+
+    So a table is never in memory beside the matrix that is made from it.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._files = pa.parquet.ParquetDataset(path)
+            self.column_names: list[str] = self._files.schema.names
+            self.num_rows = sum(int(file.count_rows()) for file in self._files.fragments)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, "parquet", error) from error
+
+    def select(self, columns: Sequence[str]) -> pa.Table:
+        """The columns, read now.
+
+        Raises:
+            DataError: They cannot be read.
+        """
+        try:
+            return self._files.read(columns=list(columns))
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(self._path, "parquet", error) from error
 
 
 def file_format(data: DataSpec, path: Path) -> str:
@@ -32,25 +70,24 @@ def file_format(data: DataSpec, path: Path) -> str:
     return "parquet" if path.is_dir() or path.suffix in (".parquet", ".pq") else "csv"
 
 
-def read_table(data: DataSpec, path: Path) -> pa.Table:
-    """Read a CSV or Parquet file (or a folder of Parquet files).
+def open_table(data: DataSpec, path: Path) -> Columns:
+    """A CSV file, read whole, or a Parquet file (or a folder of them), read when columns are selected.
 
     Raises:
-        DataError: The file cannot be read as that format, or holds no rows.
+        DataError: The file cannot be read as that format.
     """
+    if file_format(data, path) == "parquet":
+        return ParquetColumns(path)
+    parse = pa.csv.ParseOptions(delimiter=data.separator)
+    convert = pa.csv.ConvertOptions(strings_can_be_null=True)  # an empty text is a missing label
     try:
-        if file_format(data, path) == "parquet":
-            table = pa.parquet.read_table(path)
-        else:
-            parse = pa.csv.ParseOptions(delimiter=data.separator)
-            convert = pa.csv.ConvertOptions(strings_can_be_null=True)  # an empty text is a missing label
-            table = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
+        table: Columns = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"cannot read {path} as {file_format(data, path)}: {_one_line(error)}") from error
+        raise _unreadable(path, "csv", error) from error
     return table
 
 
-def bundled_table(path: str) -> pa.Table:
+def bundled_table(path: str) -> Columns:
     """A table that comes with scikit-learn; its label is the last column, `target`."""
     import sklearn.datasets
 
@@ -59,7 +96,8 @@ def bundled_table(path: str) -> pa.Table:
         raise DataError(f"data.path must be one of sklearn:{', sklearn:'.join(BUNDLED)}, got {path!r}")
     bunch = getattr(sklearn.datasets, f"load_{name}")()
     columns = {str(n): bunch.data[:, i] for i, n in enumerate(bunch.feature_names)}
-    return pa.table({**columns, "target": bunch.target})
+    table: Columns = pa.table({**columns, "target": bunch.target})
+    return table
 
 
 def label_name(table_columns: list[str], data: DataSpec) -> str:
@@ -80,93 +118,17 @@ def label_name(table_columns: list[str], data: DataSpec) -> str:
     return label
 
 
-def to_matrix(table: pa.Table) -> Floats:
-    """The table's columns as one array, (n_rows, n_columns) float32, row by row; missing values are NaN.
+def check_names(names: Sequence[str]) -> None:
+    """Refuse columns that cannot be told apart.
 
     Raises:
-        DataError: A column holds something else than finite or missing numbers.
+        DataError: It gives the first name that is there twice.
     """
-    for name in table.column_names:
-        check_numeric(table.column(name), name)
-    matrix = np.empty((table.num_rows, table.num_columns), dtype=np.float32)
-    n_infinite = np.zeros(table.num_columns, dtype=np.intp)
-    row = 0
-    for batch in table.to_batches(max_chunksize=_BLOCK_ROWS):
-        block = matrix[row : row + batch.num_rows]
-        for i, column in enumerate(batch.columns):
-            block[:, i] = numbers(column).to_numpy(zero_copy_only=False)
-        n_infinite += np.isinf(block).sum(axis=0)
-        row += batch.num_rows
-    for name, n in zip(table.column_names, n_infinite, strict=True):
-        check_finite(name, int(n))
-    return matrix
-
-
-def check_numeric(column: pa.ChunkedArray, name: str) -> None:
-    """Refuse a column of text, dates or anything else that is not a number.
-
-    Raises:
-        DataError: It names the first such value and its row.
-    """
-    kind = column.type
-    types = pa.types
-    if not (
-        types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_boolean(kind)
-        or types.is_decimal(kind)
-        or types.is_null(kind)
-    ):
-        raise DataError(_not_numbers(column, name))
-
-
-def numbers(column: Any) -> Any:
-    """An Arrow array or chunked array of numbers, cast to float32."""
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.uint8())
-    elif pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    return column.cast(pa.float32(), safe=False)
-
-
-def check_finite(name: str, n_infinite: int) -> None:
-    """Refuse infinite values, which XGBoost cannot train on."""
-    if n_infinite:
-        raise DataError(
-            f"column {name!r} must hold finite numbers, got {n_infinite} infinite (or too large for float32):"
-            " leave them empty or clip them"
-        )
-
-
-def _not_numbers(column: pa.ChunkedArray, name: str) -> str:
-    row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if not _is_number(v)), (1, None))
-    if value is None:
-        row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if v is not None), (1, None))
-    return (
-        f"column {name!r} must hold numbers, got {value!r} in row {row} (type {column.type}):"
-        " convert the column to numbers or remove it"
-    )
-
-
-def _values(column: pa.ChunkedArray) -> Any:
-    return (value.as_py() for value in column)
-
-
-def _is_number(value: object) -> bool:
-    if value is None:
-        return True
-    try:
-        float(value)  # type: ignore[arg-type]  # anything may stand in a column
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def count_missing(column: pa.ChunkedArray) -> tuple[int, int]:
-    """How many values are null or NaN, and the row (from 1) of the first."""
-    missing = pc.is_null(column, nan_is_null=True)
-    n_missing = pc.sum(missing).as_py() or 0
-    return n_missing, (pc.index(missing, True).as_py() + 1 if n_missing else 0)
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"columns must have different names, got {name!r} twice: rename one")
+        seen.add(name)
 
 
 def _shortened(names: list[str], limit: int = 30) -> str:
@@ -174,5 +136,5 @@ def _shortened(names: list[str], limit: int = 30) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _one_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
+def _unreadable(path: Path, kind: str, error: BaseException) -> DataError:
+    return DataError(f"cannot read {path} as {kind}: {str(error).strip().splitlines()[0]}")

@@ -82,6 +82,7 @@ def run_worker(
     try:
         spec = TuningSpec.from_json(payload.spec_json)
         objective = _objective(spec, addresses, table)
+        del table  # trials need the memory; an objective that works on the table keeps it
         source = _source(payload, spec, index, name)
         try:
             while (trial := source.ask()) is not None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from optuna_spark import numeric
 from optuna_spark.data import Dataset, forget_datasets, load_dataset
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError
@@ -58,6 +59,31 @@ def test_parquet_gives_the_same_as_csv(tmp_path: Path) -> None:
     pa.parquet.write_table(pa.table(columns), tmp_path / "table.parquet")
     from_parquet = load(tmp_path / "table.parquet")
     np.testing.assert_array_equal(from_parquet.features, from_csv.features)
+
+
+@pytest.fixture
+def one_column_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numeric, "_GROUP_BYTES", 1)
+
+
+@pytest.mark.usefixtures("one_column_at_a_time")
+def test_columns_read_one_by_one_are_those_of_the_whole_table(tmp_path: Path) -> None:
+    columns = {"a.b": [1, 3, 5, 7], "y": [10, 20, 30, 40], "b": [2.0, 4.0, None, 8.0], "c": [True, False, None, True]}
+    table = pa.table(columns)
+    pa.parquet.write_table(table.slice(0, 1), tmp_path / "0.parquet")
+    pa.parquet.write_table(table.slice(1), tmp_path / "1.parquet")
+    dataset = load(tmp_path, label="y")
+    assert dataset.names == ("a.b", "b", "c")
+    np.testing.assert_array_equal(dataset.features, [[1, 2, 1], [3, 4, 0], [5, np.nan, np.nan], [7, 8, 1]])
+    np.testing.assert_array_equal(dataset.labels.values, columns["y"])
+
+
+@pytest.mark.usefixtures("one_column_at_a_time")
+def test_what_is_wrong_with_a_later_column_of_a_parquet_file_is_explained(tmp_path: Path) -> None:
+    table = pa.table({"a": [1, 2, 3, 4], "b": ["1", "2", "many", "4"], "y": [1, 2, 3, 4]})
+    pa.parquet.write_table(table, tmp_path / "table.parquet")
+    with pytest.raises(DataError, match=r"column 'b' must hold numbers, got 'many' in row 3"):
+        load(tmp_path / "table.parquet")
 
 
 def test_whole_numbers_booleans_and_decimals_are_numbers(tmp_path: Path) -> None:
@@ -127,6 +153,7 @@ def test_classes_are_numbered_in_sorted_order(tmp_path: Path) -> None:
 BAD_FILES = {
     "missing column": (GOOD, {"label": "z"}, r"data.label 'z' names no column; the table has: a, b, y"),
     "repeated column": ("a,y,y\n" + "1,2,3\n" * 4, {"label": "y"}, r"'y' names more than one column"),
+    "repeated feature": ("a,a,y\n" + "1,2,3\n" * 4, {}, r"columns must have different names, got 'a' twice"),
     "wrong separator": (GOOD, {"separator": ";"}, r"\['a,b,y'\]: is data.separator ';' right\?"),
     "empty file": ("", {}, r"cannot read .*table.csv as csv: Empty CSV file"),
     "header only": ("a,b,y\n", {}, r"must have at least 4 rows, got 0"),

@@ -282,6 +282,18 @@ def test_matrices_are_quantised_once_and_only_a_few_kept() -> None:
     assert matrices.folds(32) is not first
 
 
+def test_a_matrix_made_block_by_block_is_the_one_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_dataset(DIABETES, "regression", CPU)
+    part = split(data, 0.2, None, 1)[0]
+    whole = xgboost.QuantileDMatrix(data.features[part.train], label=data.labels.values[part.train], max_bin=16)
+    monkeypatch.setattr(matrices_module, "BLOCK_ROWS", 50)
+    (fold,) = Matrices(data, [part], CPU).folds(16)
+    models = [xgboost.train({"max_bin": 16, "nthread": 1}, matrix, 5).save_raw() for matrix in (whole, fold.train)]
+    assert models[0] == models[1]
+    np.testing.assert_array_equal(fold.train.get_quantile_cut()[1], whole.get_quantile_cut()[1])
+    np.testing.assert_array_equal(fold.validation.get_label(), data.labels.values[part.validation])
+
+
 def test_folds_of_a_large_table_are_kept_for_fewer_values_of_max_bin() -> None:
     gib = 1 << 30
     assert [sets_to_keep(gib, folds) for folds in (1, 2, 5, 10)] == [4, 2, 1, 1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
+from xgboost import DataIter
 from xgboost import QuantileDMatrix as Matrix
 
 from optuna_spark.cache import LruCache
@@ -15,6 +17,7 @@ from optuna_spark.split import Part, Rows, split
 # The default search space has four values of max_bin.
 KEPT = 4
 SMALL = 256 << 20  # bytes that all kept matrices may always take
+BLOCK_ROWS = 1 << 15
 
 
 class Fold(NamedTuple):
@@ -47,13 +50,32 @@ class Matrices:
             return Fold(train, self._matrix(part.validation, max_bin, train))
 
     def _matrix(self, rows: Rows, max_bin: int, cuts_of: Matrix | None) -> Matrix:
-        return Matrix(
-            self.dataset.features[rows],
-            label=self.dataset.labels.values[rows],
-            max_bin=max_bin,
-            ref=cuts_of,
-            nthread=self._device.threads,
-        )
+        options = {"max_bin": max_bin, "ref": cuts_of, "nthread": self._device.threads}
+        if self._device.kind == "cpu":
+            return Matrix(_Blocks(self.dataset, rows), **options)
+        return Matrix(self.dataset.features[rows], label=self.dataset.labels.values[rows], **options)
+
+
+class _Blocks(DataIter):
+    """Some rows of a table, a block at a time: all at once would be a second copy of the table.
+
+    XGBoost makes the same cuts of them, however many blocks there are.
+    """
+
+    def __init__(self, dataset: Dataset, rows: Rows) -> None:
+        super().__init__(release_data=True)
+        self._dataset, self._rows, self._done = dataset, rows, 0
+
+    def next(self, input_data: Callable[..., None]) -> bool:
+        rows = self._rows[self._done : self._done + BLOCK_ROWS]
+        if len(rows) == 0:
+            return False
+        input_data(data=self._dataset.features[rows], label=self._dataset.labels.values[rows])
+        self._done += len(rows)
+        return True
+
+    def reset(self) -> None:
+        self._done = 0
 
 
 def sets_to_keep(table_bytes: int, n_parts: int) -> int:
