@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from tests.support.databricks_fixtures import DATABRICKS, connect
 from tests.support.databricks_fixtures import workspace as workspace  # a fixture
 from tuning_pipeline.databricks_failures import run_failure
 from tuning_pipeline.databricks_operator import TuneOnDatabricks
+from tuning_pipeline.databricks_runs import end_live_runs
 from tuning_pipeline.databricks_storage import upload_job_files
+from tuning_pipeline.failures import TaskError
 from tuning_pipeline.form import form_params
 from tuning_pipeline.study_file import StudyFile, read_study
 
@@ -32,7 +35,7 @@ def run(result: str = "FAILED", message: str = "", code: str = "") -> dict[str, 
 
 CARDS = [
     (run("CANCELED"), "the run was cancelled in the Databricks workspace", False),
-    (run("TIMEDOUT"), "the run took longer than execution_timeout_s", False),
+    (run("TIMEDOUT"), "the run took longer than execution_timeout_s", True),
     (run(message="Reason: INIT_SCRIPT_FAILURE", code="CLUSTER_ERROR"), "the cluster's init script failed", False),
     (run(message="Insufficient capacity", code="CLUSTER_ERROR"), "a quota or limit keeps the run", True),
     (run(code="CLUSTER_REQUEST_LIMIT_EXCEEDED"), "a quota or limit keeps the run", True),
@@ -162,7 +165,7 @@ def test_a_killed_task_cancels_its_run(workspace: Workspace, tried: Make, monkey
     workspace.faults.start_s = 2
     made = tried(1)
     submit_and_die(made, monkeypatch)
-    made[0].on_kill()  # type: ignore[no-untyped-call]  # the provider's
+    made[0].on_kill()
     ended(workspace)
     (only,) = workspace.runs.values()
     assert only.result == "CANCELED"
@@ -260,3 +263,57 @@ def test_a_restarted_triggerer_sees_the_same_run_end(workspace: Workspace, tried
     with pytest.raises(AirflowException, match="the cluster did not start"):
         again.execute_complete(context, event)
     assert len(workspace.runs) == 1
+
+
+def test_a_deferred_task_out_of_time_leaves_no_run_behind(workspace: Workspace, tried: Make) -> None:
+    from airflow.sdk.exceptions import AirflowException, TaskDeferred
+
+    workspace.faults.start_s = 3
+    operator, context = tried(text=BASE + "  deferrable: true\nexecution_timeout_s: 7000\n")
+    operator.execution_timeout = timedelta(seconds=7000)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)  # type: ignore[arg-type]
+    assert deferred.value.timeout == timedelta(seconds=7000)
+    again, context = tried(text=BASE + "  deferrable: true\nexecution_timeout_s: 7000\n")
+    with pytest.raises(AirflowException, match="ran longer than execution_timeout_s"):
+        again.resume_execution("__fail__", {"error": "Trigger timeout"}, context)  # type: ignore[arg-type]
+    (only,) = workspace.runs.values()
+    assert (only.result, only.payload["timeout_seconds"]) == ("CANCELED", 7000)
+
+
+def test_a_signal_before_the_run_has_a_number_cancels_it(workspace: Workspace, tried: Make) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    workspace.faults.start_s = 3
+    operator, context = tried()
+    operator.on_kill()
+    with pytest.raises(AirflowFailException, match="Airflow ended this task"):
+        operator.execute(context)  # type: ignore[arg-type]
+    (only,) = workspace.runs.values()
+    assert only.result == "CANCELED"
+
+
+def test_only_the_live_runs_of_this_dag_run_are_ended(
+    workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.faults.start_s = 4
+    others = [DagRun(f"manual__{number}") for number in (2, 3, 4, 5)]
+    for dag_run in others:
+        operator, context = tried()
+        submit_and_die((operator, context | {"dag_run": dag_run}), monkeypatch)
+    study, output = operator.study, context["ti"].files["output"]
+    (first, *_) = workspace.runs.values()
+    assert end_live_runs(study, "manual__2", "/Volumes/another/airflow/runs") == []
+    assert end_live_runs(study, "manual__2", output) == [first.url]
+    assert end_live_runs(study, "manual__2", output) == []
+    assert [run.cancelled for run in workspace.runs.values()] == [True, False, False, False]
+
+
+def test_a_run_that_does_not_end_is_one_card(
+    workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.faults.start_s = 600
+    operator, context = tried()
+    submit_and_die((operator, context), monkeypatch)
+    with pytest.raises(TaskError, match="was cancelled and still has not ended after 2 s"):
+        end_live_runs(operator.study, "manual__1", context["ti"].files["output"], patience_s=2)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from optuna_spark.spec import TuningSpec
-from tuning_pipeline.databricks_check import check_job
+from tests.support.databricks_check import refuse_bad_job
 from tuning_pipeline.databricks_job_files import STUDIES, main, write_job
 from tuning_pipeline.study_file import StudyFile, read_study
 
@@ -23,7 +23,7 @@ def written(tmp_path: Path) -> StudyFile:
 
 def test_the_job_names_only_files_that_were_written(written: StudyFile, tmp_path: Path) -> None:
     job = json.loads((tmp_path / "job.json").read_text())
-    check_job(job)
+    refuse_bad_job(job)
     (task,) = job["tasks"]
     named = [task["spark_python_task"]["python_file"], task["spark_python_task"]["parameters"][0]]
     named += [script["volumes"]["destination"] for script in task["new_cluster"]["init_scripts"]]
@@ -42,7 +42,7 @@ def test_each_run_of_the_job_has_an_id_of_its_own(written: StudyFile, tmp_path: 
 def test_the_bundle_is_the_same_job_on_the_bundles_own_files(written: StudyFile, tmp_path: Path) -> None:
     document = yaml.safe_load((tmp_path / "databricks.yml").read_text())
     job = document["resources"]["jobs"]["tune_wine_quality"]
-    check_job(job)
+    refuse_bad_job(job)
     volume, own = "/Volumes/main/default/tuning/jobs/wine_quality", "${workspace.file_path}/files"
     sent = json.loads((tmp_path / "job.json").read_text().replace(volume, own))
     scripts = sent["tasks"][0]["new_cluster"]["init_scripts"]

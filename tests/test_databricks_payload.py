@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from optuna_spark.errors import SpecError
+from tests.support.databricks_check import refuse_bad_job, refuse_bad_submission
 from tests.support.studies import study_reader
 from tuning_pipeline.databricks_check import check_job, check_run, lost_keys
 from tuning_pipeline.databricks_payload import (
@@ -47,6 +48,7 @@ def study(tmp_path: Path) -> Study:
 def payload(study: StudyFile, storage: str | None = None, files: RemoteFiles = FILES) -> dict[str, Any]:
     body = run_payload(study, study.to_spec("run 1"), files, "token", storage)
     check_run(body)
+    refuse_bad_submission(body)
     assert json.loads(json.dumps(body)) == body
     return body
 
@@ -170,6 +172,7 @@ def test_the_job_definition_is_the_same_task_with_a_run_id_of_its_own(study: Stu
     given = study(f"{BASE}  cluster: {{node_type: n, tags: {{team: ml}}}}\n")
     job = job_definition(given, given.to_spec("job"), FILES, None)
     check_job(job)
+    refuse_bad_job(job)
     sent, submitted = job["tasks"][0], payload(given)["tasks"][0]
     assert sent["new_cluster"] == submitted["new_cluster"]
     assert sent["spark_python_task"]["parameters"][-2:] == ["--run-id", "{{job.run_id}}"]
@@ -189,6 +192,21 @@ def test_a_value_of_another_kind_is_refused(study: Study) -> None:
     given = study(f"{BASE}  cluster: {{node_type: n, extra: {{aws_attributes: {{availability: CHEAP}}}}}}\n")
     with pytest.raises(SpecError, match=r"availability|wrong kind"):
         payload(given)
+
+
+WRONG = [
+    {"tasks": [{"task_key": "tune", "new_cluster": {"num_workrs": 2}}]},
+    {"tasks": [{"task_key": "tune", "new_cluster": {"num_workers": 2}, "spark_python_tsk": {}}]},
+    {"tasks": [{"task_key": "tune", "new_cluster": {"init_scripts": [{"volumes": {"destinaton": "/a"}}]}}]},
+    {"timeout_seconds": "600"},
+    {"run_nam": "x"},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_the_stand_in_refuses_what_databricks_would_drop(study: Study, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"does not keep|unknown fields|must be"):
+        refuse_bad_submission(payload(study(BASE + "  cluster: {node_type: n}\n")) | wrong)
 
 
 def test_lost_keys_are_named_by_their_path() -> None:

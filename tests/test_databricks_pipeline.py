@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pyarrow as pa
 import pytest
 import sqlalchemy
+from pyarrow import csv, parquet
 
 from init.local.mysql import MysqlServer
 from optuna_spark.storage import create_storage
@@ -52,7 +54,8 @@ def test_a_study_on_the_driver_runs_and_goes_on(folder: DagFolder, workspace: Wo
     states = folder.test("tune_cloud")
     (run,) = workspace.runs.values()
     assert set(states.values()) == {"success"}, run.output
-    assert set(states) == {"upload_job_files", "prepare_study", "tune", "fetch_results", "export_best_trials"}
+    names = {"upload_job_files", "prepare_study", "tune", "end_run", "fetch_results", "export_best_trials"}
+    assert set(states) == names
     assert "MySQL answers at 127.0.0.1" in run.output
     study = kept_study(workspace, tmp_path.name)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
@@ -83,7 +86,8 @@ def test_a_study_in_an_external_database_runs_deferred_and_keeps_its_password(
     states = folder.test("tune_cloud")
     (run,) = workspace.runs.values()
     assert set(states.values()) == {"success"}, run.output
-    assert set(states) == {"upload_job_files", "provision_database", "prepare_study", "tune", "export_best_trials"}
+    names = {"upload_job_files", "provision_database", "prepare_study", "tune", "end_run", "export_best_trials"}
+    assert set(states) == names
     assert "MySQL answers" not in run.output
     host, port = mysql_server.host, mysql_server.port
     study = optuna.load_study(
@@ -116,6 +120,70 @@ def test_a_lost_cluster_costs_no_trial_that_was_saved(folder: DagFolder, workspa
     assert "Restored the study" in runs[1].output
     finished = [trial for trial in kept_study(workspace, tmp_path.name).trials if trial.state.name == "COMPLETE"]
     assert len(finished) == 12
+
+
+def test_a_run_cancelled_in_the_workspace_is_one_card_and_the_next_goes_on(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder.path / "studies" / "steady.py").write_text(STEADY)
+    text = STUDY.replace("objective: quadratic", "objective: steady:slow").replace("retries: 0", "retries: 1")
+    text = text.replace("  poll_s: 1\n", "  poll_s: 1\n  dump_every_s: 1\n").replace("trials: 4", "trials: 12")
+    folder.write_study("cloud", f"{text}study: {tmp_path.name}\nretry_delay_s: 0\n")
+    workspace.faults.cancel_after = r"\[tuning\] ([2-9]|10)/12 trials"
+    states = folder.test("tune_cloud")
+    (run,) = workspace.runs.values()
+    assert (states["tune"], states["end_run"], run.result) == ("failed", "success", "CANCELED"), run.output
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("│")]
+    assert lines[0] == "│ What   the run was cancelled in the Databricks workspace"
+    assert lines[-1] == f"│ Where  {run.url}"
+    assert not run.processes
+    kept = kept_study(workspace, tmp_path.name).trials
+    before = {state: [trial.number for trial in kept if trial.state.name == state] for state in ("COMPLETE", "RUNNING")}
+    assert before["COMPLETE"]
+    assert before["RUNNING"]
+
+    assert folder.test("tune_cloud", {"trials": 3})["tune"] == "success"
+    after = kept_study(workspace, tmp_path.name).trials
+    finished = [trial for trial in after if trial.state.name == "COMPLETE"]
+    assert len(finished) == len(before["COMPLETE"]) + 3
+    assert {trial.state.name for trial in after} == {"COMPLETE", "FAIL"}
+    assert {after[number].state.name for number in before["RUNNING"]} == {"FAIL"}
+
+
+MEASURES = """import os
+from optuna_spark.data import load_dataset
+
+
+def loss(trial, context):
+    assert os.environ["LIBCUDF_CUFILE_POLICY"] == "OFF"
+    data = load_dataset(context.spec.data, "regression", context.device, context.table)
+    trial.set_user_attr("rows", data.n_rows)
+    trial.set_user_attr("path", context.spec.data.path)
+    return trial.suggest_float("x", 0, 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "distribution"), [("/dbfs/lake/table.csv", "rdd"), (f"{VOLUME}/lake/table.parquet", "dataframe")]
+)
+def test_a_table_in_the_workspace_is_read_there(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path, path: str, distribution: str
+) -> None:
+    table = pa.table({"a": [float(row) for row in range(57)], "price": [float(row % 5) for row in range(57)]})
+    file = workspace.path(path)
+    file.parent.mkdir(parents=True)
+    (csv.write_csv if path.endswith("csv") else parquet.write_table)(table, file)
+    (folder.path / "studies" / "measures.py").write_text(MEASURES)
+    text = STUDY.replace("objective: quadratic", f"objective: measures:loss\ndata: {{path: {path}, label: price}}")
+    folder.write_study("cloud", f"{text.replace('rdd', distribution)}study: {tmp_path.name}\n")
+    states = folder.test("tune_cloud")
+    (run,) = workspace.runs.values()
+    assert set(states.values()) == {"success"}, run.output
+    trials = kept_study(workspace, tmp_path.name).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
+    assert {(trial.user_attrs["path"], trial.user_attrs["rows"]) for trial in trials} == {(str(file), 57)}
+    cluster = run.payload["tasks"][0]["new_cluster"]
+    assert cluster["spark_env_vars"]["LIBCUDF_CUFILE_POLICY"] == "OFF"
 
 
 def test_a_job_that_fails_names_its_cause_and_its_link(

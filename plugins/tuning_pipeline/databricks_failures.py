@@ -41,8 +41,18 @@ def run_failure(run: Mapping[str, Any], output: Mapping[str, Any] | None, report
             message,
             f"Raise execution_timeout_s, or set timeout_s below it, which ends a run in good order; {KEPT}",
             where,
+            retry=True,
         )
     return _cluster_failure(code, message, where) or _job_failure(output or {}, message, where)
+
+
+def killed(run: Mapping[str, Any]) -> Failure:
+    """The card of a run that Airflow cancelled because its task was to end."""
+    return Failure(
+        what="Airflow ended this task: it was marked, cleared or stopped from outside; its run is cancelled",
+        next=f"To go on: {KEPT}",
+        where=str(run.get("run_page_url", "")),
+    )
 
 
 def _cluster_failure(code: str, message: str, where: str) -> Failure | None:

@@ -15,11 +15,11 @@ from airflow.providers.databricks.operators.databricks import (
     DatabricksSubmitRunOperator,
 )
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
-from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout, TaskDeferralTimeout
 
 from optuna_spark.decode import from_dict
 from optuna_spark.errors import TuningError
-from tuning_pipeline.databricks_failures import run_failure
+from tuning_pipeline.databricks_failures import killed, run_failure
 from tuning_pipeline.databricks_payload import RemoteFiles, idempotency_token, run_payload
 from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure
 from tuning_pipeline.form import study_of_run
@@ -27,6 +27,7 @@ from tuning_pipeline.form import study_of_run
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from optuna_spark.spec import TuningSpec
     from tuning_pipeline.study_file import StudyFile
 
 UPLOAD_TASK = "upload_job_files"
@@ -55,6 +56,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             **kwargs,
         )
         self.study = study
+        self.was_killed = False
 
     def execute(self, context: Context) -> None:
         """Run the trials.
@@ -69,14 +71,29 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             self._push_link(hook, context)
         except (TuningError, AirflowException, requests.RequestException) as error:
             raise self._card(self._explain(error)) from None
-        if self.deferrable:
-            self.defer(trigger=self._trigger(), method_name="execute_complete")
+        if self.was_killed:
+            self.on_kill()  # the signal came before the run had a number
+        elif self.deferrable:
+            self.defer(trigger=self._trigger(), method_name="execute_complete", timeout=self.execution_timeout)
         self._wait(hook, context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
         """Called when the triggerer has seen the run end."""
         self.run_id = int(event["run_id"])
         self._finish(self.hook(), context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Called when the triggerer gives the task back; one that ran out of time there still has its run."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            self._end_runs(context)
+            raise self._card(self._out_of_time()) from None
+
+    def on_kill(self) -> None:
+        """Cancel the run: Airflow was told to end this task."""
+        self.was_killed = True
+        super().on_kill()  # type: ignore[no-untyped-call]  # the provider's
 
     def hook(self) -> DatabricksHook:
         return DatabricksHook(self.databricks_conn_id, retry_limit=5, retry_delay=1, caller=type(self).__name__)
@@ -102,14 +119,21 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         from tuning_pipeline.databricks_check import check_run
         from tuning_pipeline.databricks_storage import passwordless_url
 
-        dag_run = context["dag_run"]
-        study = study_of_run(self.study, context["params"], dag_run.conf)
-        given = context["ti"].xcom_pull(task_ids=UPLOAD_TASK)
-        files = from_dict(RemoteFiles, given)
-        token = idempotency_token(f"{self.dag_id}/{dag_run.run_id}/{self.task_id}/{files.output}", attempt)
-        payload = run_payload(study, study.to_spec(dag_run.run_id), files, token, passwordless_url(study))
+        run_id = context["dag_run"].run_id
+        study = study_of_run(self.study, context["params"], context["dag_run"].conf)
+        spec, files = self.job_of(study, run_id, from_dict(RemoteFiles, self._uploaded(context)))
+        token = idempotency_token(f"{self.dag_id}/{run_id}/{self.task_id}/{files.output}", attempt)
+        payload = run_payload(study, spec, files, token, passwordless_url(study))
         check_run(payload)
         return payload
+
+    def job_of(self, study: StudyFile, run_id: str, files: RemoteFiles) -> tuple[TuningSpec, RemoteFiles]:
+        """What the cluster is told to do, and where the files for it lie."""
+        return study.to_spec(run_id), files
+
+    def _uploaded(self, context: Any) -> dict[str, Any]:
+        given: dict[str, Any] = context["ti"].xcom_pull(task_ids=UPLOAD_TASK)
+        return given
 
     def _push_link(self, hook: DatabricksHook, context: Context) -> None:
         url = hook.get_run_page_url(self._run())
@@ -148,7 +172,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         for line in str(output.get("logs", "")).splitlines()[-LOG_LINES:]:
             self.log.info("| %s", line)
         if run["state"].get("result_state") != "SUCCESS":
-            raise self._card(run_failure(run, output, report))
+            raise self._card(killed(run) if self.was_killed else run_failure(run, output, report))
 
     def _output(self, hook: DatabricksHook, run: Mapping[str, Any]) -> dict[str, Any]:
         """What the run's task wrote; none where it never started."""
@@ -162,8 +186,17 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
     def _report(self, context: Any) -> Mapping[str, str] | None:
         from tuning_pipeline.databricks_storage import failure_report
 
-        given = context["ti"].xcom_pull(task_ids=UPLOAD_TASK)
-        return failure_report(self.databricks_conn_id, given["output"])
+        return failure_report(self.databricks_conn_id, self._uploaded(context)["output"])
+
+    def _end_runs(self, context: Context) -> None:
+        from tuning_pipeline.databricks_runs import end_live_runs
+
+        run = context["dag_run"]
+        study = study_of_run(self.study, context["params"], run.conf)
+        try:
+            end_live_runs(study, run.run_id, self._uploaded(context)["output"])
+        except TuningError as error:
+            raise self._card(describe_failure(error)) from None
 
     def _run(self) -> int:
         assert self.run_id is not None
@@ -185,4 +218,5 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             what=f"the task ran longer than execution_timeout_s ({limit:g} s) and its run was cancelled",
             next="Trigger with mode resume: finished trials are kept. Raise execution_timeout_s in the study file,"
             " or set timeout_s below it, which ends a run in good order.",
+            retry=True,
         )

@@ -56,6 +56,11 @@ def study_copy_path(settings: DatabricksSettings, study_name: str) -> str:
     return f"{settings.folder}/studies/{study_name}/study.db"
 
 
+def run_name(study_name: str, run_id: str) -> str:
+    """What the workspace shows as the run's name."""
+    return f"tune {study_name} ({run_id})"
+
+
 def run_payload(
     study: StudyFile, spec: TuningSpec, files: RemoteFiles, token: str, storage: str | None
 ) -> dict[str, Any]:
@@ -69,7 +74,7 @@ def run_payload(
         storage: URL of the external database without its password; None with database driver.
     """
     return {
-        "run_name": f"tune {spec.study_name} ({spec.run_id})",
+        "run_name": run_name(spec.study_name, spec.run_id),
         "idempotency_token": token,
         "timeout_seconds": int(study.settings.execution_timeout_s),
         "tasks": [task(study, spec, files, parameters(study, files, storage))],

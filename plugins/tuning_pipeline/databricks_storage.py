@@ -34,6 +34,7 @@ from tuning_pipeline.databricks_payload import (
 )
 from tuning_pipeline.export import exports_base, folder_name
 from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.retune import warm_started
 from tuning_pipeline.submit import PACKAGE, own_objective, pack_package
 
 if TYPE_CHECKING:
@@ -60,11 +61,10 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
     """
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
     settings, spec = study.settings.databricks, study.to_spec(run_id)
-    data, extra = local_data(spec), py_files(study)
+    spec = warm_started(spec, study.exports_base(), study.settings.retune.warm_start)
+    extra = py_files(study)
     with readable_errors(connection):
         folders = RemoteFolders(open_workspace(connection))
-        if data is not None:
-            spec = with_data(spec, folders.store_file(f"{settings.folder}/data", data))
         with tempfile.TemporaryDirectory() as scratch:
             package = pack_package(Path(scratch) / "optuna_spark.zip")
             code = f"{settings.folder}/code"
@@ -74,12 +74,33 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
                 init_scripts=tuple(
                     folders.store_file(f"{settings.scripts_folder}/code", file) for file in init_script_files(spec)
                 ),
-                spec=folders.store(f"{settings.folder}/specs", "spec.json", on_cluster(spec).to_json().encode()),
+                spec=_store_spec(folders, settings.folder, spec),
                 output=output_folder(settings, spec.study_name, folder_name(run_id)),
                 py_files=tuple(folders.store_file(code, file) for file in extra),
                 study_copy=study_copy_path(settings, spec.study_name) if settings.database == "driver" else None,
             )
     return dataclasses.asdict(files)
+
+
+def upload_spec(study: StudyFile, spec: TuningSpec) -> str:
+    """Send another spec for the files that `upload_job_files` sent.
+
+    Returns:
+        Its path.
+
+    Raises:
+        TaskError: Its table is missing here, or the workspace refuses it.
+    """
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    with readable_errors(connection):
+        return _store_spec(RemoteFolders(open_workspace(connection)), study.settings.databricks.folder, spec)
+
+
+def _store_spec(folders: RemoteFolders, base: str, spec: TuningSpec) -> str:
+    data = local_data(spec)
+    if data is not None:
+        spec = with_data(spec, folders.store_file(f"{base}/data", data))
+    return folders.store(f"{base}/specs", "spec.json", on_cluster(spec).to_json().encode())
 
 
 def init_script_files(spec: TuningSpec) -> list[Path]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import task
+from airflow.sdk import get_current_context, task
 
 from tuning_pipeline import tasks
-from tuning_pipeline.databricks_operator import TuneOnDatabricks
+from tuning_pipeline.databricks_operator import UPLOAD_TASK, TuneOnDatabricks
 from tuning_pipeline.failures import readable_failures
 from tuning_pipeline.study_file import StudySettings
 
@@ -20,21 +20,34 @@ if TYPE_CHECKING:
 
 def steps(study: StudyFile) -> list[Any]:
     """The chain: the external database as on standalone, or the study as a file on the Volume."""
+    trials = tune(study)
+    trials >> end_run(study)
     if study.settings.databricks.database == "external":
         return [
             upload_job_files(study),
             tasks.provision_database(study),
+            *_retune_steps(study),
             tasks.prepare_study(study),
-            tune(study),
+            trials,
             tasks.export_best_trials(study),
         ]
     return [
         upload_job_files(study),
         prepare_study(study),
-        tune(study),
+        trials,
         fetch_results(study),
         export_best_trials(study),
     ]
+
+
+def _retune_steps(study: StudyFile) -> list[Any]:
+    rule = study.settings.retune.rule
+    if rule == "always":
+        return []
+    from tuning_pipeline.databricks_retune import rescore_best_trial
+    from tuning_pipeline.retune_tasks import decide_retune
+
+    return [*([rescore_best_trial(study)] if rule == "drift" else []), decide_retune(study)]
 
 
 def upload_job_files(study: StudyFile) -> XComArg:
@@ -73,6 +86,28 @@ def tune(study: StudyFile) -> TuneOnDatabricks:
     # The pool a study file does not name is the standalone cluster's, which this run does not use.
     pool = study.settings.pool if study.settings.pool != StudySettings().pool else "default_pool"
     return TuneOnDatabricks(task_id="tune", study=study, execution_timeout=limit, pool=pool)
+
+
+def end_run(study: StudyFile) -> Any:
+    """Nothing goes on in the workspace when `tune` is over, however it ended.
+
+    A killed task cancels its run itself. One that had no time for it, because its process or its machine was gone,
+    leaves the run to its next try; after the last try this is who ends it. Airflow runs a teardown even where
+    somebody marks the whole DAG run as failed.
+    """
+
+    @task(execution_timeout=tasks.SHORT_TASK)
+    @readable_failures
+    def end_run() -> list[str]:
+        from tuning_pipeline.databricks_runs import end_live_runs
+
+        given = get_current_context()["ti"].xcom_pull(task_ids=UPLOAD_TASK)
+        if given is None:
+            return []
+        run, run_id, _ = tasks.run_of(study)
+        return end_live_runs(run, run_id, given["output"])
+
+    return end_run().as_teardown()
 
 
 def fetch_results(study: StudyFile) -> XComArg:

@@ -25,9 +25,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from init.local.ports import free_ports
+from tests.support.databricks_check import refuse_bad_submission
+from tests.support.processes import session_members
 from tests.support.servers import scratch_folder, spark_environment
 from tests.support.submit import QUICK_JVM, SUBMIT
-from tuning_pipeline.databricks_check import check_run
 
 TOKEN = "dapi-stand-in"
 VOLUME = "/Volumes/main/default/tuning"
@@ -60,6 +61,7 @@ class Faults:
         cluster: A message: no cluster starts, and this is why ...
         cluster_code: ... with this termination code.
         lose_cluster_after: The cluster of the next run vanishes when its output matches this pattern.
+        cancel_after: Somebody cancels the next run in the workspace when its output matches this pattern.
         lose_answer: The next submission is carried out, but its answer is a 503.
     """
 
@@ -68,6 +70,7 @@ class Faults:
     cluster: str | None = None
     cluster_code: str = "CLUSTER_ERROR"
     lose_cluster_after: str | None = None
+    cancel_after: str | None = None
     lose_answer: bool = False
 
 
@@ -86,10 +89,16 @@ class Run:
     error: str = ""
     group: int | None = None
     cancelled: bool = False
+    timed_out: bool = False
 
     @property
     def task_run_id(self) -> int:
         return self.run_id + 1
+
+    @property
+    def processes(self) -> list[int]:
+        """What lives of its job: Spark's Python daemon is in a group of its own, but in the same session."""
+        return session_members(self.group) if self.group else []
 
     @property
     def log(self) -> Path:
@@ -98,6 +107,11 @@ class Run:
     @property
     def output(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody wanted it to end."""
+        return self.cancelled or self.timed_out
 
     @property
     def ended(self) -> bool:
@@ -118,7 +132,12 @@ class Run:
             "state": self.state(),
             "status": {"state": "TERMINATED" if self.ended else self.life, **details},
             "tasks": [
-                {"task_key": task["task_key"], "run_id": self.task_run_id, "state": self.state(), "start_time": 1}
+                {
+                    **{key: task[key] for key in ("task_key", "spark_python_task")},
+                    "run_id": self.task_run_id,
+                    "state": self.state(),
+                    "start_time": 1,
+                }
             ],
         }
 
@@ -156,7 +175,7 @@ class Workspace:
         return re.sub(pattern, rf"{self.root}/\1/", text.replace("dbfs:/", "/dbfs/"))
 
     def submit(self, body: dict[str, Any]) -> int:
-        check_run(body)
+        refuse_bad_submission(body)
         (task,) = body["tasks"]
         if set(task) - {"task_key", "spark_python_task", "new_cluster", "existing_cluster_id"}:
             raise Refused(400, "INVALID_PARAMETER_VALUE", f"unexpected fields in {sorted(task)}")
@@ -171,6 +190,8 @@ class Workspace:
             run_id = next(self._ids)
             folder = self.root / "clusters" / str(run_id)
             folder.mkdir(parents=True)
+            for made in (folder.parent, folder):
+                made.chmod(0o711)  # whatever this process' umask is: MySQL's account must reach its data below
             run = Run(run_id, body, folder, f"{self.base_url}/#job/7/run/{run_id}")
             self.runs[run_id], self.tokens[token] = run, run_id
         threading.Thread(target=self._carry_out, args=(run,), daemon=True).start()
@@ -179,6 +200,13 @@ class Workspace:
     def cancel(self, run_id: int) -> None:
         run = self.run(run_id)
         run.cancelled = True
+        self._terminate(run)
+
+    def _time_out(self, run: Run) -> None:
+        run.timed_out = not run.ended
+        self._terminate(run)
+
+    def _terminate(self, run: Run) -> None:
         if not run.ended:
             run.life = "TERMINATING"
         self._kill(run)
@@ -195,6 +223,9 @@ class Workspace:
             self._end_cluster(run)
 
     def _carry_out(self, run: Run) -> None:
+        limit = threading.Timer(run.payload["timeout_seconds"], self._time_out, [run])
+        limit.daemon = True
+        limit.start()
         try:
             self._start_cluster(run)
         except Refused as error:
@@ -203,8 +234,11 @@ class Workspace:
             self.problems.append(f"the stand-in failed: {error!r}")
             run.end("INTERNAL_ERROR", "FAILED", repr(error), "INTERNAL_ERROR")
         finally:
+            limit.cancel()
             self._end_cluster(run)
-            if run.cancelled:
+            if run.timed_out:
+                run.end("TERMINATED", "TIMEDOUT", "Run was stopped after reaching its timeout.", "")
+            elif run.cancelled:
                 run.end("TERMINATED", "CANCELED", "Run cancelled.", "USER_CANCELED")
 
     def _start_cluster(self, run: Run) -> None:
@@ -216,7 +250,7 @@ class Workspace:
         environment = self._environment(run, cluster)
         for script in cluster.get("init_scripts", []):
             self._init(run, script, environment)
-        if not run.cancelled:
+        if not run.stopped:
             self._run_python(run, task["spark_python_task"], cluster, environment)
 
     def _environment(self, run: Run, cluster: dict[str, Any]) -> dict[str, str]:
@@ -250,7 +284,7 @@ class Workspace:
         ((kind, place),) = script.items()
         prefix = {"volumes": "", "workspace": "/Workspace"}[kind]
         command = ["bash", str(self.path(prefix + place["destination"]))]
-        if self._process(run, command, environment) != 0 and not run.cancelled:
+        if self._process(run, command, environment) != 0 and not run.stopped:
             tail = " ".join(run.output.splitlines()[-2:])
             message = f"Cluster terminated. Reason: INIT_SCRIPT_FAILURE. {place['destination']}: exit code 1. {tail}"
             raise Refused(0, "CLUSTER_ERROR", message)
@@ -268,7 +302,7 @@ class Workspace:
         arguments = [self._argument(run, text) for text in task.get("parameters", [])]
         command = [str(SUBMIT), "--master", "local[4]", *options, entry, *arguments]
         code = self._process(run, command, environment)
-        if run.cancelled:
+        if run.stopped:
             return
         if run.code == "DRIVER_ERROR":
             run.end("INTERNAL_ERROR", "FAILED", run.message, run.code)
@@ -298,9 +332,10 @@ class Workspace:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=0o022,
             )
         run.group = process.pid
-        if run.cancelled:
+        if run.stopped:
             self._kill(run)
         while process.poll() is None:
             lost = self.faults.lose_cluster_after
@@ -311,6 +346,10 @@ class Workspace:
                     "The driver's machine was lost: its spot instance was preempted.",
                 )
                 self._kill(run)
+            cancel = self.faults.cancel_after
+            if cancel is not None and re.search(cancel, run.output):
+                self.faults.cancel_after = None
+                self.cancel(run.run_id)
             time.sleep(0.1)
         return process.returncode
 
@@ -431,6 +470,17 @@ def _get(workspace: Workspace, request: Request) -> Answer:
     return Answer(200, workspace.run(int(request.fields("run_id")["run_id"])).describe())
 
 
+def _list(workspace: Workspace, request: Request) -> Answer:
+    asked = request.fields("active_only", "run_type", "expand_tasks", "limit", "page_token")
+    if (asked["active_only"], asked["run_type"], asked["expand_tasks"]) != ("true", "SUBMIT_RUN", "true"):
+        raise ValueError(f"not what a search for live runs asks: {asked}")
+    # Two on a page, so that who asks has to turn over.
+    live = [run for run in reversed(workspace.runs.values()) if not run.ended]
+    first = int(asked.get("page_token", 0))
+    more = {"has_more": True, "next_page_token": str(first + 2)} if len(live) > first + 2 else {"has_more": False}
+    return Answer(200, {"runs": [run.describe() for run in live[first : first + 2]], **more})
+
+
 def _get_output(workspace: Workspace, request: Request) -> Answer:
     run_id = int(request.fields("run_id")["run_id"])
     run = workspace.run(run_id)
@@ -471,6 +521,55 @@ def _get_file(workspace: Workspace, request: Request) -> Answer:
     return Answer(200, path.read_bytes(), {"Last-Modified": modified})
 
 
+def _entries(workspace: Workspace, folder: Path) -> Iterator[tuple[str, Path, int]]:
+    """Each entry of a folder: its path in the workspace, here, and its time in milliseconds."""
+    if not folder.is_dir():
+        raise Refused(404, "RESOURCE_DOES_NOT_EXIST", "No such directory.")
+    for entry in sorted(folder.iterdir()):
+        yield f"/{entry.relative_to(workspace.root)}", entry, int(entry.stat().st_mtime * 1000)
+
+
+def _list_directory(workspace: Workspace, request: Request) -> Answer:
+    request.fields("page_size", "page_token")
+    contents = []
+    for path, entry, modified in _entries(workspace, workspace.path(request.match["path"])):
+        facts = {"path": path, "name": entry.name, "is_directory": entry.is_dir(), "last_modified": modified}
+        contents.append(facts if entry.is_dir() else facts | {"file_size": entry.stat().st_size})
+    return Answer(200, {"contents": contents})
+
+
+def _dbfs_facts(path: str, entry: Path, modified: int) -> dict[str, Any]:
+    size = 0 if entry.is_dir() else entry.stat().st_size
+    return {"path": path, "is_dir": entry.is_dir(), "file_size": size, "modification_time": modified}
+
+
+def _dbfs_status(workspace: Workspace, request: Request) -> Answer:
+    path = request.fields("path")["path"]
+    entry = workspace.path(f"/dbfs{path}")
+    if not entry.exists():
+        raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"No file or directory exists on path {path}.")
+    return Answer(200, _dbfs_facts(path, entry, int(entry.stat().st_mtime * 1000)))
+
+
+def _dbfs_list(workspace: Workspace, request: Request) -> Answer:
+    found = _entries(workspace, workspace.path(f"/dbfs{request.fields('path')['path']}"))
+    return Answer(
+        200, {"files": [_dbfs_facts(path.removeprefix("/dbfs"), entry, modified) for path, entry, modified in found]}
+    )
+
+
+def _object(path: str, entry: Path, modified: int) -> dict[str, Any]:
+    if entry.is_dir():
+        return {"object_type": "DIRECTORY", "path": path, "object_id": 2}
+    facts = {"size": entry.stat().st_size, "modified_at": modified}
+    return {"object_type": "FILE", "path": path, "object_id": 1, **facts}
+
+
+def _workspace_list(workspace: Workspace, request: Request) -> Answer:
+    found = _entries(workspace, _workspace_path(workspace, request.fields("path")["path"]))
+    return Answer(200, {"objects": [_object(*facts) for facts in found]})
+
+
 def _put_directory(workspace: Workspace, request: Request) -> Answer:
     workspace.path(request.match["path"]).mkdir(parents=True, exist_ok=True)
     return Answer(204)
@@ -495,9 +594,10 @@ def _import(workspace: Workspace, request: Request) -> Answer:
 
 def _status(workspace: Workspace, request: Request) -> Answer:
     path = request.fields("path")["path"]
-    if not _workspace_path(workspace, path).exists():
+    entry = _workspace_path(workspace, path)
+    if not entry.exists():
         raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Path ({path}) doesn't exist.")
-    return Answer(200, {"object_type": "FILE", "path": path, "object_id": 1})
+    return Answer(200, _object(path, entry, int(entry.stat().st_mtime * 1000)))
 
 
 def _export(workspace: Workspace, request: Request) -> Answer:
@@ -510,12 +610,17 @@ def _export(workspace: Workspace, request: Request) -> Answer:
 ENDPOINTS: dict[str, Callable[[Workspace, Request], Answer]] = {
     r"POST /api/2\.2/jobs/runs/submit": _submit,
     r"GET /api/2\.2/jobs/runs/get": _get,
+    r"GET /api/2\.2/jobs/runs/list": _list,
     r"GET /api/2\.2/jobs/runs/get-output": _get_output,
     r"POST /api/2\.2/jobs/runs/cancel": _cancel,
     r"GET /api/2\.1/clusters/spark-versions": _versions,
     r"PUT /api/2\.0/fs/files(?P<path>/Volumes/.+)": _put_file,
     r"(GET|HEAD) /api/2\.0/fs/files(?P<path>/Volumes/.+)": _get_file,
     r"PUT /api/2\.0/fs/directories(?P<path>/Volumes/.+)": _put_directory,
+    r"GET /api/2\.0/fs/directories(?P<path>/Volumes/.+)": _list_directory,
+    r"GET /api/2\.0/dbfs/get-status": _dbfs_status,
+    r"GET /api/2\.0/dbfs/list": _dbfs_list,
+    r"GET /api/2\.0/workspace/list": _workspace_list,
     r"POST /api/2\.0/workspace/mkdirs": _mkdirs,
     r"POST /api/2\.0/workspace/import": _import,
     r"GET /api/2\.0/workspace/get-status": _status,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,9 @@ def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
 
 def connect(patch: pytest.MonkeyPatch, service: Workspace, token: str = TOKEN) -> None:
     """Make the workspace the one of Airflow's connection."""
+    set_connection(patch, DATABRICKS, **connection_fields(service, token))
+
+
+def connection_fields(service: Workspace, token: str = TOKEN) -> dict[str, Any]:
     port = int(service.base_url.rpartition(":")[2])
-    set_connection(
-        patch, DATABRICKS, conn_type="databricks", host="127.0.0.1", schema="http", port=port, password=token
-    )
+    return {"conn_type": "databricks", "host": "127.0.0.1", "schema": "http", "port": port, "password": token}

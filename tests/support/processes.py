@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -22,3 +23,19 @@ def readable_address(kernel_hex: str) -> str:
     words = [bytes.fromhex(kernel_hex[at : at + 8])[::-1] for at in range(0, len(kernel_hex), 8)]
     address = b"".join(words)
     return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+
+
+def session_members(leader: int) -> list[int]:
+    """The processes that the leader of a session started and that still live."""
+    found = []
+    for pid in (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()):
+        try:
+            if os.getsid(pid) == leader and _state(pid) != "Z":
+                found.append(pid)
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return found
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

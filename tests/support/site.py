@@ -6,7 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +136,12 @@ def start(layout: Layout, path: str) -> Site:
     servers.ensure()
     spark = servers.spark
     connections = airflow.connections(layout, servers.mysql, spark.port, secrets, spark_page=spark.web_url)
-    env = airflow.environment(layout, connections, servers.java_home)
+    return serve(layout, connections, servers.java_home, path)
+
+
+def serve(layout: Layout, connections: Mapping[str, str], java_home: str | None = None, path: str = "") -> Site:
+    """Airflow alone; its other servers are there already, or nobody needs them."""
+    env = airflow.environment(layout, connections, java_home)
     for name in [name for name in env if name.startswith("AIRFLOW__") and name not in _OURS]:
         del env[name]
     airflow.migrate(layout, env)
