@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pymysql
 import pytest
 import sqlalchemy
@@ -19,7 +20,9 @@ import sqlalchemy
 from init.local.layout import REPOSITORY
 from init.local.mysql import is_installed
 from init.local.ports import free_ports
+from optuna_spark.spec import TuningSpec
 from tests.support.servers import scratch_folder, spark_environment
+from tests.support.submit import SUBMIT, pack_package, submit_environment
 
 SCRIPTS = REPOSITORY / "init" / "databricks"
 pytestmark = pytest.mark.slow
@@ -231,8 +234,25 @@ def debian() -> Iterator[Path]:
             subprocess.run(["umount", str(root / "proc")], check=True)
 
 
-def test_a_bare_debian_becomes_a_driver_with_mysql(debian: Path) -> None:
-    """Real apt, real pip, and a server that lets the job's account in."""
+def job_on(node: Node, folder: Path) -> list[str]:
+    """Run the job against the node's MySQL; the states of the trials it leaves on the "Volume"."""
+    copy = folder / "volume" / "study.db"
+    run_id = f"run {copy.exists()}"
+    spec = TuningSpec("bare", "quadratic", run_id=run_id, trials=5, tasks=2, seed=1, distribution="rdd")
+    (folder / "spec.json").write_text(spec.to_json())
+    job = [str(REPOSITORY / "jobs" / "tune_databricks.py"), str(pack_package(folder))]
+    job += ["--spec-file", str(folder / "spec.json"), "--output", str(folder / "volume"), "--study-copy", str(copy)]
+    done = subprocess.run(
+        [str(SUBMIT), "--master", "local[2]", "--conf", "spark.ui.enabled=false", *job],
+        env=submit_environment(TUNING_HOME=str(node.home)),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    return [trial.state.name for trial in optuna.load_study(study_name="bare", storage=f"sqlite:///{copy}").trials]
+
+
+def test_a_bare_debian_becomes_a_driver_whose_mysql_serves_the_job(debian: Path, tmp_path: Path) -> None:
+    """Real apt, real pip, and a server that lets the job's account in; only Spark is this machine's."""
     shutil.copy(SCRIPTS / "init_optuna.sh", debian / "init_optuna.sh")
     node = Node(debian / "var" / "lib" / "tuning")
     variables = {
@@ -249,6 +269,8 @@ def test_a_bare_debian_becomes_a_driver_with_mysql(debian: Path) -> None:
         with node.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT 1")
             assert cursor.fetchone() == (1,)
+        assert job_on(node, tmp_path) == ["COMPLETE"] * 5
+        assert job_on(node, tmp_path) == ["COMPLETE"] * 10
         assert not (debian / "usr/sbin/policy-rc.d").exists()
     finally:
         node.stop_server()
