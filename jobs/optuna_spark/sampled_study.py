@@ -75,7 +75,7 @@ class SampledStudy:
             if portable(key):
                 self._memory.set_study_system_attr(self._id, key, value)
         self._attrs = self._memory.get_study_system_attrs(self._id)
-        self._study = _Study(spec.study_name, self._memory, sampler, build_pruner(spec.pruner))
+        self._study = _Study(spec.study_name, self._memory, sampler, build_pruner(spec.pruner, spec.max_steps))
 
     @property
     def exhausted(self) -> bool:

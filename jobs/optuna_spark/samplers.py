@@ -1,4 +1,4 @@
-"""Optuna samplers and pruners by their class names."""
+"""Samplers and pruners by their class names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from optuna.trial import FrozenTrial
 
 from optuna_spark.decode import unknown_key
 from optuna_spark.errors import SpecError
+from optuna_spark.pruners import ExtrapolationPruner
 from optuna_spark.spec import ComponentSpec
 
 CONSTRAINTS_ATTR = "constraints"
+OWN = (ExtrapolationPruner,)
 
 
 def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
@@ -42,14 +44,20 @@ def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
     return cast(BaseSampler, _build(cls, args, "sampler"))
 
 
-def build_pruner(component: ComponentSpec) -> BasePruner:
-    """The pruner a spec names; nested pruners (PatientPruner) as for `build_sampler`.
+def build_pruner(component: ComponentSpec, max_steps: int | None = None) -> BasePruner:
+    """The pruner a spec names, Optuna's or our own; nested pruners (PatientPruner) as for `build_sampler`.
+
+    `max_steps`, the last step of a full trial where it is known, is what ExtrapolationPruner goes by when its
+    arguments do not say.
 
     Raises:
         SpecError: No such pruner, an argument it does not take, or a value it refuses.
     """
     cls = _find(optuna.pruners, BasePruner, component.name, "pruner")
-    return cast(BasePruner, _build(cls, dict(component.args), "pruner"))
+    args = dict(component.args)
+    if cls is ExtrapolationPruner and max_steps is not None:
+        args.setdefault("max_resource", max_steps)
+    return cast(BasePruner, _build(cls, args, "pruner"))
 
 
 def read_constraints(trial: FrozenTrial) -> Sequence[float]:
@@ -59,6 +67,7 @@ def read_constraints(trial: FrozenTrial) -> Sequence[float]:
 
 def _find(module: ModuleType, base: type, name: str, kind: str) -> type:
     classes = {n: getattr(module, n) for n in module.__all__ if n not in ("BaseSampler", "BaseGASampler", "BasePruner")}
+    classes |= {c.__name__: c for c in OWN}
     valid = {n: c for n, c in classes.items() if isinstance(c, type) and issubclass(c, base)}
     if name not in valid:
         raise SpecError(unknown_key(name, list(valid)).replace("key", kind), kind)

@@ -244,7 +244,7 @@ class TuningSpec:
         directions: minimize or maximize, one per value the objective returns.
         search_space: Parameters by name, in the order in which they are suggested. An own objective may
             leave it empty and define its space by running.
-        sampler, pruner: Optuna classes by name.
+        sampler, pruner: Optuna classes by name, or `ExtrapolationPruner`.
         seed: Seed of the sampler and of the train/validation split; None = not reproducible.
         trials: Trials this run finishes (complete or pruned).
         tasks: Spark tasks = workers = trials at the same time.
@@ -302,6 +302,14 @@ class TuningSpec:
             raise SpecError(f"the xgboost section is for objective xgboost, not {self.objective}")
         if self.stop.target_value is not None and len(self.directions) > 1:
             raise SpecError("stop.target_value works with one direction only; remove it")
+
+    @property
+    def max_steps(self) -> int | None:
+        """The last step a full trial reports; None where only the user's objective knows."""
+        if self.objective != "xgboost":
+            return None
+        tuned = self.search_space.get("num_boost_round")
+        return int(tuned.high) if tuned and tuned.high else (self.xgboost or XGBoostSpec()).num_boost_round
 
     def to_json(self) -> str:
         """The spec as one line of JSON."""

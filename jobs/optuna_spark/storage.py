@@ -211,7 +211,7 @@ def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
         study_name=spec.study_name,
         storage=storage,
         sampler=build_sampler(spec.sampler, spec.seed),
-        pruner=build_pruner(spec.pruner),
+        pruner=build_pruner(spec.pruner, spec.max_steps),
         directions=list(spec.directions),
         load_if_exists=True,
     )
@@ -227,7 +227,7 @@ def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
 @retried
 def join_study(spec: TuningSpec, storage: RDBStorage, seed: int | None) -> optuna.Study:
     """The spec's study as a worker opens it, after the driver's `open_study`, with a seed of the worker's own."""
-    sampler, pruner = build_sampler(spec.sampler, seed), build_pruner(spec.pruner)
+    sampler, pruner = build_sampler(spec.sampler, seed), build_pruner(spec.pruner, spec.max_steps)
     return optuna.load_study(study_name=spec.study_name, storage=storage, sampler=sampler, pruner=pruner)
 
 

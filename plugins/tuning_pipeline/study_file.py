@@ -343,7 +343,7 @@ def _check_component(spec: TuningSpec, kind: Literal["sampler", "pruner"]) -> No
         if kind == "sampler":
             build_sampler(spec.sampler, spec.seed)
         else:
-            build_pruner(spec.pruner)
+            build_pruner(spec.pruner, spec.max_steps)
     except SpecError as error:
         # A sampler may need a package, torch for example, that only the Spark side has.
         if not isinstance(error.__cause__, ImportError):
