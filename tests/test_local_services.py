@@ -16,7 +16,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from init.local.mysql import MysqlServer, is_installed
+from init.local.mysql import PROGRAM_VARIABLE, MysqlServer, Program, find_program, is_installed
 from init.local.ports import LOOPBACK
 from init.local.processes import Service, birth, one_at_a_time, tied_to_parent
 from init.local.spark import SparkCluster
@@ -40,6 +40,16 @@ def sleeper(folder: Path) -> Service:
 
 def log_in(server: MysqlServer, password: str = HARD_PASSWORD) -> None:
     pymysql.connect(host=server.host, port=server.port, user=server.admin_user, password=password).close()
+
+
+def test_a_server_program_that_is_named_is_the_one_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = folder / "my server"
+    program.write_text("#!/bin/sh\necho mysqld Ver 9.7.4 for Linux\n")
+    program.chmod(0o755)
+    monkeypatch.setenv(PROGRAM_VARIABLE, str(program))
+    assert find_program() == Program(str(program), is_mariadb=False)
+    monkeypatch.setenv(PROGRAM_VARIABLE, str(folder / "none"))
+    assert not is_installed()
 
 
 def test_a_service_is_found_again_by_its_pid_file(folder: Path) -> None:

@@ -19,6 +19,7 @@ from init.local.ports import LOOPBACK, free_ports
 from init.local.processes import Service, tied_to_parent
 
 ADMIN_USER = "tuning_admin"
+PROGRAM_VARIABLE = "TUNING_MYSQLD"
 SERVER_FOLDERS = ("/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/mysql/bin", "/usr/bin")
 START_S = 90.0
 START_TRIES = 3
@@ -35,9 +36,13 @@ class Program:
 
 
 def find_program() -> Program | None:
-    """MariaDB before MySQL: Ubuntu's AppArmor profile keeps `mysqld` from data directories of one's own."""
+    """The program TUNING_MYSQLD names, else MariaDB's, else MySQL's.
+
+    MariaDB before MySQL: Ubuntu's AppArmor profile keeps `mysqld` from data directories of one's own.
+    """
     folders = os.pathsep.join([os.environ.get("PATH", ""), *SERVER_FOLDERS])
-    for name in ("mariadbd", "mysqld"):
+    named = os.environ.get(PROGRAM_VARIABLE)
+    for name in [named] if named else ["mariadbd", "mysqld"]:
         path = shutil.which(name, path=folders)
         if path:
             version = subprocess.run([path, "--no-defaults", "--version"], capture_output=True, text=True).stdout
