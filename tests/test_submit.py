@@ -122,6 +122,7 @@ def test_the_password_is_in_the_environment_and_nowhere_else(tmp_path: Path) -> 
     assert driver_environment(url, tmp_path / "f") == {
         "OPTUNA_STORAGE_URL": url,
         "TUNING_FAILURE_FILE": str(tmp_path / "f"),
+        "TUNING_LOG_FORMAT": "%(message)s",
     }
     given = study(tmp_path)
     assert "hush" not in repr(submission(given, given.to_spec("r"), tmp_path / "p.zip"))

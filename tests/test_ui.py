@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -36,6 +37,11 @@ WATCHING = (
     "objective: quadratic\nretries: 0\ntrials: 3\nseed: 1\ndistribution: rdd\ndata: {path: table.csv}\n"
     f"retune: {{rule: new_data, mode: reset, assets: [lake], warm_start: 2}}\n{SMALL}"
 )
+# Long overdue: its first day is past, and no slot since then has had its run.
+MINUTELY = (
+    "objective: quadratic\nretries: 0\ntrials: 3\nseed: 1\ndistribution: rdd\n"
+    f"schedule: '* * * * *'\nstart_date: 2026-01-01\n{SMALL}"
+)
 SERVICES = ["airflow-api-server", "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler"]
 
 
@@ -44,8 +50,9 @@ def site() -> Iterator[Site]:
     """Behind a base URL with a path, as a reverse proxy gives it."""
     if find_program() is None or not spark_environment().exists():
         pytest.skip("needs a MySQL server and the Spark environment: run `make setup`")
-    with running_site({"diabetes": DIABETES, "steady": STEADY, "watching": WATCHING}, path="/airflow") as found:
-        found.wait_for_dags(4)
+    studies = {"diabetes": DIABETES, "steady": STEADY, "watching": WATCHING, "minutely": MINUTELY}
+    with running_site(studies, path="/airflow") as found:
+        found.wait_for_dags(5)
         yield found
 
 
@@ -145,7 +152,7 @@ def test_a_run_from_the_trigger_form_to_the_report(site: Site, chromium: Browser
     trials = chromium.find("input[name='element_trials'], [id$='trials'] input, input[id*='trials']")
     trials.send_keys("\b\b\b\b25")
     chromium.button("Search").click()
-    chromium.see("Sampler: a class of optuna.samplers")
+    chromium.see("a class of optuna.samplers")
     chromium.picture("trigger-form")
     [button for button in chromium.driver.find_elements("tag name", "button") if button.text == "Trigger"][-1].click()
     run_id = newest_run(site, "tune_diabetes")
@@ -185,6 +192,10 @@ def test_a_viewer_sees_the_dashboard_and_cannot_use_it_to_write(site: Site) -> N
         viewer.open("/plugin/optuna")
         with viewer.frame():
             viewer.see("diabetes")
+            assert not set(viewer.text().split()) & {"CREATE", "Create"}
+            labels = ("rename study", "delete study")
+            icons = [viewer.find(f"[aria-label='{label}']") for label in labels]
+            assert not [icon for icon in icons if icon.is_displayed()]
         for path in ("/tuning/optuna/api/studies", "/api/v2/dags/tune_diabetes/dagRuns"):
             status = viewer.driver.execute_async_script(POST, site.url + path)
             assert status in (403, 405), path
@@ -235,6 +246,7 @@ def test_the_tasks_log_reads_as_a_story(site: Site) -> None:
     for chapter in ("Connecting to Spark", "application app-", "Starting 2 workers", "25/25 trials, best "):
         assert chapter in story
     assert re.search(r"best [\d.]+ \(trial \d+\)", story)
+    assert all(line.startswith("[tuning]") for line in lines), "Airflow's log has the time already"
 
 
 # --- retuning -------------------------------------------------------------------------------------------------------
@@ -311,11 +323,67 @@ def events(site: Site, asset: str) -> list[dict[str, object]]:
 
 
 def wait_for_another_run(site: Site, dag_id: str, known: str) -> str:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while (run_id := newest_run(site, dag_id)) == known:
-        assert time.monotonic() < deadline, "the asset started no run"
+        assert time.monotonic() < deadline, "no other run was started"
         time.sleep(1)
     return run_id
+
+
+# --- the schedule ---------------------------------------------------------------------------------------------------
+
+
+def test_a_cron_schedule_runs_its_latest_slot_and_then_each_as_it_comes(site: Site) -> None:
+    unpaused = datetime.now(UTC)
+    site.api("PATCH", "/dags/tune_minutely", {"is_paused": False})
+    first = newest_run(site, "tune_minutely")
+    site.must_succeed("tune_minutely", first)
+    second = wait_for_another_run(site, "tune_minutely", first)
+    site.must_succeed("tune_minutely", second)
+    site.api("PATCH", "/dags/tune_minutely", {"is_paused": True})
+    runs = site.api("GET", "/dags/tune_minutely/dagRuns?order_by=run_after")["dag_runs"]
+    assert [run["dag_run_id"] for run in runs[:2]] == [first, second]
+    assert {run["run_type"] for run in runs} == {"scheduled"}
+    slots = [moment(run["logical_date"]) for run in runs]
+    assert unpaused - timedelta(minutes=1) <= slots[0] <= unpaused < slots[1]
+    assert moment(runs[0]["end_date"]) <= moment(runs[1]["start_date"])
+    assert len(trials_of(site, "minutely")) >= 6
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_studies_at_once_share_the_cluster_as_the_pool_allows(site: Site, slots: int) -> None:
+    pool = {"name": "tuning_spark", "slots": slots, "include_deferred": False}
+    site.api("PATCH", "/pools/tuning_spark?update_mask=slots", pool)
+    conf = {"mode": "reset", "trials": 4, "tasks": 1}
+    runs = {name: site.trigger(f"tune_{name}", conf) for name in ("steady", "diabetes")}
+    for name, run_id in runs.items():
+        site.must_succeed(f"tune_{name}", run_id)
+    earlier, later = sorted(tune_times(site, f"tune_{name}", run_id) for name, run_id in runs.items())
+    assert (later[0] < earlier[1]) == (slots == 2)
+    assert [len(trials_of(site, name)) for name in runs] == [4, 4]
+
+
+def tune_times(site: Site, dag_id: str, run_id: str) -> tuple[datetime, datetime]:
+    """When the tune task of a run began and ended."""
+    task = site.api("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/tune")
+    return moment(task["start_date"]), moment(task["end_date"])
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+# --- a failure ------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_run_says_why_and_its_tab_where_to_look(site: Site) -> None:
+    run_id = site.trigger("tune_steady", {"sampler": "Tpe"})
+    assert site.wait_for_run("tune_steady", run_id) == "failed"
+    logged = json.dumps(site.log_records("tune_steady", run_id, "provision_database"))
+    assert "unknown sampler 'Tpe'" in logged
+    assert "Correct the study file or the trigger form, then run again." in logged
+    page = site.request("GET", f"/tuning/report/tune_steady/{quote(run_id)}", token=site.token("viewer"))[1]
+    assert "The run failed" in page
 
 
 # --- the end --------------------------------------------------------------------------------------------------------

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Layout of a log line, in logging's words: for whoever puts a time before each line himself.
+LAYOUT_VARIABLE = "TUNING_LOG_FORMAT"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and exit: 0 when the trials are done, 1 with one readable cause when not."""
@@ -33,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def configure_logging() -> None:
     """Our lines to standard output, the libraries' warnings with them."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout, force=True)
+    layout = os.environ.get(LAYOUT_VARIABLE, "%(asctime)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=layout, stream=sys.stdout, force=True)
     for noisy in ("py4j", "optuna", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

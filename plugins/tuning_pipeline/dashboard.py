@@ -34,7 +34,12 @@ _SCRIPT_PLACES = (
     ),
     ("`/csv/${e.id}", "{base}+`/csv/${e.id}", 2),
 )
-_PAGE_PLACES = (('src="/static/bundle.js"', 'src="{path}/static/bundle.js"', 1),)
+# Buttons that would only be answered with `refusal`: create, rename and delete a study.
+_HIDDEN = 'button:has([data-testid="AddBoxIcon"]), [aria-label="rename study"], [aria-label="delete study"]'
+_PAGE_PLACES = (
+    ('src="/static/bundle.js"', 'src="{path}/static/bundle.js"', 1),
+    ("</head>", f"<style>{_HIDDEN} {{ display: none !important; }}</style></head>", 1),
+)
 
 
 class DashboardChangedError(TuningError):

@@ -73,7 +73,11 @@ SAMPLING, TRAINING, DATA, CLUSTER, STOPPING, EXPORT = (
 )
 
 _COMMON = (
-    FormField("trials", "Trials this run adds to the study.", _int(1)),
+    FormField(
+        "trials",
+        "Trials this run adds to the study. A trial is one call of the objective with one set of parameters.",
+        _int(1),
+    ),
     FormField("tasks", "Trials that run at the same time, one Spark task each.", _int(1)),
     FormField(
         "timeout_s",
@@ -89,26 +93,26 @@ _COMMON = (
     ),
     FormField(
         "directions",
-        "minimize or maximize, one for each value the objective returns.",
+        "minimize or maximize, for each value the objective returns; one a line.",
         {"type": "array", "items": {"type": "string", "enum": list(DIRECTIONS)}, "minItems": 1},
         SAMPLING,
     ),
     FormField(
         "sampler.name",
-        "Sampler: a class of optuna.samplers.",
+        "How parameters are chosen: a class of optuna.samplers, such as TPESampler, GPSampler or RandomSampler.",
         _text(minLength=1, examples=list(SAMPLERS)),
         SAMPLING,
         "sampler",
     ),
-    FormField("sampler.args", "Arguments of the sampler.", _OBJECT, SAMPLING),
+    FormField("sampler.args", 'Arguments of the sampler by name, such as {"n_startup_trials": 20}.', _OBJECT, SAMPLING),
     FormField(
         "pruner.name",
-        "Pruner: a class of optuna.pruners; NopPruner never prunes.",
+        "What ends hopeless trials early: a class of optuna.pruners, such as MedianPruner; NopPruner ends none.",
         _text(minLength=1, examples=list(PRUNERS)),
         SAMPLING,
         "pruner",
     ),
-    FormField("pruner.args", "Arguments of the pruner.", _OBJECT, SAMPLING),
+    FormField("pruner.args", 'Arguments of the pruner by name, such as {"n_warmup_steps": 50}.', _OBJECT, SAMPLING),
     FormField(
         "seed",
         "Seed of the sampler and of the train/validation split. Empty: another one each time.",
@@ -117,19 +121,19 @@ _COMMON = (
     ),
     FormField(
         "enqueue",
-        'Parameter sets to try first: [{"x": 1.5}, ...].',
+        'Sets of parameters to try first, such as [{"x": 1.5}].',
         {"type": "array", "items": {"type": "object"}},
         SAMPLING,
     ),
     FormField(
         "distribution",
-        "How workers start: joblib or rdd (each reads the data itself), dataframe (Spark reads it).",
+        "How Spark starts the workers: joblib or rdd (each reads the data itself), dataframe (Spark reads it).",
         {"type": "string", "enum": ["joblib", "rdd", "dataframe"]},
         CLUSTER,
     ),
     FormField(
         "coordination",
-        "Who hands out trials: the driver, or the database (every worker opens it).",
+        "Who hands out trials: the driver (workers need no database), or the database (every worker opens it).",
         {"type": "string", "enum": list(COORDINATIONS)},
         CLUSTER,
     ),
@@ -142,13 +146,22 @@ _COMMON = (
         CLUSTER,
         "gpus_per_task",
     ),
-    FormField("spark.executor_cores", "Cores of an executor. Empty: derived.", _int(1, null=True), CLUSTER),
-    FormField("spark.executor_memory", "Memory of an executor, e.g. 8g. Empty: Spark's.", _text(null=True), CLUSTER),
-    FormField("spark.driver_memory", "Memory of the driver, e.g. 2g. Empty: Spark's.", _text(null=True), CLUSTER),
-    FormField("spark.conf", "Further Spark properties.", _OBJECT, CLUSTER),
+    FormField(
+        "spark.executor_cores", "CPU cores of an executor. Empty: what its trials need.", _int(1, null=True), CLUSTER
+    ),
+    FormField(
+        "spark.executor_memory",
+        "Memory of an executor, e.g. 8g or 512m. Empty: as Spark is set up.",
+        _text(null=True),
+        CLUSTER,
+    ),
+    FormField(
+        "spark.driver_memory", "Memory of the driver, e.g. 2g. Empty: as Spark is set up.", _text(null=True), CLUSTER
+    ),
+    FormField("spark.conf", 'Further Spark properties, such as {"spark.network.timeout": "300s"}.', _OBJECT, CLUSTER),
     FormField(
         "stop.target_value",
-        "Stop when the best value reaches this (one direction only). Empty: never.",
+        "Stop as soon as the best value is this good (one direction only). Empty: never.",
         _number(null=True),
         STOPPING,
         "target_value",
@@ -168,7 +181,13 @@ _COMMON = (
         STOPPING,
         "max_consecutive_failures",
     ),
-    FormField("stop.failures_count", "A failed trial uses up one of the trials.", _BOOLEAN, STOPPING, "failures_count"),
+    FormField(
+        "stop.failures_count",
+        "Whether a failed trial uses up one of the run's trials.",
+        _BOOLEAN,
+        STOPPING,
+        "failures_count",
+    ),
     FormField(
         "stop.max_retries",
         "How often a trial whose worker died is tried again.",
@@ -183,8 +202,12 @@ _DATA = (
     FormField("data.path", "File, URL or sklearn:<name>, as the workers see it.", _text(minLength=1), DATA),
     FormField(
         "data.format",
-        "csv or parquet. Empty: by the file's ending.",
-        {"type": ["null", "string"], "enum": [None, "csv", "parquet"]},
+        "What the file is.",
+        {
+            "type": ["null", "string"],
+            "enum": [None, "csv", "parquet"],
+            "values_display": {"null": "by the file's ending"},
+        },
         DATA,
     ),
     FormField("data.separator", "Separator of a CSV file.", _text(minLength=1, maxLength=1), DATA),
@@ -206,31 +229,38 @@ _XGBOOST = (
     ),
     FormField(
         "xgboost.metric",
-        "XGBoost evaluation metric, or one for each direction. Empty: rmse, logloss or mlogloss.",
+        "XGBoost's name of the evaluation metric, for each direction one a line. Empty: rmse, logloss or mlogloss.",
         {"type": ["null", "string", "array"], "items": {"type": "string"}},
         TRAINING,
     ),
     FormField(
         "xgboost.holdout",
-        "Share of the rows kept for validation.",
+        "Share of the rows kept for validation; not used with folds.",
         _number(exclusiveMinimum=0, exclusiveMaximum=1),
         TRAINING,
     ),
     FormField(
         "xgboost.folds",
-        "Folds of a cross-validation. Empty: the hold-out share.",
+        "Folds of a cross-validation, each trained once in a trial. Empty: one training with the hold-out.",
         _int(2, null=True),
         TRAINING,
     ),
-    FormField("xgboost.num_boost_round", "Boosting rounds, at most.", _int(1), TRAINING),
+    FormField(
+        "xgboost.num_boost_round",
+        "Boosting rounds of a training, at most: one tree each, or one a class.",
+        _int(1),
+        TRAINING,
+    ),
     FormField(
         "xgboost.early_stopping_rounds",
-        "Stop when so many rounds brought nothing. Empty: never.",
+        "End a training when so many rounds brought nothing. Empty: never.",
         _int(1, null=True),
         TRAINING,
     ),
-    FormField("xgboost.report_every", "Report to the pruner every so many rounds.", _int(1), TRAINING),
-    FormField("xgboost.fixed", "XGBoost parameters that are not tuned.", _OBJECT, TRAINING),
+    FormField("xgboost.report_every", "Boosting rounds between two reports to the pruner.", _int(1), TRAINING),
+    FormField(
+        "xgboost.fixed", 'XGBoost parameters that are not tuned, such as {"booster": "dart"}.', _OBJECT, TRAINING
+    ),
 )
 
 

@@ -119,7 +119,8 @@ def master_addresses(master: str) -> list[tuple[str, int]]:
 
 def driver_environment(url: str, failure_file: Path) -> Mapping[str, str]:
     """What reaches the driver through its environment only: the storage URL carries the password."""
-    return {"OPTUNA_STORAGE_URL": url, "TUNING_FAILURE_FILE": str(failure_file)}
+    # Airflow puts the time before each line of the task's log.
+    return {"OPTUNA_STORAGE_URL": url, "TUNING_FAILURE_FILE": str(failure_file), "TUNING_LOG_FORMAT": "%(message)s"}
 
 
 def conf_text(value: Any) -> str:

@@ -15,11 +15,13 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import get_user
+from airflow.models.dagrun import DagRun
 from airflow.models.xcom import XComModel
 from airflow.sdk import ObjectStoragePath
 from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlalchemy import select
 
 from optuna_spark.errors import TuningError
 from optuna_spark.storage import create_storage
@@ -101,9 +103,7 @@ def pages() -> FastAPI:
         if folder is None and (reason := returned(dag_id, run_id, DECIDE, SKIPPED_BECAUSE)):
             return message_page("Nothing was tuned", str(reason))
         if folder is None:
-            return message_page(
-                "No report yet", f"It appears here once task {EXPORT_TASK} has succeeded.", refresh=True
-            )
+            return no_report(run_state(dag_id, run_id))
         try:
             return HTMLResponse((ObjectStoragePath(folder) / "report.html").read_bytes(), headers=REPORT_HEADERS)
         except OSError as error:
@@ -124,6 +124,20 @@ def returned(dag_id: str, run_id: str, task_id: str, key: str) -> Any:
     with create_session() as session:
         row = session.scalars(query).first()
         return XComModel.deserialize_value(row) if row is not None else None
+
+
+def run_state(dag_id: str, run_id: str) -> str | None:
+    """The state of a run; None when there is no such run."""
+    query = select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+    with create_session() as session:
+        return session.scalar(query)
+
+
+def no_report(state: str | None) -> HTMLResponse:
+    """What stands in a report's place while there is none."""
+    if state == "failed":
+        return message_page("The run failed", "The log of the failed task, red in the grid, ends with the reason.")
+    return message_page("No report yet", f"It appears here once task {EXPORT_TASK} has succeeded.", refresh=True)
 
 
 def message_page(title: str, text: str, *, status: int = 200, refresh: bool = False) -> HTMLResponse:

@@ -94,8 +94,12 @@ class Site:
 
     def log(self, dag_id: str, run_id: str, task_id: str) -> list[str]:
         """The lines of a task's first try."""
+        return [str(line.get("event")) for line in self.log_records(dag_id, run_id, task_id)]
+
+    def log_records(self, dag_id: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
+        """The log of a task's first try, with the details of its errors."""
         path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/logs/1"
-        return [str(line.get("event")) for line in self.api("GET", path)["content"]]
+        return list(self.api("GET", path)["content"])
 
     def states(self, dag_id: str, run_id: str) -> dict[str, str]:
         found = self.api("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
