@@ -13,17 +13,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optuna_spark.errors import TuningError
-from optuna_spark.results import (
-    best_params,
-    best_trials,
-    mask_passwords,
-    snapshot,
-    state_counts,
-    to_json_value,
-    trial_columns,
-    trial_records,
-    trial_rows,
-)
+from optuna_spark.results import best_params, best_trials, mask_passwords, snapshot, state_counts
+from optuna_spark.trial_tables import to_json_value, trial_columns, trial_records, trial_rows
 
 DISTRIBUTIONS = {
     "depth": IntDistribution(1, 12),

@@ -23,15 +23,8 @@ import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
 from optuna_spark.errors import TuningError
-from optuna_spark.results import (
-    Column,
-    best_params,
-    best_trials,
-    snapshot,
-    trial_columns,
-    trial_records,
-    trial_rows,
-)
+from optuna_spark.results import best_params, best_trials, snapshot
+from optuna_spark.trial_tables import Column, trial_columns, trial_records, trial_rows
 from tuning_pipeline.publish import local_path, publish_folder, publish_latest
 from tuning_pipeline.report import render_report
 
