@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import datetime
-import json
 import math
 import time
 import warnings
@@ -24,13 +23,10 @@ from optuna.trial import BaseTrial
 
 from optuna_spark.messages import Assignment, Update
 from optuna_spark.remote_study import RemoteStudy
+from optuna_spark.trial_checks import as_float, as_step, attr_size, check_name
 
 FLUSH_S = 1.0
 FLUSH_BYTES = 1024 * 1024
-# Limits of the columns of Optuna's schema in MySQL: TEXT, VARCHAR(512), INTEGER.
-TEXT_BYTES = 65_535
-NAME_LENGTH = 512
-MAX_STEP = 2**31 - 1
 
 
 class TrialLink(Protocol):
@@ -137,7 +133,7 @@ class RemoteTrial(BaseTrial):
 
     def report(self, value: float, step: int) -> None:
         self._check_single("report")
-        number, at = _as_float(value), _as_step(step)
+        number, at = as_float(value), as_step(step)
         if at in self._steps:
             warnings.warn(f"The reported value is ignored because this `step={at}` is already reported.", stacklevel=2)
             return
@@ -150,17 +146,15 @@ class RemoteTrial(BaseTrial):
         return self._link.should_prune(self._number, self.take_changes())
 
     def set_user_attr(self, key: str, value: Any) -> None:
-        _check_name(key)
-        size = len(json.dumps(value))  # TypeError for what JSON cannot hold, as with Optuna's RDBStorage
-        if size > TEXT_BYTES:
-            raise ValueError(f"user attribute {key!r} must be at most {TEXT_BYTES} bytes of JSON, got {size}")
+        check_name(key)
+        size = attr_size(key, value)
         self._user_attrs[key] = value
         self._changes.user_attrs[key] = value
         self._changes.size += size
         self._flush_now_and_then()
 
     def set_constraint(self, key: str, value: float) -> None:
-        number = _as_float(value)
+        number = as_float(value)
         if math.isnan(number):
             raise ValueError(f"Attempted to set a constraint for {key!r}, but NaN is not allowed.")
         if key in self._constraints:
@@ -183,7 +177,7 @@ class RemoteTrial(BaseTrial):
             check_distribution_compatibility(known, distribution)
             self._warn_if_other(name, known, distribution)
             return self._params[name]
-        _check_name(name)
+        check_name(name)
         internal = self._link.suggest(self._number, name, distribution)
         value = distribution.to_external_repr(internal)
         self._params[name], self._distributions[name] = value, distribution
@@ -205,27 +199,3 @@ class RemoteTrial(BaseTrial):
     def _flush_now_and_then(self) -> None:
         if time.monotonic() - self._flushed > FLUSH_S or self._changes.size > FLUSH_BYTES:
             self._link.update(self._number, self.take_changes())
-
-
-def _as_float(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"The `value` argument is of type '{type(value)}' but supposed to be a float.") from None
-
-
-def _as_step(step: Any) -> int:
-    try:
-        number = int(step)
-    except (TypeError, ValueError):
-        raise TypeError(f"The `step` argument is of type '{type(step)}' but supposed to be an int.") from None
-    if number < 0:
-        raise ValueError(f"`step={number}` must be non-negative.")
-    if number > MAX_STEP:
-        raise ValueError(f"`step={number}` must be at most {MAX_STEP}.")
-    return number
-
-
-def _check_name(name: str) -> None:
-    if len(name) > NAME_LENGTH:
-        raise ValueError(f"a name must be at most {NAME_LENGTH} characters, got {len(name)}: {name[:40]!r}...")

@@ -19,7 +19,7 @@ from optuna_spark.client import CoordinatorClient
 from optuna_spark.coordinator import Coordinator
 from optuna_spark.outcome import Outcome
 from optuna_spark.spec import ParamSpec, TuningSpec
-from optuna_spark.trial import TEXT_BYTES
+from optuna_spark.trial_checks import TEXT_BYTES
 from tests.support.coordination import bowl, run, spec_for, stored
 
 Action = Callable[[Any], Any]
