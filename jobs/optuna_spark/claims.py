@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from optuna_spark.storage import retried
+from optuna_spark.retries import retried
 
 ClaimState = Literal["free", "claimed", "done"]
 

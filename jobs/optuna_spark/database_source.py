@@ -16,8 +16,9 @@ from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.claims import Claim, Claims
 from optuna_spark.outcome import LOST, Outcome
+from optuna_spark.retries import retried
 from optuna_spark.spec import TuningSpec
-from optuna_spark.storage import create_storage, join_study, open_study, retried, set_trial_attr
+from optuna_spark.storage import create_storage, join_study, open_study, set_trial_attr
 from optuna_spark.wire import SILENT_BEATS
 
 log = logging.getLogger(__name__)

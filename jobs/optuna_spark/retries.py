@@ -1,0 +1,88 @@
+"""Databases that go away for a moment: calls that are tried again, connections that wait for their server."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import DBAPIError
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 8
+F = TypeVar("F", bound=Callable[..., Any])
+
+# MySQL and MariaDB: shutdown in progress, lock wait timeout, deadlock, connection killed, and a lost connection
+# in three wordings. No server at all (2003) is not among them: PatientConnect has waited for it already.
+_TRANSIENT_CODES = {1053, 1205, 1213, 1927, 2006, 2013, 2055}
+_ABSENT_CODES = {1053, 2002, 2003, 2006, 2013}
+
+
+class PatientConnect:
+    """Opens connections for an engine; once the server has answered, waits for it when it restarts."""
+
+    def __init__(self, url: sqlalchemy.URL, options: dict[str, Any]) -> None:
+        self._dialect = url.get_dialect()()
+        self._dialect.dbapi = url.get_dialect().import_dbapi()
+        self._args, parameters = self._dialect.create_connect_args(url)
+        self._parameters = {**parameters, **options}
+        self._answered = False
+
+    def __call__(self) -> Any:
+        connection = self._patiently() if self._answered else self._connect()
+        self._answered = True
+        return connection
+
+    def _connect(self) -> Any:
+        return self._dialect.connect(*self._args, **self._parameters)
+
+    def _patiently(self) -> Any:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self._connect()
+            except Exception as error:
+                if not error.args or error.args[0] not in _ABSENT_CODES:
+                    raise
+                log.warning("The database does not answer, attempt %s of %s", attempt, ATTEMPTS)
+                _pause(attempt)
+        return self._connect()
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again can help: a deadlock, a lock wait or a connection that broke."""
+    if isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        return is_transient(error.__cause__)
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    code = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return code in _TRANSIENT_CODES or "database is locked" in str(error.orig)
+
+
+def retried(function: F) -> F:
+    """Repeat a database call on transient errors, with growing random pauses (about 40 s in all: a server restart)."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return function(*args, **kwargs)
+            except (StorageInternalError, DBAPIError) as error:
+                if not is_transient(error):
+                    raise
+                log.warning("Database call %s failed, attempt %s of %s", function.__name__, attempt, ATTEMPTS)
+                _pause(attempt)
+        return function(*args, **kwargs)
+
+    return cast(F, call)
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0.5, 1.0) * 0.2 * 2**attempt)  # noqa: S311  # jitter, not a secret
