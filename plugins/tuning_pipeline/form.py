@@ -61,7 +61,14 @@ _BOOLEAN = {"type": "boolean"}
 
 # Suggestions: the form takes any other class as well, and the first task refuses what Optuna does not have.
 SAMPLERS = ("TPESampler", "GPSampler", "CmaEsSampler", "NSGAIISampler", "RandomSampler", "QMCSampler", "GridSampler")
-PRUNERS = ("NopPruner", "MedianPruner", "PercentilePruner", "HyperbandPruner", "SuccessiveHalvingPruner")
+PRUNERS = (
+    "NopPruner",
+    "ExtrapolationPruner",
+    "MedianPruner",
+    "PercentilePruner",
+    "HyperbandPruner",
+    "SuccessiveHalvingPruner",
+)
 
 SAMPLING, TRAINING, DATA, CLUSTER, STOPPING, EXPORT = (
     "Search",
@@ -107,7 +114,7 @@ _COMMON = (
     FormField("sampler.args", 'Arguments of the sampler by name, such as {"n_startup_trials": 20}.', _OBJECT, SAMPLING),
     FormField(
         "pruner.name",
-        "What ends hopeless trials early: a class of optuna.pruners, such as MedianPruner; NopPruner ends none.",
+        "What ends hopeless trials early: ExtrapolationPruner or a class of optuna.pruners; NopPruner ends none.",
         _text(minLength=1, examples=list(PRUNERS)),
         SAMPLING,
         "pruner",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import optuna
 import pytest
@@ -40,7 +41,7 @@ def run(study: Study, curve: Callable[[int], float], every: int = 5) -> int:
     return ended
 
 
-def study_with(pruner: optuna.pruners.BasePruner, direction: str = "minimize") -> Study:
+def study_with(pruner: optuna.pruners.BasePruner, direction: Literal["minimize", "maximize"] = "minimize") -> Study:
     return create_study(pruner=pruner, direction=direction)
 
 
