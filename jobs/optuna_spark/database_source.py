@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.claims import Claim, Claims
+from optuna_spark.lost_trials import is_forgiven, next_try_attrs
 from optuna_spark.outcome import LOST, Outcome
 from optuna_spark.retries import retried
 from optuna_spark.spec import TuningSpec
@@ -161,10 +162,8 @@ def close_lost(stored: StoredStudy, trial: FrozenTrial) -> FrozenTrial:
     except optuna.exceptions.UpdateFinishedTrialError:
         log.info("Trial %s was finished meanwhile", trial.number)
     closed = stored.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-    retries = trial.user_attrs.get("retries", 0)
-    if closed.state == TrialState.FAIL and trial.params and retries < stored.spec.stop.max_retries:
-        attrs = {"retried_from": trial.number, "retries": retries + 1}
-        stored.study.enqueue_trial(dict(trial.params), user_attrs=attrs)
+    if closed.params and is_forgiven(closed, stored.spec.stop):
+        stored.study.enqueue_trial(dict(closed.params), user_attrs=next_try_attrs(closed))
     return closed
 
 

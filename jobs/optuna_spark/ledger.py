@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna_spark.budget import Budget
 from optuna_spark.errors import TuningError
 from optuna_spark.history import FINISHED_WELL
+from optuna_spark.lost_trials import is_forgiven, next_try_attrs
 from optuna_spark.messages import Assignment, Update, Worker
 from optuna_spark.outcome import LOST, Outcome
 from optuna_spark.records import TrialRecord
@@ -73,7 +74,7 @@ class Ledger:
         self._best = BestTrial(spec)
         self._best.see_all(stored.trials)
         mine = [t for t in stored.trials if t.user_attrs.get("run_id") == spec.run_id]
-        failed = sum(t.state == TrialState.FAIL and not self._forgiven(t) for t in mine)
+        failed = sum(t.state == TrialState.FAIL and not is_forgiven(t, spec.stop) for t in mine)
         self.budget = Budget(spec, sum(t.state in FINISHED_WELL for t in mine), failed)
         self._recover(stored.trials)
         self._check_stops()
@@ -211,7 +212,7 @@ class Ledger:
         log.warning("Trial %s is lost with its worker %s", number, held.worker.name)
         self._end(held.trial, Outcome(TrialState.FAIL, error=LOST))
         lost = self._study.frozen(number)
-        if self._forgiven(lost):
+        if is_forgiven(lost, self._spec.stop):
             self.budget.lose()
         else:
             self.budget.end(number, lost.state, LOST)
@@ -221,15 +222,8 @@ class Ledger:
             self._queue_again(lost)
 
     def _queue_again(self, lost: FrozenTrial) -> None:
-        if lost.params and self._forgiven(lost):
-            retries = lost.user_attrs.get("retries", 0) + 1
-            attrs = {"run_id": self._spec.run_id, "retried_from": lost.number, "retries": retries}
-            self._study.queue(lost.params, attrs)
-
-    def _forgiven(self, trial: FrozenTrial) -> bool:
-        """Whether a failed trial was lost with its worker and may be tried again."""
-        lost = trial.user_attrs.get("error") == LOST
-        return lost and bool(trial.user_attrs.get("retries", 0) < self._spec.stop.max_retries)
+        if lost.params and is_forgiven(lost, self._spec.stop):
+            self._study.queue(lost.params, {"run_id": self._spec.run_id} | next_try_attrs(lost))
 
     def _recover(self, trials: Sequence[FrozenTrial]) -> None:
         """Close what a driver that died left running, and queue what is to be tried first."""
@@ -239,7 +233,7 @@ class Ledger:
         tried_again = {t.user_attrs.get("retried_from") for t in trials}
         for trial in self._study.trials():
             mine = trial.user_attrs.get("run_id") == self._spec.run_id and trial.number not in tried_again
-            if mine and trial.state == TrialState.FAIL and not self.budget.over:
+            if mine and not self.budget.over:
                 self._queue_again(trial)
         for params in self._spec.enqueue:
             self._study.queue(params, {"run_id": self._spec.run_id}, unless_known=True)
