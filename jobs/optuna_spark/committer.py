@@ -154,6 +154,7 @@ class Committer:
             self.error = error
             waiting = waiting + self._waiting
             self._waiting = []
+        # Before the answers: a worker that is sent away comes back at once, and must find the run over.
+        self._on_failure(error)
         for done in waiting:
             done.set_exception(error)
-        self._on_failure(error)
