@@ -39,8 +39,9 @@ def private_engine(state: Path) -> Iterator[Engine]:
     """An engine with its images in `state`, which is kept from run to run; its containers end with it."""
     sockets = Path(tempfile.mkdtemp(prefix="docker-"))
     engine = Engine(sockets / "docker.sock")
-    command = ["dockerd", "--data-root", state / "data", "--exec-root", sockets / "exec"]
-    command += ["--host", f"unix://{engine.socket}", "--pidfile", sockets / "docker.pid"]
+    # In a mount namespace of its own: what the engine leaves mounted goes with it.
+    command = ["unshare", "--mount", "dockerd", "--data-root", state / "data", "--exec-root", sockets / "exec"]
+    command += ["--host", f"unix://{engine.socket}", "--pidfile", sockets / "docker.pid", "--bridge", "none"]
     state.mkdir(parents=True, exist_ok=True)
     with (state / "dockerd.log").open("w") as log:
         process = subprocess.Popen([*map(str, command)], stdout=log, stderr=subprocess.STDOUT)
@@ -50,7 +51,7 @@ def private_engine(state: Path) -> Iterator[Engine]:
     finally:
         process.terminate()
         process.wait(60)
-        shutil.rmtree(sockets, ignore_errors=True)
+        shutil.rmtree(sockets)
 
 
 def answers(engine: Engine, process: subprocess.Popen[bytes]) -> bool:
