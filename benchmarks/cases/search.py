@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import sqlalchemy
@@ -11,17 +12,18 @@ from benchmarks.cases.bench import Bench, CaseResult
 from benchmarks.cases.studies import seconds_between, trials_of
 from benchmarks.results import Samples, Table, number, ratio, verdict
 from init.local.console import detail, say
+from init.local.layout import REPOSITORY, Layout
 from optuna_spark.errors import DataError
 from optuna_spark.fetch import local_file
 from optuna_spark.spec import ComponentSpec, CoordinatorSpec, DataSpec, TuningSpec, XGBoostSpec
 
-SEEDS = (1, 2, 3, 4, 5, 6, 7)
-TRIALS = 160
+SEEDS = (1, 2, 3, 4, 5)
+TRIALS, LONG_TRIALS = 120, 300
 WORKERS = 2
 NEAR = 1.01
 LIMIT_S = 240.0
 PLAIN, PRUNED, MEDIAN = "no pruning", "ExtrapolationPruner", "MedianPruner"
-WINDOW = "no pruning, history 100"
+WHOLE, WINDOW = "whole history", "history of 100"
 
 WINE = DataSpec(
     "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/winequality-red.csv",
@@ -31,7 +33,7 @@ WINE = DataSpec(
     sha256="4a402cf041b025d4566d954c3b9ba8635a3a8a01e039005d97d6a710278cf05e",
 )
 # Comes with scikit-learn: every machine has it.
-BUNDLED = DataSpec("sklearn:diabetes")
+BUNDLED, BUNDLED_NAME = DataSpec("sklearn:diabetes"), "the diabetes table"
 BASE = TuningSpec(
     study_name="bench",
     objective="xgboost",
@@ -48,8 +50,9 @@ VARIANTS = {
     PLAIN: BASE,
     PRUNED: replace(BASE, pruner=ComponentSpec("ExtrapolationPruner")),
     MEDIAN: replace(BASE, pruner=ComponentSpec("MedianPruner", {"n_warmup_steps": 20})),
-    WINDOW: replace(BASE, coordinator=CoordinatorSpec(history=100)),
 }
+LONG = replace(BASE, trials=LONG_TRIALS)
+LONG_VARIANTS = {WHOLE: LONG, WINDOW: replace(LONG, coordinator=CoordinatorSpec(history=100))}
 
 
 @dataclass(frozen=True)
@@ -80,32 +83,45 @@ class Search:
 
 
 def run(bench: Bench) -> CaseResult:
-    """Each variant with the same seeds; the target is known when all have run."""
+    """With and without pruning; then long studies whose sampler sees everything, or a window."""
     data, shown = table_to_search()
-    say(f"d: {TRIALS} XGBoost trials on {shown}, {len(SEEDS)} seeds, {', '.join(VARIANTS)}")
+    pruning = Samples("d/pruning")
+    pruning.note("all", "table", shown)
+    compare(bench, pruning, {name: replace(spec, data=data) for name, spec in VARIANTS.items()}, shown)
+    window = Samples("d/history")
+    compare(bench, window, LONG_VARIANTS, BUNDLED_NAME)
+    tables = [
+        table(pruning, f"d: {TRIALS} trials on {shown}", _pruning_verdicts(pruning)),
+        table(window, f"d: {LONG_TRIALS} trials on {BUNDLED_NAME}", _history_verdicts(window)),
+    ]
+    return CaseResult(pruning.measurements() + window.measurements(), tables)
+
+
+def compare(bench: Bench, samples: Samples, variants: dict[str, TuningSpec], shown: str) -> None:
+    """Each variant with the same seeds; the target is known when all have run."""
+    say(f"{samples.case}: XGBoost on {shown}, {len(SEEDS)} seeds: {', '.join(variants)}")
     searches = []
     for seed in SEEDS:
-        for variant, spec in VARIANTS.items():
+        for variant, spec in variants.items():
             if bench.wanted(variant):
-                searches.append(_search(bench, variant, seed, replace(spec, data=data)))
-                detail(f"d: {variant}, seed {seed}: best {searches[-1].best:.4f}")
-    samples = Samples("d")
-    samples.note("best known", "table", shown)
+                searches.append(_search(bench, variant, seed, spec))
+                detail(f"{samples.case}: {variant}, seed {seed}: best {searches[-1].best:.4f}")
     if searches:
         best = min(search.best for search in searches)
-        samples.note("best known", "best", best)
+        samples.note("all", "best", best)
         for search in searches:
             samples.add(search.variant, search.until(NEAR * best))
-    return CaseResult(samples.measurements(), [table(samples, shown)])
 
 
 def table_to_search() -> tuple[DataSpec, str]:
     """The wine table where it can be had, else the bundled one; and its name."""
+    # Where `make run STUDY=wine_quality` keeps it.
+    os.environ.setdefault("TUNING_STATE", str(Layout(REPOSITORY).state))
     try:
         return replace(WINE, path=str(local_file(WINE)), sha256=None), "the wine table"
     except DataError as error:
         detail(f"d: {error}")
-        return BUNDLED, "the diabetes table"
+        return BUNDLED, BUNDLED_NAME
 
 
 def _search(bench: Bench, variant: str, seed: int, spec: TuningSpec) -> Search:
@@ -120,10 +136,11 @@ def _ended(url: sqlalchemy.URL) -> list[FrozenTrial]:
     return sorted(ended, key=lambda trial: trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0)
 
 
-def table(samples: Samples, shown: str) -> Table:
+def table(samples: Samples, title: str, verdicts: list[str]) -> Table:
+    names = [name for name in (*VARIANTS, *LONG_VARIANTS) if samples.median(name, "rounds") is not None]
+    base = samples.median(names[0], "rounds") if names else None
     rows = []
-    base = samples.median(PLAIN, "rounds")
-    for name in VARIANTS:
+    for name in names:
         rounds, seconds = samples.median(name, "rounds"), samples.median(name, "seconds")
         reached = samples.mean(name, "reached")
         rows.append(
@@ -137,26 +154,34 @@ def table(samples: Samples, shown: str) -> Table:
                 number(samples.median(name, "best"), 4),
             )
         )
-    columns = ("variant", "rounds", "of no pruning", "seconds", "trials", f"seeds of {len(SEEDS)}", "best")
-    title = f"d: to within 1 % of the best value found on {shown}, medians over {len(SEEDS)} seeds"
-    return Table(title, columns, rows, _verdicts(samples))
+    columns = ("variant", "rounds", "of the first", "seconds", "trials", f"seeds of {len(SEEDS)}", "best")
+    return Table(
+        f"{title}: to within 1 % of the best value found, medians over {len(SEEDS)} seeds", columns, rows, verdicts
+    )
 
 
-def _verdicts(samples: Samples) -> list[str]:
+def _pruning_verdicts(samples: Samples) -> list[str]:
     """Fewer rounds count only where the target was reached as often."""
+    rounds, base = samples.median(PRUNED, "rounds"), samples.median(PLAIN, "rounds")
+    share = rounds / base if rounds and base else None
+    lost = _seeds_lost(samples, PLAIN, PRUNED)
     return [
-        verdict("rounds with ExtrapolationPruner, share of without", _share(samples, PRUNED), 0.5, at_most=True),
-        verdict("seeds that come there without pruning alone", _lost(samples, PRUNED), 0, at_most=True),
-        verdict("seeds that come there with the whole history alone", _lost(samples, WINDOW), 0, at_most=True),
+        verdict("rounds with ExtrapolationPruner, share of without", share, 0.5, at_most=True),
+        verdict("seeds that come there without pruning alone", lost, 0, at_most=True),
     ]
 
 
-def _share(samples: Samples, name: str) -> float | None:
-    rounds, base = samples.median(name, "rounds"), samples.median(PLAIN, "rounds")
-    return rounds / base if rounds and base else None
+def _history_verdicts(samples: Samples) -> list[str]:
+    best, base = samples.median(WINDOW, "best"), samples.median(WHOLE, "best")
+    share = best / base if best and base else None
+    lost = _seeds_lost(samples, WHOLE, WINDOW)
+    return [
+        verdict("best value with a window, times that with the whole history", share, 1.01, at_most=True),
+        verdict("seeds that come there with the whole history alone", lost, 0, at_most=True),
+    ]
 
 
-def _lost(samples: Samples, name: str) -> float | None:
-    """How many seeds fewer than without pruning came there."""
-    reached, base = samples.mean(name, "reached"), samples.mean(PLAIN, "reached")
+def _seeds_lost(samples: Samples, first: str, second: str) -> float | None:
+    """How many seeds fewer than with the first came there with the second."""
+    reached, base = samples.mean(second, "reached"), samples.mean(first, "reached")
     return None if reached is None or base is None else round(len(SEEDS) * (base - reached))
