@@ -270,7 +270,6 @@ def test_a_deferred_task_out_of_time_leaves_no_run_behind(workspace: Workspace, 
 
     workspace.faults.start_s = 3
     operator, context = tried(text=BASE + "  deferrable: true\nexecution_timeout_s: 7000\n")
-    operator.execution_timeout = timedelta(seconds=7000)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)  # type: ignore[arg-type]
     assert deferred.value.timeout == timedelta(seconds=7000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import optuna
@@ -17,8 +18,9 @@ from tests.support.databricks import VOLUME, Workspace
 from tests.support.databricks_fixtures import workspace as workspace  # a fixture
 from tests.support.studies import study_reader
 from tuning_pipeline import tasks
-from tuning_pipeline.databricks_retune import data_fingerprint
+from tuning_pipeline.databricks_retune import data_fingerprint, rescore_best_trial
 from tuning_pipeline.databricks_storage import upload_job_files
+from tuning_pipeline.databricks_tasks import tune
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.study_file import StudyFile, StudyFileError
 
@@ -100,6 +102,13 @@ def test_the_best_trials_of_the_last_export_are_sent_along(
     sent = upload_job_files(study(text), "manual__1")
     spec = json.loads(workspace.path(sent["spec"]).read_text())
     assert spec["enqueue"] == [{"x": 0.5}, {"x": 0.25}]
+
+
+def test_both_runs_of_a_study_wait_in_its_pool_and_have_its_time(study: Study) -> None:
+    text = f"objective: quadratic\nexecution_timeout_s: 77\nretune: {{rule: drift}}\n{EXTERNAL}"
+    for given, pool in ((text, "default_pool"), (f"{text}pool: gpus\n", "gpus")):
+        for operator in (tune(study(given)), rescore_best_trial(study(given))):
+            assert (operator.pool, operator.execution_timeout) == (pool, timedelta(seconds=77))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -23,6 +24,7 @@ from tuning_pipeline.databricks_failures import killed, run_failure
 from tuning_pipeline.databricks_payload import RemoteFiles, idempotency_token, run_payload
 from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure
 from tuning_pipeline.form import study_of_run
+from tuning_pipeline.study_file import StudySettings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -47,13 +49,15 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
     """
 
     def __init__(self, *, study: StudyFile, **kwargs: Any) -> None:
-        settings = study.settings.databricks
+        settings = study.settings
+        # The pool a study file does not name is the standalone cluster's, which this run does not use.
+        given = {"pool": settings.pool} if settings.pool != StudySettings().pool else {}
         super().__init__(
-            databricks_conn_id=study.settings.connections.databricks,
-            deferrable=settings.deferrable,
-            polling_period_seconds=settings.poll_s,
+            databricks_conn_id=settings.connections.databricks,
+            deferrable=settings.databricks.deferrable,
+            polling_period_seconds=settings.databricks.poll_s,
             durable=False,
-            **kwargs,
+            **({"execution_timeout": timedelta(seconds=settings.execution_timeout_s)} | given | kwargs),
         )
         self.study = study
         self.was_killed = False

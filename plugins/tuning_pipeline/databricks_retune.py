@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -57,8 +56,7 @@ class RescoreOnDatabricks(TuneOnDatabricks):
 
 def rescore_best_trial(study: StudyFile) -> RescoreOnDatabricks:
     """The best trial once more, on today's data."""
-    limit = timedelta(seconds=study.settings.execution_timeout_s)
-    return RescoreOnDatabricks(task_id="rescore_best_trial", study=study, execution_timeout=limit)
+    return RescoreOnDatabricks(task_id="rescore_best_trial", study=study)
 
 
 def data_fingerprint(study: StudyFile) -> str:

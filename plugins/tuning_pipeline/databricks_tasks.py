@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import get_current_context, task
@@ -10,7 +9,6 @@ from airflow.sdk import get_current_context, task
 from tuning_pipeline import tasks
 from tuning_pipeline.databricks_operator import UPLOAD_TASK, TuneOnDatabricks
 from tuning_pipeline.failures import readable_failures
-from tuning_pipeline.study_file import StudySettings
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
@@ -82,10 +80,7 @@ def prepare_study(study: StudyFile) -> XComArg:
 
 def tune(study: StudyFile) -> TuneOnDatabricks:
     """The trials, on a Databricks cluster."""
-    limit = timedelta(seconds=study.settings.execution_timeout_s)
-    # The pool a study file does not name is the standalone cluster's, which this run does not use.
-    pool = study.settings.pool if study.settings.pool != StudySettings().pool else "default_pool"
-    return TuneOnDatabricks(task_id="tune", study=study, execution_timeout=limit, pool=pool)
+    return TuneOnDatabricks(task_id="tune", study=study)
 
 
 def end_run(study: StudyFile) -> Any:
