@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from init.local.ports import free_ports
 from tests.support.databricks_check import refuse_bad_submission
-from tests.support.processes import session_members
+from tests.support.processes import processes_naming, session_members
 from tests.support.servers import scratch_folder, spark_environment
 from tests.support.submit import QUICK_JVM, SUBMIT
 
@@ -158,6 +158,7 @@ class Workspace:
         self.base_url = ""
         self._ids = itertools.count(1000, 10)
         self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
         for mount in ("Volumes/main/default/tuning", "Workspace/Shared", "dbfs"):
             (root / mount).mkdir(parents=True)
 
@@ -194,7 +195,8 @@ class Workspace:
                 made.chmod(0o711)  # whatever this process' umask is: MySQL's account must reach its data below
             run = Run(run_id, body, folder, f"{self.base_url}/#job/7/run/{run_id}")
             self.runs[run_id], self.tokens[token] = run, run_id
-        threading.Thread(target=self._carry_out, args=(run,), daemon=True).start()
+        self._threads.append(threading.Thread(target=self._carry_out, args=(run,), daemon=True))
+        self._threads[-1].start()
         return run_id
 
     def cancel(self, run_id: int) -> None:
@@ -219,7 +221,13 @@ class Workspace:
 
     def stop(self) -> None:
         for run in self.runs.values():
+            run.cancelled = True
             self._kill(run)
+        # A run that has no process yet ends itself as soon as it has one.
+        for run, thread in zip(self.runs.values(), self._threads, strict=True):
+            if run.group is not None:
+                thread.join(timeout=10)
+        for run in self.runs.values():
             self._end_cluster(run)
 
     def _carry_out(self, run: Run) -> None:
@@ -361,10 +369,8 @@ class Workspace:
     def _end_cluster(self, run: Run) -> None:
         """A cluster's machine goes with all it runs, the MySQL server too."""
         self._kill(run)
-        pid_file = run.folder / "tuning" / "mysql" / "server.pid"
-        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            pid = int(pid_file.read_text())
-            if str(run.folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+        for pid in processes_naming(str(run.folder)):
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 

@@ -37,5 +37,17 @@ def session_members(leader: int) -> list[int]:
     return found
 
 
+def processes_naming(text: str) -> list[int]:
+    """The processes that have a text in their command line."""
+    found = []
+    for pid in (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()):
+        try:
+            if text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return found
+
+
 def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
