@@ -20,7 +20,7 @@ from optuna_spark.spec import COORDINATIONS, DISTRIBUTIONS
 SLOTS = 32
 FEW, MANY = 128, 1280
 # A contender that is not done after so long is stopped. Ideal are 8 s and 80 s.
-LIMIT_S = {FEW: 200.0, MANY: 180.0}
+LIMIT_S = {FEW: 120.0, MANY: 180.0}
 FLOOR = "floor (Spark, nothing to ask)"
 BEST = "ours, rdd"
 
