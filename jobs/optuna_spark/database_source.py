@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from optuna_spark.claims import Claim, Claims
 from optuna_spark.lost_trials import is_forgiven, next_try_attrs
 from optuna_spark.outcome import LOST, Outcome
-from optuna_spark.retries import retried
+from optuna_spark.retries import is_rolled_back, retried
 from optuna_spark.spec import TuningSpec
 from optuna_spark.storage import create_storage, join_study, open_study, set_trial_attr
 from optuna_spark.wire import SILENT_BEATS
@@ -72,7 +72,7 @@ class DatabaseSource:
         if claim is None:
             return None
         # A second try may leave a trial of the first behind, which the driver closes in the end.
-        trial = retried(self._study.ask)()
+        trial = patient(retried(self._study.ask)())
         trial.set_user_attr("run_id", self._spec.run_id)
         trial.set_user_attr("worker", self._worker)
         self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
@@ -117,6 +117,17 @@ class DatabaseSource:
             except DBAPIError as error:
                 # The next beat tries again; the claim is taken over only after six missed ones.
                 log.warning("The claim on a trial could not be renewed: %s", error)
+
+
+def patient(trial: optuna.Trial) -> optuna.Trial:
+    """The trial, with suggestions that survive a deadlock.
+
+    Optuna's cache between study and storage goes past the storage's own retries here. A lost connection is no reason
+    to suggest again: the value may be stored, and the next one would be another.
+    """
+    for name in ("suggest_float", "suggest_int", "suggest_categorical"):
+        setattr(trial, name, retried(getattr(trial, name), is_rolled_back))
+    return trial
 
 
 class StaleWatch:

@@ -21,6 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # MySQL and MariaDB: shutdown in progress, lock wait timeout, deadlock, connection killed, and a lost connection
 # in three wordings. No server at all (2003) is not among them: PatientConnect has waited for it already.
 _TRANSIENT_CODES = {1053, 1205, 1213, 1927, 2006, 2013, 2055}
+_LOCK_CODES = {1205, 1213}
 _ABSENT_CODES = {1053, 2002, 2003, 2006, 2013}
 
 
@@ -66,8 +67,21 @@ def is_transient(error: BaseException) -> bool:
     return code in _TRANSIENT_CODES or "database is locked" in str(error.orig)
 
 
-def retried(function: F) -> F:
-    """Repeat a database call on transient errors, with growing random pauses (about 40 s in all: a server restart)."""
+def is_rolled_back(error: BaseException) -> bool:
+    """Whether a call failed by a deadlock or a lock wait: transient, and certain to have stored nothing."""
+    if isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        return is_rolled_back(error.__cause__)
+    code = error.orig.args[0] if isinstance(error, DBAPIError) and error.orig and error.orig.args else None
+    return code in _LOCK_CODES or (isinstance(error, DBAPIError) and "database is locked" in str(error.orig))
+
+
+def retried(function: F, when: Callable[[BaseException], bool] = is_transient) -> F:
+    """Repeat a database call on some errors, with growing random pauses (about 40 s in all: a server restart).
+
+    Args:
+        function: The call.
+        when: On which errors; by default on transient ones.
+    """
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -75,7 +89,7 @@ def retried(function: F) -> F:
             try:
                 return function(*args, **kwargs)
             except (StorageInternalError, DBAPIError) as error:
-                if not is_transient(error):
+                if not when(error):
                     raise
                 log.warning("Database call %s failed, attempt %s of %s", function.__name__, attempt, ATTEMPTS)
                 _pause(attempt)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from init.local.mysql import MysqlServer
 from optuna_spark.claims import Claims, Counts
-from optuna_spark.database_source import StaleWatch
+from optuna_spark.database_source import DatabaseSource, StaleWatch, StoredStudy
+from optuna_spark.spec import TuningSpec
 from optuna_spark.storage import engine_options
 from tests.support.coordination import new_database
 
@@ -87,3 +89,26 @@ def test_a_claim_without_beats_is_stale_after_the_grace_and_a_beating_one_is_not
     assert watch.stale(claims.held()) == []
     claims.change(alive, "claimed", "alive", None)
     assert [claim.worker for claim in watch.stale(claims.held())] == ["silent"]
+
+
+# Each connection meets one deadlock: user variables outlive the rollback.
+DEADLOCK = """CREATE TRIGGER deadlock BEFORE INSERT ON trial_params FOR EACH ROW BEGIN
+    IF @met IS NULL THEN
+        SET @met = 1;
+        SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found when trying to get lock';
+    END IF;
+END"""
+
+
+def test_a_deadlock_while_a_parameter_is_stored_costs_no_trial(mysql_server: MysqlServer) -> None:
+    url = new_database(mysql_server).render_as_string(hide_password=False)
+    stored = StoredStudy.open(TuningSpec("study", coordination="database"), url, "run")
+    stored.claims.create(1)
+    with stored.storage.engine.begin() as connection:
+        connection.exec_driver_sql(DEADLOCK)
+    source = DatabaseSource(stored, "worker")
+    trial = source.ask()
+    assert trial is not None
+    suggested = trial.suggest_float("x", 0.0, 1.0)
+    assert stored.study.trials[trial.number].params == {"x": suggested}
+    source.close()
