@@ -8,17 +8,16 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowSkipException
 from databricks.sdk.errors import NotFound
 from databricks.sdk.service.workspace import ObjectType
 
-from tuning_pipeline import retune, tasks
+from tuning_pipeline import retune
 from tuning_pipeline.connections import require_connection
 from tuning_pipeline.databricks_files import open_workspace, readable_errors
 from tuning_pipeline.databricks_operator import TuneOnDatabricks
 from tuning_pipeline.databricks_storage import PURPOSE, upload_spec
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.retune_tasks import best_params
+from tuning_pipeline.retune_tasks import best_params, skip_if_nobody_needs_it
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,15 +36,8 @@ class RescoreOnDatabricks(TuneOnDatabricks):
     """Submit one trial with the best parameters so far, into a study beside the real one."""
 
     def execute(self, context: Context) -> None:
-        """Run it.
-
-        Raises:
-            AirflowSkipException: Nobody needs it: the run was triggered by hand, or there is no best trial yet.
-        """
-        if tasks.by_hand(context):
-            raise AirflowSkipException("triggered by hand: the rule is not asked")
-        if not best_params(tasks.run_of(self.study)[0]):
-            raise AirflowSkipException("there is no earlier result")
+        """Run it, unless nobody needs it."""
+        skip_if_nobody_needs_it(self.study, context)
         super().execute(context)
 
     def job_of(self, study: StudyFile, run_id: str, files: RemoteFiles) -> tuple[TuningSpec, RemoteFiles]:

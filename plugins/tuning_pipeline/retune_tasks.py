@@ -73,15 +73,8 @@ class RescoreOperator(TuneOperator):
     """Submit one trial with the best parameters so far, into a study beside the real one."""
 
     def execute(self, context: Context) -> None:
-        """Run it.
-
-        Raises:
-            AirflowSkipException: Nobody needs it: the run was triggered by hand, or there is no best trial yet.
-        """
-        if tasks.by_hand(context):
-            raise AirflowSkipException("triggered by hand: the rule is not asked")
-        if not best_params(tasks.run_of(self.study)[0]):
-            raise AirflowSkipException("there is no earlier result")
+        """Run it, unless nobody needs it."""
+        skip_if_nobody_needs_it(self.study, context)
         super().execute(context)
 
     def spec_of(self, study: StudyFile, run_id: str) -> TuningSpec:
@@ -89,6 +82,18 @@ class RescoreOperator(TuneOperator):
         from tuning_pipeline.retune import rescoring
 
         return rescoring(study.to_spec(run_id), best_params(study))
+
+
+def skip_if_nobody_needs_it(study: StudyFile, context: Context) -> None:
+    """Only a rule asks what the best trial is worth today.
+
+    Raises:
+        AirflowSkipException: The run was triggered by hand, or there is no best trial yet.
+    """
+    if tasks.by_hand(context):
+        raise AirflowSkipException("triggered by hand: the rule is not asked")
+    if not best_params(tasks.run_of(study)[0]):
+        raise AirflowSkipException("there is no earlier result")
 
 
 def best_params(study: StudyFile) -> dict[str, Any]:
