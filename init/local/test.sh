@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything `make test` runs. All parts run; any failure makes the whole fail. The two sides run beside each other:
-# each mostly waits for servers, and together they take about as long as the longer one.
+# Everything `make test` runs. All parts run; any failure makes the whole fail. The parts run beside each other: each
+# mostly waits for servers, and together they take about as long as the longest one.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
@@ -18,6 +18,10 @@ export SPARK_LOCAL_IP=127.0.0.1
 PATH=$PWD/init/spark/bin:$PWD/.state/envs/airflow/bin:$PATH
 failed=()
 
+# Airflow's services, started for real: these tests take the longest.
+services=(tests/test_ui.py tests/test_databricks_killed.py)
+declare -A beside=()
+
 part() { # name, command...
     local name=$1
     shift
@@ -25,25 +29,37 @@ part() { # name, command...
     if ! "$@" 2>&1 | tee "$logs/$name.log"; then failed+=("$name"); fi
 }
 
-# Interrupted, both sides end as pytest does, which stops their servers. Without --default-signal a shell's background
-# job ignores Ctrl-C.
-spark_side=
+start_beside() { # name, command...
+    local name=$1
+    shift
+    echo "== $name (beside the next; its output follows)"
+    # Without --default-signal a shell's background job ignores Ctrl-C.
+    env --default-signal=INT "$@" >"$logs/$name.log" 2>&1 &
+    beside[$name]=$!
+}
+
+finish() { # name
+    echo "== $1"
+    wait "${beside[$1]}" || failed+=("$1")
+    unset "beside[$1]"
+    cat "$logs/$1.log"
+}
+
+# Interrupted, the parts end as pytest does, which stops their servers.
 stop() {
-    [ -z "$spark_side" ] || kill -INT "$spark_side" 2>/dev/null
+    for pid in "${beside[@]}"; do kill -INT "$pid" 2>/dev/null; done
     wait
     exit 130
 }
 trap stop INT TERM
 
+airflow_python=.state/envs/airflow/bin/python
 part lint init/local/lint.sh
-echo "== spark-side (beside the next; its output follows)"
-env --default-signal=INT .state/envs/spark/bin/python -m pytest tests/jobs tests/gpu >"$logs/spark-side.log" 2>&1 &
-spark_side=$!
-part airflow-side .state/envs/airflow/bin/python -m pytest tests --ignore=tests/jobs --ignore=tests/gpu
-echo "== spark-side"
-wait "$spark_side" || failed+=(spark-side)
-spark_side=
-cat "$logs/spark-side.log"
+start_beside spark-side .state/envs/spark/bin/python -m pytest tests/jobs tests/gpu
+start_beside services-side env AIRFLOW_HOME="$AIRFLOW_HOME-services" $airflow_python -m pytest "${services[@]}"
+part airflow-side $airflow_python -m pytest tests --ignore=tests/jobs --ignore=tests/gpu "${services[@]/#/--ignore=}"
+finish spark-side
+finish services-side
 
 echo "== summary"
 for log in "$logs"/*-side.log; do
