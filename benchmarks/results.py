@@ -83,9 +83,14 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     return "" if value is None else f"{value:.{digits}f}{unit}"
 
 
+def divided(value: float | None, base: float | None) -> float | None:
+    """`value` in units of `base`; None where one of them was not measured."""
+    return value / base if value and base else None
+
+
 def ratio(value: float | None, base: float | None) -> str:
     """`value` as a multiple of `base`."""
-    return "" if not value or not base else f"{value / base:.2f}x"
+    return number(divided(value, base), 2, "x")
 
 
 def verdict(what: str, value: float | None, limit: float, *, at_most: bool) -> str:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.cases.bench import Bench, CaseResult
 from benchmarks.cases.studies import seconds_between, trials_of
-from benchmarks.results import Samples, Table, number, ratio, verdict
+from benchmarks.results import Samples, Table, divided, number, ratio, verdict
 from init.local.console import detail, say
 from init.local.layout import REPOSITORY, Layout
 from optuna_spark.errors import DataError
@@ -60,7 +60,6 @@ class Search:
     """One study, in the order in which its trials ended."""
 
     variant: str
-    seed: int
     trials: list[FrozenTrial]
 
     @property
@@ -128,7 +127,7 @@ def _search(bench: Bench, variant: str, seed: int, spec: TuningSpec) -> Search:
     url = bench.machine.new_database()
     spec = replace(spec, sampler=ComponentSpec("TPESampler", {"seed": seed}))
     bench.machine.run("ours", [spec.to_json()], url=url, timeout_s=LIMIT_S)
-    return Search(variant, seed, _ended(url))
+    return Search(variant, _ended(url))
 
 
 def _ended(url: sqlalchemy.URL) -> list[FrozenTrial]:
@@ -162,8 +161,7 @@ def table(samples: Samples, title: str, verdicts: list[str]) -> Table:
 
 def _pruning_verdicts(samples: Samples) -> list[str]:
     """Fewer rounds count only where the target was reached as often."""
-    rounds, base = samples.median(PRUNED, "rounds"), samples.median(PLAIN, "rounds")
-    share = rounds / base if rounds and base else None
+    share = divided(samples.median(PRUNED, "rounds"), samples.median(PLAIN, "rounds"))
     lost = _seeds_lost(samples, PLAIN, PRUNED)
     return [
         verdict("rounds with ExtrapolationPruner, share of without", share, 0.5, at_most=True),
@@ -172,8 +170,7 @@ def _pruning_verdicts(samples: Samples) -> list[str]:
 
 
 def _history_verdicts(samples: Samples) -> list[str]:
-    best, base = samples.median(WINDOW, "best"), samples.median(WHOLE, "best")
-    share = best / base if best and base else None
+    share = divided(samples.median(WINDOW, "best"), samples.median(WHOLE, "best"))
     lost = _seeds_lost(samples, WHOLE, WINDOW)
     return [
         verdict("best value with a window, times that with the whole history", share, 1.01, at_most=True),

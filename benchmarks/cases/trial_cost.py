@@ -9,7 +9,7 @@ import sqlalchemy
 from benchmarks.cases.bench import Bench, CaseResult, Contender, run_all
 from benchmarks.cases.specs import engine_spec
 from benchmarks.machine import Cluster, Machine, Outcome
-from benchmarks.results import Samples, Table, number, ratio, verdict
+from benchmarks.results import Samples, Table, divided, number, ratio, verdict
 from init.local.console import say
 from optuna_spark.spec import ComponentSpec
 
@@ -115,10 +115,6 @@ def _verdicts(samples: list[Samples]) -> list[str]:
     ours, reference = fresh.median(OURS, "wall_ms"), fresh.median(REFERENCE, "wall_ms")
     early, late = short.median(OURS, "wall_ms"), long.median(OURS, "wall_ms")
     return [
-        verdict("share of the reference's time a trial", _divided(ours, reference), 0.25, at_most=True),
-        verdict("cost after 10,000 trials, times that after 1,000", _divided(late, early), 3.0, at_most=True),
+        verdict("share of the reference's time a trial", divided(ours, reference), 0.25, at_most=True),
+        verdict("cost after 10,000 trials, times that after 1,000", divided(late, early), 3.0, at_most=True),
     ]
-
-
-def _divided(value: float | None, base: float | None) -> float | None:
-    return value / base if value and base else None

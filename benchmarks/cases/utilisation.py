@@ -12,7 +12,7 @@ from benchmarks.cases.bench import Bench, CaseResult, Contender, run_all
 from benchmarks.cases.specs import engine_spec
 from benchmarks.cases.studies import finished, trials_of
 from benchmarks.machine import BENCH_ENV, Cluster, Machine, Outcome
-from benchmarks.results import Samples, Table, number, ratio, verdict
+from benchmarks.results import Samples, Table, divided, number, ratio, verdict
 from init.local.console import say
 from init.local.ports import free_ports
 from optuna_spark.spec import COORDINATIONS, DISTRIBUTIONS
@@ -159,11 +159,9 @@ def _verdicts(samples: Samples, trials: int, reference: float | None) -> list[st
     if trials == MANY:
         busy = samples.median(BEST, "utilisation")
         return [verdict(f"{BEST}, share of the slots' time in use", busy, 0.96, at_most=False)]
-    of_floor = ours / floor if ours and floor else None
-    faster = reference / ours if ours and reference else None
-    most = reference / workload.ideal_s(trials, SLOTS) if reference else None
+    most = divided(reference, workload.ideal_s(trials, SLOTS))
     return [
-        verdict(f"{BEST}, times the floor", of_floor, 1.15, at_most=True),
-        verdict(f"{BEST}, times as fast as the reference (rdd)", faster, 4.0, at_most=False),
+        verdict(f"{BEST}, times the floor", divided(ours, floor), 1.15, at_most=True),
+        verdict(f"{BEST}, times as fast as the reference (rdd)", divided(reference, ours), 4.0, at_most=False),
         f"an engine that costs nothing would be {number(most, 2)} times as fast as this reference",
     ]

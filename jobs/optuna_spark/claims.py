@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from optuna_spark.retries import retried
+from optuna_spark.retries import is_overtaken, retried
 
 ClaimState = Literal["free", "claimed", "done"]
 
@@ -37,6 +37,9 @@ RUNS = sa.Table(
     sa.Column("run_key", sa.String(250), primary_key=True),
     sa.Column("stop_reason", sa.Text),
 )
+
+
+_make_tables = retried(_metadata.create_all, when=is_overtaken)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Claims:
     @retried
     def create(self, trials: int) -> None:
         """Make the rows of the run that do not exist yet; a resumed run keeps what was done."""
-        _metadata.create_all(self._engine)
+        _make_tables(self._engine)
         with self._engine.begin() as connection:
             here = self._mine(sa.select(CLAIMS.c.slot), CLAIMS)
             slots = set(connection.execute(here).scalars())

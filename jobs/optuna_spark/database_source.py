@@ -19,7 +19,7 @@ from optuna_spark.lost_trials import is_forgiven, next_try_attrs
 from optuna_spark.outcome import LOST, Outcome
 from optuna_spark.retries import is_rolled_back, retried
 from optuna_spark.spec import TuningSpec
-from optuna_spark.storage import create_storage, join_study, open_study, set_trial_attr
+from optuna_spark.storage import close_storage, create_storage, join_study, open_study, set_trial_attr
 from optuna_spark.wire import SILENT_BEATS
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,7 @@ class StoredStudy:
 
     def close(self) -> None:
         """Close the connections; the claims use the storage's."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
+        close_storage(self.storage)
 
 
 class DatabaseSource:
@@ -196,8 +195,7 @@ def rehearse() -> None:
         study = optuna.create_study(storage=storage)
         study.tell(study.ask({"x": FloatDistribution(0, 1)}), 0.0)
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        close_storage(storage)
 
 
 def _find(study: optuna.Study, number: int) -> FrozenTrial | None:

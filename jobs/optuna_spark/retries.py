@@ -23,6 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _TRANSIENT_CODES = {1053, 1205, 1213, 1927, 2006, 2013, 2055}
 _LOCK_CODES = {1205, 1213}
 _ABSENT_CODES = {1053, 2002, 2003, 2006, 2013}
+# MySQL and MariaDB: the table exists, the row exists, another session changes the table.
+_OVERTAKEN_CODES = {1050, 1062, 1684}
 
 
 class PatientConnect:
@@ -57,22 +59,36 @@ class PatientConnect:
 
 def is_transient(error: BaseException) -> bool:
     """Whether trying again can help: a deadlock, a lock wait or a connection that broke."""
-    if isinstance(error, StorageInternalError) and error.__cause__ is not None:
-        return is_transient(error.__cause__)
-    if not isinstance(error, DBAPIError):
-        return False
-    if error.connection_invalidated:
-        return True
-    code = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    return code in _TRANSIENT_CODES or "database is locked" in str(error.orig)
+    cause = _database_error(error)
+    return cause is not None and (cause.connection_invalidated or _has_code(cause, _TRANSIENT_CODES))
 
 
 def is_rolled_back(error: BaseException) -> bool:
     """Whether a call failed by a deadlock or a lock wait: transient, and certain to have stored nothing."""
-    if isinstance(error, StorageInternalError) and error.__cause__ is not None:
-        return is_rolled_back(error.__cause__)
-    code = error.orig.args[0] if isinstance(error, DBAPIError) and error.orig and error.orig.args else None
-    return code in _LOCK_CODES or (isinstance(error, DBAPIError) and "database is locked" in str(error.orig))
+    cause = _database_error(error)
+    return cause is not None and _has_code(cause, _LOCK_CODES)
+
+
+def is_overtaken(error: BaseException) -> bool:
+    """Whether making tables failed because another process makes the same ones: it stored nothing."""
+    cause = _database_error(error)
+    if cause is None:
+        return False
+    exists = "already exists" in str(cause.orig) or "UNIQUE constraint failed" in str(cause.orig)
+    return exists or _has_code(cause, _OVERTAKEN_CODES | _LOCK_CODES)
+
+
+def _database_error(error: BaseException) -> DBAPIError | None:
+    """The driver's error, which Optuna may have wrapped."""
+    while isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error if isinstance(error, DBAPIError) else None
+
+
+def _has_code(error: DBAPIError, codes: set[int]) -> bool:
+    """Whether it is one of MySQL's codes, or SQLite's lock wait, which has none."""
+    code = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return code in codes or "database is locked" in str(error.orig)
 
 
 def retried(function: F, when: Callable[[BaseException], bool] = is_transient) -> F:

@@ -9,10 +9,10 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.errors import StorageError, StudyMismatchError
-from optuna_spark.retries import PatientConnect, retried
+from optuna_spark.retries import PatientConnect, is_overtaken, retried
 from optuna_spark.samplers import build_pruner, build_sampler
 from optuna_spark.spec import TuningSpec
 
@@ -89,18 +89,28 @@ def create_storage(url: str | sqlalchemy.URL, *, prepared: bool = False) -> RDBS
         StorageError: The server cannot be reached, refuses the account, or holds another schema version.
     """
     parsed = parse_url(url)
-    text = parsed.render_as_string(hide_password=False)
-    # RDBStorage runs str.format on the URL.
-    text = text.replace("{", "{{").replace("}", "}}")
     try:
-        return RetryingStorage(
-            text,
-            engine_kwargs=engine_options(parsed),
-            skip_compatibility_check=prepared,
-            skip_table_creation=prepared,
-        )
-    except (OperationalError, StorageInternalError, RuntimeError, ImportError) as error:
+        return _open_storage(parsed, prepared)
+    except (DBAPIError, StorageInternalError, RuntimeError, ImportError) as error:
         raise explain(error, parsed) from error
+
+
+def _open_with(url: sqlalchemy.URL, prepared: bool) -> RDBStorage:
+    # RDBStorage runs str.format on the URL.
+    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    return RetryingStorage(
+        text, engine_kwargs=engine_options(url), skip_compatibility_check=prepared, skip_table_creation=prepared
+    )
+
+
+# Optuna looks which tables are missing, then makes them: two studies may start at once on an empty database.
+_open_storage = retried(_open_with, when=is_overtaken)
+
+
+def close_storage(storage: RDBStorage) -> None:
+    """Close its session and its connections."""
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def explain(error: BaseException, url: str | sqlalchemy.URL) -> StorageError:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from optuna_spark.claims import CLAIMS
 from optuna_spark.errors import StorageError
-from optuna_spark.storage import create_storage, engine_options, parse_url
+from optuna_spark.storage import close_storage, create_storage, engine_options, parse_url
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +93,7 @@ def _check_versions(reading: sa.Connection, writing: sa.Connection, here: sa.Met
 def _make_tables(url: str | sa.URL) -> None:
     storage = create_storage(url)
     CLAIMS.metadata.create_all(storage.engine)
-    storage.remove_session()
-    storage.engine.dispose()
+    close_storage(storage)
 
 
 def _engine(url: str | sa.URL) -> sa.Engine:
