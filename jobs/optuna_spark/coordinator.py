@@ -186,7 +186,7 @@ class Coordinator:
         finally:
             await server.close()
             await self._desk.do(self._ledger.close)
-            await self._desk.close()
+            self._desk.close()
 
     def _greeting(self) -> Message:
         declared = distributions(self._spec.search_space)

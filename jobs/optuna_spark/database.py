@@ -1,13 +1,14 @@
 """One kept connection to a SQL database, for short transactions at the lowest cost.
 
-SQLAlchemy makes the connection (URL, driver, options); statements go to the driver directly, which is a
-quarter of the work, and that work competes with the sampler for the interpreter.
+SQLAlchemy makes the connection (URL, driver, options); statements go to the driver directly, and to PyMySQL many at
+once. That is a small part of the work, and this work competes with the sampler for the interpreter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,32 +25,103 @@ _MYSQL: dict[str, Any] = {
     "connect_args": {"connect_timeout": 10, "read_timeout": WAIT_S, "write_timeout": WAIT_S, "charset": "utf8mb4"},
 }
 _SQLITE: dict[str, Any] = {"connect_args": {"timeout": WAIT_S}}
+_MULTI_STATEMENTS = 1 << 16  # CLIENT_MULTI_STATEMENTS of MySQL's protocol
+_MAX_SENT = 1024 * 1024  # characters at a time; servers take 16 MiB and more
+
+# Text with a `%s` for each parameter, and the parameters once for each time it is to run.
+Statement = tuple[str, Sequence[tuple[Any, ...]]]
+
+
+@dataclass
+class Done:
+    """What a statement did: how many rows it matched, and what it selected."""
+
+    matched: int = 0
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 class Transaction:
-    """Statements within one transaction. Parameters are written `%s`, whatever the driver wants."""
+    """Statements within one transaction."""
 
-    def __init__(self, cursor: Any, qmark: bool) -> None:
-        self._cursor, self._qmark = cursor, qmark
+    def __init__(self, connection: Any) -> None:
+        self._connection, self._cursor = connection, connection.cursor()
+        self._open = True
 
-    def execute(self, statement: str, *parameters: Any) -> int:
-        """Run a statement; returns the number of rows it matched."""
-        self._cursor.execute(self._text(statement), parameters)
-        return int(self._cursor.rowcount)
+    def run(self, *statements: Statement) -> list[Done]:
+        """Run the statements in their order; what each of them did."""
+        return [self._run(text.replace("%s", "?"), rows) for text, rows in statements]
 
-    def execute_many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Run a statement for each row, as one where the driver can (PyMySQL: INSERT ... VALUES)."""
-        if not rows:
-            return 0
-        self._cursor.executemany(self._text(statement), rows)
-        return int(self._cursor.rowcount)
+    def run_and_commit(self, *statements: Statement) -> None:
+        """The last statements, whose results do not matter, and the end of the transaction."""
+        self.run(*statements)
+        self.commit()
 
-    def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        self._cursor.execute(self._text(statement), parameters)
-        return list(self._cursor.fetchall())
+    def commit(self) -> None:
+        """End the transaction, if that has not been done."""
+        if self._open:
+            self._connection.commit()
+        self._open = False
 
-    def _text(self, statement: str) -> str:
-        return statement.replace("%s", "?") if self._qmark else statement
+    def _run(self, text: str, rows: Sequence[tuple[Any, ...]]) -> Done:
+        done = Done()
+        for row in rows:
+            self._cursor.execute(text, row)
+            self._take(done)
+        return done
+
+    def _take(self, done: Done) -> None:
+        done.matched += self._cursor.rowcount
+        if self._cursor.description:
+            done.rows += self._cursor.fetchall()
+
+
+class PyMySqlTransaction(Transaction):
+    """The same in as few messages to the server as there can be."""
+
+    def run(self, *statements: Statement) -> list[Done]:
+        results = [Done() for _ in statements]
+        texts: list[str] = []
+        owners: list[Done] = []
+        size = 0
+        for done, (text, rows) in zip(results, statements, strict=True):
+            for single in self._texts(text, rows):
+                if texts and size + len(single) > _MAX_SENT:
+                    self._send(texts, owners)
+                    texts, owners, size = [], [], 0
+                texts.append(single)
+                owners.append(done)
+                size += len(single)
+        if texts:
+            self._send(texts, owners)
+        return results
+
+    def run_and_commit(self, *statements: Statement) -> None:
+        self.run(*statements, ("COMMIT", [()]))
+        self._open = False
+
+    def _texts(self, text: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[str]:
+        """With their parameters; the rows of an insertion together, as far as they are small."""
+        head, values, parameters = text.partition(" VALUES ")
+        if not values:
+            yield from (self._cursor.mogrify(text, row) for row in rows)
+            return
+        tuples, size = list[str](), 0
+        for row in rows:
+            single = self._cursor.mogrify(parameters, row)
+            if tuples and size + len(single) > _MAX_SENT:
+                yield f"{head} VALUES {', '.join(tuples)}"
+                tuples, size = [], 0
+            tuples.append(single)
+            size += len(single)
+        if tuples:
+            yield f"{head} VALUES {', '.join(tuples)}"
+
+    def _send(self, texts: list[str], owners: list[Done]) -> None:
+        self._cursor.execute(";".join(texts))
+        self._take(owners[0])
+        for done in owners[1:]:
+            self._cursor.nextset()
+            self._take(done)
 
 
 class Database:
@@ -57,14 +129,20 @@ class Database:
 
     Attributes:
         driver_error: Base of the errors it raises: the driver's own.
+        integrity_error: The one for a row that refers to nothing.
     """
 
     def __init__(self, url: str | sa.URL) -> None:
         parsed = parse_url(url)
-        options = _MYSQL if parsed.get_backend_name() == "mysql" else _SQLITE
-        self._engine = sa.create_engine(parsed, poolclass=sa.NullPool, **options)
-        self._qmark = self._engine.dialect.paramstyle == "qmark"
-        self.driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
+        is_mysql = parsed.get_backend_name() == "mysql"
+        if is_mysql:
+            flags = int(str(parsed.query.get("client_flag", 0))) | _MULTI_STATEMENTS
+            parsed = parsed.update_query_dict({"client_flag": str(flags)})
+        self._transaction = PyMySqlTransaction if is_mysql else Transaction
+        self._engine = sa.create_engine(parsed, poolclass=sa.NullPool, **(_MYSQL if is_mysql else _SQLITE))
+        driver = self._engine.dialect.loaded_dbapi
+        self.driver_error: type[Exception] = driver.Error
+        self.integrity_error: type[Exception] = driver.IntegrityError
         self._connection: sa.PoolProxiedConnection | None = None
 
     @contextmanager
@@ -73,10 +151,9 @@ class Database:
         if self._connection is None:
             self._connection = self._engine.raw_connection()
         try:
-            cursor = self._connection.cursor()
-            yield Transaction(cursor, self._qmark)
-            cursor.close()
-            self._connection.commit()
+            transaction = self._transaction(self._connection)
+            yield transaction
+            transaction.commit()
         except BaseException:
             self.close()
             raise

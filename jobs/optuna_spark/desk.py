@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from optuna.distributions import json_to_distribution
 
 from optuna_spark.ledger import Ledger
 from optuna_spark.messages import Assignment, Update, Worker, outcome_from_message
+from optuna_spark.optuna_thread import Done, Later, OptunaThread
 from optuna_spark.wire import Message, WireError
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
+# Sends a worker its answer; or, when there is an error instead, sends the worker away.
+Reply = Callable[[Message | None, BaseException | None], None]
 # Raised in the driver, meant for the objective: raised there again under the same name.
 PASSED_ON = (ValueError, TypeError, NotImplementedError, RuntimeError)
 
@@ -37,18 +36,17 @@ class Desk:
 
     def __init__(self, ledger: Ledger, on_change: Callable[[], None]) -> None:
         self._ledger, self._on_change = ledger, on_change
-        self._optuna = ThreadPoolExecutor(1, "optuna")
-        self._jobs = self._committing = 0
-        self._ahead: asyncio.Task[None] | None = None
-        self._parked: deque[tuple[Worker, asyncio.Future[None]]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._jobs = 0
+        self._parked: deque[tuple[Worker, Reply]] = deque()
         self._workers: set[Worker] = set()
+        self._optuna = OptunaThread(self._work_ahead)
 
     @property
     def done(self) -> bool:
         """Whether the run has failed, or nothing is running, to be committed or to be started."""
         budget = self._ledger.budget
-        at_rest = not (self._ledger.running or self._jobs or self._committing)
-        return budget.error is not None or (budget.over and at_rest)
+        return budget.error is not None or (budget.over and not (self._ledger.running or self._jobs))
 
     def enter(self, worker: Worker) -> None:
         self._workers.add(worker)
@@ -56,99 +54,99 @@ class Desk:
     async def leave(self, worker: Worker, unbegun: list[int]) -> None:
         """A worker's connection ended; `unbegun` are trials it gives back."""
         self._workers.discard(worker)
-        for waiting in [f for w, f in self._parked if w == worker]:
-            waiting.cancel()
+        self._parked = deque((other, reply) for other, reply in self._parked if other != worker)
         await self.do(self._leave, worker, unbegun)
 
-    async def answer(self, worker: Worker, message: Message) -> Message:
-        """The reply to a request.
+    def answer(self, worker: Worker, message: Message, reply: Reply) -> None:
+        """Have a request answered, now or later.
 
-        Raises:
-            WireError: The message makes no sense.
-            StorageError: The database has failed for good.
+        `reply` gets a WireError when the message makes no sense, a StorageError when the database has failed for good.
         """
         operation = message.get("op")
         if operation == "ask":
-            return await self._ask(worker)
-        if operation == "tell":
-            return await self._tell(worker, message)
-        if operation == "suggest":
-            return await self.do(self._suggest, worker, message)
-        if operation == "prune":
-            return await self.do(self._should_prune, worker, message)
-        if operation == "update":
-            return await self.do(self._update, worker, message)
-        if operation == "stop":
-            return await self.do(self._stop, worker)
-        raise WireError(f"unknown request {operation!r}")
+            self._ask(worker, reply)
+            return
+        function = {
+            "tell": self._tell,
+            "suggest": self._suggest,
+            "prune": self._should_prune,
+            "update": self._update,
+            "stop": self._stop,
+        }.get(str(operation))
+        if function is None:
+            reply(None, WireError(f"unknown request {operation!r}"))
+        else:
+            self._begin(reply, function, worker, message)
 
     async def do(self, function: Callable[..., T], *args: object) -> T:
         """Run a call on the ledger in the Optuna thread."""
-        self._jobs += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._optuna, function, *args)
-        finally:
+        answer: asyncio.Future[T] = self._loop.create_future()
+
+        def settle(value: T, error: BaseException | None) -> None:
+            if answer.cancelled():
+                return
+            if error is None:
+                answer.set_result(value)
+            else:
+                answer.set_exception(error)
+
+        self._begin(settle, function, *args)
+        return await answer
+
+    def close(self) -> None:
+        """End the Optuna thread. No worker is connected any more."""
+        self._optuna.close()
+
+    def _begin(self, done: Done, function: Callable[..., Any], *args: object) -> None:
+        def end(value: Any, error: BaseException | None) -> None:
             self._jobs -= 1
+            done(value, error)
             self._after_change()
 
-    async def close(self) -> None:
-        """Let nobody wait any longer, and end the Optuna thread."""
-        while self._parked:
-            self._parked.popleft()[1].cancel()
-        if self._ahead is not None:
-            await self._ahead
-        self._optuna.shutdown()
+        self._jobs += 1
+        self._optuna.call(end, function, *args)
 
-    async def _ask(self, worker: Worker) -> Message:
-        while worker in self._workers:  # it may have gone while it was parked
-            assignment, over = await self.do(self._ask_now, worker)
-            if assignment is not None or over:
-                return _next(assignment, over)
-            waiting = asyncio.get_running_loop().create_future()
-            self._parked.append((worker, waiting))
-            await waiting
-        return _next(None, over=True)
+    def _ask(self, worker: Worker, reply: Reply) -> None:
+        """Answer with a trial, with the end of the run, or when one of the two has come."""
 
-    async def _tell(self, worker: Worker, message: Message) -> Message:
-        durable, assignment, over = await self.do(self._tell_now, worker, message)
-        self._committing += 1
-        try:
-            await asyncio.wrap_future(durable)
-        finally:
-            self._committing -= 1
-            self._on_change()
-        return _next(assignment, over)
+        def hand_over(found: tuple[Assignment | None, bool], error: BaseException | None) -> None:
+            if error is not None:
+                reply(None, error)
+            elif found == (None, False):
+                if worker in self._workers:  # it may have gone meanwhile
+                    self._parked.append((worker, reply))
+            else:
+                reply(_next(*found), None)
+
+        self._begin(hand_over, self._ask_now, worker)
 
     def _after_change(self) -> None:
         wake = len(self._parked) if self._ledger.budget.over else self._ledger.available
-        while wake > 0 and self._parked:
-            _, waiting = self._parked.popleft()
-            if not waiting.done():
-                waiting.set_result(None)
-                wake -= 1
-        if self._ahead is None and self._jobs == 0 and self._ledger.wants_ahead(len(self._workers)):
-            self._ahead = asyncio.get_running_loop().create_task(self._work_ahead())
+        for worker, reply in [self._parked.popleft() for _ in range(min(wake, len(self._parked)))]:
+            self._ask(worker, reply)
         self._on_change()
-
-    async def _work_ahead(self) -> None:
-        try:
-            while self._jobs == 0 and self._ledger.wants_ahead(len(self._workers)):
-                await asyncio.get_running_loop().run_in_executor(self._optuna, self._ledger.sample_ahead)
-        finally:
-            self._ahead = None
 
     # From here on: in the Optuna thread.
 
     def _ask_now(self, worker: Worker) -> tuple[Assignment | None, bool]:
         return self._ledger.ask(worker), self._ledger.budget.over
 
-    def _tell_now(self, worker: Worker, message: Message) -> tuple[Future[None], Assignment | None, bool]:
+    def _work_ahead(self) -> bool:
+        """Sample for the next worker that asks; whether it was wanted."""
+        if not self._ledger.wants_ahead(len(self._workers)):
+            return False
+        self._ledger.sample_ahead()
+        if self._ledger.budget.over:  # the sampler has failed, or has nothing more to try
+            self._loop.call_soon_threadsafe(self._after_change)
+        return True
+
+    def _tell(self, worker: Worker, message: Message) -> Later[Message]:
         number, outcome = _number(message), outcome_from_message(message)
         self._ledger.update(worker, number, _changes(message))
         durable = self._ledger.tell(worker, number, outcome)
         # One that died with its last words gets no further trial, which would be lost at once.
         assignment = self._ledger.ask(worker) if message.get("ask") and worker in self._workers else None
-        return durable, assignment, self._ledger.budget.over
+        return Later(_next(assignment, self._ledger.budget.over), durable)
 
     def _suggest(self, worker: Worker, message: Message) -> Message:
         try:
@@ -166,7 +164,7 @@ class Desk:
         self._ledger.update(worker, _number(message), _changes(message))
         return {}
 
-    def _stop(self, worker: Worker) -> Message:
+    def _stop(self, worker: Worker, message: Message) -> Message:
         self._ledger.budget.stop(f"the objective in worker {worker.name} called study.stop()")
         return {}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from optuna.storages import RDBStorage
 
-from optuna_spark.database import Database, Transaction
+from optuna_spark.database import Database, Statement, Transaction
 from optuna_spark.errors import StorageError
 from optuna_spark.records import TrialRecord
 from optuna_spark.rows import NEW_STATE, NEW_TRIAL, TRIAL_IDS, Changes, Written, new_trial_rows
@@ -27,6 +27,10 @@ _STUDY_ATTR = "SELECT value_json FROM study_system_attributes WHERE study_id = %
 _NEW_STUDY_ATTR = "INSERT INTO study_system_attributes (study_id, `key`, value_json) VALUES (%s, %s, %s)"
 _SET_STUDY_ATTR = "UPDATE study_system_attributes SET value_json = %s WHERE study_id = %s AND `key` = %s"
 _SIGN = _SET_STUDY_ATTR + " AND value_json = %s"
+
+
+class _NotSignedError(Exception):
+    """The study's line is not the one this writer wrote last."""
 
 
 class StudyWriter:
@@ -76,7 +80,8 @@ class StudyWriter:
             StorageError: The stored numbers have gaps, so that Optuna would number new trials differently.
         """
         with self._database.transaction() as transaction:
-            ids = dict(transaction.query(TRIAL_IDS, self._study_id, 0))
+            (found,) = transaction.run((TRIAL_IDS, [(self._study_id, 0)]))
+        ids = dict(found.rows)
         if sorted(ids) != list(range(len(ids))):
             raise StorageError(
                 f"the trials of study {self._study_name!r} are not numbered from 0 without gaps (rows were deleted"
@@ -103,16 +108,10 @@ class StudyWriter:
         old = [r for r in records if r.number < self._next_number]
         assert [r.number for r in new] == list(range(self._next_number, self._next_number + len(new)))
         line = self._next_line()
-        with self._database.transaction() as transaction:
-            landed = self._sign(transaction, line)
-            if not landed:
-                transaction.execute_many(NEW_TRIAL, new_trial_rows(new, self._study_id))
-            ids = self._new_ids(transaction, new) if new else {}
-            if not landed:
-                self._write_states(transaction, old)
-                self._write_rows(transaction, [*new, *old], ids)
-                for key, value in study_attrs.items():
-                    self._set_study_attr(transaction, key, json.dumps(value))
+        try:
+            ids = self._write(new, old, study_attrs, line)
+        except (_NotSignedError, self._database.integrity_error) as error:
+            ids = self._landed(new, line, error)
         self._remember(records, ids, line)
 
     def close(self) -> None:
@@ -121,21 +120,48 @@ class StudyWriter:
     def _next_line(self) -> str:
         return json.dumps(self._signature | {"group": self._group + 1})
 
-    def _sign(self, transaction: Transaction, line: str) -> bool:
-        """Renew the line; True when an earlier attempt at this very transaction had been committed."""
-        if transaction.execute(_SIGN, line, self._study_id, WRITER_KEY, self._line):
-            return False
-        found = transaction.query(_STUDY_ATTR, self._study_id, WRITER_KEY)
-        if found and found[0][0] == line:
-            return True
-        holder = f"run {json.loads(found[0][0])['run_id']!r} has" if found else "a reset of the study has"
+    def _write(
+        self, new: Sequence[TrialRecord], old: Sequence[TrialRecord], study_attrs: Mapping[str, Any], line: str
+    ) -> dict[int, int]:
+        """One transaction, in which the line is renewed first; returns the ids of the new trials."""
+        with self._database.transaction() as transaction:
+            signed, _, found = transaction.run(
+                (_SIGN, [(line, self._study_id, WRITER_KEY, self._line)]),
+                (NEW_TRIAL, new_trial_rows(new, self._study_id)),
+                (TRIAL_IDS, [(self._study_id, self._last_id)] if new else []),
+            )
+            if not signed.matched:
+                raise _NotSignedError
+            ids = self._new_ids(found.rows, new)
+            self._change_states(transaction, old)
+            for key, value in study_attrs.items():
+                self._set_study_attr(transaction, key, json.dumps(value))
+            transaction.run_and_commit(*self._changes([*new, *old], ids))
+        return ids
+
+    def _landed(self, new: Sequence[TrialRecord], line: str, error: Exception) -> dict[int, int]:
+        """The ids of the new trials, when an earlier attempt at this very transaction had been committed.
+
+        Raises:
+            StorageError: Somebody else writes to this study, or it is gone.
+            Exception: `error`, when neither is so.
+        """
+        with self._database.transaction() as transaction:
+            found, ids = transaction.run(
+                (_STUDY_ATTR, [(self._study_id, WRITER_KEY)]),
+                (TRIAL_IDS, [(self._study_id, self._last_id)] if new else []),
+            )
+        if found.rows and found.rows[0][0] == line:
+            return self._new_ids(ids.rows, new)
+        if found.rows and found.rows[0][0] == self._line:
+            raise error
+        holder = f"run {json.loads(found.rows[0][0])['run_id']!r} has" if found.rows else "a reset of the study has"
         raise StorageError(
             f"study {self._study_name!r} was taken from this run: {holder} come in between;"
             " let one run at a time work on a study"
         )
 
-    def _new_ids(self, transaction: Transaction, new: Sequence[TrialRecord]) -> dict[int, int]:
-        rows = transaction.query(TRIAL_IDS, self._study_id, self._last_id)
+    def _new_ids(self, rows: Sequence[tuple[Any, ...]], new: Sequence[TrialRecord]) -> dict[int, int]:
         ids = dict(rows)
         if len(rows) != len(new) or any(r.number not in ids for r in new):
             raise StorageError(
@@ -144,26 +170,28 @@ class StudyWriter:
             )
         return ids
 
-    def _write_states(self, transaction: Transaction, records: Sequence[TrialRecord]) -> None:
+    def _change_states(self, transaction: Transaction, records: Sequence[TrialRecord]) -> None:
         changed = [r for r in records if r.state != self._open[r.number].state]
         rows = [(r.state.name, r.start, r.complete, self._open[r.number].trial_id) for r in changed]
-        if transaction.execute_many(NEW_STATE, rows) != len(rows):
+        (done,) = transaction.run((NEW_STATE, rows))
+        if done.matched != len(rows):
             numbers = ", ".join(str(r.number) for r in changed)
             raise StorageError(
                 f"another process finished or deleted one of the trials {numbers} of study {self._study_name!r}"
                 " while this run was working on it: let one run at a time work on a study, then start it again"
             )
 
-    def _write_rows(self, transaction: Transaction, records: Sequence[TrialRecord], ids: Mapping[int, int]) -> None:
+    def _changes(self, records: Sequence[TrialRecord], ids: Mapping[int, int]) -> list[Statement]:
         changes = Changes()
         for record in records:
             written = self._open.get(record.number)
             changes.add(record, written or Written(ids[record.number], record.state))
-        changes.write(transaction)
+        return changes.statements()
 
     def _set_study_attr(self, transaction: Transaction, key: str, text: str) -> None:
-        if not transaction.execute(_SET_STUDY_ATTR, text, self._study_id, key):
-            transaction.execute(_NEW_STUDY_ATTR, self._study_id, key, text)
+        (changed,) = transaction.run((_SET_STUDY_ATTR, [(text, self._study_id, key)]))
+        if not changed.matched:
+            transaction.run((_NEW_STUDY_ATTR, [(self._study_id, key, text)]))
 
     def _remember(self, records: Sequence[TrialRecord], ids: Mapping[int, int], line: str) -> None:
         self._line, self._group = line, self._group + 1

@@ -10,7 +10,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from optuna_spark.database import Transaction
+from optuna_spark.database import Statement
 from optuna_spark.records import TrialRecord
 
 NEW_TRIAL = (
@@ -79,9 +79,8 @@ class Changes:
         self._add_attrs(trial_id, record.user_attrs, written.user_attrs, NEW_USER_ATTR, USER_ATTR)
         self._add_attrs(trial_id, record.system_attrs, written.system_attrs, NEW_SYSTEM_ATTR, SYSTEM_ATTR)
 
-    def write(self, transaction: Transaction) -> None:
-        for statement, rows in self._rows.items():
-            transaction.execute_many(statement, rows)
+    def statements(self) -> list[Statement]:
+        return list(self._rows.items())
 
     def _add_attrs(
         self, trial_id: int, attrs: Mapping[str, Any], written: Mapping[str, str], new: str, change: str

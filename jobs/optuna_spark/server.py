@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import socket
+from functools import partial
 
 from optuna_spark.desk import Desk
 from optuna_spark.errors import TuningError
@@ -106,7 +107,7 @@ class WorkerServer:
             writer.write(encode(self._greeting))
             while (message := await self._read(reader)).get("op") != "bye":
                 if message.get("op") != "beat":
-                    self._keep(asyncio.create_task(self._answer(worker, message, writer)))
+                    self._desk.answer(worker, message, partial(_send, worker, message, writer))
             unbegun = [n for n in message.get("unbegun", ()) if isinstance(n, int)]
         except TimeoutError:
             log.warning("Worker %s has been silent for %g s: taken for dead", worker.name, self._silence_s)
@@ -119,16 +120,19 @@ class WorkerServer:
         async with asyncio.timeout(self._silence_s):
             return await read_frame(reader)
 
-    async def _answer(self, worker: Worker, message: Message, writer: asyncio.StreamWriter) -> None:
-        try:
-            reply = await self._desk.answer(worker, message)
-            if message.get("op") != "update":
-                writer.write(encode(reply))
-        except asyncio.CancelledError:
-            writer.close()
-        except TuningError as error:
-            log.warning("Worker %s is sent away: %s", worker.name, error)
-            writer.close()
-        except Exception:
-            log.exception("A message of worker %s could not be handled", worker.name)
-            writer.close()
+
+def _send(
+    worker: Worker, message: Message, writer: asyncio.StreamWriter, reply: Message | None, error: BaseException | None
+) -> None:
+    """Answer a worker's message; send the worker away when there is no answer."""
+    try:
+        if error is not None:
+            raise error
+        if reply is not None and message.get("op") != "update" and not writer.is_closing():
+            writer.write(encode(reply))
+    except TuningError as reason:
+        log.warning("Worker %s is sent away: %s", worker.name, reason)
+        writer.close()
+    except Exception:
+        log.exception("A message of worker %s could not be handled", worker.name)
+        writer.close()

@@ -180,9 +180,9 @@ class LosesAnswers(Database):
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         with super().transaction() as transaction:
-            yield transaction
             if self._now("before"):
-                raise ConnectionError("broken before the commit")
+                transaction.run_and_commit = broken_before_the_commit  # type: ignore[method-assign]
+            yield transaction
         if self._now("after"):
             self.close()
             raise ConnectionError("broken after the commit")
@@ -191,6 +191,10 @@ class LosesAnswers(Database):
         now = self.breaks == when
         self.breaks = None if now else self.breaks
         return now
+
+
+def broken_before_the_commit(*_: Any) -> None:
+    raise ConnectionError("broken before the commit")
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -230,6 +234,25 @@ def as_optuna_stores(url: Any, trials: list[FrozenTrial]) -> list[FrozenTrial]:
     study = study_in(url)
     study.add_trials(trials)
     return study.trials
+
+
+def test_statements_sent_together_keep_their_texts_apart(urls: list[Any]) -> None:
+    study = study_in(urls[0])
+    texts = [
+        "'; DELETE FROM trials; --",
+        "100 % %s %(x)s",
+        "\\",
+        "\\'; --",
+        "é 文 \N{PARTY POPPER}",
+        " VALUES (1), (2)",
+    ]
+    trials = [create_trial(state=TrialState.COMPLETE, value=0.0, user_attrs={f"t{i}": t}) for i, t in enumerate(texts)]
+    # More than is sent at a time; a TEXT of MySQL holds 64 KiB.
+    many = [create_trial(state=TrialState.COMPLETE, value=1.0, user_attrs={"x": "y" * 60_000}) for _ in range(40)]
+    for number, trial in enumerate(trials + many):
+        trial.number, trial.datetime_start, trial.datetime_complete = number, START, START
+    writer_for(urls[0]).write([record(t) for t in trials + many], {"quoted": "';"})
+    assert [t.user_attrs for t in study.trials] == [t.user_attrs for t in trials + many]
 
 
 def test_a_second_driver_stops_the_first_one(urls: list[Any]) -> None:
