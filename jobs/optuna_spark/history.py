@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import copy
+import functools
 import itertools
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
@@ -31,6 +32,10 @@ class History:
     Args:
         limit: Finished trials to keep, at most.
         directions: The study's; with several, "best" means not dominated.
+
+    Attributes:
+        finished: How many trials have finished well.
+        unfinished: Numbers of those that wait or run.
     """
 
     def __init__(self, limit: int, directions: Sequence[StudyDirection]) -> None:
@@ -40,15 +45,15 @@ class History:
         self._best: list[tuple[float, float, int]] = []
         self._front: list[tuple[tuple[float, ...], int]] = []
         self._recent: deque[int] = deque(maxlen=limit)
-        self._open: set[int] = set()
+        self.unfinished: set[int] = set()
 
     def open(self, number: int) -> None:
         """A trial that has not finished: always in sight."""
-        self._open.add(number)
+        self.unfinished.add(number)
 
     def close(self, trial: FrozenTrial) -> None:
         """A trial that has finished; failed ones teach a sampler nothing and leave."""
-        self._open.discard(trial.number)
+        self.unfinished.discard(trial.number)
         if trial.state not in FINISHED_WELL:
             return
         self.finished += 1
@@ -59,10 +64,10 @@ class History:
     def best_and_recent(self) -> list[int]:
         recent = itertools.islice(self._recent, max(0, len(self._recent) - self._half), None)
         best = [n for *_, n in self._best] + [n for _, n in self._front]
-        return sorted({*best, *recent, *self._open})
+        return sorted({*best, *recent, *self.unfinished})
 
     def recent(self) -> list[int]:
-        return sorted({*self._recent, *self._open})
+        return sorted({*self._recent, *self.unfinished})
 
     def _rank(self, trial: FrozenTrial) -> None:
         violation = sum(v for v in trial.constraints.values() if v > 0)
@@ -77,6 +82,21 @@ class History:
 
 def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+class _Finished(FrozenTrial):
+    """A finished trial. Samplers look at the constraints of all of them for each new one: they are read once."""
+
+    @functools.cached_property
+    def constraints(self) -> dict[str, float]:
+        return super().constraints
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> _Finished:
+        """The same trial; it shares its parts, which no longer change."""
+        finished = cls.__new__(cls)
+        vars(finished).update(vars(trial))
+        return finished
 
 
 class HistoryStorage(InMemoryStorage):
@@ -98,7 +118,7 @@ class HistoryStorage(InMemoryStorage):
         self.stored_distributions: dict[str, BaseDistribution] = {}
         self._view: View = "sampler"
         self._shown: list[int] | None = None
-        self._finished: dict[int, FrozenTrial] = {}
+        self._trials: list[FrozenTrial] = []
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
         """Create the study with its stored trials, numbered from 0 without gaps; returns its id."""
@@ -143,21 +163,30 @@ class HistoryStorage(InMemoryStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        few = self._limit is None or self._history.finished <= self._limit
-        if few or self._view == "all" or states == (TrialState.WAITING,):
+        if self._view == "all" or states == (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy, states)
-        if self._shown is None:
-            history = self._history
-            self._shown = history.recent() if self._view == "pruner" else history.best_and_recent()
-        # Not a selection from a list of all: copying that one list touches every trial there is.
-        shown = [self._finished.get(number) or self.get_trial(number) for number in self._shown]
+        shown = self._all() if self._limit is None or self._history.finished <= self._limit else self._bounded()
         chosen = shown if states is None else [t for t in shown if t.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
 
+    def _all(self) -> list[FrozenTrial]:
+        trials = self._trials.copy()
+        for number in self._history.unfinished:
+            trials[number] = self.get_trial(number)
+        return trials
+
+    def _bounded(self) -> list[FrozenTrial]:
+        history = self._history
+        if self._shown is None:
+            self._shown = history.recent() if self._view == "pruner" else history.best_and_recent()
+        return [self.get_trial(n) if n in history.unfinished else self._trials[n] for n in self._shown]
+
     def _note(self, trial: FrozenTrial) -> None:
         self._shown = None
+        if trial.number == len(self._trials):
+            self._trials.append(trial)
         if trial.state.is_finished():
-            self._finished[trial.number] = trial
+            self._trials[trial.number] = _Finished.of(trial)
             self._history.close(trial)
         else:
             self._history.open(trial.number)
