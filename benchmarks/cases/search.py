@@ -17,7 +17,7 @@ from optuna_spark.errors import DataError
 from optuna_spark.fetch import local_file
 from optuna_spark.spec import ComponentSpec, CoordinatorSpec, DataSpec, TuningSpec, XGBoostSpec
 
-SEEDS = (1, 2, 3, 4, 5)
+SEEDS = tuple(range(1, 12))
 TRIALS, LONG_TRIALS = 120, 300
 WORKERS = 2
 NEAR = 1.01
