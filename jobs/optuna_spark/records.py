@@ -9,6 +9,9 @@ from typing import Any
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
+# TPE notes with a running trial what it sampled, for samplers in other processes; here the driver alone samples.
+_SCRATCH = "tpe:relative_params"
+
 
 @dataclass(frozen=True)
 class TrialRecord:
@@ -44,7 +47,7 @@ class TrialRecord:
             params=internal,
             distributions={n: distribution_to_json(d) for n, d in trial.distributions.items()},
             user_attrs=dict(trial.user_attrs),
-            system_attrs=dict(trial.system_attrs),
+            system_attrs={k: v for k, v in trial.system_attrs.items() if not k.startswith(_SCRATCH)},
             intermediate_values=dict(trial.intermediate_values),
         )
 
