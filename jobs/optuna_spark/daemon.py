@@ -38,6 +38,27 @@ def import_early(folder: Path, modules: list[str]) -> None:
             logging.getLogger(__name__).warning("Cannot import %s before the fork: %s", name, error)
 
 
+def without_zipped_pyspark(path: list[str]) -> list[str]:
+    """The search path with the folder of the same modules instead of Spark's pyspark.zip: there they are compiled.
+
+    A Spark installed by pip lies in the package itself, a Spark distribution has the package beside the zip's folder.
+    """
+    found = []
+    for entry in path:
+        if entry.endswith("/python/lib/pyspark.zip"):
+            folder = Path(entry).parents[1]
+            if str(folder.parents[1]) in path and _is_in(folder.parents[1]):
+                continue
+            if _is_in(folder):
+                entry = str(folder)
+        found.append(entry)
+    return found
+
+
+def _is_in(folder: Path) -> bool:
+    return (folder / "pyspark" / "__init__.py").is_file()
+
+
 def forget_zip_finders() -> None:
     """Spare the workers reading every zip's directory again, once for each package in it.
 
@@ -58,6 +79,7 @@ def reseed() -> None:
 
 
 def main() -> None:
+    sys.path[:] = without_zipped_pyspark(sys.path)
     from pyspark.daemon import manager
 
     named = os.environ.get(IMPORTS_VARIABLE, "").split(",")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from init.local.layout import REPOSITORY
+from optuna_spark.daemon import without_zipped_pyspark
 from optuna_spark.session import DAEMON, early_imports, modules_to_import
 from optuna_spark.spec import TuningSpec
 
@@ -70,6 +71,18 @@ def test_the_daemon_loads_all_that_a_worker_needs_to_work_with_the_database() ->
     done = run_python(OPEN.format(modules=modules))
     assert done.stdout.split() == ["1"]
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("package", "kept"), [("site", ["a", "site"]), ("site/pyspark/python", ["a", "{}", "site"])])
+def test_the_daemon_takes_pyspark_from_where_it_is_compiled(tmp_path: Path, package: str, kept: list[str]) -> None:
+    site, folder = str(tmp_path / "site"), str(tmp_path / package)
+    zipped = str(tmp_path / "site/pyspark/python/lib/pyspark.zip")
+    assert without_zipped_pyspark(["a", zipped, site]) == ["a", zipped, site]
+    (tmp_path / package / "pyspark").mkdir(parents=True)
+    (tmp_path / package / "pyspark" / "__init__.py").touch()
+    if folder == site:
+        assert without_zipped_pyspark(["a", zipped]) == ["a", zipped]  # the packages of another Python
+    assert without_zipped_pyspark(["a", zipped, site]) == [{"{}": folder, "site": site}.get(e, e) for e in kept]
 
 
 def test_a_driver_coordinated_run_loads_no_database_modules() -> None:
