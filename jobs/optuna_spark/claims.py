@@ -39,7 +39,7 @@ RUNS = sa.Table(
 )
 
 
-_make_tables = retried(_metadata.create_all, when=is_overtaken)
+make_tables = retried(_metadata.create_all, when=is_overtaken)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Claims:
     @retried
     def create(self, trials: int) -> None:
         """Make the rows of the run that do not exist yet; a resumed run keeps what was done."""
-        _make_tables(self._engine)
+        make_tables(self._engine)
         with self._engine.begin() as connection:
             here = self._mine(sa.select(CLAIMS.c.slot), CLAIMS)
             slots = set(connection.execute(here).scalars())

@@ -6,14 +6,15 @@ once. That is a small part of the work, and this work competes with the sampler 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from optuna_spark.retries import code_of
 from optuna_spark.storage import parse_url
 
 # MySQL and MariaDB: interface closed, too many connections, shutting down, lock wait, deadlock, read-only after a
@@ -28,6 +29,7 @@ _SQLITE: dict[str, Any] = {"connect_args": {"timeout": WAIT_S}}
 _MULTI_STATEMENTS = 1 << 16  # CLIENT_MULTI_STATEMENTS of MySQL's protocol
 _MAX_SENT = 1024 * 1024  # characters at a time; servers take 16 MiB and more
 
+T = TypeVar("T")
 # Text with a `%s` for each parameter, and the parameters once for each time it is to run.
 Statement = tuple[str, Sequence[tuple[Any, ...]]]
 
@@ -80,19 +82,13 @@ class PyMySqlTransaction(Transaction):
 
     def run(self, *statements: Statement) -> list[Done]:
         results = [Done() for _ in statements]
-        texts: list[str] = []
-        owners: list[Done] = []
-        size = 0
-        for done, (text, rows) in zip(results, statements, strict=True):
-            for single in self._texts(text, rows):
-                if texts and size + len(single) > _MAX_SENT:
-                    self._send(texts, owners)
-                    texts, owners, size = [], [], 0
-                texts.append(single)
-                owners.append(done)
-                size += len(single)
-        if texts:
-            self._send(texts, owners)
+        texts = (
+            (single, done)
+            for done, (text, rows) in zip(results, statements, strict=True)
+            for single in self._texts(text, rows)
+        )
+        for portion in _portions(texts, lambda pair: len(pair[0])):
+            self._send(portion)
         return results
 
     def run_and_commit(self, *statements: Statement) -> None:
@@ -105,23 +101,28 @@ class PyMySqlTransaction(Transaction):
         if not values:
             yield from (self._cursor.mogrify(text, row) for row in rows)
             return
-        tuples, size = list[str](), 0
-        for row in rows:
-            single = self._cursor.mogrify(parameters, row)
-            if tuples and size + len(single) > _MAX_SENT:
-                yield f"{head} VALUES {', '.join(tuples)}"
-                tuples, size = [], 0
-            tuples.append(single)
-            size += len(single)
-        if tuples:
+        for tuples in _portions((self._cursor.mogrify(parameters, row) for row in rows), len):
             yield f"{head} VALUES {', '.join(tuples)}"
 
-    def _send(self, texts: list[str], owners: list[Done]) -> None:
-        self._cursor.execute(";".join(texts))
-        self._take(owners[0])
-        for done in owners[1:]:
+    def _send(self, portion: Sequence[tuple[str, Done]]) -> None:
+        self._cursor.execute(";".join(text for text, _ in portion))
+        self._take(portion[0][1])
+        for _, done in portion[1:]:
             self._cursor.nextset()
             self._take(done)
+
+
+def _portions(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """The items in their order, as many at a time as `_MAX_SENT` allows, and one at least."""
+    portion, total = list[T](), 0
+    for item in items:
+        if portion and total + size(item) > _MAX_SENT:
+            yield portion
+            portion, total = [], 0
+        portion.append(item)
+        total += size(item)
+    if portion:
+        yield portion
 
 
 class Database:
@@ -170,5 +171,4 @@ def comes_back(error: Exception) -> bool:
     original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, ConnectionError | TimeoutError):
         return True
-    code = original.args[0] if original is not None and original.args else None
-    return code in _COMES_BACK or "database is locked" in str(original)
+    return code_of(original) in _COMES_BACK or "database is locked" in str(original)

@@ -176,6 +176,7 @@ class HistoryStorage(InMemoryStorage):
         return trials
 
     def _bounded(self) -> list[FrozenTrial]:
+        # Not a selection from a list of all: copying that one list touches every trial there is.
         history = self._history
         if self._shown is None:
             self._shown = history.recent() if self._view == "pruner" else history.best_and_recent()

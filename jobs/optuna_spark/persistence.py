@@ -128,7 +128,7 @@ class StudyWriter:
             signed, _, found = transaction.run(
                 (_SIGN, [(line, self._study_id, WRITER_KEY, self._line)]),
                 (NEW_TRIAL, new_trial_rows(new, self._study_id)),
-                (TRIAL_IDS, [(self._study_id, self._last_id)] if new else []),
+                self._ids_of(new),
             )
             if not signed.matched:
                 raise _NotSignedError
@@ -149,7 +149,7 @@ class StudyWriter:
         with self._database.transaction() as transaction:
             found, ids = transaction.run(
                 (_STUDY_ATTR, [(self._study_id, WRITER_KEY)]),
-                (TRIAL_IDS, [(self._study_id, self._last_id)] if new else []),
+                self._ids_of(new),
             )
         if found.rows and found.rows[0][0] == line:
             return self._new_ids(ids.rows, new)
@@ -160,6 +160,9 @@ class StudyWriter:
             f"study {self._study_name!r} was taken from this run: {holder} come in between;"
             " let one run at a time work on a study"
         )
+
+    def _ids_of(self, new: Sequence[TrialRecord]) -> Statement:
+        return TRIAL_IDS, [(self._study_id, self._last_id)] if new else []
 
     def _new_ids(self, rows: Sequence[tuple[Any, ...]], new: Sequence[TrialRecord]) -> dict[int, int]:
         ids = dict(rows)

@@ -50,7 +50,7 @@ class PatientConnect:
             try:
                 return self._connect()
             except Exception as error:
-                if not error.args or error.args[0] not in _ABSENT_CODES:
+                if code_of(error) not in _ABSENT_CODES:
                     raise
                 log.warning("The database does not answer, attempt %s of %s", attempt, ATTEMPTS)
                 _pause(attempt)
@@ -87,8 +87,12 @@ def _database_error(error: BaseException) -> DBAPIError | None:
 
 def _has_code(error: DBAPIError, codes: set[int]) -> bool:
     """Whether it is one of MySQL's codes, or SQLite's lock wait, which has none."""
-    code = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    return code in codes or "database is locked" in str(error.orig)
+    return code_of(error.orig) in codes or "database is locked" in str(error.orig)
+
+
+def code_of(error: BaseException | None) -> Any:
+    """MySQL's number for an error of its driver; None for one without arguments."""
+    return error.args[0] if error is not None and error.args else None
 
 
 def retried(function: F, when: Callable[[BaseException], bool] = is_transient) -> F:

@@ -68,9 +68,7 @@ class WorkerServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._keep(asyncio.create_task(self._welcome(reader, writer)))
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
+        task = asyncio.create_task(self._welcome(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

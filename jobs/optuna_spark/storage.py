@@ -12,7 +12,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.errors import StorageError, StudyMismatchError
-from optuna_spark.retries import PatientConnect, is_overtaken, retried
+from optuna_spark.retries import PatientConnect, code_of, is_overtaken, retried
 from optuna_spark.samplers import build_pruner, build_sampler
 from optuna_spark.spec import TuningSpec
 
@@ -119,7 +119,7 @@ def explain(error: BaseException, url: str | sqlalchemy.URL) -> StorageError:
     while cause is not None and not isinstance(cause, DBAPIError):
         cause = cause.__cause__
     original = cause.orig if isinstance(cause, DBAPIError) else error
-    code = original.args[0] if original is not None and original.args else None
+    code = code_of(original)
     parsed = parse_url(url)
     account, place = parsed.username, f"{parsed.host}:{parsed.port or 3306}"
     if code == 1045:

@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from optuna_spark.claims import CLAIMS
+from optuna_spark.claims import make_tables
 from optuna_spark.errors import StorageError
 from optuna_spark.storage import close_storage, create_storage, engine_options, parse_url
 
@@ -92,7 +92,7 @@ def _check_versions(reading: sa.Connection, writing: sa.Connection, here: sa.Met
 
 def _make_tables(url: str | sa.URL) -> None:
     storage = create_storage(url)
-    CLAIMS.metadata.create_all(storage.engine)
+    make_tables(storage.engine)
     close_storage(storage)
 
 

@@ -14,15 +14,13 @@ from optuna_spark.claims import Claims, Counts
 from optuna_spark.database_source import DatabaseSource, StaleWatch, StoredStudy
 from optuna_spark.spec import TuningSpec
 from optuna_spark.storage import engine_options
-from tests.support.coordination import new_database
+from tests.support.coordination import empty_database, new_database
 
 
 @pytest.fixture(params=["sqlite", "mysql"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
     """An empty database of a kind."""
-    url = sa.make_url(f"sqlite:///{tmp_path}/claims.sqlite3")
-    if request.param == "mysql":
-        url = new_database(request.getfixturevalue("mysql_server"))
+    url = empty_database(request, tmp_path)
     engine = sa.create_engine(url, **engine_options(url))
     yield engine
     engine.dispose()

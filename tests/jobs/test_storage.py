@@ -10,19 +10,15 @@ import pytest
 import sqlalchemy as sa
 from optuna.storages._rdb.models import BaseModel
 
-from init.local.mysql import MysqlServer
 from optuna_spark.claims import CLAIMS, Claims, Counts
 from optuna_spark.storage import close_storage, create_storage, engine_options
-from tests.support.coordination import new_database
+from tests.support.coordination import empty_database
 
 
 @pytest.fixture(params=["sqlite", "mysql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
     """An empty database of a kind."""
-    if request.param == "mysql":
-        server: MysqlServer = request.getfixturevalue("mysql_server")
-        return new_database(server)
-    return sa.make_url(f"sqlite:///{tmp_path}/study.sqlite3")
+    return empty_database(request, tmp_path)
 
 
 def opened(url: sa.URL) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
@@ -38,6 +39,13 @@ def new_database(server: MysqlServer) -> sa.URL:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     engine.dispose()
     return admin_url(server, name)
+
+
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
+    """An empty database of the kind that a fixture's parameter names: sqlite or mysql."""
+    if request.param == "mysql":
+        return new_database(request.getfixturevalue("mysql_server"))
+    return sa.make_url(f"sqlite:///{tmp_path}/study.sqlite3")
 
 
 def spec_for(**changes: Any) -> TuningSpec:
