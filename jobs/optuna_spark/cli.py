@@ -145,16 +145,21 @@ def _run(args: argparse.Namespace) -> None:
     check_objective(spec)
     url = storage_url(args)
     os.environ.pop(URL_VARIABLE, None)
-    spark = None if spec.distribution == "local" else spark_session(spec)
+    sessions: list[SparkSession] = []
+
+    def connect() -> SparkSession:
+        sessions.append(spark_session(spec))
+        return sessions[0]
+
     try:
-        run_spec(spec, url, spark)
+        run_spec(spec, url, None if spec.distribution == "local" else connect)
     finally:
-        if spark is not None:
+        for spark in sessions:
             spark.stop()
 
 
-def run_spec(spec: TuningSpec, url: str, spark: SparkSession | None) -> None:
-    """Run the trials and name the best one; whoever made the session stops it."""
+def run_spec(spec: TuningSpec, url: str, spark: SparkSession | Callable[[], SparkSession] | None) -> None:
+    """Run the trials and name the best one; whoever made the session stops it. `spark` as `run.tune` takes it."""
     from optuna_spark.run import tune
 
     best = tune(spec, url, spark).snapshot

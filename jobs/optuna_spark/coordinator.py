@@ -45,16 +45,15 @@ class Endpoint:
 class Coordinator:
     """Runs a study in this process for workers elsewhere. Its methods may be called from any thread.
 
-    Use it as a context manager, or call `start` and, whatever happens, `finish`.
+    Use it as a context manager, or call `finish` whatever happens after `open`.
 
     Args:
         spec: The run.
         url: Storage URL of the study, which is created where it does not exist.
-        host: Address to listen on; for Spark the driver's.
     """
 
-    def __init__(self, spec: TuningSpec, url: str | sa.URL, host: str = "127.0.0.1") -> None:
-        self._spec, self._url, self._host = spec, url, host
+    def __init__(self, spec: TuningSpec, url: str | sa.URL) -> None:
+        self._spec, self._url = spec, url
         self._secret = new_secret()
         self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
         self._ready, self._done = threading.Event(), threading.Event()
@@ -65,17 +64,30 @@ class Coordinator:
         self._address: tuple[str, int] | None = None
         self._error: Exception | None = None
 
-    def start(self) -> Endpoint:
-        """Load the study, resume the run if it was begun before, and listen.
+    def open(self) -> None:
+        """Load the study, and resume the run if it was begun before.
 
         Raises:
-            TuningError: The database, the study, the spec or the port does not permit it.
+            TuningError: The database, the study or the spec does not permit it.
         """
-        self._started = time.monotonic()
         self._writer, stored = self._load()
         self._committer = Committer(self._writer, self._explain, self._on_storage_failure)
         self._ledger = Ledger(self._spec, stored, self._committer)
         self._finished_before = self._ledger.budget.finished
+
+    def start(self, host: str = "127.0.0.1") -> Endpoint:
+        """Listen for workers; opens the study where that was not done before.
+
+        Args:
+            host: Address to listen on; for Spark the driver's.
+
+        Raises:
+            TuningError: As `open`, or the port is taken.
+        """
+        self._started = time.monotonic()
+        if self._writer is None:
+            self.open()
+        self._host = host
         self._thread.start()
         self._ready.wait()
         if self._address is None:

@@ -19,17 +19,19 @@ from optuna_spark.worker import WorkerPayload
 
 
 class DatabaseRun:
-    """The driver's side of `coordination: database`. Not thread-safe: only the watching thread uses it."""
+    """The driver's side of `coordination: database`. Not thread-safe: after `open`, the watching thread uses it."""
 
     def __init__(self, spec: TuningSpec, url: str) -> None:
         self._spec, self._url = spec, url
-        self._stored = StoredStudy.open(spec, url, run_key(spec))
-        self._study, self._claims = self._stored.study, self._stored.claims
-        self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
-        self._before = 0
 
-    def start(self) -> WorkerPayload:
-        """Make the budget, clean up after a driver that died, queue the spec's first points."""
+    def open(self) -> None:
+        """Open the study and the claims on its trials."""
+        self._stored = StoredStudy.open(self._spec, self._url, run_key(self._spec))
+        self._study, self._claims = self._stored.study, self._stored.claims
+
+    def start(self, bind: str, host: str) -> WorkerPayload:
+        """Make the budget, clean up after a driver that died, queue the spec's first points. Nothing listens here."""
+        self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
         self._claims.create(self._spec.trials)
         for claim in self._claims.held():
             release(self._stored, claim)

@@ -14,17 +14,18 @@ class DriverRun:
     Args:
         spec: The run.
         url: Storage URL of the study.
-        bind: Address to listen on.
-        host: The driver as the workers reach it.
     """
 
-    def __init__(self, spec: TuningSpec, url: str, bind: str, host: str) -> None:
-        self._spec, self._host = spec, host
-        self._coordinator = Coordinator(spec, url, bind)
+    def __init__(self, spec: TuningSpec, url: str) -> None:
+        self._spec = spec
+        self._coordinator = Coordinator(spec, url)
 
-    def start(self) -> WorkerPayload:
-        endpoint = self._coordinator.start()
-        return WorkerPayload(self._spec.to_json(), driver=(self._host, endpoint.port), secret=endpoint.secret)
+    def open(self) -> None:
+        self._coordinator.open()
+
+    def start(self, bind: str, host: str) -> WorkerPayload:
+        endpoint = self._coordinator.start(bind)
+        return WorkerPayload(self._spec.to_json(), driver=(host, endpoint.port), secret=endpoint.secret)
 
     def snapshot(self) -> Snapshot:
         return self._coordinator.snapshot()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,9 +28,15 @@ LEAVE_S = 30.0
 
 
 class Run(Protocol):
-    """The driver's side of a run, whoever coordinates it."""
+    """The driver's side of a run, whoever coordinates it.
 
-    def start(self) -> WorkerPayload: ...
+    `open` leaves nothing behind when it fails; after it, `finish` is called whatever happens. `start` is told the
+    address to listen on and the one at which workers reach the driver.
+    """
+
+    def open(self) -> None: ...
+
+    def start(self, bind: str, host: str) -> WorkerPayload: ...
 
     def snapshot(self) -> Snapshot: ...
 
@@ -47,22 +55,24 @@ class RunResult:
     stop_reason: str | None = None
 
 
-def tune(spec: TuningSpec, url: str, spark: SparkSession | None = None) -> RunResult:
+def tune(spec: TuningSpec, url: str, spark: SparkSession | Callable[[], SparkSession] | None = None) -> RunResult:
     """Run the spec's trials.
 
     Args:
         spec: The run.
         url: The study's storage.
-        spark: The session; None only for the `local` distribution.
+        spark: The session, or what makes it: then the study is opened while Spark starts. None only for the `local`
+            distribution.
 
     Raises:
         TuningError: The run cannot start, too many trials failed, or the workers ended early.
     """
-    run = _run(spec, url, spark)
+    run: Run = DatabaseRun(spec, url) if spec.coordination == "database" else DriverRun(spec, url)
+    session = _open(run, spark)
     try:
-        payload = run.start()
+        payload = run.start(*_addresses(session))
         log.info("%s Starting %s workers (%s)", PREFIX, spec.tasks, spec.distribution)
-        reports = _watch_while_launched(run, spec, payload, spark)
+        reports = _watch_while_launched(run, spec, payload, session)
         snapshot, reason = run.snapshot(), run.stop_reason()
         run.watch(snapshot)
     finally:
@@ -73,14 +83,30 @@ def tune(spec: TuningSpec, url: str, spark: SparkSession | None = None) -> RunRe
     return RunResult(snapshot, reason)
 
 
-def _run(spec: TuningSpec, url: str, spark: SparkSession | None) -> Run:
-    if spec.coordination == "database":
-        return DatabaseRun(spec, url)
+def _open(run: Run, spark: SparkSession | Callable[[], SparkSession] | None) -> SparkSession | None:
+    """Open the run's study, and make the session meanwhile where there is none."""
+    if not callable(spark):
+        run.open()
+        return spark
+    with ThreadPoolExecutor(1, "open") as pool:
+        opened = pool.submit(run.open)
+        try:
+            session = spark()
+        except BaseException:
+            if opened.exception() is None:
+                run.finish()
+            raise
+        opened.result()
+    return session
+
+
+def _addresses(spark: SparkSession | None) -> tuple[str, str]:
+    """Where the driver listens, and how workers reach it."""
     if spark is None:
-        return DriverRun(spec, url, "127.0.0.1", "127.0.0.1")
+        return "127.0.0.1", "127.0.0.1"
     conf = spark.sparkContext.getConf()
     host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
-    return DriverRun(spec, url, conf.get("spark.driver.bindAddress", host) or host, host)
+    return conf.get("spark.driver.bindAddress", host) or host, host
 
 
 def _watch_while_launched(

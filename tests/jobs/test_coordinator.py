@@ -401,8 +401,8 @@ def test_a_port_can_be_fixed_and_used_again_at_once(url: str) -> None:
         port = free.getsockname()[1]
     for trials in (1, 2):
         spec = spec_for(trials=trials, coordinator=CoordinatorSpec(port=port))
-        with Coordinator(spec, url, "localhost") as coordinator:
-            endpoint = coordinator.start()
+        with Coordinator(spec, url) as coordinator:
+            endpoint = coordinator.start("localhost")
             assert endpoint.port == port
             assert work(endpoint, bowl) == 1
 

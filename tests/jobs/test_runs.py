@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, NoReturn
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.errors import TrialLimitError, TuningError
+from optuna_spark.database_run import DatabaseRun
+from optuna_spark.driver_run import DriverRun
+from optuna_spark.errors import StorageError, TrialLimitError, TuningError
 from optuna_spark.run import tune
 from optuna_spark.spec import CoordinatorSpec, ParamSpec, StopSpec, TuningSpec
 
@@ -138,3 +143,36 @@ def test_first_points_are_tried_first(url: str) -> None:
 def test_an_objective_that_cannot_be_found_is_one_clear_error(url: str) -> None:
     with pytest.raises(TuningError, match="nowhere"):
         tune(spec_for("parabola", objective="nowhere:parabola"), url)
+
+
+@pytest.mark.parametrize("connect", [None, object])
+def test_a_database_that_cannot_be_opened_is_one_clear_error(tmp_path: Path, connect: Callable[[], Any] | None) -> None:
+    with pytest.raises(StorageError, match="cannot be used"):
+        tune(spec_for("parabola"), f"sqlite:///{tmp_path}/no/such/folder.sqlite3", connect)
+
+
+def test_the_study_is_opened_while_spark_starts_and_closed_when_spark_does_not(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Event()
+    for kind in (DriverRun, DatabaseRun):
+        monkeypatch.setattr(kind, "open", announcing(kind.open, opened))
+
+    def connect() -> NoReturn:
+        assert opened.wait(60)
+        raise TuningError("no Spark today")
+
+    with pytest.raises(TuningError, match="no Spark today"):
+        tune(spec_for("parabola"), url, connect)
+    assert trials_of(url) == []
+    assert "committer" not in {thread.name for thread in threading.enumerate()}
+    tune(spec_for("parabola"), url)
+    assert len(trials_of(url)) == 6
+
+
+def announcing(method: Callable[[Any], None], done: Event) -> Callable[[Any], None]:
+    def call(run: Any) -> None:
+        method(run)
+        done.set()
+
+    return call
