@@ -38,6 +38,7 @@ class Desk:
         self._ledger, self._on_change = ledger, on_change
         self._loop = asyncio.get_running_loop()
         self._jobs = 0
+        self._postponed = False
         self._parked: deque[tuple[Worker, Reply]] = deque()
         self._workers: set[Worker] = set()
         self._optuna = OptunaThread(self._work_ahead)
@@ -102,6 +103,9 @@ class Desk:
             self._jobs -= 1
             done(value, error)
             self._after_change()
+            if self._postponed and not self._jobs:
+                self._postponed = False
+                self._optuna.nudge()
 
         self._jobs += 1
         self._optuna.call(end, function, *args)
@@ -115,6 +119,7 @@ class Desk:
             elif found == (None, False):
                 if worker in self._workers:  # it may have gone meanwhile
                     self._parked.append((worker, reply))
+                    self._release_idle()
             else:
                 reply(_next(*found), None)
 
@@ -124,7 +129,17 @@ class Desk:
         wake = len(self._parked) if self._ledger.budget.over else self._ledger.available
         for worker, reply in [self._parked.popleft() for _ in range(min(wake, len(self._parked)))]:
             self._ask(worker, reply)
+        self._release_idle()
         self._on_change()
+
+    def _release_idle(self) -> None:
+        """Send home the workers for whom nothing can be left, whatever becomes of the trials that run.
+
+        A running trial that kills each worker it is given needs so many more; the others free their slots.
+        """
+        while len(self._parked) > self._ledger.most_workers_needed:
+            _, reply = self._parked.pop()
+            reply(_next(None, over=True), None)
 
     # From here on: in the Optuna thread.
 
@@ -132,8 +147,14 @@ class Desk:
         return self._ledger.ask(worker), self._ledger.budget.over
 
     def _work_ahead(self) -> bool:
-        """Sample for the next worker that asks; whether it was wanted."""
+        """Sample for the next worker that asks; whether it was wanted.
+
+        With a trial in stock there is time: a sampler would keep the interpreter from those who commit and answer.
+        """
         if not self._ledger.wants_ahead(len(self._workers)):
+            return False
+        self._postponed = self._ledger.has_stock  # before the look at the jobs: the last one's end looks at this
+        if self._postponed and self._jobs:
             return False
         self._ledger.sample_ahead()
         if self._ledger.budget.over:  # the sampler has failed, or has nothing more to try

@@ -94,6 +94,16 @@ class Ledger:
         """Trials that can be handed out now."""
         return 0 if self.budget.reason else len(self._ahead) + self.budget.left
 
+    @property
+    def has_stock(self) -> bool:
+        """Whether a trial that was sampled ahead waits for a worker."""
+        return bool(self._ahead)
+
+    @property
+    def most_workers_needed(self) -> int:
+        """How many workers beside the busy ones can still get a trial, should every running one lose its worker."""
+        return self.available + self.running * (1 + self._spec.stop.max_retries)
+
     def ask(self, worker: Worker) -> Assignment | None:
         """A trial for a worker; None when there is none now (`budget.over` says whether there may be later)."""
         if self.budget.reason:

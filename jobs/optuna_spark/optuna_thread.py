@@ -33,6 +33,9 @@ class _Call(NamedTuple):
     args: tuple[object, ...]
 
 
+_NUDGE = _Call(lambda value, error: None, lambda: None, ())
+
+
 class OptunaThread:
     """Runs calls one after the other, and works ahead while none waits. Made and used in the event loop's thread.
 
@@ -53,6 +56,10 @@ class OptunaThread:
         """Run a call in the thread, and then `done` in the loop's."""
         self._calls.put(_Call(done, function, args))
 
+    def nudge(self) -> None:
+        """Let it look again whether there is something to work ahead. Safe in any thread."""
+        self._calls.put(_NUDGE)
+
     def close(self) -> None:
         """End the thread once all calls are made."""
         self._calls.put(None)
@@ -71,12 +78,15 @@ class OptunaThread:
                 self._settle(call.done, result, None)
 
     def _next(self) -> _Call | None:
-        try:
-            while self._calls.empty() and self._idle():
-                pass
-        except Exception:
-            log.exception("Working ahead failed")
-        return self._calls.get()
+        call: _Call | None = _NUDGE
+        while call is _NUDGE:
+            try:
+                while self._calls.empty() and self._idle():
+                    pass
+            except Exception:
+                log.exception("Working ahead failed")
+            call = self._calls.get()
+        return call
 
     def _settle_later(self, done: Done, result: Later[Any]) -> None:
         result.when.add_done_callback(lambda when: self._settle(done, result.value, when.exception()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import socket
 import struct
 import threading
@@ -146,6 +147,25 @@ def test_a_waiting_worker_gets_the_trial_of_one_that_died(url: str) -> None:
         frames.close()
         waiting.join(10)
     assert counts == [1]
+
+
+def test_a_worker_goes_home_when_enough_others_wait_for_the_trial_that_runs(url: str) -> None:
+    with Coordinator(spec_for(trials=1, stop=StopSpec(max_retries=1)), url) as coordinator:
+        endpoint = coordinator.start()
+        busy = client_of(endpoint)
+        trial = busy.ask()
+        assert trial is not None
+        ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+        others = [threading.Thread(target=lambda: ended.put(work(endpoint, bowl))) for _ in range(3)]
+        for other in others:
+            other.start()
+        assert ended.get(timeout=30) == 0
+        time.sleep(0.5)
+        assert ended.empty()  # the trial can kill its worker and one more, and then another one is needed
+        busy.tell(trial, Outcome(TrialState.COMPLETE, (1.0,)))
+        assert [ended.get(timeout=30) for _ in range(2)] == [0, 0]
+        busy.close()
+    assert len(stored(url)) == 1
 
 
 def test_trials_still_running_when_the_driver_ends_are_closed_and_tried_first_by_the_next_start(url: str) -> None:

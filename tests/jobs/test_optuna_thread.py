@@ -96,3 +96,19 @@ def test_it_works_ahead_while_no_call_waits_and_outlives_an_error_there() -> Non
 
     asyncio.run(main())
     assert not todo
+
+
+def test_a_nudge_lets_it_work_ahead_although_no_call_came() -> None:
+    looked = threading.Semaphore(0)
+
+    def idle() -> bool:
+        looked.release()
+        return False
+
+    def begin(thread: OptunaThread, answers: Answers) -> None:
+        assert looked.acquire(timeout=10)
+        thread.nudge()
+        assert looked.acquire(timeout=10)
+        thread.call(answers, lambda: "done")
+
+    assert in_loop(idle, 1, begin) == ["done"]
