@@ -14,7 +14,7 @@ import itertools
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.storages import InMemoryStorage
@@ -85,7 +85,19 @@ def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 class _Finished(FrozenTrial):
-    """A finished trial. Samplers look at the constraints of all of them for each new one: they are read once."""
+    """A finished trial. Samplers look at these of all of them for each new one: they are read once, then attributes."""
+
+    @functools.cached_property
+    def number(self) -> int:
+        return super().number
+
+    @functools.cached_property
+    def value(self) -> float | None:
+        return super().value
+
+    @functools.cached_property
+    def params(self) -> dict[str, Any]:
+        return super().params
 
     @functools.cached_property
     def constraints(self) -> dict[str, float]:
