@@ -16,7 +16,6 @@ import logging
 import os
 import sys
 import zipimport
-from contextlib import suppress
 from pathlib import Path
 
 IMPORTS_VARIABLE = "OPTUNA_SPARK_IMPORTS"
@@ -72,13 +71,12 @@ def forget_zip_finders() -> None:
 
 def reseed() -> None:
     """Forked workers must not all draw the same numbers; Python's own `random` sees to itself."""
-    with suppress(ImportError):
-        import numpy as np
-
-        np.random.seed()
+    if random := sys.modules.get("numpy.random"):
+        random.seed()
 
 
 def main() -> None:
+    gc.disable()
     sys.path[:] = without_zipped_pyspark(sys.path)
     from pyspark.daemon import manager
 
@@ -88,6 +86,7 @@ def main() -> None:
     os.register_at_fork(after_in_child=reseed)
     # What is there now is shared by the workers as long as nobody writes to it; the collector would.
     gc.freeze()
+    gc.enable()
     manager()
 
 

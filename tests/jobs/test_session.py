@@ -11,8 +11,8 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from optuna_spark.daemon import without_zipped_pyspark
-from optuna_spark.session import DAEMON, early_imports, modules_to_import
-from optuna_spark.spec import TuningSpec
+from optuna_spark.session import DAEMON, JAVA_OPTIONS, early_imports, modules_to_import, quick_start
+from optuna_spark.spec import DataSpec, ResourceSpec, TuningSpec
 
 SPEC = TuningSpec(study_name="study", distribution="rdd")
 STANDALONE = {"spark.master": "spark://host:7077", "spark.files": "/a.zip,/b.csv"}
@@ -42,6 +42,41 @@ print(threads, *sorted(set(sys.modules) - before))
 """
 
 
+# Two workers that train what the daemon has imported.
+TRAIN = """
+import os, sys
+from pathlib import Path
+from optuna_spark import daemon
+daemon.import_early(Path(), {modules!r})
+print("xgboost" in sys.modules, flush=True)
+for _ in range(2):
+    if not os.fork():
+        import numpy as np, xgboost
+        rows = np.random.default_rng(0).random((2000, 5))
+        matrix = xgboost.QuantileDMatrix(rows, rows.sum(axis=1), nthread=2)
+        xgboost.train(dict(nthread=2), matrix, num_boost_round=5)
+        print("trained", flush=True)
+        os._exit(0)
+for _ in range(2):
+    assert os.wait()[1] == 0
+"""
+
+# The daemon's own next number, and those of two workers.
+DRAW = """
+import os
+import numpy as np
+import numpy.random
+from optuna_spark import daemon
+os.register_at_fork(after_in_child=daemon.reseed)
+for _ in range(2):
+    if not os.fork():
+        print(np.random.random(), flush=True)
+        os._exit(0)
+    os.wait()
+print(np.random.random())
+"""
+
+
 def test_a_standalone_run_ships_the_daemon_beside_the_other_files() -> None:
     conf = early_imports(SPEC, STANDALONE)
     assert conf["spark.python.daemon.module"] == DAEMON
@@ -56,6 +91,22 @@ def test_a_standalone_run_ships_the_daemon_beside_the_other_files() -> None:
 )
 def test_other_masters_and_daemons_are_left_alone(conf: dict[str, str]) -> None:
     assert early_imports(SPEC, conf) == {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "conf", "chosen"),
+    [
+        (SPEC, STANDALONE, True),
+        (TuningSpec(study_name="study", distribution="dataframe"), STANDALONE, True),
+        (TuningSpec(study_name="study", distribution="dataframe", data=DataSpec("/t.parquet")), STANDALONE, False),
+        (SPEC, {**STANDALONE, JAVA_OPTIONS: "-Xss2m"}, False),
+        (SPEC, {}, False),
+    ],
+)
+def test_executors_start_quickly_unless_their_java_has_work_to_do_or_was_configured(
+    spec: TuningSpec, conf: dict[str, str], chosen: bool
+) -> None:
+    assert (JAVA_OPTIONS in quick_start(spec, conf)) == chosen
 
 
 def test_the_daemon_imports_shipped_packages_and_starts_no_thread(tmp_path: Path) -> None:
@@ -86,7 +137,25 @@ def test_the_daemon_takes_pyspark_from_where_it_is_compiled(tmp_path: Path, pack
 
 
 def test_a_driver_coordinated_run_loads_no_database_modules() -> None:
-    assert modules_to_import(SPEC) == ["optuna_spark.launch"]
+    assert modules_to_import(SPEC) == ["optuna_spark.launch", "optuna_spark.device"]
+
+
+def test_xgboost_is_loaded_before_the_fork_and_works_after_it() -> None:
+    spec = TuningSpec(study_name="study", distribution="rdd", objective="xgboost", data=DataSpec("/t.csv"))
+    done = run_python(TRAIN.format(modules=modules_to_import(spec)))
+    assert done.stdout.split() == ["True", "trained", "trained"]
+    assert done.stderr == ""
+
+
+def test_xgboost_is_not_loaded_before_the_fork_where_it_might_touch_cuda() -> None:
+    gpus = ResourceSpec(gpus_per_task=0.5)
+    spec = TuningSpec(study_name="study", objective="xgboost", data=DataSpec("/t.csv"), resources=gpus)
+    assert not any("xgboost" in module for module in modules_to_import(spec))
+
+
+def test_forked_workers_draw_different_numbers() -> None:
+    done = run_python(DRAW)
+    assert len(set(done.stdout.split())) == 3
 
 
 def run_python(program: str) -> subprocess.CompletedProcess[str]:
