@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import optuna
 from pyspark.sql import SparkSession
 
 from benchmarks.contenders.report import report, storage_url
@@ -25,8 +26,6 @@ def shares(trials: int, tasks: int) -> list[int]:
 
 def optimize(url: str, objective: str, n_trials: int) -> int:
     """One task: open the study in the database and run a share of the trials."""
-    import optuna
-
     from benchmarks import workload
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -58,8 +57,6 @@ def main() -> None:
     args = parser.parse_args()
     spark = SparkSession.builder.appName("reference").getOrCreate()
     ready, url, parts = time.time(), storage_url(), shares(args.trials, args.tasks)
-    import optuna
-
     optuna.create_study(study_name=STUDY, storage=url, load_if_exists=True)
     if args.distribution == "rdd":
         run_rdd(spark, url, args.objective, parts)
