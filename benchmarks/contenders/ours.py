@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from contextlib import ExitStack
 
 from pyspark.sql import SparkSession
 
@@ -19,23 +20,18 @@ def main() -> None:
     for noisy in ("py4j", "optuna", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     spec = TuningSpec.from_json(sys.argv[1])
-    ready = cpu = 0.0
-    sessions: list[SparkSession] = []
+    ready, cpu = time.time(), time.process_time()
+    with ExitStack() as at_the_end:
 
-    def connect() -> SparkSession:
-        nonlocal ready, cpu
-        sessions.append(spark_session(spec))
-        ready, cpu = time.time(), time.process_time()
-        return sessions[0]
+        def connect() -> SparkSession:
+            nonlocal ready, cpu
+            spark = spark_session(spec)
+            at_the_end.callback(spark.stop)
+            ready, cpu = time.time(), time.process_time()
+            return spark
 
-    if spec.distribution == "local":
-        ready, cpu = time.time(), time.process_time()
-        tune(spec, storage_url())
-    else:
-        tune(spec, storage_url(), connect)
-    report(ready=ready, seconds=time.time() - ready, tune_cpu_s=time.process_time() - cpu)
-    for spark in sessions:
-        spark.stop()
+        tune(spec, storage_url(), None if spec.distribution == "local" else connect)
+        report(ready=ready, seconds=time.time() - ready, tune_cpu_s=time.process_time() - cpu)
 
 
 if __name__ == "__main__":

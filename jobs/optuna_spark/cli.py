@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,17 +146,14 @@ def _run(args: argparse.Namespace) -> None:
     check_objective(spec)
     url = storage_url(args)
     os.environ.pop(URL_VARIABLE, None)
-    sessions: list[SparkSession] = []
+    with ExitStack() as at_the_end:
 
-    def connect() -> SparkSession:
-        sessions.append(spark_session(spec))
-        return sessions[0]
+        def connect() -> SparkSession:
+            spark = spark_session(spec)
+            at_the_end.callback(spark.stop)
+            return spark
 
-    try:
         run_spec(spec, url, None if spec.distribution == "local" else connect)
-    finally:
-        for spark in sessions:
-            spark.stop()
 
 
 def run_spec(spec: TuningSpec, url: str, spark: SparkSession | Callable[[], SparkSession] | None) -> None:

@@ -38,7 +38,6 @@ class Desk:
         self._ledger, self._on_change = ledger, on_change
         self._loop = asyncio.get_running_loop()
         self._jobs = 0
-        self._postponed = False
         self._parked: deque[tuple[Worker, Reply]] = deque()
         self._workers: set[Worker] = set()
         self._optuna = OptunaThread(self._work_ahead)
@@ -103,9 +102,8 @@ class Desk:
             self._jobs -= 1
             done(value, error)
             self._after_change()
-            if self._postponed and not self._jobs:
-                self._postponed = False
-                self._optuna.nudge()
+            if not self._jobs and self._ledger.has_stock and self._ledger.wants_ahead(len(self._workers)):
+                self._optuna.nudge()  # see _work_ahead
 
         self._jobs += 1
         self._optuna.call(end, function, *args)
@@ -119,7 +117,6 @@ class Desk:
             elif found == (None, False):
                 if worker in self._workers:  # it may have gone meanwhile
                     self._parked.append((worker, reply))
-                    self._release_idle()
             else:
                 reply(_next(*found), None)
 
@@ -149,12 +146,10 @@ class Desk:
     def _work_ahead(self) -> bool:
         """Sample for the next worker that asks; whether it was wanted.
 
-        With a trial in stock there is time: a sampler would keep the interpreter from those who commit and answer.
+        With a trial in stock there is time until the last job has ended, which nudges: a sampler would keep the
+        interpreter from those who commit and answer.
         """
-        if not self._ledger.wants_ahead(len(self._workers)):
-            return False
-        self._postponed = self._ledger.has_stock  # before the look at the jobs: the last one's end looks at this
-        if self._postponed and self._jobs:
+        if not self._ledger.wants_ahead(len(self._workers)) or (self._ledger.has_stock and self._jobs):
             return False
         self._ledger.sample_ahead()
         if self._ledger.budget.over:  # the sampler has failed, or has nothing more to try

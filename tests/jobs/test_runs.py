@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any, NoReturn
 
 import optuna
@@ -154,7 +153,7 @@ def test_a_database_that_cannot_be_opened_is_one_clear_error(tmp_path: Path, con
 def test_the_study_is_opened_while_spark_starts_and_closed_when_spark_does_not(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = Event()
+    opened = threading.Event()
     for kind in (DriverRun, DatabaseRun):
         monkeypatch.setattr(kind, "open", announcing(kind.open, opened))
 
@@ -170,7 +169,7 @@ def test_the_study_is_opened_while_spark_starts_and_closed_when_spark_does_not(
     assert len(trials_of(url)) == 6
 
 
-def announcing(method: Callable[[Any], None], done: Event) -> Callable[[Any], None]:
+def announcing(method: Callable[[Any], None], done: threading.Event) -> Callable[[Any], None]:
     def call(run: Any) -> None:
         method(run)
         done.set()
