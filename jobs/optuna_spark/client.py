@@ -44,6 +44,7 @@ class CoordinatorClient:
         self._address, self._secret, self._worker = address, secret, worker
         self._closed = threading.Event()
         self._next: Message | None = None
+        self._uncommitted: int | None = None  # the trial told last, while it may not be in the database yet
         greeting = self._connect(attempts)
         self._study = RemoteStudy(greeting["study_name"], greeting["directions"], self._stop)
         self._distributions = {n: json_to_distribution(d) for n, d in greeting["distributions"].items()}
@@ -65,7 +66,10 @@ class CoordinatorClient:
         return self._trial(reply["trial"]) if "trial" in reply else None
 
     def tell(self, trial: RemoteTrial, outcome: Outcome) -> None:
-        """Record how a trial ended; returns once that is durable. The reply brings the next trial along."""
+        """Record how a trial ended. The reply brings the next trial, after a long one before that is durable.
+
+        `wait_durable` waits for that; no further trial is told before.
+        """
         message = {
             "op": "tell",
             "number": trial.number,
@@ -74,10 +78,21 @@ class CoordinatorClient:
             **outcome_to_message(replace(outcome, error=outcome.error and outcome.error[-ERROR_CHARACTERS:])),
         }
         try:
+            self.wait_durable()
+            self._uncommitted = trial.number
             self._next = self._request(message)
         except WireError:
             self._connect_again()
             log.warning("Trial %s was not told before the connection broke; it may be tried again", trial.number)
+
+    def wait_durable(self) -> None:
+        """Wait until the trial told last is in the database.
+
+        Raises:
+            WireError: The connection has ended.
+        """
+        while self._uncommitted is not None:
+            self._receive()
 
     def close(self) -> None:
         """Leave, giving back a trial that was not begun; safe to call twice."""
@@ -107,7 +122,15 @@ class CoordinatorClient:
 
     def _request(self, message: Message) -> Message:
         self._frames.send(message)
-        return self._frames.receive()
+        while (reply := self._receive()).keys() == {"durable"}:
+            pass
+        return reply
+
+    def _receive(self) -> Message:
+        message = self._frames.receive()
+        if "durable" in message:
+            self._uncommitted = None
+        return message
 
     def _trial(self, message: Message) -> RemoteTrial:
         assignment = Assignment.from_message(message)
@@ -131,6 +154,7 @@ class CoordinatorClient:
         self._frames.close()
         self._connect(RECONNECTS)
         log.warning("The connection to the driver broke and was made again")
+        self._uncommitted = None
 
 
 def _open(address: tuple[str, int], secret: bytes, attempts: int) -> FrameSocket:

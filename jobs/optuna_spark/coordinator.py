@@ -29,6 +29,7 @@ from optuna_spark.server import WorkerServer
 from optuna_spark.spec import TuningSpec
 from optuna_spark.storage import create_storage, explain, open_study
 from optuna_spark.wire import Message, new_secret
+from optuna_spark.writer_process import WriterProcess
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class Coordinator:
         self._secret = new_secret()
         self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
         self._ready, self._done = threading.Event(), threading.Event()
-        self._writer: StudyWriter | None = None
+        self._writer: WriterProcess | None = None
         self._committer: Committer | None = None
         self._closing: asyncio.Event | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,9 +71,14 @@ class Coordinator:
         Raises:
             TuningError: The database, the study or the spec does not permit it.
         """
-        self._writer, stored = self._load()
+        writer, stored = self._load()
+        self._writer = WriterProcess(writer)
         self._committer = Committer(self._writer, self._explain, self._on_storage_failure)
-        self._ledger = Ledger(self._spec, stored, self._committer)
+        try:
+            self._ledger = Ledger(self._spec, stored, self._committer)
+        except BaseException:
+            self.finish()
+            raise
         self._finished_before = self._ledger.budget.finished
 
     def start(self, host: str = "127.0.0.1") -> Endpoint:

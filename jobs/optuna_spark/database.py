@@ -134,7 +134,7 @@ class Database:
     """
 
     def __init__(self, url: str | sa.URL) -> None:
-        parsed = parse_url(url)
+        self._url = parsed = parse_url(url)
         is_mysql = parsed.get_backend_name() == "mysql"
         if is_mysql:
             flags = int(str(parsed.query.get("client_flag", 0))) | _MULTI_STATEMENTS
@@ -145,6 +145,10 @@ class Database:
         self.driver_error: type[Exception] = driver.Error
         self.integrity_error: type[Exception] = driver.IntegrityError
         self._connection: sa.PoolProxiedConnection | None = None
+
+    def __reduce__(self) -> tuple[type[Database], tuple[sa.URL]]:
+        """Another process gets the database, not the connection."""
+        return type(self), (self._url,)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

@@ -20,6 +20,7 @@ from optuna_spark.optuna_thread import Done, Later, OptunaThread
 from optuna_spark.wire import Message, WireError
 
 T = TypeVar("T")
+LONG_S = 0.1
 # Sends a worker its answer; or, when there is an error instead, sends the worker away.
 Reply = Callable[[Message | None, BaseException | None], None]
 # Raised in the driver, meant for the objective: raised there again under the same name.
@@ -66,8 +67,10 @@ class Desk:
         if operation == "ask":
             self._ask(worker, reply)
             return
+        if operation == "tell":
+            self._begin(reply, self._tell, worker, message, reply)
+            return
         function = {
-            "tell": self._tell,
             "suggest": self._suggest,
             "prune": self._should_prune,
             "update": self._update,
@@ -156,13 +159,24 @@ class Desk:
             self._loop.call_soon_threadsafe(self._after_change)
         return True
 
-    def _tell(self, worker: Worker, message: Message) -> Later[Message]:
+    def _tell(self, worker: Worker, message: Message, reply: Reply) -> Later[Message]:
+        """The answer says that the trial is durable, and what to do next.
+
+        After a long trial the next one goes out at once, in a message of its own, so that a GPU need not wait for the
+        database; after a short one a second message would cost more than that.
+        """
         number, outcome = _number(message), outcome_from_message(message)
         self._ledger.update(worker, number, _changes(message))
+        is_long = self._ledger.seconds(worker, number) > LONG_S
         durable = self._ledger.tell(worker, number, outcome)
         # One that died with its last words gets no further trial, which would be lost at once.
         assignment = self._ledger.ask(worker) if message.get("ask") and worker in self._workers else None
-        return Later(_next(assignment, self._ledger.budget.over), durable)
+        answer: Message = {"durable": number}
+        if assignment is not None and is_long:
+            self._loop.call_soon_threadsafe(reply, _next(assignment, over=False), None)
+        else:
+            answer |= _next(assignment, self._ledger.budget.over)
+        return Later(answer, durable)
 
     def _suggest(self, worker: Worker, message: Message) -> Message:
         try:

@@ -141,6 +141,10 @@ class Ledger:
     def should_prune(self, worker: Worker, number: int) -> bool:
         return self._study.should_prune(self._of(worker, number).trial)
 
+    def seconds(self, worker: Worker, number: int) -> float:
+        """How long a worker has had a trial."""
+        return (datetime.datetime.now() - self._of(worker, number).start).total_seconds()
+
     def tell(self, worker: Worker, number: int, outcome: Outcome) -> Future[None]:
         """A worker finished its trial; the future is done when that is durable."""
         self._end(self._of(worker, number).trial, outcome)

@@ -37,7 +37,7 @@ class TrialSource(Protocol):
         """The next trial, with Optuna's Trial interface; None when nothing is left for this worker."""
 
     def tell(self, trial: Any, outcome: Outcome) -> None:
-        """Record how a trial ended; returns once that is durable."""
+        """Record how a trial ended. It is durable before a further one is told."""
 
     def close(self) -> None:
         """Leave; safe to call twice."""

@@ -104,9 +104,8 @@ def _addresses(spark: SparkSession | None) -> tuple[str, str]:
     """Where the driver listens, and how workers reach it."""
     if spark is None:
         return "127.0.0.1", "127.0.0.1"
-    conf = spark.sparkContext.getConf()
-    host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
-    return conf.get("spark.driver.bindAddress", host) or host, host
+    host = spark.conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
+    return spark.conf.get("spark.driver.bindAddress", host) or host, host
 
 
 def _watch_while_launched(

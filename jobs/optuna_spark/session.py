@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DAEMON = "optuna_spark_daemon"
-# Come before those of spark.executor.extraJavaOptions, which win.
-JAVA_OPTIONS = "spark.executor.defaultJavaOptions"
+QUICK_START = {
+    # Without Java's slow compiler, which would take the CPUs first. Come before those of
+    # spark.executor.extraJavaOptions, which win.
+    "spark.executor.defaultJavaOptions": "-XX:TieredStopAtLevel=1",
+    # What is sent is a few kilobytes; to unpack them an executor would load a native library.
+    "spark.broadcast.compress": "false",
+}
 
 
 def spark_session(spec: TuningSpec) -> SparkSession:
@@ -82,18 +87,18 @@ def early_imports(spec: TuningSpec, conf: Mapping[str, str]) -> dict[str, str]:
 
 
 def quick_start(spec: TuningSpec, conf: Mapping[str, str]) -> dict[str, str]:
-    """Spark properties of executors that begin sooner: without Java's slow compiler, which would take their CPUs first.
+    """Spark properties of executors that begin sooner.
 
-    Not where their Java reads the table, nor where somebody chose their options.
+    Not where their Java reads the table, nor what somebody chose otherwise.
 
     Args:
         spec: The run.
         conf: The properties of the submission; empty where there was none, and executors are there already.
     """
     reads = spec.distribution == "dataframe" and spec.data is not None
-    if not conf or reads or JAVA_OPTIONS in conf:
+    if not conf or reads:
         return {}
-    return {JAVA_OPTIONS: "-XX:TieredStopAtLevel=1"}
+    return {name: value for name, value in QUICK_START.items() if name not in conf}
 
 
 def modules_to_import(spec: TuningSpec) -> list[str]:
@@ -104,7 +109,8 @@ def modules_to_import(spec: TuningSpec) -> list[str]:
     its memory allocator, which makes itself anew after a fork:
     https://github.com/jemalloc/jemalloc/blob/5.3.0/src/background_thread.c (background_thread_postfork_child).
     """
-    modules = ["optuna_spark.launch", "optuna_spark.device"]
+    # A connection to a host looks for the codec of host names, also where the host is a number.
+    modules = ["optuna_spark.launch", "optuna_spark.device", "optuna_spark.objectives.custom", "encodings.idna"]
     if spec.objective == "xgboost" and not spec.resources.gpus_per_task:
         modules += ["optuna_spark.objectives.xgboost"]
     if spec.distribution == "joblib":

@@ -22,7 +22,7 @@ from typing import Any
 from optuna_spark.errors import TuningError
 
 MAGIC = b"OPTSPARK"
-VERSION = 1
+VERSION = 2
 MAX_FRAME = 16 * 1024 * 1024
 SILENT_BEATS = 6  # whoever misses so many beats counts as gone
 NONCE = 32

@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import socket
+import sqlite3
 import struct
 import threading
 import time
@@ -115,6 +116,38 @@ def test_a_result_told_just_before_the_worker_died_counts(url: str) -> None:
         assert work(endpoint, bowl) == 2
     assert stored(url)[0].value == 7.0
     assert len(finished(url)) == len(stored(url)) == 3
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(0.0, True), (0.2, False)])
+def test_after_a_long_trial_the_next_one_does_not_wait_for_the_database(
+    url: str, tmp_path: Path, seconds: float, waits: bool
+) -> None:
+    told = threading.Event()
+
+    def tell() -> None:
+        client.tell(trial, Outcome(TrialState.COMPLETE, (1.0,)))
+        told.set()
+
+    with Coordinator(spec_for(trials=3), url) as coordinator:
+        client = client_of(coordinator.start())
+        trial = client.ask()
+        assert trial is not None
+        time.sleep(seconds)
+        holder = sqlite3.connect(tmp_path / "study.sqlite3", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        telling = threading.Thread(target=tell)
+        telling.start()
+        assert told.wait(1.0) != waits
+        assert TrialState.COMPLETE not in [t.state for t in stored(url)]
+        holder.execute("ROLLBACK")
+        telling.join()
+        following = client.ask()
+        assert following is not None
+        assert following.suggest_float("x", -10, 10) is not None
+        client.wait_durable()
+        assert stored(url)[0].value == 1.0
+        holder.close()
+        client.close()
 
 
 def test_a_worker_that_leaves_gives_back_the_trial_it_has_not_begun(url: str) -> None:

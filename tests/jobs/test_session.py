@@ -11,9 +11,10 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from optuna_spark.daemon import without_zipped_pyspark
-from optuna_spark.session import DAEMON, JAVA_OPTIONS, early_imports, modules_to_import, quick_start
+from optuna_spark.session import DAEMON, QUICK_START, early_imports, modules_to_import, quick_start
 from optuna_spark.spec import DataSpec, ResourceSpec, TuningSpec
 
+JAVA_OPTIONS, COMPRESS = "spark.executor.defaultJavaOptions", "spark.broadcast.compress"
 SPEC = TuningSpec(study_name="study", distribution="rdd")
 STANDALONE = {"spark.master": "spark://host:7077", "spark.files": "/a.zip,/b.csv"}
 
@@ -41,6 +42,19 @@ rehearse()
 print(threads, *sorted(set(sys.modules) - before))
 """
 
+# What is still loaded when a worker of a run that the driver coordinates makes its objective and connects.
+CONNECT = """
+import socket, sys
+from pathlib import Path
+from optuna_spark import daemon
+daemon.import_early(Path(), {modules!r})
+before = set(sys.modules)
+from optuna_spark.objectives.custom import load_objective
+load_objective("math:sqrt", None)
+server = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(server.getsockname())
+print(sorted(set(sys.modules) - before), {{"sqlalchemy", "pymysql"}} & set(sys.modules))
+"""
 
 # Two workers that train what the daemon has imported.
 TRAIN = """
@@ -96,17 +110,18 @@ def test_other_masters_and_daemons_are_left_alone(conf: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("spec", "conf", "chosen"),
     [
-        (SPEC, STANDALONE, True),
-        (TuningSpec(study_name="study", distribution="dataframe"), STANDALONE, True),
-        (TuningSpec(study_name="study", distribution="dataframe", data=DataSpec("/t.parquet")), STANDALONE, False),
-        (SPEC, {**STANDALONE, JAVA_OPTIONS: "-Xss2m"}, False),
-        (SPEC, {}, False),
+        (SPEC, STANDALONE, {JAVA_OPTIONS, COMPRESS}),
+        (TuningSpec(study_name="study", distribution="dataframe"), STANDALONE, {JAVA_OPTIONS, COMPRESS}),
+        (TuningSpec(study_name="study", distribution="dataframe", data=DataSpec("/t.parquet")), STANDALONE, set()),
+        (SPEC, {**STANDALONE, JAVA_OPTIONS: "-Xss2m"}, {COMPRESS}),
+        (SPEC, {**STANDALONE, COMPRESS: "true"}, {JAVA_OPTIONS}),
+        (SPEC, {}, set()),
     ],
 )
 def test_executors_start_quickly_unless_their_java_has_work_to_do_or_was_configured(
-    spec: TuningSpec, conf: dict[str, str], chosen: bool
+    spec: TuningSpec, conf: dict[str, str], chosen: set[str]
 ) -> None:
-    assert (JAVA_OPTIONS in quick_start(spec, conf)) == chosen
+    assert quick_start(spec, conf) == {name: QUICK_START[name] for name in chosen}
 
 
 def test_the_daemon_imports_shipped_packages_and_starts_no_thread(tmp_path: Path) -> None:
@@ -136,8 +151,9 @@ def test_the_daemon_takes_pyspark_from_where_it_is_compiled(tmp_path: Path, pack
     assert without_zipped_pyspark(["a", zipped, site]) == [{"{}": folder, "site": site}.get(e, e) for e in kept]
 
 
-def test_a_driver_coordinated_run_loads_no_database_modules() -> None:
-    assert modules_to_import(SPEC) == ["optuna_spark.launch", "optuna_spark.device"]
+def test_the_daemon_loads_all_that_a_worker_of_the_driver_needs_and_no_database_modules() -> None:
+    done = run_python(CONNECT.format(modules=modules_to_import(SPEC)))
+    assert done.stdout.split() == ["[]", "set()"]
 
 
 def test_xgboost_is_loaded_before_the_fork_and_works_after_it() -> None:

@@ -132,6 +132,7 @@ def work_and_note(endpoint: Endpoint, log: Path, seconds: float, number: int) ->
     while (trial := client.ask()) is not None:
         outcome = run_trial(objective, trial, 1)
         client.tell(trial, outcome)
+        client.wait_durable()
         with log.open("a") as file:
             file.write(f"{trial.number} {(outcome.values or (0.0,))[0]!r}\n")
     client.close()

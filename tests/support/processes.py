@@ -49,5 +49,18 @@ def processes_naming(text: str) -> list[int]:
     return found
 
 
+def children(parent: int) -> dict[int, str]:
+    """The command lines of the processes a process has started and that still live, by pid."""
+    found = {}
+    for pid in (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()):
+        try:
+            state, its_parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+            if int(its_parent) == parent and state != "Z":
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return found
+
+
 def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -1,0 +1,109 @@
+"""The process that writes for the driver: what others can see of it, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from optuna.trial import TrialState
+
+from optuna_spark import writer_process
+from optuna_spark.coordinator import Coordinator
+from optuna_spark.errors import StorageError, TuningError
+from tests.support.coordination import bowl, empty_database, finished, run, slow, spec_for, stored, work
+from tests.support.processes import children
+
+
+@pytest.fixture(params=["sqlite", "mysql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
+    return empty_database(request, tmp_path)
+
+
+def writers(parent: int) -> list[int]:
+    return [pid for pid, command in children(parent).items() if writer_process.__name__ in command]
+
+
+def test_nobody_can_read_the_password_off_it(url: sa.URL) -> None:
+    with Coordinator(spec_for(), url) as coordinator:
+        coordinator.open()
+        (writer,) = writers(os.getpid())
+        seen = [Path(f"/proc/{writer}/{file}").read_bytes() for file in ("cmdline", "environ")]
+    secret = url.password or str(url.database)
+    assert not any(secret.encode() in text for text in seen)
+
+
+def test_it_ends_with_the_run(url: sa.URL) -> None:
+    run(spec_for(trials=3), url)
+    assert writers(os.getpid()) == []
+
+
+def test_a_run_that_cannot_begin_leaves_none_behind(url: sa.URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> None:
+        assert writers(os.getpid())
+        raise TuningError("not today")
+
+    monkeypatch.setattr("optuna_spark.coordinator.Ledger", refuse)
+    with pytest.raises(TuningError, match="not today"):
+        Coordinator(spec_for(), url).open()
+    assert writers(os.getpid()) == []
+
+
+def test_killed_it_ends_the_run_with_a_clear_error_and_the_next_run_goes_on(url: sa.URL) -> None:
+    def kill(trial: Any) -> float:
+        if trial.number == 3:
+            for pid in writers(os.getpid()):
+                os.kill(pid, signal.SIGKILL)
+        return bowl(trial)
+
+    coordinator = Coordinator(spec_for(trials=8), url)
+    endpoint = coordinator.start()
+    with contextlib.suppress(TuningError):
+        work(endpoint, kill)
+    assert coordinator.wait_finished(30)
+    coordinator.finish()
+    with pytest.raises(StorageError, match=r"died with exit code -9.*start this run again"):
+        coordinator.raise_if_failed()
+    assert len(finished(url)) == 3
+
+    run(spec_for(trials=8), url)
+    assert len(finished(url)) == 8
+    assert TrialState.RUNNING not in {t.state for t in stored(url)}
+
+
+def test_it_does_not_outlive_a_driver_that_is_killed(url: sa.URL) -> None:
+    driver = multiprocessing.get_context("spawn").Process(target=drive, args=(url,))
+    driver.start()
+    assert driver.pid is not None
+    (writer,) = wait_until(lambda: writers(driver.pid))
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.join()
+    wait_until(lambda: not Path(f"/proc/{writer}").exists())
+
+
+def drive(url: sa.URL) -> None:
+    run(spec_for(trials=1000), url, slow(0.2))
+
+
+def wait_until(found: Any) -> Any:
+    """What `found` returns, once that is something."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if result := found():
+            return result
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def test_an_interrupt_for_the_drivers_group_leaves_it_to_the_driver(url: sa.URL) -> None:
+    with Coordinator(spec_for(), url) as coordinator:
+        coordinator.open()
+        (writer,) = writers(os.getpid())
+        assert os.getpgid(writer) == writer != os.getpgrp()
+        assert os.getsid(writer) == os.getsid(0)
