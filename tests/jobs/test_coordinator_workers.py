@@ -23,6 +23,7 @@ from optuna_spark.coordinator import Coordinator, Endpoint
 from optuna_spark.errors import TrialLimitError
 from optuna_spark.outcome import LOST, Outcome
 from optuna_spark.spec import CoordinatorSpec, StopSpec
+from optuna_spark.trial import RemoteTrial
 from optuna_spark.wire import FrameSocket, WireError, encode, new_secret
 from tests.support.coordination import bowl, finished, run, slow, spec_for, stored, work
 from tests.support.proxy import Proxy
@@ -124,7 +125,7 @@ def test_after_a_long_trial_the_next_one_does_not_wait_for_the_database(
 ) -> None:
     told = threading.Event()
 
-    def tell() -> None:
+    def tell(trial: RemoteTrial) -> None:
         client.tell(trial, Outcome(TrialState.COMPLETE, (1.0,)))
         told.set()
 
@@ -135,7 +136,7 @@ def test_after_a_long_trial_the_next_one_does_not_wait_for_the_database(
         time.sleep(seconds)
         holder = sqlite3.connect(tmp_path / "study.sqlite3", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
-        telling = threading.Thread(target=tell)
+        telling = threading.Thread(target=tell, args=(trial,))
         telling.start()
         assert told.wait(1.0) != waits
         assert TrialState.COMPLETE not in [t.state for t in stored(url)]
