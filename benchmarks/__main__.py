@@ -92,9 +92,10 @@ def main(arguments: list[str]) -> int:
     only = tuple(part.strip() for part in options.only.split(";") if part.strip())
     started, tables = time.monotonic(), []
     with machine(LOGS) as servers:
+        stopped = set[str]()
         for name in names:
             before = about(name)
-            result = CASES[name](Bench(servers, options.runs, only))
+            result = CASES[name](Bench(servers, options.runs, only, stopped))
             save(options.results, in_case(name, before, result))
             tables += result.tables
             for table in result.tables:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.machine import Cluster, ContenderError, Machine, cluster
 from benchmarks.results import Measurement, Samples, Table
@@ -20,11 +20,13 @@ class Bench:
         machine: The servers.
         runs: How often each contender runs.
         only: Contenders whose name holds one of these; empty = all.
+        stopped: The contenders of case a that were stopped at their time limit.
     """
 
     machine: Machine
     runs: int
     only: tuple[str, ...] = ()
+    stopped: set[str] = field(default_factory=set)
 
     @contextmanager
     def cluster(self, slots: int) -> Iterator[Cluster]:

@@ -32,7 +32,11 @@ def run(bench: Bench, trials: int) -> CaseResult:
     samples = Samples(f"a/{trials}")
     samples.note("ideal", "seconds", round(ideal, 3))
     with bench.cluster(SLOTS) as cluster:
-        run_all(bench, samples, contenders(bench.machine, cluster, trials), LIMIT_S[trials])
+        everybody = contenders(bench.machine, cluster, trials)
+        run_all(bench, samples, [c for c in everybody if c.name not in bench.stopped], LIMIT_S[trials])
+    for name in bench.stopped:
+        samples.note(name, "not_run", "stopped with fewer trials")
+    bench.stopped.update(c.name for c in everybody if _limit(samples, c.name))
     return CaseResult(samples.measurements(), [table(samples, trials)])
 
 
@@ -135,7 +139,7 @@ def table(samples: Samples, trials: int) -> Table:
     rows = []
     for name in names:
         value, busy = seconds(name), samples.median(name, "utilisation")
-        shown = number(value) or (f">{limit:.0f}" if (limit := _limit(samples, name)) else "failed")
+        shown = number(value) or _missing(samples, name)
         if name == "ideal":
             value, shown, busy = workload.ideal_s(trials, SLOTS), number(workload.ideal_s(trials, SLOTS)), 1.0
         first, all_slots = samples.median(name, "first_trial_s"), samples.median(name, "all_slots_s")
@@ -147,6 +151,14 @@ def table(samples: Samples, trials: int) -> Table:
         )
     columns = ("contender", "seconds", "busy", "of floor", "faster than ref.", "first", "all slots", "finished")
     return Table(f"a: {trials} trials of 1 to 3 s on {SLOTS} slots", columns, rows, _verdicts(samples, trials, base))
+
+
+def _missing(samples: Samples, name: str) -> str:
+    """Why a contender has no time."""
+    if limit := _limit(samples, name):
+        return f">{limit:.0f}"
+    metrics = [m.metric for m in samples.measurements() if m.contender == name]
+    return "not run" if "not_run" in metrics else "failed"
 
 
 def _limit(samples: Samples, name: str) -> float | None:

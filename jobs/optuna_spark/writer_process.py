@@ -42,7 +42,7 @@ class WriterProcess:
                 stdout=subprocess.DEVNULL,
                 # It ends when the driver has written all, not when somebody interrupts the driver's group.
                 process_group=0,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)},
             )
         with self._or_died():
             self._pipe.send(writer)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
-from optuna_spark.wire import MAX_FRAME, FrameSocket, WireError, admit, encode, new_secret, read_frame
+from optuna_spark.wire import MAX_FRAME, VERSION, FrameSocket, WireError, admit, encode, new_secret, read_frame
 
 SECRET = new_secret()
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -74,7 +74,7 @@ def test_a_worker_with_another_secret_is_not_let_in() -> None:
 
 def test_a_driver_with_another_secret_is_not_trusted() -> None:
     async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"OPTSPARK" + struct.pack(">H", 1) + bytes(32))
+        writer.write(b"OPTSPARK" + struct.pack(">H", VERSION) + bytes(32))
         await reader.readexactly(64)
         writer.write(bytes(32))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from init.local.mysql import MysqlServer
 from optuna_spark.client import CoordinatorClient
 from optuna_spark.coordinator import Coordinator, Endpoint
 from optuna_spark.spec import ParamSpec, TuningSpec
+from optuna_spark.wire import WireError
 from optuna_spark.worker import run_trial
 
 XY = {"x": ParamSpec("float", low=-10, high=10), "y": ParamSpec("int", low=-5, high=5)}
@@ -82,6 +84,8 @@ def work(endpoint: Endpoint, objective: Callable[[Any], Any], n_values: int = 1,
         done = 0
         while (trial := client.ask()) is not None:
             client.tell(trial, run_trial(objective, trial, n_values))
+            with contextlib.suppress(WireError):  # which the next call meets again, and gets over
+                client.wait_durable()  # so that tests know what the database holds
             done += 1
         return done
     finally:
@@ -125,17 +129,24 @@ def start_processes(endpoint: Endpoint, workers: int, log: Path, seconds: float 
 
 
 def work_and_note(endpoint: Endpoint, log: Path, seconds: float, number: int) -> None:
-    """Be a worker that appends number and value of each trial to a file once it is told."""
+    """Be a worker that appends number and value of each trial to a file once it knows that it is durable."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     client = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, f"{number}:{os.getpid()}")
     objective = slow(seconds)
+    told = ""
     while (trial := client.ask()) is not None:
         outcome = run_trial(objective, trial, 1)
         client.tell(trial, outcome)
-        client.wait_durable()
-        with log.open("a") as file:
-            file.write(f"{trial.number} {(outcome.values or (0.0,))[0]!r}\n")
+        note(log, told)  # known before the next one was told
+        told = f"{trial.number} {(outcome.values or (0.0,))[0]!r}\n"
+    client.wait_durable()
+    note(log, told)
     client.close()
+
+
+def note(log: Path, line: str) -> None:
+    with log.open("a") as file:
+        file.write(line)
 
 
 def confirmed(log: Path) -> dict[int, float]:
