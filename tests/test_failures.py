@@ -93,7 +93,14 @@ def test_a_refused_password_stays_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "retry"), [("DataError", False), ("DeviceError", False), ("StorageError", True), ("OSError", True)]
+    ("kind", "retry"),
+    [
+        ("DataError", False),
+        ("DeviceError", False),
+        ("StorageError", True),
+        ("WriterDiedError", True),
+        ("OSError", True),
+    ],
 )
 def test_the_drivers_words_reach_the_card(kind: str, retry: bool) -> None:
     report = {"error": kind, "what": "No column 'y'.", "why": "columns: a, b", "next": "Correct data.label."}

@@ -17,6 +17,10 @@ class StorageError(TuningError):
     """The database cannot be reached, refuses the account, or holds something else than expected."""
 
 
+class WriterDiedError(StorageError):
+    """The process that writes to the database for the driver was killed."""
+
+
 class StudyMismatchError(TuningError):
     """The stored study does not fit the spec (directions or search space differ)."""
 

@@ -16,6 +16,7 @@ _NEXT = {
     "SpecError": "Correct the study file or the trigger form, then run again.",
     "StudyMismatchError": "Use another study name, or trigger with mode reset.",
     "StorageError": "Correct the database connection, then run again: finished trials are kept.",
+    "WriterDiedError": "See whether the driver's machine ran out of memory, then run again: finished trials are kept.",
     "DataError": "Correct data in the study file, then run again.",
     "DeviceError": "Check the cluster's GPUs, or set resources.gpus_per_task to 0 for the CPU.",
     "TrialLimitError": "Correct the objective or the search space, then run again: finished trials are kept.",

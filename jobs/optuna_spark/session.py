@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 DAEMON = "optuna_spark_daemon"
 QUICK_START = {
-    # Without Java's slow compiler, which would take the CPUs first. Come before those of
-    # spark.executor.extraJavaOptions, which win.
-    "spark.executor.defaultJavaOptions": "-XX:TieredStopAtLevel=1",
+    # Without Java's slow compiler, which would take the CPUs first, and without collections for the sake of the space
+    # that loading classes takes. Come before those of spark.executor.extraJavaOptions, which win.
+    "spark.executor.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:MetaspaceSize=128m",
     # What is sent is a few kilobytes; to unpack them an executor would load a native library.
     "spark.broadcast.compress": "false",
 }

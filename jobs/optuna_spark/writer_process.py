@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from optuna_spark.errors import StorageError
+from optuna_spark.errors import WriterDiedError
 from optuna_spark.persistence import StudyWriter
 from optuna_spark.records import TrialRecord
 
@@ -51,7 +51,8 @@ class WriterProcess:
         """As StudyWriter's: durable when it returns.
 
         Raises:
-            StorageError: As there, or the process has died.
+            StorageError: As there.
+            WriterDiedError: The process has died.
             Exception: The database driver's own, when the database failed.
         """
         with self._or_died():
@@ -71,9 +72,8 @@ class WriterProcess:
             yield
         except (EOFError, ConnectionError):
             code = self._process.wait()
-            raise StorageError(
-                f"the process that writes to the database died with exit code {code} (out of memory?):"
-                " start this run again; it goes on"
+            raise WriterDiedError(
+                f"the process that writes to the database died with exit code {code}: start this run again; it goes on"
             ) from None
 
 

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from optuna_spark import writer_process
 from optuna_spark.coordinator import Coordinator
-from optuna_spark.errors import StorageError, TuningError
+from optuna_spark.errors import TuningError, WriterDiedError
 from tests.support.coordination import bowl, empty_database, finished, run, slow, spec_for, stored, work
 from tests.support.processes import children
 
@@ -68,7 +68,7 @@ def test_killed_it_ends_the_run_with_a_clear_error_and_the_next_run_goes_on(url:
         work(endpoint, kill)
     assert coordinator.wait_finished(30)
     coordinator.finish()
-    with pytest.raises(StorageError, match=r"died with exit code -9.*start this run again"):
+    with pytest.raises(WriterDiedError, match=r"died with exit code -9.*start this run again"):
         coordinator.raise_if_failed()
     assert len(finished(url)) == 3
 
