@@ -20,7 +20,7 @@ from optuna_spark.optuna_thread import Done, Later, OptunaThread
 from optuna_spark.wire import Message, WireError
 
 T = TypeVar("T")
-LONG_S = 0.1
+LONG_S = 0.1  # a trial that took longer is a long one; see _tell
 # Sends a worker its answer; or, when there is an error instead, sends the worker away.
 Reply = Callable[[Message | None, BaseException | None], None]
 # Raised in the driver, meant for the objective: raised there again under the same name.
