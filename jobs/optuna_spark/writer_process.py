@@ -20,6 +20,7 @@ from typing import Any
 from optuna_spark.errors import WriterDiedError
 from optuna_spark.persistence import StudyWriter
 from optuna_spark.records import TrialRecord
+from optuna_spark.storage import URL_VARIABLE
 
 
 class WriterProcess:
@@ -42,7 +43,7 @@ class WriterProcess:
                 stdout=subprocess.DEVNULL,
                 # It ends when the driver has written all, not when somebody interrupts the driver's group.
                 process_group=0,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)},
+                env=_environment(),
             )
         with self._or_died():
             self._pipe.send(writer)
@@ -75,6 +76,12 @@ class WriterProcess:
             raise WriterDiedError(
                 f"the process that writes to the database died with exit code {code}: start this run again; it goes on"
             ) from None
+
+
+def _environment() -> dict[str, str]:
+    """What the process finds its packages with, and no password."""
+    inherited = {name: value for name, value in os.environ.items() if name != URL_VARIABLE}
+    return inherited | {"PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)}
 
 
 def serve(pipe: Connection) -> None:

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from optuna_spark import writer_process
 from optuna_spark.coordinator import Coordinator
 from optuna_spark.errors import TuningError, WriterDiedError
+from optuna_spark.storage import URL_VARIABLE
 from tests.support.coordination import bowl, empty_database, finished, run, slow, spec_for, stored, work
 from tests.support.processes import children
 
@@ -30,7 +31,8 @@ def writers(parent: int) -> list[int]:
     return [pid for pid, command in children(parent).items() if writer_process.__name__ in command]
 
 
-def test_nobody_can_read_the_password_off_it(url: sa.URL) -> None:
+def test_nobody_can_read_the_password_off_it(url: sa.URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(URL_VARIABLE, url.render_as_string(hide_password=False))
     with Coordinator(spec_for(), url) as coordinator:
         coordinator.open()
         (writer,) = writers(os.getpid())
