@@ -22,7 +22,7 @@ PATIENCE_S = 300.0
 
 
 class Writer(Protocol):
-    """Where the groups go; see StudyWriter."""
+    """Where the groups go; see WriterProcess."""
 
     def write(self, records: list[TrialRecord], study_attrs: Mapping[str, Any]) -> None: ...
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from optuna.distributions import json_to_distribution
@@ -67,15 +68,14 @@ class Desk:
         if operation == "ask":
             self._ask(worker, reply)
             return
-        if operation == "tell":
-            self._begin(reply, self._tell, worker, message, reply)
-            return
-        function = {
+        functions: dict[str, Callable[..., Any]] = {
+            "tell": partial(self._tell, reply),
             "suggest": self._suggest,
             "prune": self._should_prune,
             "update": self._update,
             "stop": self._stop,
-        }.get(str(operation))
+        }
+        function = functions.get(str(operation))
         if function is None:
             reply(None, WireError(f"unknown request {operation!r}"))
         else:
@@ -159,7 +159,7 @@ class Desk:
             self._loop.call_soon_threadsafe(self._after_change)
         return True
 
-    def _tell(self, worker: Worker, message: Message, reply: Reply) -> Later[Message]:
+    def _tell(self, reply: Reply, worker: Worker, message: Message) -> Later[Message]:
         """The answer says that the trial is durable, and what to do next.
 
         After a long trial the next one goes out at once, in a message of its own, so that a GPU need not wait for the

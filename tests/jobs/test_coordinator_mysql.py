@@ -29,11 +29,11 @@ from tests.support.coordination import (
     finished,
     new_database,
     run,
+    run_into_failure,
     slow,
     spec_for,
     start_processes,
     stored,
-    work,
 )
 from tests.support.proxy import Proxy
 from tests.support.servers import private_mysql
@@ -201,8 +201,6 @@ def test_a_database_that_is_gone_for_good_ends_the_run_with_a_clear_error(
 ) -> None:
     monkeypatch.setattr("optuna_spark.committer.PATIENCE_S", 1.0)
     with through_proxy(url) as (proxy, fragile):
-        coordinator = Coordinator(spec_for(trials=8), fragile)
-        endpoint = coordinator.start()
 
         def cut(trial: Any) -> float:
             if trial.number == 3:
@@ -210,12 +208,8 @@ def test_a_database_that_is_gone_for_good_ends_the_run_with_a_clear_error(
                 proxy.cut()
             return bowl(trial)
 
-        with contextlib.suppress(Exception):
-            work(endpoint, cut)
-        assert coordinator.wait_finished(30)
         with pytest.raises(StorageError, match="no MySQL server answers"):
-            coordinator.raise_if_failed()
-        coordinator.finish()
+            run_into_failure(spec_for(trials=8), fragile, cut, 30)
     assert len(finished(url)) == 3
 
 
@@ -228,14 +222,8 @@ def test_a_table_that_is_refused_ends_the_run_at_once(url: sa.URL) -> None:
                 connection.exec_driver_sql("DROP TABLE trial_values")
         return bowl(trial)
 
-    coordinator = Coordinator(spec_for(trials=8), url)
-    endpoint = coordinator.start()
-    with contextlib.suppress(Exception):
-        work(endpoint, spoil)
-    assert coordinator.wait_finished(10)
     with pytest.raises(StorageError, match="trial_values"):
-        coordinator.raise_if_failed()
-    coordinator.finish()
+        run_into_failure(spec_for(trials=8), url, spoil, 10)
     engine.dispose()
 
 

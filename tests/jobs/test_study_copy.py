@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from optuna_spark.claims import Claims
 from optuna_spark.errors import StorageError
 from optuna_spark.storage import create_storage
 from optuna_spark.study_copy import StudyCopy, copy_database, sqlite_url
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -115,15 +115,6 @@ def test_the_copy_is_kept_while_the_run_lasts_and_after_it_failed(tmp_path: Path
         run()
     assert len(trials(kept, "s")) == 2
     assert sorted(path.name for path in copy.path.parent.iterdir()) == ["study.db"]
-
-
-def wait_until(condition: Any) -> None:
-    ended = threading.Event()
-    for _ in range(600):
-        if condition():
-            return
-        ended.wait(0.05)
-    raise AssertionError("waited too long")
 
 
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,9 @@ from optuna_spark import writer_process
 from optuna_spark.coordinator import Coordinator
 from optuna_spark.errors import TuningError, WriterDiedError
 from optuna_spark.storage import URL_VARIABLE
-from tests.support.coordination import bowl, empty_database, finished, run, slow, spec_for, stored, work
-from tests.support.processes import children
+from tests.support.coordination import bowl, empty_database, finished, run, run_into_failure, slow, spec_for, stored
+from tests.support.processes import children_naming
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(params=["sqlite", "mysql"])
@@ -28,7 +27,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
 
 
 def writers(parent: int) -> list[int]:
-    return [pid for pid, command in children(parent).items() if writer_process.__name__ in command]
+    return children_naming(parent, writer_process.__name__)
 
 
 def test_nobody_can_read_the_password_off_it(url: sa.URL, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,14 +63,8 @@ def test_killed_it_ends_the_run_with_a_clear_error_and_the_next_run_goes_on(url:
                 os.kill(pid, signal.SIGKILL)
         return bowl(trial)
 
-    coordinator = Coordinator(spec_for(trials=8), url)
-    endpoint = coordinator.start()
-    with contextlib.suppress(TuningError):
-        work(endpoint, kill)
-    assert coordinator.wait_finished(30)
-    coordinator.finish()
     with pytest.raises(WriterDiedError, match=r"died with exit code -9.*start this run again"):
-        coordinator.raise_if_failed()
+        run_into_failure(spec_for(trials=8), url, kill, 30)
     assert len(finished(url)) == 3
 
     run(spec_for(trials=8), url)
@@ -82,25 +75,16 @@ def test_killed_it_ends_the_run_with_a_clear_error_and_the_next_run_goes_on(url:
 def test_it_does_not_outlive_a_driver_that_is_killed(url: sa.URL) -> None:
     driver = multiprocessing.get_context("spawn").Process(target=drive, args=(url,))
     driver.start()
-    assert driver.pid is not None
-    (writer,) = wait_until(lambda: writers(driver.pid))
-    os.kill(driver.pid, signal.SIGKILL)
+    pid = driver.pid
+    assert pid is not None
+    (writer,) = wait_until(lambda: writers(pid))
+    os.kill(pid, signal.SIGKILL)
     driver.join()
     wait_until(lambda: not Path(f"/proc/{writer}").exists())
 
 
 def drive(url: sa.URL) -> None:
     run(spec_for(trials=1000), url, slow(0.2))
-
-
-def wait_until(found: Any) -> Any:
-    """What `found` returns, once that is something."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if result := found():
-            return result
-        time.sleep(0.02)
-    raise TimeoutError
 
 
 def test_an_interrupt_for_the_drivers_group_leaves_it_to_the_driver(url: sa.URL) -> None:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from init.local.mysql import MysqlServer
 from optuna_spark.client import CoordinatorClient
 from optuna_spark.coordinator import Coordinator, Endpoint
+from optuna_spark.errors import TuningError
 from optuna_spark.spec import ParamSpec, TuningSpec
 from optuna_spark.wire import WireError
 from optuna_spark.worker import run_trial
@@ -116,6 +117,16 @@ def run(spec: TuningSpec, url: Any, objective: Callable[[Any], Any] = bowl, work
             work_in_threads(endpoint, objective, workers)
         coordinator.raise_if_failed()
     return coordinator
+
+
+def run_into_failure(spec: TuningSpec, url: Any, objective: Callable[[Any], Any], within_s: float) -> None:
+    """A run that ends early, whatever its worker meets then; raises why it failed."""
+    with Coordinator(spec, url) as coordinator:
+        endpoint = coordinator.start()
+        with contextlib.suppress(TuningError):
+            work(endpoint, objective)
+        assert coordinator.wait_finished(within_s)
+        coordinator.raise_if_failed()
 
 
 def start_processes(endpoint: Endpoint, workers: int, log: Path, seconds: float = 0.02) -> list[SpawnProcess]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -27,40 +29,30 @@ def readable_address(kernel_hex: str) -> str:
 
 def session_members(leader: int) -> list[int]:
     """The processes that the leader of a session started and that still live."""
-    found = []
-    for pid in (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()):
-        try:
-            if os.getsid(pid) == leader and _state(pid) != "Z":
-                found.append(pid)
-        except (ProcessLookupError, FileNotFoundError):
-            continue
-    return found
+    return _processes(lambda pid: os.getsid(pid) == leader and _status(pid)[0] != "Z")
 
 
 def processes_naming(text: str) -> list[int]:
     """The processes that have a text in their command line."""
+    return _processes(lambda pid: text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def children_naming(parent: int, text: str) -> list[int]:
+    """Those of them that a process has started and that still live."""
+    started = _processes(lambda pid: _status(pid)[1] == str(parent))  # one that has ended has no command line
+    return [pid for pid in processes_naming(text) if pid in started]
+
+
+def _processes(wanted: Callable[[int], bool]) -> list[int]:
+    """The processes of this machine that are wanted; one that ends meanwhile is not."""
     found = []
     for pid in (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()):
-        try:
-            if text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            if wanted(pid):
                 found.append(pid)
-        except (ProcessLookupError, FileNotFoundError):
-            continue
     return found
 
 
-def children(parent: int) -> dict[int, str]:
-    """The command lines of the processes a process has started and that still live, by pid."""
-    found = {}
-    for pid in (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()):
-        try:
-            state, its_parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
-            if int(its_parent) == parent and state != "Z":
-                found[pid] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-        except (ProcessLookupError, FileNotFoundError):
-            continue
-    return found
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def _status(pid: int) -> list[str]:
+    """State, parent and so on: proc(5), /proc/pid/stat from its third field."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
