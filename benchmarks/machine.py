@@ -47,11 +47,13 @@ class Outcome:
     Attributes:
         measured: What it reported; empty when it was stopped or failed.
         times: Start and end of each trial, in seconds since 1970.
+        whole_s: From its first process's start to that one's end.
         timed_out: It was stopped at its time limit.
     """
 
     measured: dict[str, Any] = field(default_factory=dict)
     times: list[tuple[float, float]] = field(default_factory=list)
+    whole_s: float = 0.0
     timed_out: bool = False
 
     @property
@@ -142,9 +144,11 @@ class Machine:
         log = self.logs / f"{contender}.log"
         with log.open("ab") as output:
             output.write(f"--- {time.ctime()} {contender} {' '.join(arguments)[:200]}\n".encode())
+            started = time.monotonic()
             process = subprocess.Popen([*command, *arguments], env=env, stdout=output, stderr=output, cwd=self.folder)
             try:
                 code: int | None = process.wait(timeout_s)
+                whole_s = time.monotonic() - started
             except subprocess.TimeoutExpired:
                 code = None
             finally:
@@ -155,7 +159,7 @@ class Machine:
         if code != 0 or not result.exists():
             last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise ContenderError(f"{contender} failed with exit code {code}; the end of {log}:\n{last}")
-        return Outcome(json.loads(result.read_text()), read_times(self.times))
+        return Outcome(json.loads(result.read_text()), read_times(self.times), whole_s)
 
     @property
     def times(self) -> Path:

@@ -119,12 +119,12 @@ def _sleeps(trials: int) -> list[str]:
 
 
 def _metrics(outcome: Outcome, trials: int, url: sqlalchemy.URL | None = None) -> dict[str, float] | None:
-    """Time, utilisation, when the trials began and how many finished."""
+    """Time, utilisation, time with start and end of the programs, when the trials began and how many finished."""
     if outcome.timed_out:
         return None
     measured = outcome.measured
     seconds, done = measured["seconds"], measured.get("finished")
-    result = {"seconds": seconds, "utilisation": workload.ideal_s(trials, SLOTS) / seconds}
+    result = {"seconds": seconds, "utilisation": workload.ideal_s(trials, SLOTS) / seconds, "whole_s": outcome.whole_s}
     if url is not None:
         done = finished(trials_of(url))
     result |= {**outcome.start_up(SLOTS), "finished": float(done or 0)}
@@ -146,10 +146,10 @@ def table(samples: Samples, trials: int) -> Table:
         faster = ratio(base, value) if value else ""
         busy_text = number(busy and 100 * busy, 0, " %")
         done = number(samples.median(name, "finished"), 0)
-        rows.append(
-            (name, shown, busy_text, ratio(value, seconds(FLOOR)), faster, number(first), number(all_slots), done)
-        )
-    columns = ("contender", "seconds", "busy", "of floor", "faster than ref.", "first", "all slots", "finished")
+        times = [number(metric) for metric in (first, all_slots, samples.median(name, "whole_s"))]
+        rows.append((name, shown, busy_text, ratio(value, seconds(FLOOR)), faster, *times, done))
+    ratios = "of floor", "faster than ref."
+    columns = ("contender", "seconds", "busy", *ratios, "first", "all slots", "whole", "finished")
     return Table(f"a: {trials} trials of 1 to 3 s on {SLOTS} slots", columns, rows, _verdicts(samples, trials, base))
 
 

@@ -7,13 +7,15 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-
-from pyspark.sql import SparkSession
+from typing import TYPE_CHECKING
 
 from benchmarks.contenders.report import report, storage_url
 from optuna_spark.run import tune
 from optuna_spark.session import spark_session
 from optuna_spark.spec import TuningSpec
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ They differ in how a worker is started and in where its table comes from, and in
 
 from __future__ import annotations
 
+import io
+import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
@@ -112,7 +114,6 @@ def _copies(whole: DataFrame, n_copies: int) -> DataFrame:
 
 
 def _run_on_batches(payload: WorkerPayload, batches: Iterator[pa.RecordBatch], has_data: bool) -> pa.RecordBatch:
-    import pyarrow as pa
     from pyspark import TaskContext
 
     received = list(batches)
@@ -120,9 +121,19 @@ def _run_on_batches(payload: WorkerPayload, batches: Iterator[pa.RecordBatch], h
     index = context.partitionId() if context is not None else 0
     # No name for the table: the worker drops it once its objective is made.
     report = run_worker(payload, index, gpu_addresses(), _taken(received) if has_data else None)
+    return as_batch(report)
+
+
+def as_batch(report: WorkerReport) -> pa.RecordBatch:
+    """One row of REPORT_SCHEMA, made from text: pyarrow would import pandas to convert Python's own values."""
+    import pyarrow as pa
+    import pyarrow.json
+
     texts = [(name, pa.string()) for name in ("worker", "error", "error_kind")]
     numbers = [(name, pa.int32()) for name in ("index", "trials")]
-    return pa.RecordBatch.from_pylist([vars(report)], schema=pa.schema(numbers + texts))
+    options = pyarrow.json.ParseOptions(explicit_schema=pa.schema(numbers + texts))
+    text = io.BytesIO(json.dumps(vars(report)).encode())
+    return pyarrow.json.read_json(text, pyarrow.json.ReadOptions(use_threads=False), options).to_batches()[0]
 
 
 def _taken(batches: list[pa.RecordBatch]) -> pa.Table:

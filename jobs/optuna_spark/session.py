@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -16,6 +18,7 @@ from optuna_spark.daemon import IMPORTS_VARIABLE
 from optuna_spark.spec import TuningSpec
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
@@ -32,14 +35,17 @@ QUICK_START = {
 
 def spark_session(spec: TuningSpec) -> SparkSession:
     """Connect to Spark, or take the session that is there (Databricks)."""
+    from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
     log.info("[tuning] Connecting to Spark")
-    builder = SparkSession.builder.appName(f"tune {spec.study_name}")
-    conf = submitted_conf()
-    for name, value in (early_imports(spec, conf) | quick_start(spec, conf)).items():
-        builder = builder.config(name, value)
-    spark = builder.getOrCreate()
+    name, submitted = f"tune {spec.study_name}", submitted_conf()
+    early = early_imports(spec, submitted)
+    settings = early | quick_start(spec, submitted)
+    if early and spec.distribution != "dataframe":  # whose workers are another daemon's
+        conf = SparkConf().setAppName(name).setAll(list(settings.items()))
+        wake_executors(SparkContext.getOrCreate(conf))
+    spark = SparkSession.builder.appName(name).config(map=settings).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     log.info(
         "[tuning] Spark %s at %s, application %s",
@@ -50,6 +56,22 @@ def spark_session(spec: TuningSpec) -> SparkSession:
     if spark.sparkContext.uiWebUrl:
         log.info("[tuning] Spark UI while this runs: %s", spark.sparkContext.uiWebUrl)
     return spark
+
+
+def wake_executors(context: SparkContext) -> threading.Thread:
+    """Have the first executor start its Python, and the driver learn to send tasks, while the session is being made.
+
+    An empty task of its own, which the run's tasks need not wait for. What fails here fails in the run again, which
+    says why.
+    """
+
+    def run_empty_task() -> None:
+        with contextlib.suppress(Exception):
+            context.parallelize([0], 1).foreach(lambda _: None)
+
+    thread = threading.Thread(target=run_empty_task, name="wake", daemon=True)
+    thread.start()
+    return thread
 
 
 def submitted_conf() -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from optuna_spark.daemon import without_zipped_pyspark
-from optuna_spark.session import DAEMON, QUICK_START, early_imports, modules_to_import, quick_start
+from optuna_spark.session import DAEMON, QUICK_START, early_imports, modules_to_import, quick_start, wake_executors
 from optuna_spark.spec import DataSpec, ResourceSpec, TuningSpec
 
 JAVA_OPTIONS, COMPRESS = "spark.executor.defaultJavaOptions", "spark.broadcast.compress"
@@ -122,6 +122,14 @@ def test_executors_start_quickly_unless_their_java_has_work_to_do_or_was_configu
     spec: TuningSpec, conf: dict[str, str], chosen: set[str]
 ) -> None:
     assert quick_start(spec, conf) == {name: QUICK_START[name] for name in chosen}
+
+
+def test_executors_that_cannot_be_woken_are_left_to_the_run() -> None:
+    class Stopped:
+        def parallelize(self, *_: object) -> object:
+            raise RuntimeError("Cannot call methods on a stopped SparkContext")
+
+    wake_executors(Stopped()).join(10)  # pytest would report an exception of a thread
 
 
 def test_the_daemon_imports_shipped_packages_and_starts_no_thread(tmp_path: Path) -> None:

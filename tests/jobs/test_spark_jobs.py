@@ -41,6 +41,27 @@ def test_the_quadratic_example_runs_with_joblib(spark_cluster: SparkCluster, tmp
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 20
 
 
+def test_an_executor_is_woken_by_an_empty_task_before_the_run_starts_its_workers(
+    spark_cluster: SparkCluster, tmp_path: Path, url: str
+) -> None:
+    events = tmp_path / "events"
+    events.mkdir()
+    conf = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file://{events}"}
+    conf |= {"spark.eventLog.compress": "false", "spark.eventLog.rolling.enabled": "false"}
+    arguments = ["--trials", "4", "--tasks", "3", "--distribution", "rdd"]
+    done = submit(spark_cluster.master_url, tmp_path, arguments, conf, OPTUNA_STORAGE_URL=url)
+    assert done.returncode == 0, done.stdout
+    assert tasks_of_jobs(events) == [1, 3]
+
+
+def tasks_of_jobs(events: Path) -> list[int]:
+    """How many tasks each job of an application had, by its event log."""
+    (file,) = events.iterdir()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    starts = [line for line in lines if line["Event"] == "SparkListenerJobStart"]
+    return [sum(stage["Number of Tasks"] for stage in start["Stage Infos"]) for start in starts]
+
+
 @pytest.mark.skipif(not WINE.exists(), reason="the wine table is not here: see the study wine_quality")
 @pytest.mark.parametrize("distribution", ["joblib", "rdd", "dataframe"])
 def test_the_xgboost_example_runs(spark_cluster: SparkCluster, tmp_path: Path, url: str, distribution: str) -> None:
