@@ -102,6 +102,7 @@ def test_the_form_refuses_what_cannot_be(wine: StudyFile, name: str, value: obje
         ("target_value", 0.5, "stop.target_value"),
         ("sampler", "RandomSampler", "sampler.name"),
         ("spark_executor_memory", "2g", "spark.executor_memory"),
+        ("data_format", "parquet", "data.format"),
     ],
 )
 def test_what_the_form_says_reaches_the_run(wine: StudyFile, name: str, value: object, key: str) -> None:
@@ -124,6 +125,7 @@ def test_an_unknown_key_is_refused_with_the_valid_ones(wine: StudyFile) -> None:
     ("name", "value", "message"),
     [
         ("trials", 0, "trials must be at least 1, got 0"),
+        ("data_format", "orc", "data.format must be csv or parquet with distribution rdd, got 'orc'"),
         ("sampler", "NoSampler", "unknown sampler 'NoSampler'"),
         ("sampler_args", {"n_startup": 3}, "unknown key 'n_startup'"),
         ("search_space", {"x": {"type": "float"}}, "a float parameter needs low and high"),

@@ -95,6 +95,12 @@ def test_data_that_airflow_cannot_see_is_said_so(tmp_path: Path) -> None:
         data_fingerprint(DataSpec(str(tmp_path / "missing.csv")))
 
 
+def test_a_table_of_the_catalog_cannot_be_looked_at_from_airflow() -> None:
+    with pytest.raises(TaskError) as caught:
+        data_fingerprint(DataSpec("lake.sales", format="table"))
+    assert caught.value.failure.why == "it is a table of Spark's catalog, not files"
+
+
 def exported(folder: Path, *params: dict[str, Any]) -> None:
     latest = folder / "s" / "latest"
     latest.mkdir(parents=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from optuna_spark.spec import ComponentSpec, ParamSpec, TuningSpec
+from tuning_pipeline.form import form_params
 from tuning_pipeline.studies import read_studies
 from tuning_pipeline.study_file import StudyFile, StudyFileError, read_study
 
@@ -221,6 +222,19 @@ def test_other_paths_stay(write: Write, path: str) -> None:
     data = read_study(write(f"data: {{path: '{path}'}}\n")).settings.data
     assert data is not None
     assert data.path == path
+
+
+def test_a_table_of_the_catalog_is_a_name_and_no_path(write: Write) -> None:
+    text = "objective: xgboost\ndistribution: {}\ndata: {{path: lake.sales, format: table}}\n"
+    settings = read_study(write(text.format("dataframe"))).settings
+    assert settings.data is not None
+    assert settings.data.path == "lake.sales"
+    assert "tables of Spark's catalog, need distribution dataframe" in refused(write(text.format("joblib")))
+
+
+def test_spark_reads_formats_that_workers_do_not(write: Write) -> None:
+    study = read_study(write("distribution: dataframe\ndata: {path: /t.orc, format: orc}\n"))
+    assert form_params(study)["data_format"].resolve() == "orc"
 
 
 def test_exports_go_beside_the_dag_folder_unless_told(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from optuna_spark.errors import SpecError, TuningError
+from optuna_spark.errors import DataError, SpecError, TuningError
 from optuna_spark.spec import DataSpec, TuningSpec
 from optuna_spark.worker import WorkerPayload, WorkerReport, run_worker
 
@@ -146,11 +146,25 @@ def _taken(batches: list[pa.RecordBatch]) -> pa.Table:
 
 
 def read_frame(spark: SparkSession, data: DataSpec) -> DataFrame:
-    """The table as Spark reads it: any format and store Spark can read.
+    """The table as Spark reads it: any format and store Spark can read, or a table or view of its catalog.
 
     Raises:
         SpecError: A table bundled with scikit-learn, which Spark cannot read.
+        DataError: There is no such table, or Spark does not know the format.
     """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        return _read(spark, data)
+    except (PySparkException, Py4JJavaError) as error:
+        text = error.java_exception.getMessage() if isinstance(error, Py4JJavaError) else str(error)
+        raise DataError(f"Spark cannot read data.path {data.path}: {text.splitlines()[0]}") from error
+
+
+def _read(spark: SparkSession, data: DataSpec) -> DataFrame:
+    if data.is_catalog_table:
+        return spark.table(data.path)
     if data.is_bundled:
         raise SpecError(f"data.path {data.path} is not a file Spark can read; use distribution rdd or joblib")
     kind = data.format or ("parquet" if data.path.endswith((".parquet", ".pq")) else "csv")

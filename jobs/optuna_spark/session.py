@@ -45,7 +45,7 @@ def spark_session(spec: TuningSpec) -> SparkSession:
     if early and spec.distribution != "dataframe":  # whose workers are another daemon's
         conf = SparkConf().setAppName(name).setAll(list(settings.items()))
         wake_executors(SparkContext.getOrCreate(conf))
-    spark = SparkSession.builder.appName(name).config(map=settings).getOrCreate()
+    spark = SparkSession.builder.appName(name).config(map={**settings}).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     log.info(
         "[tuning] Spark %s at %s, application %s",

@@ -99,7 +99,8 @@ class DataSpec:
 
     Attributes:
         path: A path the workers can read, a URL, or `sklearn:<name>` for a table bundled with scikit-learn.
-        format: csv or parquet; by default what the path's ending says, else csv.
+        format: csv or parquet; by default what the path's ending says, else csv. With the `dataframe` distribution also
+            any other format Spark reads, or `table`: then `path` is the name of a table or view of Spark's catalog.
         separator: Field separator of a CSV file, one character.
         label: Column to predict; by default the last one.
         sha256: Hex digest the file must have; required for a URL, so that every worker trains on the same bytes.
@@ -130,6 +131,10 @@ class DataSpec:
     @property
     def is_bundled(self) -> bool:
         return self.path.startswith("sklearn:")
+
+    @property
+    def is_catalog_table(self) -> bool:
+        return self.format == "table"
 
 
 @dataclass(frozen=True)
@@ -290,6 +295,7 @@ class TuningSpec:
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise SpecError(f"timeout_s must be above 0, got {self.timeout_s:g}")
         self._check_objective()
+        self._check_format()
 
     def _check_objective(self) -> None:
         if self.objective not in ("quadratic", "xgboost") and not re.fullmatch(
@@ -302,6 +308,15 @@ class TuningSpec:
             raise SpecError(f"the xgboost section is for objective xgboost, not {self.objective}")
         if self.stop.target_value is not None and len(self.directions) > 1:
             raise SpecError("stop.target_value works with one direction only; remove it")
+
+    def _check_format(self) -> None:
+        read_by_workers = (None, "csv", "parquet")
+        if self.data is None or self.distribution == "dataframe" or self.data.format in read_by_workers:
+            return
+        raise SpecError(
+            f"data.format must be csv or parquet with distribution {self.distribution}, got {self.data.format!r}:"
+            " other formats, and tables of Spark's catalog, need distribution dataframe"
+        )
 
     @property
     def max_steps(self) -> int | None:

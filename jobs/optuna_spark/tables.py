@@ -14,7 +14,6 @@ from optuna_spark.errors import DataError
 from optuna_spark.spec import DataSpec
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
-_FORMATS = ("csv", "parquet")
 
 
 class Columns(Protocol):
@@ -62,10 +61,6 @@ class ParquetColumns:
 def file_format(data: DataSpec, path: Path) -> str:
     """Which of csv and parquet: what the spec says, else what the ending says."""
     if data.format is not None:
-        if data.format not in _FORMATS:
-            raise DataError(
-                f"data.format must be csv or parquet, got {data.format!r}; other formats need distribution dataframe"
-            )
         return data.format
     return "parquet" if path.is_dir() or path.suffix in (".parquet", ".pq") else "csv"
 

@@ -209,12 +209,9 @@ _DATA = (
     FormField("data.path", "File, URL or sklearn:<name>, as the workers see it.", _text(minLength=1), DATA),
     FormField(
         "data.format",
-        "What the file is.",
-        {
-            "type": ["null", "string"],
-            "enum": [None, "csv", "parquet"],
-            "values_display": {"null": "by the file's ending"},
-        },
+        "What the file is: csv or parquet; with distribution dataframe any format Spark reads, or table, a table of its"
+        " catalog. Empty: by the file's ending.",
+        _text(null=True, examples=["csv", "parquet", "orc", "json", "delta", "table"]),
         DATA,
     ),
     FormField("data.separator", "Separator of a CSV file.", _text(minLength=1, maxLength=1), DATA),

@@ -88,6 +88,8 @@ def data_fingerprint(data: DataSpec | None) -> str:
         return ""
     if data.is_bundled or data.is_url:
         return data.sha256 or data.path
+    if data.is_catalog_table:
+        raise _unseen(data.path, "it is a table of Spark's catalog, not files")
     from airflow.sdk import ObjectStoragePath
 
     try:

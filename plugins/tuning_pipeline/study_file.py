@@ -374,7 +374,7 @@ def _normalise(document: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
     data, spark = document.get("data"), document.get("spark")
-    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
+    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"] and data.get("format") != "table":
         document["data"] = {**data, "path": resolve_path(data["path"], folder)}
     if isinstance(spark, dict):
         document["spark"] = dict(spark)

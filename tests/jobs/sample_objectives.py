@@ -54,8 +54,14 @@ def dies_once(trial: Any) -> float:
     return value
 
 
+def table_shape(trial: Any, context: Any) -> float:
+    """What the worker was given of the table that Spark read."""
+    trial.set_user_attr("table", {"rows": context.table.num_rows, "columns": context.table.column_names})
+    return parabola(trial)
+
+
 def gpu_address(trial: Any, context: Any) -> float:
-    """Which GPU the worker was given; needs none to be there. Waits until every worker runs a trial."""
+    """Which GPU the worker was given, if any; needs none to be there. Waits until every worker runs a trial."""
     from optuna_spark.launch import gpu_addresses
 
     addresses = gpu_addresses()

@@ -170,7 +170,6 @@ BAD_FILES = {
     "text label": (GOOD.replace("20", "many"), {}, r"column 'y' must hold numbers, got 'many' in row 2"),
     "infinite label": (GOOD.replace("20", "-inf"), {}, r"column 'y' must hold finite numbers"),
     "ragged rows": ("a,y\n1,2\n1,2,3\n", {}, r"cannot read .* as csv: .*Expected 2 columns, got 3"),
-    "format": (GOOD, {"format": "orc"}, r"data.format must be csv or parquet, got 'orc'"),
     "not parquet": (GOOD, {"format": "parquet"}, r"cannot read .* as parquet"),
     "digest": (GOOD, {"sha256": "0" * 64}, r"table.csv must have sha256 0{64}, got [0-9a-f]{64}"),
 }

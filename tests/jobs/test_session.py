@@ -6,8 +6,10 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import cast
 
 import pytest
+from pyspark import SparkContext
 
 from init.local.layout import REPOSITORY
 from optuna_spark.daemon import without_zipped_pyspark
@@ -22,6 +24,7 @@ STANDALONE = {"spark.master": "spark://host:7077", "spark.files": "/a.zip,/b.csv
 LOOK = """
 import os, sys
 from pathlib import Path
+from typing import cast
 from optuna_spark import daemon
 daemon.import_early(Path({folder!r}), ["shipped", "optuna_spark.launch", "not_there"])
 daemon.forget_zip_finders()
@@ -33,6 +36,7 @@ print(threads, "shipped" in sys.modules, "pyarrow" in sys.modules, "pandas" in s
 OPEN = """
 import os, sys
 from pathlib import Path
+from typing import cast
 from optuna_spark import daemon
 daemon.import_early(Path(), {modules!r})
 threads, before = len(os.listdir("/proc/self/task")), set(sys.modules)
@@ -46,6 +50,7 @@ print(threads, *sorted(set(sys.modules) - before))
 CONNECT = """
 import socket, sys
 from pathlib import Path
+from typing import cast
 from optuna_spark import daemon
 daemon.import_early(Path(), {modules!r})
 before = set(sys.modules)
@@ -60,6 +65,7 @@ print(sorted(set(sys.modules) - before), {{"sqlalchemy", "pymysql"}} & set(sys.m
 TRAIN = """
 import os, sys
 from pathlib import Path
+from typing import cast
 from optuna_spark import daemon
 daemon.import_early(Path(), {modules!r})
 print("xgboost" in sys.modules, flush=True)
@@ -129,7 +135,8 @@ def test_executors_that_cannot_be_woken_are_left_to_the_run() -> None:
         def parallelize(self, *_: object) -> object:
             raise RuntimeError("Cannot call methods on a stopped SparkContext")
 
-    wake_executors(Stopped()).join(10)  # pytest would report an exception of a thread
+    stopped = cast(SparkContext, Stopped())
+    wake_executors(stopped).join(10)  # pytest would report an exception of a thread
 
 
 def test_the_daemon_imports_shipped_packages_and_starts_no_thread(tmp_path: Path) -> None:

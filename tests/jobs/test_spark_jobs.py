@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from init.local.spark import SparkCluster
-from optuna_spark.spec import ParamSpec, ResourceSpec, TuningSpec
+from optuna_spark.spec import DataSpec, ParamSpec, ResourceSpec, TuningSpec
 from tests.support.submit import submit, submit_command, submit_environment
 
 pytestmark = pytest.mark.slow
@@ -77,6 +77,67 @@ def test_the_xgboost_example_runs(spark_cluster: SparkCluster, tmp_path: Path, u
     }  # fmt: skip
 
 
+# A program of a user's own: tuning follows other steps, on the same session, and no file lies between.
+FOLLOWING = """
+import sys
+from pyspark.sql import SparkSession
+from optuna_spark.run import tune
+from optuna_spark.spec import TuningSpec
+
+if __name__ == "__main__":
+    spark = SparkSession.builder.getOrCreate()
+    rows = spark.range(400).selectExpr("id % 20 AS x", "id % 7 AS z", "3 * (id % 20) + id % 7 AS y", "id")
+    rows.where("id < 300").drop("id").createOrReplaceTempView("train")
+    tune(TuningSpec.from_json(sys.argv[1]), sys.argv[2], spark)
+"""
+
+
+def test_tuning_follows_other_dataframe_steps_of_the_same_session(
+    spark_cluster: SparkCluster, tmp_path: Path, url: str
+) -> None:
+    program = tmp_path / "following.py"
+    program.write_text(FOLLOWING)
+    spec = TuningSpec(
+        study_name="following",
+        objective="sample_objectives:table_shape",
+        search_space={"x": ParamSpec("float", low=0, high=1)},
+        data=DataSpec("train", format="table", label="y"),
+        distribution="dataframe",
+        trials=4,
+    )
+    done = submit(spark_cluster.master_url, tmp_path, [spec.to_json(), url], program=program)
+    assert done.returncode == 0, done.stdout
+    tables = [t.user_attrs["table"] for t in study_at(url).get_trials(states=(TrialState.COMPLETE,))]
+    assert tables == [{"rows": 300, "columns": ["x", "z", "y"]}] * 4
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (DataSpec("/nowhere/t.orc", format="orc"), "PATH_NOT_FOUND"),
+        (DataSpec("no_such_table", format="table"), "TABLE_OR_VIEW_NOT_FOUND"),
+        (DataSpec("/nowhere/t", format="nonsense"), "DATA_SOURCE_NOT_FOUND"),
+    ],
+)
+def test_a_table_spark_cannot_read_is_one_sentence(
+    spark_cluster: SparkCluster, tmp_path: Path, url: str, data: DataSpec, reason: str
+) -> None:
+    failure = tmp_path / "failure.json"
+    spec = TuningSpec(study_name="s", objective="xgboost", data=data, distribution="dataframe", trials=1)
+    done = submit(
+        spark_cluster.master_url,
+        tmp_path,
+        ["--spec", spec.to_json()],
+        OPTUNA_STORAGE_URL=url,
+        TUNING_FAILURE_FILE=str(failure),
+    )
+    assert done.returncode != 0
+    assert "at org.apache.spark" not in done.stdout
+    card = json.loads(failure.read_text())
+    assert card["error"] == "DataError"
+    assert card["what"].startswith(f"Spark cannot read data.path {data.path}: [{reason}")
+
+
 def gpu_spec(distribution: str, gpus: float, meeting: Path) -> TuningSpec:
     meeting.mkdir()
     tasks = round(2 / gpus)
@@ -107,6 +168,32 @@ def test_every_worker_gets_the_gpu_spark_gave_its_task(
     trials = study_at(url).get_trials(states=(TrialState.COMPLETE,))
     given = sorted(t.user_attrs["gpu"] for t in trials)
     assert given == sorted(["0", "1"] * round(1 / gpus))
+
+
+def test_workers_take_part_as_dynamic_allocation_brings_executors(
+    spark_cluster: SparkCluster, tmp_path: Path, url: str
+) -> None:
+    conf = {
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+        "spark.executor.cores": "1",
+    }
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    # No trial ends before three workers, each in an executor of its own, are there.
+    spec = TuningSpec(
+        study_name="elastic",
+        objective="sample_objectives:gpu_address",
+        search_space={"meeting": ParamSpec("categorical", choices=(str(meeting),))},
+        trials=7,
+        tasks=3,
+        distribution="rdd",
+    )
+    done = submit(spark_cluster.master_url, tmp_path, ["--spec", spec.to_json()], conf, OPTUNA_STORAGE_URL=url)
+    assert done.returncode == 0, done.stdout
+    trials = study_at(url).get_trials(states=(TrialState.COMPLETE,))
+    assert len(trials) == 7
+    assert len({t.user_attrs["worker"] for t in trials}) == 3
 
 
 @pytest.mark.skipif(not WINE.exists(), reason="the wine table is not here: see the study wine_quality")

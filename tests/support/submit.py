@@ -12,6 +12,7 @@ from init.local.layout import REPOSITORY
 from tests.support.servers import spark_environment
 
 SUBMIT = REPOSITORY / "init" / "spark" / "bin" / "spark-submit"
+TUNE = REPOSITORY / "jobs" / "tune.py"
 SAMPLES = REPOSITORY / "tests" / "jobs" / "sample_objectives.py"
 
 QUICK_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
@@ -34,12 +35,13 @@ def pack_package(folder: Path) -> Path:
     return archive
 
 
-def submit_command(master_url: str, folder: Path, arguments: Sequence[str], conf: Mapping[str, str]) -> list[str]:
+def submit_command(
+    master_url: str, folder: Path, arguments: Sequence[str], conf: Mapping[str, str], program: Path = TUNE
+) -> list[str]:
     options = {**SMALL, **conf}
     confs = [part for name, value in options.items() for part in ("--conf", f"{name}={value}")]
     package = pack_package(folder)
-    entry = REPOSITORY / "jobs" / "tune.py"
-    return [str(SUBMIT), "--master", master_url, *confs, "--py-files", str(package), str(entry), *arguments]
+    return [str(SUBMIT), "--master", master_url, *confs, "--py-files", str(package), str(program), *arguments]
 
 
 def submit_environment(**extra: str) -> dict[str, str]:
@@ -56,11 +58,12 @@ def submit(
     folder: Path,
     arguments: Sequence[str],
     conf: Mapping[str, str] | None = None,
+    program: Path = TUNE,
     **environment: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the job to its end; stdout and stderr together in `stdout`."""
+    """Runs the job, or another program that uses its package, to its end; stdout and stderr together in `stdout`."""
     return subprocess.run(
-        submit_command(master_url, folder, arguments, conf or {}),
+        submit_command(master_url, folder, arguments, conf or {}, program),
         env=submit_environment(**environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
