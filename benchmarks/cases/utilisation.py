@@ -180,4 +180,14 @@ def _verdicts(samples: Samples, trials: int, reference: float | None) -> list[st
         verdict(f"{BEST}, times the floor", divided(ours, floor), 1.15, at_most=True),
         verdict(f"{BEST}, times as fast as the reference (rdd)", divided(reference, ours), 4.0, at_most=False),
         f"an engine that costs nothing, its start included, would be {ratio(reference, costless)} as fast",
+        _beyond(ours, reference, costless),
     ]
+
+
+def _beyond(ours: float | None, reference: float | None, costless: float) -> str:
+    """What the two engines add to the time that nobody can do without."""
+    if not ours or not reference:
+        return "not measured: seconds beyond those of an engine that costs nothing"
+    added, theirs = ours - costless, reference - costless
+    words = f"{number(added)} s, {number(theirs)} s with the reference ({ratio(theirs, added)})"
+    return f"beyond the {number(costless)} s of an engine that costs nothing: {words}"
