@@ -136,7 +136,9 @@ def test_a_lost_cluster_costs_no_trial_that_was_saved(folder: DagFolder, workspa
 def test_a_run_cancelled_in_the_workspace_is_one_card_and_the_next_goes_on(
     folder: DagFolder, workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (folder.path / "studies" / "steady.py").write_text(STEADY)
+    objective = folder.path / "studies" / "steady.py"
+    # From some trial on they run until they are cancelled, so that a copy shows finished and running ones.
+    objective.write_text(STEADY.replace("1.5", "0.2 if trial.number < 4 else 600"))
     text = STUDY.replace("objective: quadratic", "objective: steady:slow").replace("retries: 0", "retries: 1")
     text = text.replace("  poll_s: 1\n", "  poll_s: 1\n  dump_every_s: 1\n").replace("trials: 4", "trials: 12")
     folder.write_study("cloud", f"{text}study: {tmp_path.name}\nretry_delay_s: 0\n")
@@ -152,6 +154,7 @@ def test_a_run_cancelled_in_the_workspace_is_one_card_and_the_next_goes_on(
     before = {state: [trial.number for trial in kept if trial.state.name == state] for state in ("COMPLETE", "RUNNING")}
     assert before["COMPLETE"]
 
+    objective.write_text(STEADY)
     assert folder.test("tune_cloud", {"trials": 3})["tune"] == "success"
     after = kept_study(workspace, tmp_path.name).trials
     finished = [trial for trial in after if trial.state.name == "COMPLETE"]
