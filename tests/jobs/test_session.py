@@ -24,7 +24,6 @@ STANDALONE = {"spark.master": "spark://host:7077", "spark.files": "/a.zip,/b.csv
 LOOK = """
 import os, sys
 from pathlib import Path
-from typing import cast
 from optuna_spark import daemon
 daemon.import_early(Path({folder!r}), ["shipped", "optuna_spark.launch", "not_there"])
 daemon.forget_zip_finders()
@@ -36,7 +35,6 @@ print(threads, "shipped" in sys.modules, "pyarrow" in sys.modules, "pandas" in s
 OPEN = """
 import os, sys
 from pathlib import Path
-from typing import cast
 from optuna_spark import daemon
 daemon.import_early(Path(), {modules!r})
 threads, before = len(os.listdir("/proc/self/task")), set(sys.modules)
@@ -50,7 +48,6 @@ print(threads, *sorted(set(sys.modules) - before))
 CONNECT = """
 import socket, sys
 from pathlib import Path
-from typing import cast
 from optuna_spark import daemon
 daemon.import_early(Path(), {modules!r})
 before = set(sys.modules)
@@ -65,7 +62,6 @@ print(sorted(set(sys.modules) - before), {{"sqlalchemy", "pymysql"}} & set(sys.m
 TRAIN = """
 import os, sys
 from pathlib import Path
-from typing import cast
 from optuna_spark import daemon
 daemon.import_early(Path(), {modules!r})
 print("xgboost" in sys.modules, flush=True)
