@@ -27,6 +27,16 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/study.sqlite3"
 
 
+def submit_into_failure(
+    cluster: SparkCluster, folder: Path, arguments: list[str], url: str
+) -> tuple[dict[str, str], str]:
+    """The card that a job which must fail leaves behind, and what it printed."""
+    failure = folder / "failure.json"
+    done = submit(cluster.master_url, folder, arguments, OPTUNA_STORAGE_URL=url, TUNING_FAILURE_FILE=str(failure))
+    assert done.returncode != 0
+    return json.loads(failure.read_text()), done.stdout
+
+
 def study_at(url: str) -> optuna.Study:
     return optuna.load_study(study_name=None, storage=url)
 
@@ -122,19 +132,10 @@ def test_tuning_follows_other_dataframe_steps_of_the_same_session(
 def test_a_table_spark_cannot_read_is_one_sentence(
     spark_cluster: SparkCluster, tmp_path: Path, url: str, data: DataSpec, reason: str
 ) -> None:
-    failure = tmp_path / "failure.json"
     spec = TuningSpec(study_name="s", objective="xgboost", data=data, distribution="dataframe", trials=1)
-    done = submit(
-        spark_cluster.master_url,
-        tmp_path,
-        ["--spec", spec.to_json()],
-        OPTUNA_STORAGE_URL=url,
-        TUNING_FAILURE_FILE=str(failure),
-    )
-    assert done.returncode != 0
+    card, output = submit_into_failure(spark_cluster, tmp_path, ["--spec", spec.to_json()], url)
     # Of another part Spark itself may log a stack: it stops while its executors still start.
-    assert "at org.apache.spark.sql" not in done.stdout
-    card = json.loads(failure.read_text())
+    assert "at org.apache.spark.sql" not in output
     assert card["error"] == "DataError"
     assert card["what"].startswith(f"Spark cannot read data.path {data.path}: [{reason}")
 
@@ -199,33 +200,18 @@ def test_workers_take_part_as_dynamic_allocation_brings_executors(
 
 @pytest.mark.skipif(not WINE.exists(), reason="the wine table is not here: see the study wine_quality")
 def test_a_gpu_that_is_asked_for_and_missing_is_an_error(spark_cluster: SparkCluster, tmp_path: Path, url: str) -> None:
-    failure = tmp_path / "failure.json"
-    done = submit(
-        spark_cluster.master_url,
-        tmp_path,
-        ["--filepath", str(WINE), "--trials", "2", "--gpus-per-task", "1", "--distribution", "rdd"],
-        OPTUNA_STORAGE_URL=url,
-        TUNING_FAILURE_FILE=str(failure),
-    )
-    assert done.returncode != 0
-    assert json.loads(failure.read_text())["error"] == "DeviceError"
+    arguments = ["--filepath", str(WINE), "--trials", "2", "--gpus-per-task", "1", "--distribution", "rdd"]
+    card, _ = submit_into_failure(spark_cluster, tmp_path, arguments, url)
+    assert card["error"] == "DeviceError"
     assert not study_at(url).get_trials(states=(TrialState.COMPLETE,))
 
 
 def test_a_table_that_is_missing_is_one_sentence_and_not_a_java_stack(
     spark_cluster: SparkCluster, tmp_path: Path, url: str
 ) -> None:
-    failure = tmp_path / "failure.json"
-    done = submit(
-        spark_cluster.master_url,
-        tmp_path,
-        ["--filepath", "/nowhere/table.csv", "--trials", "2"],
-        OPTUNA_STORAGE_URL=url,
-        TUNING_FAILURE_FILE=str(failure),
-    )
-    assert done.returncode != 0
-    assert "at org.apache.spark" not in done.stdout
-    card = json.loads(failure.read_text())
+    arguments = ["--filepath", "/nowhere/table.csv", "--trials", "2"]
+    card, output = submit_into_failure(spark_cluster, tmp_path, arguments, url)
+    assert "at org.apache.spark" not in output
     assert card["error"] == "DataError"
     assert "/nowhere/table.csv" in card["what"]
 
