@@ -69,7 +69,7 @@ def test_what_reaches_the_cluster_survives_its_json(write: Write) -> None:
     study = read_study(STUDIES / "wine_quality.yaml")
     spec = study.to_spec("run")
     assert TuningSpec.from_json(spec.to_json()) == spec
-    assert spec.pruner == ComponentSpec("ExtrapolationPruner", {"slope_share": 0.35})
+    assert spec.pruner == ComponentSpec("ExtrapolationPruner", {"flattening": 0.6})
 
 
 def test_numbers_read_as_people_write_them(write: Write) -> None:

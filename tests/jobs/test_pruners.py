@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import optuna
@@ -12,7 +12,7 @@ from optuna import Study, Trial, TrialPruned, create_study
 from optuna.trial import TrialState
 
 from optuna_spark.errors import SpecError
-from optuna_spark.pruners import ExtrapolationPruner
+from optuna_spark.pruners import ExtrapolationPruner, extrapolated
 from optuna_spark.samplers import build_pruner
 from optuna_spark.spec import ComponentSpec, DataSpec, ParamSpec, TuningSpec, XGBoostSpec
 
@@ -66,8 +66,8 @@ def test_a_trial_that_has_flattened_above_the_best_is_pruned_early() -> None:
     assert study.trials[1].state == TrialState.PRUNED
 
 
-def test_no_convex_curve_that_beats_the_best_is_lost_with_the_whole_slope() -> None:
-    study = study_with(ExtrapolationPruner(max_resource=LAST, slope_share=1.0))
+def test_no_convex_curve_that_beats_the_best_is_lost_along_a_straight_line() -> None:
+    study = study_with(ExtrapolationPruner(max_resource=LAST, flattening=0.0))
     best = math.inf
     for rate in (0.3, 0.1, 0.03, 0.01, 0.003):
         for end in (0.6, 0.4, 0.2):
@@ -75,6 +75,29 @@ def test_no_convex_curve_that_beats_the_best_is_lost_with_the_whole_slope() -> N
             ended = run(study, decay(end, rate))
             assert ended == LAST or final > best
             best = min(best, final)
+
+
+@pytest.mark.parametrize("rate", [1e-4, 0.01, 0.2])
+@pytest.mark.parametrize("reported", [range(5, 41, 5), [3, 8, 20, 21, 22, 40]])
+def test_an_exponential_curve_is_drawn_on_exactly_when_its_whole_flattening_goes_on(
+    rate: float, reported: Iterable[int]
+) -> None:
+    curve = decay(0.5, rate)
+    end = extrapolated({step: curve(step) for step in reported}, 1.0, 1.0, LAST)
+    # Uneven steps tell the rate less exactly: the slopes are those between points, not at them.
+    assert end == pytest.approx(curve(LAST), abs=1e-9 if isinstance(reported, range) else 0.02)
+
+
+def test_curves_that_no_exponential_fits_are_drawn_on_all_the_same() -> None:
+    def end(*values: float, share: float = 0.6) -> float | None:
+        return extrapolated(dict(enumerate(values, 1)), 1.0, share, 10)
+
+    assert end(1.0, 0.9) is None
+    assert end(1.0, 0.9, 0.7) == pytest.approx(0.7 - 0.2 * 7)  # steeper than before: straight on
+    assert end(0.8, 0.9, 0.7) == pytest.approx(0.7 - 0.2 * 7)  # worse at first
+    assert end(0.7, 0.6, 0.8) == 0.6  # worse now: no hope beyond its best
+    assert end(math.nan, 0.9, 0.7) == pytest.approx(0.7 - 0.2 * 7)
+    assert end(1e300, 1.0, 1.0 - 1e-12, share=100.0) == pytest.approx(1.0)  # flat at once, and no overflow
 
 
 def test_maximizing_mirrors_minimizing() -> None:
@@ -111,7 +134,7 @@ def test_a_curve_that_is_not_a_number_ends_its_trial() -> None:
     [
         ({}, "max_resource is missing"),
         ({"max_resource": 0}, "max_resource must be at least 1, got 0"),
-        ({"max_resource": 5, "slope_share": -1}, "slope_share must be at least 0, got -1"),
+        ({"max_resource": 5, "flattening": -1}, "flattening must be at least 0, got -1"),
         ({"max_resources": 5}, "max_resource"),
     ],
 )
