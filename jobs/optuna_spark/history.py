@@ -192,7 +192,10 @@ class HistoryStorage(InMemoryStorage):
         history = self._history
         if self._shown is None:
             self._shown = history.recent() if self._view == "pruner" else history.best_and_recent()
-        return [self.get_trial(n) if n in history.unfinished else self._trials[n] for n in self._shown]
+        trials = list(map(self._trials.__getitem__, self._shown))
+        for number in history.unfinished:
+            trials[bisect.bisect_left(self._shown, number)] = self.get_trial(number)
+        return trials
 
     def _note(self, trial: FrozenTrial) -> None:
         self._shown = None
