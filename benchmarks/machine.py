@@ -13,7 +13,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,13 @@ class Machine:
     folder: Path
     mysql: MysqlServer
     logs: Path
+
+    def lane(self, number: int) -> Machine:
+        """The same servers for a contender that runs beside others: files and logs of its own."""
+        lane = replace(self, folder=self.folder / f"lane{number}", logs=self.logs / f"lane{number}")
+        for folder in (lane.folder, lane.logs):
+            folder.mkdir(exist_ok=True)
+        return lane
 
     def new_database(self) -> sqlalchemy.URL:
         """The URL of a fresh, empty database."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -42,9 +43,9 @@ class Samples:
         values = self._values.get((contender, metric))
         return statistics.median(values) if values else None
 
-    def mean(self, contender: str, metric: str) -> float | None:
+    def total(self, contender: str, metric: str) -> float | None:
         values = self._values.get((contender, metric))
-        return statistics.fmean(values) if values else None
+        return math.fsum(values) if values else None
 
     def measurements(self) -> list[Measurement]:
         """Medians, with the number of runs behind each contender."""
