@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,7 @@ def tune(spec: TuningSpec, url: str, spark: SparkSession | Callable[[], SparkSes
     Raises:
         TuningError: The run cannot start, too many trials failed, or the workers ended early.
     """
+    _refuse_in_a_worker_that_imports_the_program()
     run: Run = DatabaseRun(spec, url) if spec.coordination == "database" else DriverRun(spec, url)
     session = _open(run, spark)
     try:
@@ -81,6 +83,15 @@ def tune(spec: TuningSpec, url: str, spark: SparkSession | Callable[[], SparkSes
     _raise_if_short(spec, snapshot, reason, reports)
     log.info("%s Done in %s%s", PREFIX, duration(snapshot.elapsed_s), f": {reason}" if reason else "")
     return RunResult(snapshot, reason)
+
+
+def _refuse_in_a_worker_that_imports_the_program() -> None:
+    """A `local` worker imports the program that started it; a call of `tune` there would take the run over."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise TuningError(
+            "tune() was called while a worker imported the program that runs it:"
+            ' put the call under if __name__ == "__main__":'
+        )
 
 
 def _open(run: Run, spark: SparkSession | Callable[[], SparkSession] | None) -> SparkSession | None:

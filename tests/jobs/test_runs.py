@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +15,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from init.local.layout import REPOSITORY
 from optuna_spark.database_run import DatabaseRun
 from optuna_spark.driver_run import DriverRun
 from optuna_spark.errors import StorageError, TrialLimitError, TuningError
@@ -175,3 +179,23 @@ def announcing(method: Callable[[Any], None], done: threading.Event) -> Callable
         done.set()
 
     return call
+
+
+UNGUARDED = """
+from optuna_spark.run import tune
+from optuna_spark.spec import TuningSpec
+tune(TuningSpec("study", distribution="local", trials=2, tasks=1, run_id="one", coordination={coordination!r}), {url!r})
+"""
+
+
+def test_a_program_that_its_own_workers_run_again_is_told_what_to_change(
+    url: str, tmp_path: Path, coordination: str
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(UNGUARDED.format(coordination=coordination, url=url))
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY / "jobs")}
+    done = subprocess.run([sys.executable, str(program)], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert 'put the call under if __name__ == "__main__":' in done.stderr
+    assert "worker 0 died with exit code 1" in done.stderr.splitlines()[-1]
+    assert trials_of(url) == []
