@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
-import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.cases.bench import Bench, CaseResult
@@ -67,7 +66,7 @@ LONG_VARIANTS = {WHOLE: LONG, WINDOW: replace(LONG, coordinator=CoordinatorSpec(
 
 @dataclass(frozen=True)
 class Search:
-    """One study, in the order in which its trials ended."""
+    """One study: its trials, which one worker ran one after the other."""
 
     variant: str
     trials: list[FrozenTrial]
@@ -122,11 +121,7 @@ def compare(bench: Bench, samples: Samples, variants: dict[str, TuningSpec], see
         return found
 
     with ThreadPoolExecutor(lanes.qsize()) as pool:
-        try:
-            searches = list(pool.map(lambda pair: search(*pair), itertools.product(seeds, wanted)))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        searches = list(pool.map(lambda pair: search(*pair), itertools.product(seeds, wanted)))
     if searches:
         best = min(search.best for search in searches)
         samples.note("all", "best", best)
@@ -153,12 +148,7 @@ def _search(machine: Machine, variant: str, seed: int, spec: TuningSpec) -> Sear
     spec = replace(spec, sampler=ComponentSpec("TPESampler", {"seed": seed}))
     if machine.run("ours", [spec.to_json()], url=url, timeout_s=LIMIT_S).timed_out:
         raise ContenderError(f"a study of case d was not done after {LIMIT_S:g} s: {variant}, seed {seed}")
-    return Search(variant, _ended(url))
-
-
-def _ended(url: sqlalchemy.URL) -> list[FrozenTrial]:
-    ended = [trial for trial in trials_of(url) if trial.datetime_complete is not None]
-    return sorted(ended, key=lambda trial: trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0)
+    return Search(variant, [trial for trial in trials_of(url) if trial.state.is_finished()])
 
 
 def table(samples: Samples, title: str, verdicts: list[str]) -> Table:
