@@ -21,7 +21,7 @@ class ExtrapolationPruner(BasePruner):
     The two halves of the curve so far tell its present slope and how fast that flattens: an exponential through three
     points. Real curves flatten more slowly later on, so only the share `flattening` of that rate is taken. With 1 a
     curve that is exponential is drawn on exactly; with 0 as a straight line, which loses no convex curve. The default
-    is where searches came soonest to a good model on two tables, with 40 seeds that `make bench CASES=d` does not use.
+    was chosen with other seeds than those of `make bench CASES=d`, which shows what it brings.
 
     Extrapolating curves to end trials early is from Domhan, Springenberg and Hutter, IJCAI 2015,
     https://www.ijcai.org/Proceedings/15/Papers/487.pdf, who fit eleven models to each curve.
