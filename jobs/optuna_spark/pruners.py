@@ -91,5 +91,6 @@ def extrapolated(curve: Mapping[int, float], sign: float, flattening: float, las
     rate = flattening * math.log(slope_before / slope) * 2 / (now - first) if slope_before > slope else 0.0
     if rate == 0:
         return best - slope * ahead
-    shrunk = math.exp(-rate * (now - middle))
-    return best + gain * shrunk / (1 - shrunk) * math.expm1(-rate * ahead)
+    # expm1, and not 1 - exp: that is 0 for a curve that is straight but for its last digit.
+    stretch = rate * (now - middle)
+    return best - gain * math.exp(-stretch) * math.expm1(-rate * ahead) / math.expm1(-stretch)

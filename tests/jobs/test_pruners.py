@@ -97,6 +97,8 @@ def test_curves_that_no_exponential_fits_are_drawn_on_all_the_same() -> None:
     assert end(0.8, 0.9, 0.7) == pytest.approx(0.7 - 0.2 * 7)  # worse at first
     assert end(0.7, 0.6, 0.8) == 0.6  # worse now: no hope beyond its best
     assert end(math.nan, 0.9, 0.7) == pytest.approx(0.7 - 0.2 * 7)
+    # Straight but for the last digit.
+    assert end(math.nextafter(2.0, 3.0), 1.0, 0.0, share=0.1) == pytest.approx(-7.0)
     assert end(1e300, 1.0, 1.0 - 1e-12, share=100.0) == pytest.approx(1.0)  # flat at once, and no overflow
 
 
