@@ -1,8 +1,8 @@
 """The study in the driver's memory, and the bounded part of it that samplers and pruners look at.
 
-A sampler's time grows with the trials it is shown (Optuna's TPE: linearly). In a long study it is shown the
-best half and the most recent half of a fixed number of trials; a pruner, which compares a trial with what is
-usual, only the most recent ones. Everything else sees all trials.
+A sampler's time grows with the trials it is shown (Optuna's TPE: linearly). In a long study it is shown a fixed
+number of them: the best, the most recent, and some of all others, evenly spread; a pruner, which compares a trial
+with what is usual, only the most recent ones. Everything else sees all trials.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
@@ -24,28 +26,52 @@ from optuna.trial import FrozenTrial, TrialState
 View = Literal["sampler", "pruner", "all"]
 
 FINISHED_WELL = (TrialState.COMPLETE, TrialState.PRUNED)
+# Shares of the trials a sampler is shown; the others are spread over the whole history.
+BEST, RECENT = 1 / 8, 1 / 2
+GOLDEN = (5**0.5 - 1) / 2
 
 
 class History:
-    """Numbers of the trials worth looking at. Not thread-safe.
+    """Numbers of the finished trials worth looking at. Not thread-safe.
 
     Args:
-        limit: Finished trials to keep, at most.
+        limit: Finished trials to show, at most; None = all.
         directions: The study's; with several, "best" means not dominated.
+        recent: Share of the most recent ones among those that samplers are shown.
 
     Attributes:
-        finished: How many trials have finished well.
-        unfinished: Numbers of those that wait or run.
+        unfinished: Numbers of the trials that wait or run.
     """
 
-    def __init__(self, limit: int, directions: Sequence[StudyDirection]) -> None:
-        self.finished = 0
-        self._half = limit // 2
+    def __init__(self, limit: int | None, directions: Sequence[StudyDirection], recent: float = RECENT) -> None:
+        self._limit = limit
         self._signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions]
+        shown = limit or 0
+        self._n_best, self._n_recent = (max(1, int(share * shown)) for share in (BEST, recent))
+        self._n_spread = max(0, shown - self._n_best - self._n_recent)
+        self._numbers: list[int] = []
         self._best: list[tuple[float, float, int]] = []
         self._front: list[tuple[tuple[float, ...], int]] = []
-        self._recent: deque[int] = deque(maxlen=limit)
+        self._recent: deque[int] = deque(maxlen=shown)
+        self._spread: list[tuple[float, int]] = []
         self.unfinished: set[int] = set()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there are more finished trials than are shown."""
+        return self._limit is not None and len(self._numbers) > self._limit
+
+    def for_samplers(self) -> list[int]:
+        """The finished trials that samplers are shown, by number."""
+        if not self.bounded:
+            return self._numbers
+        recent = itertools.islice(self._recent, len(self._recent) - self._n_recent, None)
+        best = [n for *_, n in self._best] + [n for _, n in self._front]
+        return sorted({*best, *recent, *(n for _, n in self._spread)})
+
+    def for_pruners(self) -> list[int]:
+        """The finished trials that pruners are shown, by number."""
+        return sorted(self._recent) if self.bounded else self._numbers
 
     def open(self, number: int) -> None:
         """A trial that has not finished: always in sight."""
@@ -56,28 +82,25 @@ class History:
         self.unfinished.discard(trial.number)
         if trial.state not in FINISHED_WELL:
             return
-        self.finished += 1
+        bisect.insort(self._numbers, trial.number)
+        if self._limit is None:
+            return
         self._recent.append(trial.number)
+        # Multiples of the golden ratio, modulo 1, fill [0, 1) evenly: the smallest ones are spread evenly over time.
+        bisect.insort(self._spread, (len(self._numbers) * GOLDEN % 1, trial.number))
+        del self._spread[self._n_spread :]
         if trial.state == TrialState.COMPLETE:
             self._rank(trial)
-
-    def best_and_recent(self) -> list[int]:
-        recent = itertools.islice(self._recent, max(0, len(self._recent) - self._half), None)
-        best = [n for *_, n in self._best] + [n for _, n in self._front]
-        return sorted({*best, *recent, *self.unfinished})
-
-    def recent(self) -> list[int]:
-        return sorted({*self._recent, *self.unfinished})
 
     def _rank(self, trial: FrozenTrial) -> None:
         violation = sum(v for v in trial.constraints.values() if v > 0)
         losses = tuple(s * v for s, v in zip(self._signs, trial.values, strict=True))
         if len(losses) == 1:
             bisect.insort(self._best, (violation, losses[0], trial.number))
-            del self._best[self._half :]
+            del self._best[self._n_best :]
         elif violation == 0 and not any(_dominates(other, losses) for other, _ in self._front):
             kept = [entry for entry in self._front if not _dominates(losses, entry[0])]
-            self._front = [*kept, (losses, trial.number)][-self._half :]
+            self._front = [*kept, (losses, trial.number)][-self._n_best :]
 
 
 def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -118,23 +141,25 @@ class HistoryStorage(InMemoryStorage):
 
     Args:
         limit: Finished trials shown, at most; None = all.
+        recent: Share of the most recent ones among those that samplers are shown.
 
     Attributes:
         stored_distributions: Those of the loaded trials, by parameter.
     """
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, recent: float = RECENT) -> None:
         super().__init__()
-        self._limit = limit
-        self._history = History(limit or 1, [])
+        self._limit, self._recent = limit, recent
+        self._history = History(limit, [], recent)
         self.stored_distributions: dict[str, BaseDistribution] = {}
         self._view: View = "sampler"
         self._shown: list[int] | None = None
+        self._finished: NDArray[np.intp] | None = None
         self._trials: list[FrozenTrial] = []
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
         """Create the study with its stored trials, numbered from 0 without gaps; returns its id."""
-        self._history = History(self._limit or 1, directions)
+        self._history = History(self._limit, directions, self._recent)
         study_id = self.create_new_study(directions, name)
         for trial in trials:
             self.create_new_trial(study_id, trial)
@@ -177,9 +202,20 @@ class HistoryStorage(InMemoryStorage):
     ) -> list[FrozenTrial]:
         if self._view == "all" or states == (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy, states)
-        shown = self._all() if self._limit is None or self._history.finished <= self._limit else self._bounded()
+        shown = self._bounded() if self._history.bounded else self._all()
         chosen = shown if states is None else [t for t in shown if t.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
+
+    def finished_well(self) -> NDArray[np.intp]:
+        """Numbers of the completed and pruned trials that a sampler is shown, ascending."""
+        if self._finished is None:
+            self._finished = np.array(self._history.for_samplers(), dtype=np.intp)
+        return self._finished
+
+    def running(self) -> list[FrozenTrial]:
+        """The trials that run, by number; not copies, so for reading only."""
+        trials = map(self.get_trial, sorted(self._history.unfinished))
+        return [trial for trial in trials if trial.state == TrialState.RUNNING]
 
     def _all(self) -> list[FrozenTrial]:
         trials = self._trials.copy()
@@ -191,7 +227,8 @@ class HistoryStorage(InMemoryStorage):
         # Not a selection from a list of all: copying that one list touches every trial there is.
         history = self._history
         if self._shown is None:
-            self._shown = history.recent() if self._view == "pruner" else history.best_and_recent()
+            finished = history.for_pruners() if self._view == "pruner" else self.finished_well().tolist()
+            self._shown = sorted({*finished, *history.unfinished})
         trials = list(map(self._trials.__getitem__, self._shown))
         for number in history.unfinished:
             trials[bisect.bisect_left(self._shown, number)] = self.get_trial(number)
@@ -202,6 +239,7 @@ class HistoryStorage(InMemoryStorage):
         if trial.number == len(self._trials):
             self._trials.append(trial)
         if trial.state.is_finished():
+            self._finished = None
             self._trials[trial.number] = _Finished.of(trial)
             self._history.close(trial)
         else:

@@ -15,12 +15,12 @@ from optuna.distributions import (
     IntDistribution,
     check_distribution_compatibility,
 )
-from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler
+from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optuna_spark.errors import StudyMismatchError, TuningError
-from optuna_spark.history import HistoryStorage
+from optuna_spark.history import RECENT, HistoryStorage
 from optuna_spark.messages import Update
 from optuna_spark.outcome import Outcome
 from optuna_spark.samplers import build_pruner, build_sampler
@@ -68,7 +68,8 @@ class SampledStudy:
     def __init__(self, spec: TuningSpec, stored: StoredStudy) -> None:
         self._spec = spec
         sampler = build_sampler(spec.sampler, sampler_seed(spec.seed, len(stored.trials)))
-        self._memory = HistoryStorage(None if needs_all(sampler) else spec.coordinator.history)
+        limit = None if needs_all(sampler) else spec.coordinator.history
+        self._memory = HistoryStorage(limit, recent_share(sampler))
         self._id = self._memory.load(spec.study_name, stored.directions, stored.trials)
         check_search_space(spec, self._memory.stored_distributions)
         for key, value in stored.system_attrs.items():
@@ -206,6 +207,15 @@ def check_search_space(spec: TuningSpec, stored: Mapping[str, BaseDistribution])
 def needs_all(sampler: BaseSampler) -> bool:
     """Whether a sampler must see every trial, because it tries each combination once."""
     return isinstance(sampler, GridSampler | BruteForceSampler)
+
+
+def recent_share(sampler: BaseSampler) -> float:
+    """How much of what a sampler is shown in a long study are the most recent trials.
+
+    TPE compares the best 25 trials with all others: what it is shown must look like the whole history, where the
+    most recent ones, which it puts near the best, have a small part. Others go on from their last generation.
+    """
+    return 1 / 50 if isinstance(sampler, TPESampler) else RECENT
 
 
 def portable(key: str) -> bool:

@@ -14,24 +14,41 @@ from optuna.samplers._tpe.sampler import default_gamma
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.history import HistoryStorage
+
 # The releases whose TPESampler this was compared with: with any other, Optuna's own method samples.
 SAME_AS = ("5.0",)
-RUNNING = TrialState.RUNNING
 
 
 class ArrayTPESampler(TPESampler):
     """Samples what `optuna.samplers.TPESampler` samples, bit for bit, from the same arguments and trials.
 
-    For each new trial Optuna's method walks several times through all finished ones, in Python: their parameters,
-    values, constraints. That is most of its time from a few hundred trials on. Here a finished trial is looked at
-    once and then is a row of an array. What a study seldom has is left to Optuna's method: several objectives,
-    violated constraints, and fewer complete trials than the sampler wants good ones. Not thread-safe.
+    For each new trial Optuna's method walks several times through all finished ones, in Python: their states,
+    parameters, values, constraints. That is most of its time from a few hundred trials on. Here `HistoryStorage`
+    says which trials there are, and each is looked at once and then is a row of an array. What a study seldom has
+    is left to Optuna's method: several objectives, violated constraints, and fewer complete trials than the
+    sampler wants good ones; so are studies in another storage. Not thread-safe.
     """
 
-    _finished: _FinishedTrials | None = None
+    _trials: _FinishedTrials | None = None
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        warns = self._warn_independent_sampling and self._is_multivariate(study)
+        if warns or not self._has_started(study):
+            return super().sample_independent(study, trial, param_name, param_distribution)
+        return self._sample(study, trial, {param_name: param_distribution})[param_name]
+
+    def _sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if not search_space or not self._has_started(study):
+            return super()._sample_relative(study, trial, search_space)
+        return self._sample(study, trial, search_space)
 
     def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        divided = None if study._is_multi_objective() else self._divided(study, trial, search_space)
+        divided = self._divided(study, trial, search_space)
         if divided is None:
             return super()._sample(study, trial, search_space)
         below, above = (
@@ -44,26 +61,32 @@ class ArrayTPESampler(TPESampler):
         best = self._compare(samples, self._compute_acquisition_func(samples, below, above))
         return {name: distribution.to_external_repr(best[name]) for name, distribution in search_space.items()}
 
+    def _has_started(self, study: Study) -> bool:
+        """Whether there are enough trials to learn from, as far as can be told without a walk through them."""
+        storage = study._storage
+        return isinstance(storage, HistoryStorage) and len(storage.finished_well()) >= self._n_startup_trials
+
     def _divided(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """The good trials and the others, a column for each parameter; None where that is Optuna's to do."""
-        states = [TrialState.COMPLETE, TrialState.PRUNED] + [RUNNING] * self._constant_liar
-        trials = study._get_trials(deepcopy=False, states=states, use_cache=not self._constant_liar)
-        finished = [t for t in trials if t.state is not RUNNING]
-        running = [t for t in trials if t.state is RUNNING and t.number != trial.number]
-        known = self._finished
-        if known is None or known.study is not study:
-            known = self._finished = _FinishedTrials(study)
-        numbers = known.look_at(finished)
+        storage = study._storage
+        if study._is_multi_objective() or not isinstance(storage, HistoryStorage):
+            return None
+        known = self._trials
+        if known is None or known.storage is not storage:
+            known = self._trials = _FinishedTrials(storage, study.direction)
+        numbers = storage.finished_well()
+        known.look_at(numbers)
         losses = known.losses[numbers]
-        n_below = (self._gamma or default_gamma)(len(finished))
+        n_below = (self._gamma or default_gamma)(len(numbers))
         if known.violated or n_below > np.count_nonzero(~np.isnan(losses)):
             return None
         rank = np.argsort(losses, kind="stable")  # NaN, which stands for pruned, comes last
         names = list(search_space)
         below, others = np.sort(numbers[rank[:n_below]]), numbers[rank[n_below:]]
         # Running trials count as bad ones, so that not all workers look in the same place.
+        running = [t for t in storage.running() if t.number != trial.number] if self._constant_liar else []
         order = np.argsort(np.concatenate([others, [t.number for t in running]]), kind="stable")
         above = np.concatenate([known.rows(others, names), self._running_rows(running, search_space, study)])[order]
         return _complete_rows(known.rows(below, names)), _complete_rows(above)
@@ -83,26 +106,24 @@ class _FinishedTrials:
     """What a sampler reads of finished trials, by trial number.
 
     Attributes:
-        study: Whose trials they are.
+        storage: Where they are.
         losses: Objective values, smaller is better; NaN for a pruned trial and for a number not seen.
         violated: Whether one of them violates a constraint.
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
+    def __init__(self, storage: HistoryStorage, direction: StudyDirection) -> None:
+        self.storage = storage
         self.violated = False
         self.losses = np.full(0, np.nan)
         self._seen = np.zeros(0, dtype=bool)
         self._columns: dict[str, NDArray[np.float64]] = {}
-        self._sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        self._sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
 
-    def look_at(self, trials: Sequence[FrozenTrial]) -> NDArray[np.intp]:
-        """Read the trials not seen before; returns the numbers of all."""
-        numbers = np.array([t.number for t in trials], dtype=np.intp)
+    def look_at(self, numbers: NDArray[np.intp]) -> None:
+        """Read those not seen before."""
         self._make_room(int(numbers.max(initial=-1)) + 1)
-        for index in np.flatnonzero(~self._seen[numbers]).tolist():
-            self._read(trials[index])
-        return numbers
+        for number in numbers[~self._seen[numbers]].tolist():
+            self._read(self.storage.get_trial(number))
 
     def rows(self, numbers: NDArray[np.intp], names: Iterable[str]) -> NDArray[np.float64]:
         """(len(numbers), len(names)) parameters in internal representation; NaN where a trial lacks one."""

