@@ -125,6 +125,17 @@ def test_it_samples_what_optunas_samples(objective: Objective, arguments: dict[s
         )
 
 
+def test_it_samples_the_same_where_a_pruner_shows_it_a_part_of_the_study() -> None:
+    def sampled(sampler: BaseSampler, storage: optuna.storages.BaseStorage) -> list[dict[str, Any]]:
+        pruner = optuna.pruners.HyperbandPruner(max_resource=9)
+        study = optuna.create_study(storage=storage, sampler=sampler, pruner=pruner, study_name="study")
+        study.optimize(pruned, n_trials=TRIALS)
+        return [trial.params for trial in study.get_trials(deepcopy=False)]
+
+    theirs = sampled(TPESampler(seed=3, multivariate=False), optuna.storages.InMemoryStorage())
+    assert sampled(ArrayTPESampler(seed=3, multivariate=False), HistoryStorage(None)) == theirs
+
+
 def test_it_samples_the_same_from_a_history_that_shows_a_part_of_the_trials() -> None:
     def last(sampler: BaseSampler) -> list[dict[str, Any]]:
         storage = HistoryStorage(40)
