@@ -190,7 +190,7 @@ def _pruning_verdicts(samples: Samples) -> list[str]:
 
 
 def _history_verdicts(samples: Samples) -> list[str]:
-    """How many seeds come there is no verdict: it is luck for the few that do not before the window is full."""
+    """How many seeds come there is no verdict: luck decides for those that do not before the window is full."""
     best = divided(samples.median(WINDOW, "best"), samples.median(WHOLE, "best"))
     rounds = divided(samples.total(WINDOW, "rounds"), samples.total(WHOLE, "rounds"))
     return [
