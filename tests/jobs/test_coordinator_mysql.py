@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy as sa
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from init.local.mysql import MysqlServer
 from optuna_spark.coordinator import Coordinator, Endpoint
@@ -38,6 +38,8 @@ from tests.support.coordination import (
 from tests.support.proxy import Proxy
 from tests.support.servers import private_mysql
 
+WORKERS = 3
+
 
 @pytest.fixture
 def url(mysql_server: MysqlServer) -> sa.URL:
@@ -51,14 +53,13 @@ def log(tmp_path: Path) -> Path:
     return file
 
 
-def wait_for(url: Any, trials: int, running: bool = False) -> None:
-    """Until so many trials of the study are complete, and one of the others is in the database."""
+def wait_for(url: Any, trials: int, running: int = 0) -> None:
+    """Until so many trials of the study are complete, and so many of the others are in the database."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with contextlib.suppress(KeyError, sa.exc.SQLAlchemyError):
             states = [t.state for t in stored(url)]
-            seen = TrialState.RUNNING in states or not running
-            if seen and states.count(TrialState.COMPLETE) >= trials:
+            if states.count(TrialState.COMPLETE) >= trials and states.count(TrialState.RUNNING) >= running:
                 return
         time.sleep(0.05)
     raise TimeoutError
@@ -80,27 +81,41 @@ def test_workers_killed_at_any_moment_cost_no_trial_and_add_none(url: sa.URL, lo
     check(url, 60, log)
 
 
-@pytest.mark.parametrize(("trials", "seconds"), [(60, 0.02), (12, 0.8)])
-def test_a_driver_killed_in_the_middle_is_resumed_by_the_next_one(
-    url: sa.URL, log: Path, trials: int, seconds: float
-) -> None:
-    for done in (trials // 6, trials // 3):
-        driver = multiprocessing.get_context("spawn").Process(target=drive, args=(url, log, trials, seconds))
-        driver.start()
-        wait_for(url, done, running=seconds > 0.5)  # shorter trials have no row before they end
-        assert driver.pid is not None
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.join()
-    drive(url, log, trials, seconds)
-    everything = check(url, trials, log)
-    lost = [t.number for t in everything if t.state == TrialState.FAIL]
-    assert set(lost) == {t.user_attrs["retried_from"] for t in everything if "retried_from" in t.user_attrs}
-    assert lost or seconds < 0.5
+def test_a_driver_killed_at_any_moment_is_resumed_by_the_next_one(url: sa.URL, log: Path) -> None:
+    for done in (10, 20):
+        kill_driver(url, log, trials=60, done=done)
+    drive(url, log, 60)
+    everything = check(url, 60, log)
+    lost = {t.number for t in everything if t.state == TrialState.FAIL}
+    assert lost == retried(everything)
 
 
-def drive(url: sa.URL, log: Path, trials: int, seconds: float) -> None:
-    with Coordinator(spec_for(trials=trials, tasks=3), url) as coordinator:
-        for process in start_processes(coordinator.start(), 3, log, seconds):
+def test_trials_that_run_when_their_driver_is_killed_are_closed_and_run_again(url: sa.URL, log: Path) -> None:
+    kill_driver(url, log, trials=12, done=3, held=3)  # 3, 4 and 5 run
+    kill_driver(url, log, trials=12, done=6, held=9)  # 6, 7 and 8 were those again; 9, 10 and 11 run
+    drive(url, log, 12)
+    everything = check(url, 12, log)
+    lost = {t.number for t in everything if t.state == TrialState.FAIL}
+    assert lost == retried(everything) == {3, 4, 5, 9, 10, 11}
+
+
+def retried(trials: list[FrozenTrial]) -> set[int]:
+    return {t.user_attrs["retried_from"] for t in trials if "retried_from" in t.user_attrs}
+
+
+def kill_driver(url: sa.URL, log: Path, trials: int, done: int, held: int | None = None) -> None:
+    """Drive the study and end that process when so many trials are complete and all held ones are known to run."""
+    driver = multiprocessing.get_context("spawn").Process(target=drive, args=(url, log, trials, held))
+    driver.start()
+    wait_for(url, done, running=0 if held is None else WORKERS)
+    assert driver.pid is not None
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.join()
+
+
+def drive(url: sa.URL, log: Path, trials: int, held: int | None = None) -> None:
+    with Coordinator(spec_for(trials=trials, tasks=WORKERS), url) as coordinator:
+        for process in start_processes(coordinator.start(), WORKERS, log, held=held):
             process.join()
 
 

@@ -78,6 +78,19 @@ def slow(seconds: float) -> Callable[[Any], float]:
     return objective
 
 
+def hold_from(first: int, objective: Callable[[Any], float]) -> Callable[[Any], float]:
+    """The objective; trials from number `first` on wait until the process that started this one is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def held(trial: Any) -> float:
+        while trial.number >= first and parent.is_alive():
+            time.sleep(0.05)
+        return objective(trial)
+
+    return held
+
+
 def work(endpoint: Endpoint, objective: Callable[[Any], Any], n_values: int = 1, name: str = "test:1") -> int:
     """Be a worker until the run is over; returns how many trials it ran."""
     client = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, name)
@@ -129,21 +142,26 @@ def run_into_failure(spec: TuningSpec, url: Any, objective: Callable[[Any], Any]
         coordinator.raise_if_failed()
 
 
-def start_processes(endpoint: Endpoint, workers: int, log: Path, seconds: float = 0.02) -> list[SpawnProcess]:
-    """Workers as real processes; each notes in `log` what the driver has confirmed."""
+def start_processes(
+    endpoint: Endpoint, workers: int, log: Path, seconds: float = 0.02, held: int | None = None
+) -> list[SpawnProcess]:
+    """Workers as real processes; each notes in `log` what the driver has confirmed.
+
+    Trials from number `held` on do not end while this process lives.
+    """
     context = multiprocessing.get_context("spawn")
-    arguments = [(endpoint, log, seconds, number) for number in range(workers)]
+    arguments = [(endpoint, log, seconds, held, number) for number in range(workers)]
     processes = [context.Process(target=work_and_note, args=a) for a in arguments]
     for process in processes:
         process.start()
     return processes
 
 
-def work_and_note(endpoint: Endpoint, log: Path, seconds: float, number: int) -> None:
+def work_and_note(endpoint: Endpoint, log: Path, seconds: float, held: int | None, number: int) -> None:
     """Be a worker that appends number and value of each trial to a file once it knows that it is durable."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     client = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, f"{number}:{os.getpid()}")
-    objective = slow(seconds)
+    objective = slow(seconds) if held is None else hold_from(held, slow(seconds))
     told = ""
     while (trial := client.ask()) is not None:
         outcome = run_trial(objective, trial, 1)
