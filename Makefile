@@ -62,7 +62,7 @@ test-databricks: ## only the tests of target databricks
 	@$(LOCAL) setup --dev
 	@init/local/test-databricks.sh
 
-bench: ## measure the engine beside its peers, 75 minutes: CASES=a,c RUNS=3 (installs the peers, 1.3 GB)
+bench: ## measure the engine beside its peers, about an hour: CASES=a,c RUNS=3 (installs the peers, 1.3 GB)
 	@$(LOCAL) setup --bench
 	@TUNING_SPARK_ENV=$(CURDIR)/.state/envs/spark PYTHONPATH=jobs \
 		$(SPARK_ENV)/python -m benchmarks --cases '$(CASES)' --runs '$(RUNS)'

@@ -92,10 +92,10 @@ def main(arguments: list[str]) -> int:
     only = tuple(part.strip() for part in options.only.split(";") if part.strip())
     started, tables = time.monotonic(), []
     with machine(LOGS) as servers:
-        stopped = set[str]()
+        too_slow = set[str]()
         for name in names:
             before = about(name)
-            result = CASES[name](Bench(servers, options.runs, only, stopped))
+            result = CASES[name](Bench(servers, options.runs, only, too_slow))
             save(options.results, in_case(name, before, result))
             tables += result.tables
             for table in result.tables:

@@ -40,12 +40,16 @@ class Samples:
         self._texts.append(Measurement(self.case, contender, metric, text))
 
     def median(self, contender: str, metric: str) -> float | None:
-        values = self._values.get((contender, metric))
+        values = self.values(contender, metric)
         return statistics.median(values) if values else None
 
     def total(self, contender: str, metric: str) -> float | None:
-        values = self._values.get((contender, metric))
+        values = self.values(contender, metric)
         return math.fsum(values) if values else None
+
+    def values(self, contender: str, metric: str) -> list[float]:
+        """One value for each run, in their order."""
+        return self._values.get((contender, metric), [])
 
     def measurements(self) -> list[Measurement]:
         """Medians, with the number of runs behind each contender."""

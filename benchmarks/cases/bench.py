@@ -20,13 +20,13 @@ class Bench:
         machine: The servers.
         runs: How often each contender runs.
         only: Contenders whose name holds one of these; empty = all.
-        stopped: The contenders of case a that were stopped at their time limit.
+        too_slow: The contenders of case a that cannot be done in time with more trials.
     """
 
     machine: Machine
     runs: int
     only: tuple[str, ...] = ()
-    stopped: set[str] = field(default_factory=set)
+    too_slow: set[str] = field(default_factory=set)
 
     @contextmanager
     def cluster(self, slots: int) -> Iterator[Cluster]:

@@ -24,15 +24,17 @@ def run(bench: Bench) -> CaseResult:
     say(f"c: {TRIALS} trials of {PUBLISHED_S} s on {WORKERS} workers")
     samples = Samples("c")
     with bench.cluster(WORKERS) as cluster:
-        rows = [Contender(f"ours, {d}", partial(_ours, bench.machine, cluster, d)) for d in ("rdd", "joblib")]
-        rows += [Contender("reference, joblib", partial(_reference, bench.machine, cluster))]
+        rows = [
+            Contender(OURS, partial(_ours, bench.machine, cluster)),
+            Contender("reference, joblib", partial(_reference, bench.machine, cluster)),
+        ]
         run_all(bench, samples, rows, LIMIT_S)
     return CaseResult(samples.measurements(), [table(samples)])
 
 
-def _ours(machine: Machine, cluster: Cluster, distribution: str) -> dict[str, float] | None:
+def _ours(machine: Machine, cluster: Cluster) -> dict[str, float] | None:
     url = machine.new_database()
-    spec = engine_spec("published_trial", trials=TRIALS, tasks=WORKERS, jobs=WORKERS, distribution=distribution)
+    spec = engine_spec("published_trial", trials=TRIALS, tasks=WORKERS, jobs=WORKERS, distribution="rdd")
     return _metrics(cluster.run("ours", [spec.to_json()], slots=WORKERS, url=url, timeout_s=LIMIT_S))
 
 

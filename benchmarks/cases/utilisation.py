@@ -33,15 +33,15 @@ def run(bench: Bench, trials: int) -> CaseResult:
     samples.note("ideal", "seconds", round(ideal, 3))
     with bench.cluster(SLOTS) as cluster:
         everybody = contenders(bench.machine, cluster, trials)
-        run_all(bench, samples, [c for c in everybody if c.name not in bench.stopped], LIMIT_S[trials])
-    for name in bench.stopped:
-        samples.note(name, "not_run", "stopped with fewer trials")
-    bench.stopped.update(c.name for c in everybody if _limit(samples, c.name))
+        run_all(bench, samples, [c for c in everybody if c.name not in bench.too_slow], LIMIT_S[trials])
+    for name in bench.too_slow:
+        samples.note(name, "not_run", "too slow with fewer trials")
+    bench.too_slow.update(c.name for c in everybody if _too_slow(samples, c.name, trials))
     return CaseResult(samples.measurements(), [table(samples, trials)])
 
 
 def contenders(machine: Machine, cluster: Cluster, trials: int) -> list[Contender]:
-    """Everybody. At 1,280 trials only `BEST` runs more than once, and the database coordinates `rdd` alone.
+    """Everybody. At 1,280 trials only `BEST` runs more than once, and of others than ours with the driver only `rdd`.
 
     The ways to start a worker differ at the start, which is a small part there.
     """
@@ -54,7 +54,7 @@ def contenders(machine: Machine, cluster: Cluster, trials: int) -> list[Contende
             name = f"ours, {distribution}" + ("" if coordination == "driver" else ", coordination database")
             run_ours = partial(_ours, machine, cluster, distribution, coordination, trials)
             rows.append(Contender(name, run_ours, None if name == BEST else slow))
-    for distribution in ("joblib", "rdd"):
+    for distribution in ("joblib", "rdd") if trials == FEW else ("rdd",):
         run_it = partial(_reference, machine, cluster, distribution, trials)
         rows.append(Contender(f"reference, {distribution}", run_it, slow))
     rows.append(Contender("Optuna processes", partial(_processes, machine, trials), slow))
@@ -164,6 +164,14 @@ def _missing(samples: Samples, name: str) -> str:
 def _limit(samples: Samples, name: str) -> float | None:
     notes = [m for m in samples.measurements() if m.contender == name and m.metric == "stopped_after_s"]
     return float(notes[0].value) if notes else None
+
+
+def _too_slow(samples: Samples, name: str, trials: int) -> bool:
+    """Whether it would pass the limit of `MANY` trials even if those it had not run here took only their ideal time."""
+    seconds = samples.median(name, "seconds")
+    if seconds is None:
+        return _limit(samples, name) is not None
+    return seconds + workload.ideal_s(MANY, SLOTS) - workload.ideal_s(trials, SLOTS) > LIMIT_S[MANY]
 
 
 def _verdicts(samples: Samples, trials: int, reference: float | None) -> list[str]:
