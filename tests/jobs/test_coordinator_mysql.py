@@ -246,7 +246,7 @@ def test_the_study_is_readable_through_optuna_at_any_moment(url: sa.URL, log: Pa
     seen: list[int] = []
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     with Coordinator(spec_for(trials=60, tasks=2), url) as coordinator:
-        processes = start_processes(coordinator.start(), 2, log)
+        processes = start_processes(coordinator.start(), 2, log, seconds=0.1)
         while any(p.is_alive() for p in processes):
             (summary,) = optuna.get_all_study_summaries(text)
             trials = stored(url)
