@@ -77,15 +77,15 @@ def test_a_pruner_sees_the_most_recent_ones_good_and_bad() -> None:
 
 
 def test_feasible_trials_come_before_better_ones_that_are_not() -> None:
-    history = History(16, [StudyDirection.MINIMIZE])
+    constrained, worse = (History(16, [StudyDirection.MINIMIZE]) for _ in range(2))
     for number in range(100):
         trial = finished(number, float(number))
         if number < 60:
             trial.set_constraint("c", 1.0)
-        history.close(trial)
-    shown = set(history.for_samplers())
-    assert {60, 61, *range(92, 100)} <= shown
-    assert not {0, 1} <= shown
+        constrained.close(trial)
+        worse.close(finished(number, number + (1000.0 if number < 60 else 0.0)))
+    assert constrained.for_samplers() == worse.for_samplers()
+    assert {60, 61, *range(92, 100)} <= set(constrained.for_samplers())
 
 
 def test_trials_that_end_in_another_order_are_shown_by_number() -> None:
