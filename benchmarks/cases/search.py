@@ -204,7 +204,7 @@ def _history_verdicts(samples: Samples) -> list[str]:
 
 
 def _spread(samples: Samples, metric: str, variant: str, base: str) -> str:
-    """How far the ratio of two variants' totals could lie elsewhere with other seeds, by drawing the seeds anew."""
+    """Between which values nine in ten ratios of two variants' totals lie when the seeds are drawn anew (bootstrap)."""
     values, others = samples.values(variant, metric), samples.values(base, metric)
     if len(values) < 2 or len(values) != len(others):
         return ""
