@@ -14,9 +14,11 @@ TRIALS ?=
 export STUDY TRIALS
 # Of Airflow's web pages; a free one is taken where somebody else has it.
 UI_PORT ?= 8080
-# Of the benchmark: which cases, and how often each contender runs.
+# Of the benchmark: which cases, how often each contender runs, which of them (all), and where the numbers go.
 CASES ?=
 RUNS ?= 3
+ONLY ?=
+RESULTS ?= benchmarks/results/latest.json
 
 AIRFLOW_ENV := .state/envs/airflow/bin
 SPARK_ENV := .state/envs/spark/bin
@@ -65,7 +67,8 @@ test-databricks: ## only the tests of target databricks
 bench: ## measure the engine beside its peers, about an hour: CASES=a,c RUNS=3 (installs the peers, 1.3 GB)
 	@$(LOCAL) setup --bench
 	@TUNING_SPARK_ENV=$(CURDIR)/.state/envs/spark PYTHONPATH=jobs \
-		$(SPARK_ENV)/python -m benchmarks --cases '$(CASES)' --runs '$(RUNS)'
+		$(SPARK_ENV)/python -m benchmarks --cases '$(CASES)' --runs '$(RUNS)' \
+		--only '$(ONLY)' --results '$(RESULTS)'
 
 bench-gpu: ## the same question to NVIDIA GPUs: 1, 2, 4 and 8 trials at once on a big table, against the CPU
 	@$(LOCAL) setup
