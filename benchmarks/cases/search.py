@@ -183,24 +183,26 @@ def table(samples: Samples, title: str, verdicts: list[str]) -> Table:
 
 def _pruning_verdicts(samples: Samples) -> list[str]:
     """Fewer rounds count only where the target was reached as often."""
-    share = divided(samples.total(PRUNED, "rounds"), samples.total(PLAIN, "rounds"))
     return [
-        verdict("rounds with ExtrapolationPruner, share of without", share, 0.5, at_most=True)
-        + _spread(samples, "rounds", PRUNED, PLAIN),
+        _compared(samples, "rounds with ExtrapolationPruner, share of without", "rounds", PRUNED, PLAIN, 0.5),
         verdict("seeds that come there without pruning alone", _seeds_lost(samples, PLAIN, PRUNED), 0, at_most=True),
     ]
 
 
 def _history_verdicts(samples: Samples) -> list[str]:
     """How many seeds come there is no verdict: luck decides for those that do not before the window is full."""
-    best = divided(samples.total(WINDOW, "best"), samples.total(WHOLE, "best"))
-    rounds = divided(samples.total(WINDOW, "rounds"), samples.total(WHOLE, "rounds"))
+    best = "best value with a window, times that with the whole history"
+    rounds = "rounds with a window, times those with the whole history"
     return [
-        verdict("best value with a window, times that with the whole history", best, 1.002, at_most=True)
-        + _spread(samples, "best", WINDOW, WHOLE),
-        verdict("rounds with a window, times those with the whole history", rounds, 1.1, at_most=True)
-        + _spread(samples, "rounds", WINDOW, WHOLE),
+        _compared(samples, best, "best", WINDOW, WHOLE, 1.002),
+        _compared(samples, rounds, "rounds", WINDOW, WHOLE, 1.1),
     ]
+
+
+def _compared(samples: Samples, what: str, metric: str, variant: str, base: str, limit: float) -> str:
+    """The ratio of two variants' totals over the seeds, and how much of it may be luck."""
+    share = divided(samples.total(variant, metric), samples.total(base, metric))
+    return verdict(what, share, limit, at_most=True) + _spread(samples, metric, variant, base)
 
 
 def _spread(samples: Samples, metric: str, variant: str, base: str) -> str:
