@@ -15,6 +15,8 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from init.local.ports import LOOPBACK, accepts, free_ports
+from init.local.processes import birth
+from tests.support.processes import zombie_with_a_living_thread
 from tests.support.servers import TWO_GPUS, scratch_folder, spark_environment
 
 SCRIPTS = REPOSITORY / "init" / "spark"
@@ -87,6 +89,22 @@ def test_a_cluster_starts_once_offers_its_gpus_and_stops(machine: Machine) -> No
     assert machine.call("stop.sh").stdout == "worker stopped\nmaster stopped\n"
     assert machine.call("stop.sh").stdout == "worker does not run\nmaster does not run\n"
     assert not accepts(machine.port)
+
+
+def test_a_daemon_runs_until_its_last_thread_has_ended() -> None:
+    def named(pid: int) -> str | None:
+        """What common.sh calls a process."""
+        command = f"source {SCRIPTS}/common.sh; birth {pid}"
+        done = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, check=True)
+        return done.stdout.strip() or None
+
+    with zombie_with_a_living_thread() as process:
+        assert named(process.pid) == birth(process.pid) is not None
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert named(process.pid) is None  # a corpse that nobody has taken away yet
+        process.wait()
+        assert named(process.pid) is None
 
 
 @needs_spark

@@ -16,11 +16,12 @@ from pathlib import Path
 import pymysql
 import pytest
 
+from init.local.guard import descendants
 from init.local.mysql import PROGRAM_VARIABLE, MysqlServer, Program, find_program, is_installed
 from init.local.ports import LOOPBACK
 from init.local.processes import Service, birth, one_at_a_time, tied_to_parent
 from init.local.spark import SparkCluster
-from tests.support.processes import listening_addresses
+from tests.support.processes import listening_addresses, zombie_with_a_living_thread
 from tests.support.servers import HARD_PASSWORD, private_mysql, private_spark, scratch_folder
 
 needs_mysql = pytest.mark.skipif(not is_installed(), reason="no MySQL server is installed here")
@@ -95,6 +96,16 @@ def test_a_service_that_ignores_the_first_signal_is_killed(folder: Path) -> None
     time.sleep(0.3)
     assert service.stop(grace_s=0.5)
     assert not service.running()
+
+
+def test_a_process_lives_until_its_last_thread_has_ended(folder: Path) -> None:
+    with zombie_with_a_living_thread() as process:
+        assert process.pid in descendants(os.getpid())
+        service = Service("zombie", folder)
+        service.adopt(process.pid, {})
+        assert service.stop()
+        assert birth(process.pid) is None
+        assert process.pid not in descendants(os.getpid())
 
 
 def test_a_tied_process_ends_with_its_parent(tmp_path: Path) -> None:

@@ -43,11 +43,12 @@ def descendants(pid: int) -> list[int]:
     below: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            fields = stat.read_text().rpartition(")")[2].split()
         except (OSError, ValueError):
             continue
-        if state not in "ZX":
-            below.setdefault(int(parent), []).append(int(stat.parent.name))
+        state, parent, threads = fields[0], int(fields[1]), int(fields[17])
+        if state not in "ZX" or threads > 1:  # a zombie whose other threads have not ended yet
+            below.setdefault(parent, []).append(int(stat.parent.name))
     found = list(below.get(pid, []))
     for child in found:
         found += below.get(child, [])

@@ -26,16 +26,20 @@ def birth(pid: int) -> str | None:
     """A name for this process that no other process ever gets: the boot and the clock tick it started at.
 
     Returns:
-        None when there is no such process, or only its corpse is left.
+        None when there is no such process, or only its corpse is left. A process whose first thread has ended reads as
+        a zombie while its other threads end, and its ports and locks are held until the last of them has.
     """
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
     try:
-        # See proc_pid_stat(5): the name may hold spaces and brackets; state is field 3, starttime field 22.
+        # See proc_pid_stat(5): the name may hold spaces and brackets; state is field 3, num_threads field 20 (a corpse
+        # counts as one), starttime field 22.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else f"{boot_id()}:{fields[19]}"
+    if fields[0] in "ZX" and int(fields[17]) <= 1:
+        return None
+    return f"{boot_id()}:{fields[19]}"
 
 
 def tied_to_parent(command: Sequence[str | Path], *, tied: bool = True, signal_name: str = "TERM") -> list[str]:

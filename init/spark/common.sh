@@ -24,7 +24,9 @@ birth() { # pid -> the boot and the clock tick it started at, empty when there i
     stat=${stat##*) } # the program's name may hold spaces; what follows is field 3
     # shellcheck disable=SC2086 # one field, one argument
     set -- $stat
-    case $1 in Z | X) ;; *) echo "$(cat /proc/sys/kernel/random/boot_id):${20}" ;; esac
+    # A JVM whose first thread has ended reads as a zombie while the others (field 20 counts them) still hold its ports.
+    case $1 in Z | X) [ "${18}" -gt 1 ] || return 0 ;; esac
+    echo "$(cat /proc/sys/kernel/random/boot_id):${20}"
 }
 
 is_running() { # name

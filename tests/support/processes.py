@@ -5,8 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# pthread_exit ends the first thread of the program alone: what is left reads as a zombie and goes on.
+SECOND_THREAD_ONLY = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@contextlib.contextmanager
+def zombie_with_a_living_thread() -> Iterator[subprocess.Popen[bytes]]:
+    """A process as a JVM is for some milliseconds at its end: its first thread is a zombie, another one still runs."""
+    process = subprocess.Popen([sys.executable, "-c", SECOND_THREAD_ONLY])
+    try:
+        while _status(process.pid)[0] != "Z":
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def listening_addresses(pid: int) -> set[str]:
