@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 import urllib.request
@@ -16,7 +17,7 @@ import pytest
 from init.local.layout import REPOSITORY
 from init.local.ports import LOOPBACK, accepts, free_ports
 from init.local.processes import birth
-from tests.support.processes import zombie_with_a_living_thread
+from tests.support.processes import processes_naming, zombie_with_a_living_thread
 from tests.support.servers import TWO_GPUS, scratch_folder, spark_environment
 
 SCRIPTS = REPOSITORY / "init" / "spark"
@@ -32,9 +33,10 @@ class Machine:
         discovery.chmod(0o755)
         self.port, self.web_port, self.worker_web_port = free_ports(3)
         self.master_url = f"spark://{LOOPBACK}:{self.port}"
+        self.state = folder / "cluster"
         self._env = os.environ | {
             "TUNING_SPARK_ENV": str(spark_environment()),
-            "TUNING_SPARK_STATE": str(folder / "cluster"),
+            "TUNING_SPARK_STATE": str(self.state),
             "TUNING_GPU_DISCOVERY": str(discovery),
             "SPARK_DAEMON_MEMORY": "256m",
         }
@@ -88,7 +90,7 @@ def test_a_cluster_starts_once_offers_its_gpus_and_stops(machine: Machine) -> No
 
     assert machine.call("stop.sh").stdout == "worker stopped\nmaster stopped\n"
     assert machine.call("stop.sh").stdout == "worker does not run\nmaster does not run\n"
-    assert not accepts(machine.port)
+    assert not accepts(machine.port), f"these name the port: {processes_naming(str(machine.port))}"
 
 
 def test_a_daemon_runs_until_its_last_thread_has_ended() -> None:
@@ -105,6 +107,20 @@ def test_a_daemon_runs_until_its_last_thread_has_ended() -> None:
         assert named(process.pid) is None  # a corpse that nobody has taken away yet
         process.wait()
         assert named(process.pid) is None
+
+
+def test_a_daemon_that_does_not_end_when_asked_is_killed(machine: Machine) -> None:
+    stubborn = subprocess.Popen(["sh", "-c", "trap '' TERM; echo; while :; do sleep 0.1; done"], stdout=subprocess.PIPE)
+    try:
+        assert stubborn.stdout
+        assert stubborn.stdout.readline()
+        machine.state.mkdir()
+        (machine.state / "master.pid").write_text(f"{stubborn.pid} {birth(stubborn.pid)}\n")
+        assert machine.call("stop.sh", "master").stdout == "master stopped\n"
+        assert stubborn.wait(timeout=0) == -signal.SIGKILL
+    finally:
+        stubborn.kill()
+        stubborn.communicate()
 
 
 @needs_spark

@@ -67,6 +67,14 @@ start_daemon() { # name, host and port it answers at when it is up, main class, 
     fail "the $name does not answer at $host:$port after a minute, see $log"
 }
 
+ends_within() { # name seconds
+    for _ in $(seq $(($2 * 10))); do
+        is_running "$1" || return 0
+        sleep 0.1
+    done
+    return 1
+}
+
 stop_daemon() { # name
     local pid
     if ! is_running "$1"; then
@@ -75,12 +83,11 @@ stop_daemon() { # name
         return
     fi
     read -r pid _ <"$cluster_state/$1.pid"
-    kill "$pid"
-    for _ in $(seq 100); do
-        is_running "$1" || break
-        sleep 0.1
-    done
-    if is_running "$1"; then kill -KILL "$pid"; fi
+    kill "$pid" 2>/dev/null || true # it may end at this moment by itself
+    if ! ends_within "$1" 10; then
+        kill -KILL "$pid" 2>/dev/null || true
+        ends_within "$1" 10 || fail "the $1, process $pid, does not end even when it is killed: its disk may hang"
+    fi
     rm -f "$cluster_state/$1.pid"
     echo "$1 stopped"
 }
