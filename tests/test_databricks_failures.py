@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +14,7 @@ import pytest
 from tests.support.databricks import VOLUME, Workspace
 from tests.support.databricks_fixtures import DATABRICKS, connect
 from tests.support.databricks_fixtures import workspace as workspace  # a fixture
+from tests.support.waiting import wait_until
 from tuning_pipeline.databricks_failures import run_failure
 from tuning_pipeline.databricks_operator import TuneOnDatabricks
 from tuning_pipeline.databricks_runs import end_live_runs
@@ -119,13 +119,6 @@ def submit_and_die(made: tuple[TuneOnDatabricks, dict[str, Any]], patch: pytest.
             operator.execute(context)  # type: ignore[arg-type]
 
 
-def ended(workspace: Workspace) -> None:
-    deadline = time.monotonic() + 120
-    while not all(given.ended for given in workspace.runs.values()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-
-
 def test_a_task_whose_worker_died_finds_its_run(
     workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +159,7 @@ def test_a_killed_task_cancels_its_run(workspace: Workspace, tried: Make, monkey
     made = tried(1)
     submit_and_die(made, monkeypatch)
     made[0].on_kill()
-    ended(workspace)
+    wait_until(lambda: all(given.ended for given in workspace.runs.values()), "the run to end")
     (only,) = workspace.runs.values()
     assert only.result == "CANCELED"
 

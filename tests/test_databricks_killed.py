@@ -6,8 +6,7 @@ import json
 import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ from tests.support.databricks import VOLUME, Run, Workspace, databricks_workspac
 from tests.support.databricks_fixtures import DATABRICKS, connection_fields
 from tests.support.servers import scratch_folder, spark_environment
 from tests.support.site import Site, checkout, serve
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -80,14 +80,6 @@ def site(workspace: Workspace) -> Iterator[Site]:
             stop_services(layout)
 
 
-def wait(what: str, found: Callable[[], Any], seconds: float = 180) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.3)
-    return value
-
-
 def runs_of(workspace: Workspace, study: str) -> list[Run]:
     return [run for run in workspace.runs.values() if run.payload["run_name"].startswith(f"tune {study} (")]
 
@@ -95,8 +87,8 @@ def runs_of(workspace: Workspace, study: str) -> list[Run]:
 def start(site: Site, workspace: Workspace, study: str) -> tuple[str, Run]:
     """Trigger a study, and come back when Spark has carried out some of its trials."""
     run_id = site.trigger(f"tune_{study}", {})
-    (run,) = wait("a run", lambda: runs_of(workspace, study))
-    wait("two trials", lambda: re.search(r"\[tuning\] ([2-9]|\d\d)/\d+ trials", run.output) or run.ended)
+    (run,) = wait_until(lambda: runs_of(workspace, study), "a run")
+    wait_until(lambda: re.search(r"\[tuning\] ([2-9]|\d\d)/\d+ trials", run.output) or run.ended, "two trials")
     assert not run.ended, run.output
     return run_id, run
 
@@ -119,9 +111,9 @@ def complete(workspace: Workspace, study: str) -> int:
 
 
 def assert_cancelled(run: Run) -> None:
-    wait("the run to end", lambda: run.ended)
+    wait_until(lambda: run.ended, "the run to end")
     assert (run.result, run.code) == ("CANCELED", "USER_CANCELED")
-    wait("its processes to end", lambda: not run.processes, 10)
+    wait_until(lambda: not run.processes, "its processes to end")
 
 
 def test_a_killed_task_goes_on_with_its_run(site: Site, workspace: Workspace) -> None:
@@ -157,7 +149,7 @@ def test_a_task_that_a_user_clears_starts_anew_where_its_run_was(site: Site, wor
         {"dag_run_id": run_id, "task_ids": ["tune"], "dry_run": False, "only_failed": False, "only_running": False},
     )
     assert_cancelled(run)
-    wait("the second try", lambda: tune(site, "cleared", run_id)["try_number"] == 2)
+    wait_until(lambda: tune(site, "cleared", run_id)["try_number"] == 2, "the second try", every_s=0.5)
     site.must_succeed("tune_cleared", run_id)
     first, second = runs_of(workspace, "cleared")
     assert (first, second.result) == (run, "SUCCESS")
@@ -176,7 +168,7 @@ def test_a_killed_triggerer_finds_the_run_again(site: Site, workspace: Workspace
     run_id, run = start(site, workspace, "triggerer")
     triggerer = Service("airflow-triggerer", site.layout.state)
     os.kill(triggerer.pid, signal.SIGKILL)
-    wait("the triggerer's end", lambda: not triggerer.running(), 30)
+    wait_until(lambda: not triggerer.running(), "the triggerer's end", 30)
     site.services.ensure()
     site.must_succeed("tune_triggerer", run_id)
     assert runs_of(workspace, "triggerer") == [run]

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from init.local.ports import LOOPBACK, accepts, free_ports
 from init.local.processes import birth
 from tests.support.processes import processes_naming, zombie_with_a_living_thread
 from tests.support.servers import TWO_GPUS, scratch_folder, spark_environment
+from tests.support.waiting import wait_until
 
 SCRIPTS = REPOSITORY / "init" / "spark"
 needs_spark = pytest.mark.skipif(not spark_environment().exists(), reason="no Spark environment: run `make setup`")
@@ -54,11 +54,7 @@ class Machine:
 
     def joined_worker(self) -> dict[str, Any]:
         """The one worker, as the master describes it; it joins a moment after it starts."""
-        for _ in range(100):
-            if workers := self.status()["workers"]:
-                return dict(workers[0])
-            time.sleep(0.1)
-        raise AssertionError("no worker joined")
+        return dict(wait_until(lambda: self.status()["workers"], "a worker to join")[0])
 
     def status(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"http://{LOOPBACK}:{self.web_port}/json/", timeout=5) as answer:

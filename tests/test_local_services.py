@@ -23,6 +23,7 @@ from init.local.processes import Service, birth, one_at_a_time, tied_to_parent
 from init.local.spark import SparkCluster
 from tests.support.processes import listening_addresses, zombie_with_a_living_thread
 from tests.support.servers import HARD_PASSWORD, private_mysql, private_spark, scratch_folder
+from tests.support.waiting import wait_until
 
 needs_mysql = pytest.mark.skipif(not is_installed(), reason="no MySQL server is installed here")
 
@@ -112,14 +113,10 @@ def test_a_tied_process_ends_with_its_parent(tmp_path: Path) -> None:
     child = tmp_path / "child.pid"
     command = tied_to_parent(["sh", "-c", f"echo $$ > {child}; sleep 60"])
     parent = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({command!r})"])
-    while not (child.exists() and child.read_text().strip()):
-        time.sleep(0.05)
+    wait_until(lambda: child.exists() and child.read_text().strip(), "the child to start")
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    deadline = time.monotonic() + 5
-    while birth(int(child.read_text())) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert birth(int(child.read_text())) is None
+    wait_until(lambda: birth(int(child.read_text())) is None, "the child to end", 30)
 
 
 def test_two_runs_in_one_checkout_wait_for_each_other(folder: Path) -> None:

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,9 @@ from init.local.mysql import MysqlServer
 from init.local.spark import SparkCluster
 from tests.support.airflow import QUICK_STUDY, DagFolder, migrated_home
 from tests.support.connections import ADMIN, SPARK, TUNING, admin_fields, set_connection, tuning_fields
+from tests.support.processes import processes_naming
 from tests.support.servers import spark_environment
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -226,8 +226,8 @@ def test_a_task_that_runs_out_of_time_leaves_no_process(
     folder.write_study("quick", f"{text}study: {tmp_path.name}\nexecution_timeout_s: 25\n{SPARK_CONF}")
     assert folder.test("tune_quick")["tune"] == "failed"
     assert "execution_timeout_s" in card_in(capfd.readouterr().out)["What"]
-    wait_for(lambda: not processes_naming(tmp_path.name), 15)
-    wait_for(lambda: running_applications(cluster) == 0, 15)
+    wait_until(lambda: not processes_naming(tmp_path.name), "the job's processes to end")
+    wait_until(lambda: running_applications(cluster) == 0, "the master to know that they ended")
 
 
 def test_a_killed_task_leaves_no_process(
@@ -241,39 +241,19 @@ def test_a_killed_task_leaves_no_process(
         command = [sys.executable, "-m", "airflow", "dags", "test", "tune_quick"]
         airflow = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=airflow_environment())
     try:
-        wait_for(lambda: "[tuning] Starting" in log.read_text(), 120)
+        wait_until(lambda: "[tuning] Starting" in log.read_text(), "the job to start", 120)
         assert processes_naming(tmp_path.name)
     finally:
         os.kill(airflow.pid, signal.SIGKILL)
         airflow.wait()
-    wait_for(lambda: not processes_naming(tmp_path.name), 15)
-    wait_for(lambda: running_applications(cluster) == 0, 15)
+    wait_until(lambda: not processes_naming(tmp_path.name), "the job's processes to end")
+    wait_until(lambda: running_applications(cluster) == 0, "the master to know that they ended")
 
 
 def airflow_environment() -> dict[str, str]:
     """What `make run` gives Airflow; pytest itself has the folders on its path."""
     paths = [str(REPOSITORY / name) for name in ("jobs", "plugins")]
     return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.3)
-
-
-def processes_naming(text: str) -> list[str]:
-    """Command lines of other programs that name `text`: the driver has the study's name in its spec."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if text in command and entry.name != str(os.getpid()) and "spark" in command:
-            found.append(command)
-    return found
 
 
 def running_applications(cluster: SparkCluster) -> int:

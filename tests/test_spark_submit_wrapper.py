@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from init.local.layout import REPOSITORY
 from init.local.processes import birth
+from tests.support.waiting import wait_until
 
 WRAPPER = REPOSITORY / "init" / "spark" / "bin" / "spark-submit"
 
@@ -80,12 +80,8 @@ def test_the_job_ends_when_its_submitter_is_killed(stand_in: dict[str, str], tmp
         ["python3", "-c", f"import subprocess; subprocess.run([{str(WRAPPER)!r}])"], env=stand_in
     )
     pid_file = tmp_path / "pid"
-    while not pid_file.exists():
-        time.sleep(0.05)
+    wait_until(pid_file.exists, "the job to start")
     job = int(pid_file.read_text())
     submitter.send_signal(signal.SIGKILL)
     submitter.wait()
-    deadline = time.monotonic() + 5
-    while birth(job) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert birth(job) is None
+    wait_until(lambda: birth(job) is None, "the job to end", 30)

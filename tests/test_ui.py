@@ -21,6 +21,7 @@ from tests.support.browser import Browser, browser
 from tests.support.processes import listening_addresses
 from tests.support.servers import spark_environment
 from tests.support.site import Site, running_site
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -213,10 +214,8 @@ fetch(arguments[0], {method: "POST", headers: {"Content-Type": "application/json
 
 
 def newest_run(site: Site, dag_id: str) -> str:
-    deadline = time.monotonic() + 60
-    while not (runs := site.api("GET", f"/dags/{dag_id}/dagRuns?order_by=-run_after")["dag_runs"]):
-        assert time.monotonic() < deadline, f"{dag_id} was not triggered"
-        time.sleep(1)
+    path = f"/dags/{dag_id}/dagRuns?order_by=-run_after"
+    runs = wait_until(lambda: site.api("GET", path)["dag_runs"], f"a run of {dag_id}", every_s=1)
     return str(runs[0]["dag_run_id"])
 
 
@@ -323,11 +322,8 @@ def events(site: Site, asset: str) -> list[dict[str, object]]:
 
 
 def wait_for_another_run(site: Site, dag_id: str, known: str) -> str:
-    deadline = time.monotonic() + 90
-    while (run_id := newest_run(site, dag_id)) == known:
-        assert time.monotonic() < deadline, "no other run was started"
-        time.sleep(1)
-    return run_id
+    wait_until(lambda: newest_run(site, dag_id) != known, f"another run of {dag_id}", every_s=1)
+    return newest_run(site, dag_id)
 
 
 # --- the schedule ---------------------------------------------------------------------------------------------------
@@ -411,7 +407,4 @@ def test_stopping_ends_every_process(site: Site) -> None:
 
 
 def wait_until_gone(pids: list[int], seconds: float = 45) -> None:
-    deadline = time.monotonic() + seconds
-    while left := [pid for pid in pids if birth(pid)]:
-        assert time.monotonic() < deadline, f"still there: {left}"
-        time.sleep(0.2)
+    wait_until(lambda: not any(birth(pid) for pid in pids), f"all of {pids} to end", seconds)

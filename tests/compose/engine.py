@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.waiting import wait_until
 
 HERE = Path(__file__).parent
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -46,7 +47,7 @@ def private_engine(state: Path) -> Iterator[Engine]:
     with (state / "dockerd.log").open("w") as log:
         process = subprocess.Popen([*map(str, command)], stdout=log, stderr=subprocess.STDOUT)
     try:
-        wait_until(lambda: answers(engine, process), 60, f"dockerd does not start, see {state / 'dockerd.log'}")
+        wait_until(lambda: answers(engine, process), f"dockerd to start, see {state / 'dockerd.log'}", 60)
         yield engine
     finally:
         process.terminate()
@@ -111,11 +112,3 @@ def run(
     )
     assert done.returncode == 0, f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-4000:]}"
     return done.stdout
-
-
-def wait_until(condition: object, seconds: float, message: str) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, message
-        time.sleep(1)

@@ -18,7 +18,8 @@ import pytest
 from init.local.compose import write_environment
 from init.local.layout import REPOSITORY, Layout
 from init.local.ports import free_ports
-from tests.compose.engine import NEEDED, Engine, make_base_images, private_engine, run, wait_until
+from tests.compose.engine import NEEDED, Engine, make_base_images, private_engine, run
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -114,13 +115,13 @@ def test_compose_refuses_to_start_without_secrets(stack: Stack, tmp_path: Path) 
 
 def test_the_default_study_runs_although_mysql_restarts(stack: Stack) -> None:
     stack.compose("up", "--detach")
-    wait_until(lambda: is_up(stack), 300, "the API server does not answer")
+    wait_until(lambda: is_up(stack), "the API server to answer", 300, every_s=1)
     token = stack.token()
-    wait_until(lambda: has_dag(stack, token), 180, "the DAG tune_diabetes does not appear")
+    wait_until(lambda: has_dag(stack, token), "the DAG tune_diabetes to appear", every_s=1)
     stack.api("/api/v2/dags/tune_diabetes", {"is_paused": False}, "PATCH", token)
     conf = {"logical_date": None, "conf": {"trials": 150}}
     run_id = stack.api("/api/v2/dags/tune_diabetes/dagRuns", conf, "POST", token)["dag_run_id"]
-    wait_until(lambda: stack.finished_trials() >= 5, 300, "no trial finishes")
+    wait_until(lambda: stack.finished_trials() >= 5, "five trials", 300, every_s=1)
     stack.compose("restart", "mysql")
 
     def state() -> str:
@@ -129,7 +130,7 @@ def test_the_default_study_runs_although_mysql_restarts(stack: Stack) -> None:
         except OSError:
             return "unknown while MySQL restarts"
 
-    wait_until(lambda: state() in ("success", "failed"), 600, "the run does not end")
+    wait_until(lambda: state() in ("success", "failed"), "the run to end", 600, every_s=1)
     assert state() == "success", stack.compose("logs", "--tail", "200", "airflow-scheduler")
     assert stack.finished_trials() == 150
     listing = stack.compose("exec", "-T", "airflow-scheduler", "ls", "/opt/tuning/exports/diabetes/latest/")
@@ -153,7 +154,7 @@ def test_only_loopback_ports_are_published_and_no_service_is_root(stack: Stack) 
 def test_down_and_up_loses_nothing(stack: Stack) -> None:
     stack.compose("down")
     stack.compose("up", "--detach")
-    wait_until(lambda: is_up(stack), 300, "the API server does not answer")
+    wait_until(lambda: is_up(stack), "the API server to answer", 300, every_s=1)
     assert stack.finished_trials() == 150
     runs = stack.api("/api/v2/dags/tune_diabetes/dagRuns", token=stack.token())["dag_runs"]
     assert [r["state"] for r in runs] == ["success"]

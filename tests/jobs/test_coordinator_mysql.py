@@ -37,6 +37,7 @@ from tests.support.coordination import (
 )
 from tests.support.proxy import Proxy
 from tests.support.servers import private_mysql
+from tests.support.waiting import wait_until
 
 WORKERS = 3
 
@@ -55,14 +56,15 @@ def log(tmp_path: Path) -> Path:
 
 def wait_for(url: Any, trials: int, running: int = 0) -> None:
     """Until so many trials of the study are complete, and so many of the others are in the database."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(KeyError, sa.exc.SQLAlchemyError):
+
+    def reached() -> bool:
+        try:
             states = [t.state for t in stored(url)]
-            if states.count(TrialState.COMPLETE) >= trials and states.count(TrialState.RUNNING) >= running:
-                return
-        time.sleep(0.05)
-    raise TimeoutError
+        except (KeyError, sa.exc.SQLAlchemyError):
+            return False  # the study is not there yet
+        return states.count(TrialState.COMPLETE) >= trials and states.count(TrialState.RUNNING) >= running
+
+    wait_until(reached, f"{trials} trials, and {running} running")
 
 
 def test_workers_killed_at_any_moment_cost_no_trial_and_add_none(url: sa.URL, log: Path) -> None:

@@ -16,6 +16,7 @@ from init.local.mysql import MysqlServer
 from optuna_spark.run import tune
 from optuna_spark.spec import CoordinatorSpec, TuningSpec
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -62,15 +63,14 @@ def test_a_run_outlasts_a_server_that_goes_away_and_comes_back(
 
 def wait_for_trials(url: str, count: int) -> None:
     engine = sa.create_engine(url)
-    deadline = time.monotonic() + 60
-    finished = 0
-    while finished < count:
-        assert time.monotonic() < deadline, "no trial finishes"
-        time.sleep(0.2)
+
+    def finished() -> int:
         try:
             with engine.connect() as connection:
                 query = sa.text("SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'")
-                finished = connection.execute(query).scalar_one()
+                return int(connection.execute(query).scalar_one())
         except sa.exc.ProgrammingError:
-            continue  # the tables are not there yet
+            return 0  # the tables are not there yet
+
+    wait_until(lambda: finished() >= count, f"{count} trials")
     engine.dispose()

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import optuna
@@ -15,7 +14,9 @@ from optuna.trial import TrialState
 
 from init.local.spark import SparkCluster
 from optuna_spark.spec import DataSpec, ParamSpec, ResourceSpec, TuningSpec
+from tests.support.processes import processes_naming
 from tests.support.submit import submit, submit_command, submit_environment
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -233,12 +234,12 @@ def test_a_job_killed_with_its_submitter_leaves_no_process(
         ["bash", "-c", '"$@"; true', "task", *command], env=submit_environment(OPTUNA_STORAGE_URL=url)
     )
     try:
-        wait_for(lambda: Path(tmp_path / "study.sqlite3").exists() and trials_in(url) >= 1, 60)
+        wait_until(lambda: Path(tmp_path / "study.sqlite3").exists() and trials_in(url) >= 1, "a trial")
         assert processes_naming(str(tmp_path))
     finally:
         os.kill(shell.pid, signal.SIGKILL)
         shell.wait()
-    wait_for(lambda: not processes_naming(str(tmp_path)), 15)
+    wait_until(lambda: not processes_naming(str(tmp_path)), "the job's processes to end")
 
 
 def trials_in(url: str) -> int:
@@ -246,25 +247,3 @@ def trials_in(url: str) -> int:
         return len(study_at(url).trials)
     except Exception:  # noqa: BLE001  # the tables appear while we look
         return 0
-
-
-def wait_for(condition: object, seconds: float) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.5)
-
-
-def processes_naming(text: str) -> list[int]:
-    """Processes other than this one whose command line names `text`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if text in command:
-                found.append(int(entry.name))
-    return found

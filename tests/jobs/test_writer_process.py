@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
+from init.local.processes import birth
 from optuna_spark import writer_process
 from optuna_spark.coordinator import Coordinator
 from optuna_spark.errors import TuningError, WriterDiedError
@@ -77,10 +78,10 @@ def test_it_does_not_outlive_a_driver_that_is_killed(url: sa.URL) -> None:
     driver.start()
     pid = driver.pid
     assert pid is not None
-    (writer,) = wait_until(lambda: writers(pid))
+    (writer,) = wait_until(lambda: writers(pid), "a writer")
     os.kill(pid, signal.SIGKILL)
     driver.join()
-    wait_until(lambda: not Path(f"/proc/{writer}").exists())
+    wait_until(lambda: birth(writer) is None, "the writer to end")
 
 
 def drive(url: sa.URL) -> None:

@@ -56,8 +56,8 @@ def session_members(leader: int) -> list[int]:
 
 
 def processes_naming(text: str) -> list[int]:
-    """The processes that have a text in their command line."""
-    return _processes(lambda pid: text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes())
+    """The other processes that have a text in their command line."""
+    return _processes(lambda pid: pid != os.getpid() and text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 def children_naming(parent: int, text: str) -> list[int]:

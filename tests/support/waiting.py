@@ -9,10 +9,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T]) -> T:
-    """What the condition returns, once that is true; 30 s at most."""
-    deadline = time.monotonic() + 30
+def wait_until(condition: Callable[[], T], what: str = "it", seconds: float = 180, every_s: float = 0.05) -> T:
+    """What the condition returns, once that is true."""
+    deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(every_s)
     return found
