@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import ctypes.util
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from optuna_spark.device import CHOSEN, VISIBLE, Device, check_cufile_policy, require_cuda, task_device, visible_index
 from optuna_spark.errors import DeviceError
 from optuna_spark.spec import ResourceSpec
-
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "jobs")}
+from tests.support.programs import run_python
 
 
 @pytest.fixture(autouse=True)
@@ -98,8 +94,7 @@ def test_choosing_a_device_imports_nothing_heavy() -> None:
         "task_device(ResourceSpec(gpus_per_task=1), ['0']);"
         "print(sorted({'numpy', 'pyarrow', 'xgboost', 'cupy'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
-    assert done.stdout == "[]\n"
+    assert run_python(code).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("path", ["/dbfs/t.csv", "/Volumes/main/a/b/t.parquet"])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from init.local.layout import REPOSITORY
 from optuna_spark.launch import as_batch
 from optuna_spark.worker import WorkerReport
+from tests.support.programs import run_python
 
 REPORT = """
 import sys
@@ -28,6 +25,4 @@ def test_a_report_comes_back_as_it_was(error: str | None) -> None:
 
 
 def test_a_worker_does_not_import_pandas_to_report() -> None:
-    environment = {"PYTHONPATH": str(REPOSITORY / "jobs")}
-    done = subprocess.run([sys.executable, "-c", REPORT], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False"]
+    assert run_python(REPORT).stdout == "False\n"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,9 @@ from optuna_spark.objectives import (
     effective_search_space,
 )
 from optuna_spark.spec import DataSpec, ParamSpec, TuningSpec, XGBoostSpec
+from tests.support.programs import run_python
 
 CPU = Device("cpu", None, 1)
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "jobs")}
 
 
 def context(objective: str, **changes: Any) -> ObjectiveContext:
@@ -122,8 +120,7 @@ def test_checking_a_study_imports_neither_xgboost_nor_arrow_nor_optuna() -> None
         "check_objective(TuningSpec('s', 'xgboost', data=DataSpec('t.csv')));"
         "print(sorted({'numpy', 'pyarrow', 'xgboost', 'optuna'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
-    assert done.stdout == "[]\n"
+    assert run_python(code).stdout == "[]\n"
 
 
 def test_default_search_spaces_are_copies() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import cast
@@ -15,6 +13,7 @@ from init.local.layout import REPOSITORY
 from optuna_spark.daemon import without_zipped_pyspark
 from optuna_spark.session import DAEMON, QUICK_START, early_imports, modules_to_import, quick_start, wake_executors
 from optuna_spark.spec import DataSpec, ResourceSpec, TuningSpec
+from tests.support.programs import run_python
 
 JAVA_OPTIONS, COMPRESS = "spark.executor.defaultJavaOptions", "spark.broadcast.compress"
 SPEC = TuningSpec(study_name="study", distribution="rdd")
@@ -183,8 +182,3 @@ def test_xgboost_is_not_loaded_before_the_fork_where_it_might_touch_cuda() -> No
 def test_forked_workers_draw_different_numbers() -> None:
     done = run_python(DRAW)
     assert len(set(done.stdout.split())) == 3
-
-
-def run_python(program: str) -> subprocess.CompletedProcess[str]:
-    env = {"PYTHONPATH": str(REPOSITORY / "jobs"), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)

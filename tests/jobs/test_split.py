@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +12,7 @@ from optuna_spark.data import Dataset
 from optuna_spark.errors import DataError
 from optuna_spark.labels import Labels
 from optuna_spark.split import Part, split
-
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "jobs")}
+from tests.support.programs import run_python
 
 
 def dataset(features: npt.ArrayLike, labels: npt.ArrayLike, n_classes: int = 0) -> Dataset:
@@ -66,10 +61,7 @@ def test_another_process_makes_the_same_split() -> None:
         "table = load_dataset(DataSpec('sklearn:diabetes'), 'regression', Device('cpu', None, 1));"
         "print(split(table, 0.2, None, 7)[0].validation[:10].tolist())"
     )
-    command = [sys.executable, "-c", code]
-    outputs = {
-        subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout for _ in range(2)
-    }
+    outputs = {run_python(code).stdout for _ in range(2)}
     # The very rows, so that a change of NumPy or of the platform shows.
     assert outputs == {"[44, 334, 206, 383, 50, 380, 332, 234, 119, 415]\n"}
 
