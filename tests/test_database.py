@@ -20,7 +20,7 @@ from tests.support.connections import ADMIN, TUNING, admin_fields, set_connectio
 from tuning_pipeline.connections import database_connection, storage_url
 from tuning_pipeline.database import RIGHTS, provision
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.study_file import DatabaseSettings, StudySettings
+from tuning_pipeline.study_settings import DatabaseSettings, StudySettings
 
 HARD_PASSWORD = "a'b\"c%d{e}f\\g @:/?#"
 _numbers = itertools.count(1)

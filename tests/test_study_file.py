@@ -46,7 +46,7 @@ def test_the_studies_of_the_repository_are_right(path: Path) -> None:
 def test_the_explained_study_names_every_key_there_is() -> None:
     from dataclasses import fields
 
-    from tuning_pipeline.study_file import StudySettings
+    from tuning_pipeline.study_settings import StudySettings
 
     explained = set(read_study(STUDIES / "wine_quality.yaml").document)
     assert {f.name for f in fields(StudySettings)} - explained == {"coordinator"}

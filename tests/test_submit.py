@@ -14,7 +14,8 @@ from airflow.sdk import Connection
 from optuna_spark.spec import ResourceSpec, TuningSpec
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.operator import check_cluster, master_of
-from tuning_pipeline.study_file import SparkSettings, StudyFile, parse_study
+from tuning_pipeline.study_file import StudyFile, parse_study
+from tuning_pipeline.study_settings import SparkSettings
 from tuning_pipeline.submit import (
     APPLICATION,
     driver_environment,

@@ -29,7 +29,7 @@ from tuning_pipeline.schema import database_error, ensure_schema, schema_lock
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from tuning_pipeline.study_file import StudySettings
+    from tuning_pipeline.study_settings import StudySettings
 
 log = logging.getLogger(__name__)
 

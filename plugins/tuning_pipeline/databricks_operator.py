@@ -24,7 +24,7 @@ from tuning_pipeline.databricks_failures import killed, run_failure
 from tuning_pipeline.databricks_payload import RemoteFiles, idempotency_token, run_payload
 from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure
 from tuning_pipeline.form import study_of_run
-from tuning_pipeline.study_file import StudySettings
+from tuning_pipeline.study_settings import StudySettings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

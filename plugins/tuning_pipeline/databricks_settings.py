@@ -10,7 +10,7 @@ from optuna_spark.decode import describe
 from optuna_spark.errors import SpecError
 
 if TYPE_CHECKING:
-    from tuning_pipeline.study_file import StudySettings
+    from tuning_pipeline.study_settings import StudySettings
 
 VOLUME = re.compile(r"/Volumes/[^/]+/[^/]+/[^/]+(/.*)?")
 WORKSPACE = re.compile(r"/Workspace/[^/]+(/.*)?")

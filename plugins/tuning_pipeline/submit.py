@@ -11,7 +11,8 @@ from typing import Any
 
 import optuna_spark
 from optuna_spark.spec import TuningSpec
-from tuning_pipeline.study_file import SparkSettings, StudyFile
+from tuning_pipeline.study_file import StudyFile
+from tuning_pipeline.study_settings import SparkSettings
 
 PACKAGE = Path(optuna_spark.__file__).resolve().parent
 APPLICATION = PACKAGE.parent / "tune.py"

@@ -27,7 +27,7 @@ from optuna_spark.errors import TuningError
 from optuna_spark.storage import create_storage
 from tuning_pipeline.connections import database_connection, storage_url
 from tuning_pipeline.dashboard import Dashboard, refusal
-from tuning_pipeline.study_file import ConnectionIds
+from tuning_pipeline.study_settings import ConnectionIds
 
 log = logging.getLogger(__name__)
 
