@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ class Machine:
         self.port, self.web_port, self.worker_web_port = free_ports(3)
         self.master_url = f"spark://{LOOPBACK}:{self.port}"
         self.state = folder / "cluster"
-        self._env = os.environ | {
+        self.env = os.environ | {
             "TUNING_SPARK_ENV": str(spark_environment()),
             "TUNING_SPARK_STATE": str(self.state),
             "TUNING_GPU_DISCOVERY": str(discovery),
@@ -43,7 +44,7 @@ class Machine:
 
     def call(self, script: str, *options: object) -> subprocess.CompletedProcess[str]:
         command = [str(SCRIPTS / script), *map(str, options)]
-        return subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
 
     def start_master(self) -> subprocess.CompletedProcess[str]:
         return self.call("start-master.sh", "--host", LOOPBACK, "--port", self.port, "--webui-port", self.web_port)
@@ -121,9 +122,19 @@ def test_a_daemon_that_does_not_end_when_asked_is_killed(machine: Machine) -> No
 
 @needs_spark
 def test_a_master_that_cannot_start_says_so(machine: Machine) -> None:
-    done = machine.call("start-master.sh", "--host", "203.0.113.1", "--port", machine.port)
+    machine.env["SPARK_DAEMON_MEMORY"] = "much"
+    done = machine.start_master()
     assert done.returncode == 1
+    assert "Invalid maximum heap size: -Xmxmuch" in done.stderr
     assert "the master ended at its start, see" in done.stderr
+
+
+@needs_spark
+def test_a_port_that_is_taken_is_refused(machine: Machine) -> None:
+    with socket.create_server((LOOPBACK, machine.port)):
+        done = machine.start_master()
+    assert done.returncode == 1
+    assert f"port {machine.port} of {LOOPBACK} is in use by another program" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 
 from init.local.guard import descendants
 from init.local.mysql import PROGRAM_VARIABLE, MysqlServer, Program, find_program, is_installed
-from init.local.ports import LOOPBACK
+from init.local.ports import LOOPBACK, free_ports
 from init.local.processes import Service, birth, one_at_a_time, tied_to_parent
 from init.local.spark import SparkCluster
 from tests.support.processes import listening_addresses, zombie_with_a_living_thread
@@ -61,6 +61,19 @@ def test_a_service_is_found_again_by_its_pid_file(folder: Path) -> None:
     assert again.facts() == {"port": 7}
     assert again.stop()
     assert not service.running()
+
+
+def test_free_ports_are_not_those_that_any_program_may_get(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kernels_range = tmp_path / "range"
+    monkeypatch.setattr("init.local.ports.KERNELS_RANGE", kernels_range)
+    kernels_range.write_text("20003\t60999\n")
+    (port,) = free_ports(1)
+    assert port in (20_000, 20_001, 20_002)
+    with socket.create_server((LOOPBACK, port)):
+        others = free_ports(3)
+    assert port not in others
+    assert len(set(others)) == 3
+    assert max(others) > 20_002  # there are two below at most, and then the kernel chooses
 
 
 def test_stopping_what_does_not_run_is_fine(folder: Path) -> None:
@@ -200,7 +213,7 @@ def test_a_half_made_data_directory_is_made_anew(folder: Path) -> None:
 @needs_mysql
 def test_a_port_taken_in_the_last_moment_is_not_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with private_mysql() as other:
-        offers = iter([[other.port], [free_port()]])
+        offers = iter([[other.port], free_ports(1)])
         monkeypatch.setattr("init.local.mysql.free_ports", lambda _: next(offers))
         server = MysqlServer(folder, "mine", die_with_parent=True)
         try:
@@ -210,12 +223,6 @@ def test_a_port_taken_in_the_last_moment_is_not_the_end(folder: Path, monkeypatc
         finally:
             server.stop()
         log_in(other)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 @needs_mysql
