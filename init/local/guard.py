@@ -44,9 +44,9 @@ def descendants(pid: int) -> list[int]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
-        except (OSError, ValueError):
+            state, parent, threads = fields[0], int(fields[1]), int(fields[17])
+        except (OSError, ValueError, IndexError):
             continue
-        state, parent, threads = fields[0], int(fields[1]), int(fields[17])
         if state not in "ZX" or threads > 1:  # a zombie whose other threads have not ended yet
             below.setdefault(parent, []).append(int(stat.parent.name))
     found = list(below.get(pid, []))

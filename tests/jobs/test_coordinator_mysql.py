@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -193,9 +192,7 @@ def test_a_server_killed_and_started_again_in_the_middle_loses_nothing(log: Path
 def kill_server(server: MysqlServer) -> None:
     pid = int((server.datadir / "server.pid").read_text())
     os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        while server.service.running():
-            time.sleep(0.05)
+    wait_until(lambda: not server.service.running(), "the server to end")
 
 
 def test_a_lock_somebody_holds_is_waited_for(url: sa.URL) -> None:

@@ -7,9 +7,10 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from tests.support.waiting import wait_until
 
 # pthread_exit ends the first thread of the program alone: what is left reads as a zombie and goes on.
 SECOND_THREAD_ONLY = """
@@ -24,8 +25,7 @@ def zombie_with_a_living_thread() -> Iterator[subprocess.Popen[bytes]]:
     """A process as a JVM is for some milliseconds at its end: its first thread is a zombie, another one still runs."""
     process = subprocess.Popen([sys.executable, "-c", SECOND_THREAD_ONLY])
     try:
-        while _status(process.pid)[0] != "Z":
-            time.sleep(0.01)
+        wait_until(lambda: _status(process.pid)[0] == "Z", "the first thread to end")
         yield process
     finally:
         process.kill()
