@@ -10,6 +10,8 @@ from init.local.mysql import MysqlServer, is_installed
 from init.local.spark import SparkCluster
 from tests.support.servers import private_mysql, private_spark, spark_environment
 
+pytest_plugins = ["tests.support.attacks"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first: a mistake shows within seconds."""
