@@ -3,15 +3,21 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# What you may set. No value is ever read as code: `value` keeps make from reading it, and recipes take it, quoted, from
+# the environment, so that the shell does not read it either.
+override SETTINGS := PYTHON STUDY TRIALS UI_PORT CASES RUNS ONLY RESULTS
+$(foreach name,$(SETTINGS),$(if $(filter-out undefined,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
+
 # The first Python that is new enough; PYTHON=/path/to/python overrides.
-PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
-LOCAL = $(or $(PYTHON),$(error Python 3.11 or later is needed and none is on PATH: install python3.11 or set PYTHON=)) -m init.local
+endif
+override LOCAL = $(if $(PYTHON),,$(error Python 3.11 or later is needed and none is on PATH: install python3.11 or set \
+	PYTHON=))"$$PYTHON" -m init.local
 
 STUDY ?= diabetes
 TRIALS ?=
-# Passed through the environment: there the shell does not read them as code.
-export STUDY TRIALS
 # Of Airflow's web pages; a free one is taken where somebody else has it.
 UI_PORT ?= 8080
 # Of the benchmark: which cases, how often each contender runs, which of them (all), and where the numbers go.
@@ -19,20 +25,21 @@ CASES ?=
 RUNS ?= 3
 ONLY ?=
 RESULTS ?= benchmarks/results/latest.json
+export $(SETTINGS)
 
-AIRFLOW_ENV := .state/envs/airflow/bin
-SPARK_ENV := .state/envs/spark/bin
+override AIRFLOW_ENV := .state/envs/airflow/bin
+override SPARK_ENV := .state/envs/spark/bin
 
 .PHONY: bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env test-compose databricks-job test-databricks
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 run: ## tune a study: STUDY=diabetes TRIALS=100 (installs and starts what is missing)
 	@$(LOCAL) run --study "$$STUDY" --trials "$$TRIALS"
 
 ui: ## start Airflow's web pages and scheduler, MySQL and Spark, and print address and login
-	@$(LOCAL) ui --port '$(UI_PORT)'
+	@$(LOCAL) ui --port "$$UI_PORT"
 
 check-studies: ## read all study files, name what is wrong in them, start nothing
 	@$(LOCAL) setup
@@ -66,9 +73,9 @@ test-databricks: ## only the tests of target databricks
 
 bench: ## measure the engine beside its peers, about an hour: CASES=a,c RUNS=3 (installs the peers, 1.3 GB)
 	@$(LOCAL) setup --bench
-	@TUNING_SPARK_ENV=$(CURDIR)/.state/envs/spark PYTHONPATH=jobs \
-		$(SPARK_ENV)/python -m benchmarks --cases '$(CASES)' --runs '$(RUNS)' \
-		--only '$(ONLY)' --results '$(RESULTS)'
+	@TUNING_SPARK_ENV="$$PWD/.state/envs/spark" PYTHONPATH=jobs \
+		$(SPARK_ENV)/python -m benchmarks --cases "$$CASES" --runs "$$RUNS" \
+		--only "$$ONLY" --results "$$RESULTS"
 
 bench-gpu: ## the same question to NVIDIA GPUs: 1, 2, 4 and 8 trials at once on a big table, against the CPU
 	@$(LOCAL) setup
@@ -87,7 +94,7 @@ pack: ## build .state/pack/environment.tar.gz, the Spark environment for workers
 
 databricks-job: ## write STUDY as a Databricks job (JSON and asset bundle) below .state/databricks
 	@$(LOCAL) setup
-	@PYTHONPATH=jobs:plugins $(AIRFLOW_ENV)/python -m tuning_pipeline.databricks_job_files '$(STUDY)' .state/databricks
+	@PYTHONPATH=jobs:plugins $(AIRFLOW_ENV)/python -m tuning_pipeline.databricks_job_files "$$STUDY" .state/databricks
 
 compose-env: ## write .env with random passwords, once, for `docker compose up`
 	@$(LOCAL) compose-env
