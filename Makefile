@@ -47,7 +47,7 @@ check-studies: ## read all study files, name what is wrong in them, start nothin
 		$(AIRFLOW_ENV)/python -m tuning_pipeline.check dags/studies
 
 screenshots: ## take the README's pictures anew: a real run in a real browser (chromium, chromium-driver)
-	@$(LOCAL) setup --dev
+	@$(LOCAL) setup --tests
 	@init/local/screenshots.sh
 
 setup: ## install everything, start nothing
@@ -59,8 +59,8 @@ stop: ## stop every process this checkout started
 clean: ## stop, and remove .state with its environments and databases (exports stay)
 	@$(LOCAL) clean
 
-test: ## lint, then every test against real MySQL, Spark and Airflow
-	@$(LOCAL) setup --dev
+test: ## lint, then every test against real MySQL, Spark and Airflow (installs what they need, a browser as well)
+	@$(LOCAL) setup --tests
 	@init/local/test.sh
 
 test-compose: ## docker compose up on an engine of its own (docker.io, docker-compose, debootstrap; root; about 15 min)
@@ -85,7 +85,7 @@ test-gpu: ## what only a machine with an NVIDIA GPU can test
 	@$(LOCAL) setup --dev
 	@$(SPARK_ENV)/python -m pytest tests/gpu
 
-lint: ## ruff, mypy and shellcheck
+lint: ## ruff, mypy, shellcheck and hadolint
 	@$(LOCAL) setup --dev
 	@init/local/lint.sh
 

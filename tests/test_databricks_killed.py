@@ -167,9 +167,11 @@ def test_a_deferred_task_that_a_user_marks_as_failed_cancels_its_run(site: Site,
 def test_a_killed_triggerer_finds_the_run_again(site: Site, workspace: Workspace) -> None:
     run_id, run = start(site, workspace, "triggerer")
     triggerer = Service("airflow-triggerer", site.layout.state)
-    os.kill(triggerer.pid, signal.SIGKILL)
-    wait_until(lambda: not triggerer.running(), "the triggerer's end", 30)
-    site.services.ensure()
+    try:
+        os.kill(triggerer.pid, signal.SIGKILL)
+        wait_until(lambda: not triggerer.running(), "the triggerer's end")
+    finally:
+        site.services.ensure()  # the other tests need it
     site.must_succeed("tune_triggerer", run_id)
     assert runs_of(workspace, "triggerer") == [run]
     assert complete(workspace, "triggerer") == TRIALS

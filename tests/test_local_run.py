@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import pytest
 from init.local import airflow, passwords, run
 from init.local.errors import SetupError
 from init.local.layout import REPOSITORY, Layout
-from init.local.machine import Apt, Need, how_to_install, provide
+from init.local.machine import Apt, Need, how_to_install, needs_of_runs, needs_of_tests, provide
 from init.local.mysql import MysqlServer
+from tests.support.programs import run_program
 
 REQUIREMENTS = REPOSITORY / "requirements"
 
@@ -107,12 +107,32 @@ def pretend_missing(monkeypatch: pytest.MonkeyPatch, *, java: bool, mysql: bool)
 def test_without_apt_a_missing_java_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_missing(monkeypatch, java=True, mysql=True)
     with pytest.raises(SetupError, match=r"lacks Java 17 or later, a MySQL server"):
-        provide(tmp_path / "apt.log")
+        provide(tmp_path / "apt.log", needs_of_runs())
 
 
 def test_without_apt_a_missing_mysql_server_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_missing(monkeypatch, java=False, mysql=True)
-    assert provide(tmp_path / "apt.log") is False
+    assert provide(tmp_path / "apt.log", needs_of_runs()) is False
+
+
+def test_what_tests_need_is_one_message_with_the_line_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_missing(monkeypatch, java=True, mysql=True)
+    (tmp_path / "apt-get").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError) as refused:
+        provide(tmp_path / "apt.log", needs_of_tests())
+    first, line = str(refused.value).splitlines()
+    assert first == (
+        "this machine lacks Java 17 or later, a MySQL server, a MySQL client, Chromium and its driver, git, and this "
+        "is not root and sudo cannot be used. Install what is missing, then run the same command again; on Debian and "
+        "Ubuntu:"
+    )
+    assert line.split() == [
+        "sudo", "apt-get", "install", "--no-install-recommends", "openjdk-17-jre-headless", "mariadb-server-core",
+        "mariadb-client-core", "chromium", "chromium-driver", "git",
+    ]  # fmt: skip
 
 
 def test_an_older_python_is_refused_in_one_sentence() -> None:
@@ -121,8 +141,7 @@ import runpy, sys
 sys.version_info, sys.argv = (3, 10, 1), ["init.local"]
 runpy.run_module("init.local", run_name="__main__")
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 1
+    done = run_program([sys.executable, "-c", code], cwd=REPOSITORY, code=1)
     assert done.stderr.startswith("error: Python 3.11 or later is needed")
 
 
@@ -144,5 +163,5 @@ def test_make_help_names_every_target_in_one_line() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     targets = next(line for line in makefile.splitlines() if line.startswith(".PHONY:")).split()[1:]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    shown = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, env=env).stdout
+    shown = run_program(["make", "help"], cwd=REPOSITORY, env=env).stdout
     assert sorted(line.split()[1] for line in shown.splitlines()) == sorted(targets)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,8 +12,10 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from init.local.machine import BROWSERS, find
 from optuna_spark.errors import TuningError
 from optuna_spark.results import fixed_study
+from tests.support.programs import run_program
 from tuning_pipeline.plot_data import objective_views, plain_study, records, thin_out
 from tuning_pipeline.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, MAX_STEPS, Section, draw_sections
 from tuning_pipeline.report import MAX_BEST_TRIALS, render_report
@@ -318,7 +318,7 @@ def test_records_are_the_steps_of_the_best_value() -> None:
 
 
 def test_chromium_draws_every_plot_without_an_error(study: optuna.Study, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    chromium = find(*BROWSERS)
     if chromium is None:
         pytest.skip("no chromium is installed here")
     report = tmp_path / "report.html"
@@ -331,7 +331,7 @@ def test_chromium_draws_every_plot_without_an_error(study: optuna.Study, tmp_pat
         f"--user-data-dir={tmp_path}/p",
     ]
     command = [chromium, *options, "--virtual-time-budget=10000", "--dump-dom", report.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = run_program(command)
     figures = sum(len(section.figures) for section in draw_sections(study))
     assert done.stdout.count('class="main-svg"') >= figures
     assert done.stdout.count("plot-container plotly") == figures

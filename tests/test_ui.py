@@ -9,18 +9,21 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from init.local import passwords
 from init.local.guard import descendants
 from init.local.layout import REPOSITORY
 from init.local.mysql import find_program
 from init.local.processes import Service, birth
+from init.local.stack import stop_services
 from tests.support.browser import Browser, browser
 from tests.support.processes import listening_addresses
-from tests.support.servers import spark_environment
-from tests.support.site import Site, running_site
+from tests.support.servers import scratch_folder, spark_environment
+from tests.support.site import Site, checkout, running_site, serve
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -43,6 +46,7 @@ MINUTELY = (
     "objective: quadratic\nretries: 0\ntrials: 3\nseed: 1\ndistribution: rdd\n"
     f"schedule: '* * * * *'\nstart_date: 2026-01-01\n{SMALL}"
 )
+TRIALS = 4
 SERVICES = ["airflow-api-server", "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler"]
 
 
@@ -62,6 +66,43 @@ def chromium(site: Site) -> Iterator[Browser]:
     with browser(site.url) as found:
         found.log_in("admin", site.password("admin"))
         yield found
+
+
+@pytest.fixture(scope="module")
+def tuned(site: Site) -> str:
+    """A run of the diabetes study that ended well."""
+    return successful_run(site, "tune_diabetes", {"trials": TRIALS})
+
+
+@pytest.fixture(scope="module")
+def steady(site: Site) -> str:
+    """A run of the steady study that ended well."""
+    return successful_run(site, "tune_steady", {})
+
+
+def successful_run(site: Site, dag_id: str, conf: dict[str, Any]) -> str:
+    run_id = site.trigger(dag_id, conf)
+    site.must_succeed(dag_id, run_id)
+    return run_id
+
+
+@pytest.fixture(scope="module")
+def spare_site() -> Iterator[Site]:
+    """Airflow's services alone, for tests that end some of them."""
+    with scratch_folder() as folder:
+        layout = checkout(folder, {"steady": STEADY})
+        secrets = passwords.load_or_create(layout.state / "secrets.env")
+        try:
+            yield serve(layout, {passwords.FERNET: secrets[passwords.FERNET]})
+        finally:
+            stop_services(layout)
+
+
+@pytest.fixture
+def fragile(spare_site: Site) -> Site:
+    """The same with all of its services up, whatever another test did to them."""
+    spare_site.services.ensure()
+    return spare_site
 
 
 def service(site: Site, name: str) -> Service:
@@ -147,6 +188,7 @@ def test_a_study_that_does_not_exist_is_said_so(site: Site) -> None:
 
 
 def test_a_run_from_the_trigger_form_to_the_report(site: Site, chromium: Browser) -> None:
+    known = newest_run(site, "tune_diabetes")
     chromium.open("/dags/tune_diabetes")
     chromium.button("Trigger").click()
     chromium.see("resume: go on with the study")
@@ -156,7 +198,7 @@ def test_a_run_from_the_trigger_form_to_the_report(site: Site, chromium: Browser
     chromium.see("a class of optuna.samplers")
     chromium.picture("trigger-form")
     [button for button in chromium.driver.find_elements("tag name", "button") if button.text == "Trigger"][-1].click()
-    run_id = newest_run(site, "tune_diabetes")
+    run_id = wait_for_another_run(site, "tune_diabetes", known)
     links = wait_for_links(site, "tune_diabetes", run_id)
     assert links["Optuna dashboard"] == f"{site.url}/tuning/study/diabetes"
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", links["Spark UI"])
@@ -187,6 +229,7 @@ def test_a_run_from_the_trigger_form_to_the_report(site: Site, chromium: Browser
     chromium.picture("dashboard")
 
 
+@pytest.mark.usefixtures("tuned")
 def test_a_viewer_sees_the_dashboard_and_cannot_use_it_to_write(site: Site) -> None:
     with browser(site.url) as viewer:
         viewer.log_in("viewer", site.password("viewer"))
@@ -214,9 +257,9 @@ fetch(arguments[0], {method: "POST", headers: {"Content-Type": "application/json
 
 
 def newest_run(site: Site, dag_id: str) -> str:
-    path = f"/dags/{dag_id}/dagRuns?order_by=-run_after"
-    runs = wait_until(lambda: site.api("GET", path)["dag_runs"], f"a run of {dag_id}", every_s=1)
-    return str(runs[0]["dag_run_id"])
+    """Its id; empty when there is none yet."""
+    runs = site.api("GET", f"/dags/{dag_id}/dagRuns?order_by=-run_after")["dag_runs"]
+    return str(runs[0]["dag_run_id"]) if runs else ""
 
 
 def conf_of(site: Site, dag_id: str, run_id: str) -> dict[str, object]:
@@ -226,23 +269,24 @@ def conf_of(site: Site, dag_id: str, run_id: str) -> dict[str, object]:
 def wait_for_links(site: Site, dag_id: str, run_id: str) -> dict[str, str]:
     """The tune task's links, which must be there while it runs."""
     path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/tune"
-    deadline = time.monotonic() + 120
-    while True:
-        links = site.api("GET", f"{path}/links")["extra_links"]
-        state = site.api("GET", path)["state"]
-        if all(links.values()) and links:
-            assert state == "running"
-            return dict(links)
-        assert time.monotonic() < deadline
-        assert state != "success"
-        time.sleep(0.5)
+
+    def shown() -> dict[str, str]:
+        links, state = site.api("GET", f"{path}/links")["extra_links"], site.api("GET", path)["state"]
+        assert state not in ("success", "failed"), f"the task ended in state {state} and showed {links}"
+        return dict(links) if links and all(links.values()) and state == "running" else {}
+
+    return wait_until(shown, f"the links of {dag_id}'s tune task", every_s=0.5)
 
 
-def test_the_tasks_log_reads_as_a_story(site: Site) -> None:
-    run_id = newest_run(site, "tune_diabetes")
-    lines = [line for line in site.log("tune_diabetes", run_id, "tune") if "[tuning]" in line]
+def test_the_tasks_log_reads_as_a_story(site: Site, tuned: str) -> None:
+    lines = [line for line in site.log("tune_diabetes", tuned, "tune") if "[tuning]" in line]
     story = "\n".join(lines)
-    for chapter in ("Connecting to Spark", "application app-", "Starting 2 workers", "25/25 trials, best "):
+    for chapter in (
+        "Connecting to Spark",
+        "application app-",
+        "Starting 2 workers",
+        f"{TRIALS}/{TRIALS} trials, best ",
+    ):
         assert chapter in story
     assert re.search(r"best [\d.]+ \(trial \d+\)", story)
     assert all(line.startswith("[tuning]") for line in lines), "Airflow's log has the time already"
@@ -251,13 +295,10 @@ def test_the_tasks_log_reads_as_a_story(site: Site) -> None:
 # --- retuning -------------------------------------------------------------------------------------------------------
 
 
-def test_an_asset_starts_a_run_that_skips_and_says_why(site: Site, chromium: Browser) -> None:
-    first = site.trigger("tune_steady", {})
-    site.must_succeed("tune_steady", first)
-    assert site.states("tune_steady", first)["rescore_best_trial"] == "skipped"
-    assert len(events(site, "best_params_steady")) == 1
+def test_an_asset_starts_a_run_that_skips_and_says_why(site: Site, steady: str, chromium: Browser) -> None:
+    assert site.states("tune_steady", steady)["rescore_best_trial"] == "skipped"
 
-    second = update_asset(site, "table", "tune_steady", first)
+    second = update_asset(site, "table", "tune_steady")
     site.must_succeed("tune_steady", second)
     states = site.states("tune_steady", second)
     assert (states["rescore_best_trial"], states["decide_retune"]) == ("success", "skipped")
@@ -271,6 +312,7 @@ def test_an_asset_starts_a_run_that_skips_and_says_why(site: Site, chromium: Bro
         chromium.see("a change of 0.00%")
 
 
+@pytest.mark.usefixtures("steady")
 def test_a_value_that_is_no_better_is_not_published(site: Site) -> None:
     again = site.trigger("tune_steady", {"trials": 1})
     site.must_succeed("tune_steady", again)
@@ -286,14 +328,14 @@ def test_new_data_starts_the_study_anew_with_the_old_best_first(site: Site) -> N
     old = trials_of(site, "watching")
     assert len(old) == 3
 
-    second = update_asset(site, "lake", "tune_watching", first)
+    second = update_asset(site, "lake", "tune_watching")
     site.must_succeed("tune_watching", second)
     assert site.states("tune_watching", second)["tune"] == "skipped"
     reason = site.xcom("tune_watching", second, "decide_retune", "skipped_because")
     assert reason == "the data has not changed since the last export"
 
     table.write_text("x,y\n1,2\n3,4\n")
-    third = update_asset(site, "lake", "tune_watching", second)
+    third = update_asset(site, "lake", "tune_watching")
     site.must_succeed("tune_watching", third)
     new = trials_of(site, "watching")
     assert len(new) == 3
@@ -309,8 +351,9 @@ def trials_of(site: Site, name: str) -> list[float]:
     return [trial["values"][0] for trial in detail["trials"]]
 
 
-def update_asset(site: Site, asset: str, dag_id: str, known: str) -> str:
+def update_asset(site: Site, asset: str, dag_id: str) -> str:
     """Say that an asset changed. Returns the id of the run that this starts."""
+    known = newest_run(site, dag_id)
     number = next(a["id"] for a in site.api("GET", "/assets")["assets"] if a["name"] == asset)
     site.api("POST", "/assets/events", {"asset_id": number, "extra": {}})
     return wait_for_another_run(site, dag_id, known)
@@ -322,7 +365,7 @@ def events(site: Site, asset: str) -> list[dict[str, object]]:
 
 
 def wait_for_another_run(site: Site, dag_id: str, known: str) -> str:
-    wait_until(lambda: newest_run(site, dag_id) != known, f"another run of {dag_id}", every_s=1)
+    wait_until(lambda: newest_run(site, dag_id) != known, f"another run of {dag_id} than {known!r}", every_s=1)
     return newest_run(site, dag_id)
 
 
@@ -332,7 +375,7 @@ def wait_for_another_run(site: Site, dag_id: str, known: str) -> str:
 def test_a_cron_schedule_runs_its_latest_slot_and_then_each_as_it_comes(site: Site) -> None:
     unpaused = datetime.now(UTC)
     site.api("PATCH", "/dags/tune_minutely", {"is_paused": False})
-    first = newest_run(site, "tune_minutely")
+    first = wait_for_another_run(site, "tune_minutely", "")
     site.must_succeed("tune_minutely", first)
     second = wait_for_another_run(site, "tune_minutely", first)
     site.must_succeed("tune_minutely", second)
@@ -349,9 +392,11 @@ def test_a_cron_schedule_runs_its_latest_slot_and_then_each_as_it_comes(site: Si
 
 
 @pytest.mark.parametrize("slots", [1, 2])
-def test_studies_at_once_share_the_cluster_as_the_pool_allows(site: Site, slots: int) -> None:
-    pool = {"name": "tuning_spark", "slots": slots, "include_deferred": False}
-    site.api("PATCH", "/pools/tuning_spark?update_mask=slots", pool)
+def test_studies_at_once_share_the_cluster_as_the_pool_allows(
+    site: Site, slots: int, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(lambda: set_pool(site, 1))
+    set_pool(site, slots)
     conf = {"mode": "reset", "trials": 4, "tasks": 1}
     runs = {name: site.trigger(f"tune_{name}", conf) for name in ("steady", "diabetes")}
     for name, run_id in runs.items():
@@ -359,6 +404,11 @@ def test_studies_at_once_share_the_cluster_as_the_pool_allows(site: Site, slots:
     earlier, later = sorted(tune_times(site, f"tune_{name}", run_id) for name, run_id in runs.items())
     assert (later[0] < earlier[1]) == (slots == 2)
     assert [len(trials_of(site, name)) for name in runs] == [4, 4]
+
+
+def set_pool(site: Site, slots: int) -> None:
+    pool = {"name": "tuning_spark", "slots": slots, "include_deferred": False}
+    site.api("PATCH", "/pools/tuning_spark?update_mask=slots", pool)
 
 
 def tune_times(site: Site, dag_id: str, run_id: str) -> tuple[datetime, datetime]:
@@ -387,22 +437,22 @@ def test_a_failed_run_says_why_and_its_tab_where_to_look(site: Site) -> None:
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_service_leaves_no_process_and_is_started_again(site: Site) -> None:
-    scheduler = service(site, "airflow-scheduler")
+def test_a_killed_service_leaves_no_process_and_is_started_again(fragile: Site) -> None:
+    scheduler = service(fragile, "airflow-scheduler")
     below = descendants(scheduler.pid)
     assert len(below) > 1
     os.kill(below[0], signal.SIGKILL)
     wait_until_gone([scheduler.pid, *below])
-    assert site.services.ensure()
+    assert fragile.services.ensure()
     assert scheduler.running()
 
 
-def test_stopping_ends_every_process(site: Site) -> None:
-    running = [service(site, name).pid for name in SERVICES]
+def test_stopping_ends_every_process(fragile: Site) -> None:
+    running = [service(fragile, name).pid for name in SERVICES]
     below = [pid for guard in running for pid in descendants(guard)]
-    site.services.stop()
+    fragile.services.stop()
     wait_until_gone([*running, *below])
-    left = [json.loads(file.read_text()) for file in (site.layout.state / "run").glob("airflow-*.pid")]
+    left = [json.loads(file.read_text()) for file in (fragile.layout.state / "run").glob("airflow-*.pid")]
     assert left == []
 
 

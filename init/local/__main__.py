@@ -21,6 +21,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     setup = commands.add_parser("setup", help="install everything, start nothing")
     setup.add_argument("--dev", action="store_true", help="with the test and lint tools")
+    setup.add_argument("--tests", action="store_true", help="with those, and the programs that only tests start")
     setup.add_argument("--bench", action="store_true", help="with the peers of the benchmark")
     setup.add_argument("--only-spark", action="store_true", help="Java and the Spark environment, for a cluster node")
     running = commands.add_parser("run", help="tune one study")
@@ -66,17 +67,17 @@ def ui_command(layout: Layout, port: int) -> None:
     ui.show_login(layout, services)
 
 
-def setup_command(layout: Layout, *, dev: bool, bench: bool, only_spark: bool) -> None:
+def setup_command(layout: Layout, options: argparse.Namespace) -> None:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
-        if only_spark:
+        if options.only_spark:
             stack.install_spark(layout)
         else:
-            stack.install(layout)
-        if dev:
+            stack.install(layout, tests=options.tests)
+        if options.dev or options.tests:
             for environment in (layout.airflow_env, layout.spark_env):
                 environments.add(layout, environments.dev_lock(layout, environment))
-        if bench:
+        if options.bench:
             environments.build(layout, environments.bench_lock(layout))
     say("everything is installed")
 
@@ -96,7 +97,7 @@ def main(arguments: list[str]) -> int:
         if options.command == "ui":
             ui_command(layout, options.port)
         elif options.command == "setup":
-            setup_command(layout, dev=options.dev, bench=options.bench, only_spark=options.only_spark)
+            setup_command(layout, options)
         else:
             actions = {
                 "stop": stack.stop,

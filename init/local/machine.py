@@ -17,6 +17,10 @@ from init.local.console import detail, run_step, say
 from init.local.errors import SetupError
 
 JAVA_MINIMUM = 17
+# Chrome will do as well; on Ubuntu, chromium-browser brings a snap.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# apt may have to wait for another one, such as a machine's own updates just after it was started.
+APT_LOCK_S = 600
 
 
 @dataclass(frozen=True)
@@ -49,62 +53,99 @@ def java_version(home: str) -> int:
     return int(version[1]) if version else 0
 
 
-def needs() -> tuple[Need, Need, Need]:
-    """Python's venv module, Java, a MySQL server.
+@dataclass(frozen=True)
+class Needs:
+    """What a machine must have, and what a run does without where it cannot be had."""
 
-    The server comes from the `-core` packages: the same program, without a system service that would start by itself.
-    """
+    required: tuple[Need, ...]
+    wished: tuple[Need, ...] = ()
+
+
+def needs_of_spark() -> Needs:
+    """Python's venv module and Java."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     venv = [f"python{version}-venv", "python3-venv"]
     java = [f"openjdk-{release}-jre-headless" for release in (17, 21, 25)]
+    return Needs(
+        (
+            Need("Python's venv module", lambda: importlib.util.find_spec("ensurepip") is not None, alone(venv)),
+            Need(f"Java {JAVA_MINIMUM} or later", lambda: java_home() is not None, alone(java)),
+        )
+    )
+
+
+def needs_of_runs() -> Needs:
+    """Spark's, and a MySQL server: without one a study is kept in SQLite.
+
+    The server comes from the `-core` packages: the same program, without a system service that would start by itself.
+    """
     servers = (
         ("mariadb-server-core", "mariadb-client-core"),
         ("mariadb-server-core-10.6", "mariadb-client-core-10.6"),
         ("mysql-server-core-8.0", "mysql-client-core-8.0"),
         ("mysql-server-core", "mysql-client-core"),
     )
-    return (
-        Need("Python's venv module", lambda: importlib.util.find_spec("ensurepip") is not None, alone(venv)),
-        Need(f"Java {JAVA_MINIMUM} or later", lambda: java_home() is not None, alone(java)),
-        Need("a MySQL server", mysql.is_installed, servers),
+    return Needs(needs_of_spark().required, (Need("a MySQL server", mysql.is_installed, servers),))
+
+
+def needs_of_tests() -> Needs:
+    """All that a run needs or wishes, and what only tests start."""
+    browsers = (("chromium", "chromium-driver"), ("chromium-browser", "chromium-chromedriver"))
+    clients = (("mariadb-client-core",), ("mariadb-client-core-10.6",), ("mysql-client-core-8.0",))
+    runs = needs_of_runs()
+    return Needs(
+        (
+            *runs.required,
+            *runs.wished,
+            Need("a MySQL client", lambda: find("mariadb", "mysql") is not None, clients),
+            Need("Chromium and its driver", lambda: bool(find(*BROWSERS) and find("chromedriver")), browsers),
+            Need("git", lambda: find("git") is not None, alone(["git"])),
+        )
     )
+
+
+def find(*names: str) -> str | None:
+    """The first of these programs that is installed."""
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def alone(packages: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     return tuple((package,) for package in packages)
 
 
-def provide(log: Path, *, with_mysql: bool = True) -> bool:
+def provide(log: Path, needs: Needs) -> bool:
     """Installs what is missing; what apt says goes to the log.
 
     Returns:
-        Whether there is a MySQL server. Everything else is there, or this raises.
+        Whether all that is wished is there. All that is required is, or this raises.
 
     Raises:
-        SetupError: Something is missing and cannot be installed; says what to install.
+        SetupError: Something required is missing and cannot be installed; says what to install.
     """
-    *required, server = needs()
-    wanted = [*required, server] if with_mysql else required
-    missing = [need for need in wanted if not need.present()]
+    required = lacking(needs.required)
+    missing = required + lacking(needs.wished)
     if not missing:
         return True
     apt = Apt.usable(log)
     if apt is None:
-        if missing != [server]:
+        if required:
             reason = "this is not root and sudo cannot be used" if shutil.which("apt-get") else "there is no apt here"
             raise SetupError(how_to_install(missing, reason))
         return False
     for need in missing:
         apt.install(need)
-    still = [need for need in required if not need.present()]
-    if still:
+    if still := lacking(needs.required):
         raise SetupError(how_to_install(still, f"apt did not install it (see {log})"))
-    return server.present()
+    return not lacking(needs.wished)
+
+
+def lacking(needs: Sequence[Need]) -> list[Need]:
+    return [need for need in needs if not need.present()]
 
 
 def how_to_install(missing: Sequence[Need], reason: str) -> str:
     titles = ", ".join(need.title for need in missing)
-    packages = " ".join(package for need in missing for package in need.packages[0])
+    packages = " ".join(dict.fromkeys(package for need in missing for package in need.packages[0]))
     return (
         f"this machine lacks {titles}, and {reason}. Install what is missing, then run the same command again; "
         f"on Debian and Ubuntu:\n   sudo apt-get install --no-install-recommends {packages}"
@@ -151,7 +192,8 @@ class Apt:
     def _run(self, what: str, *arguments: str) -> bool:
         quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1"]
         # The package manager's own files must be readable by all, whatever our umask.
-        command = [*self.prefix, *quiet, "sh", "-c", 'umask 022; exec apt-get -q "$@"', "apt-get", *arguments]
+        script = f'umask 022; exec apt-get -q -o DPkg::Lock::Timeout={APT_LOCK_S} "$@"'
+        command = [*self.prefix, *quiet, "sh", "-c", script, "apt-get", *arguments]
         try:
             run_step(what, command, log=self.log)
         except SetupError as error:

@@ -53,9 +53,10 @@ class Stack:
             )
 
 
-def install(layout: Layout) -> Stack:
-    """Makes the machine ready to run: system packages, both environments, secrets."""
-    has_mysql = machine.provide(layout.logs / "apt.log")
+def install(layout: Layout, *, tests: bool = False) -> Stack:
+    """Makes the machine ready to run: system packages (with `tests` theirs as well), both environments, secrets."""
+    needs = machine.needs_of_tests() if tests else machine.needs_of_runs()
+    has_mysql = machine.provide(layout.logs / "apt.log", needs)
     environments.ensure_uv(layout)
     environments.build(layout, environments.airflow_lock(layout))
     gpus = build_spark(layout)
@@ -65,7 +66,7 @@ def install(layout: Layout) -> Stack:
 
 def install_spark(layout: Layout) -> None:
     """What a machine needs to be a Spark master or worker, and no more."""
-    machine.provide(layout.logs / "apt.log", with_mysql=False)
+    machine.provide(layout.logs / "apt.log", machine.needs_of_spark())
     environments.ensure_uv(layout)
     build_spark(layout)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from init.local.layout import REPOSITORY
+from init.local.machine import BROWSERS, find
 
 T = TypeVar("T")
 WAIT_S = 90
@@ -99,9 +99,9 @@ class Browser:
 @contextmanager
 def browser(base: str) -> Iterator[Browser]:
     """A browser with an empty profile; its pictures go to .state/test/screenshots."""
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    chromium, chromedriver = find(*BROWSERS), find("chromedriver")
     if not chromium or not chromedriver:
-        pytest.skip("no browser: install chromium and chromium-driver")
+        pytest.skip("no browser: install chromium and chromium-driver (`make test` does)")
     pictures = Path(os.environ.get("TUNING_SCREENSHOTS", REPOSITORY / ".state" / "test" / "screenshots"))
     with tempfile.TemporaryDirectory(prefix="browser-") as profile:
         options = webdriver.ChromeOptions()
