@@ -20,9 +20,12 @@ import sqlalchemy
 from init.local.layout import REPOSITORY
 from init.local.mysql import is_installed
 from init.local.ports import free_ports
+from init.local.processes import birth
 from optuna_spark.spec import TuningSpec
+from tests.support.programs import run_program
 from tests.support.servers import scratch_folder, spark_environment
 from tests.support.submit import SUBMIT, pack_package, submit_environment
+from tests.support.waiting import wait_until
 
 SCRIPTS = REPOSITORY / "init" / "databricks"
 pytestmark = pytest.mark.slow
@@ -46,10 +49,11 @@ class Node:
         }
 
     def start(self, script: str = "init_optuna.sh", **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", str(SCRIPTS / script)],
-            env=self.environment | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
-        )  # fmt: skip
+        return run_program(["bash", SCRIPTS / script], env=self.environment | variables, code=None, together=True)
+
+    def must_start(self) -> None:
+        done = self.start()
+        assert done.returncode == 0, done.stdout
 
     @property
     def url(self) -> sqlalchemy.URL:
@@ -63,8 +67,8 @@ class Node:
         with suppress(FileNotFoundError, ProcessLookupError, ValueError):
             pid = int((self.home / "mysql" / "server.pid").read_text())
             os.kill(pid, signal.SIGKILL)
-            while Path(f"/proc/{pid}").exists():
-                pass
+            # Where process 1 reaps nobody its corpse stays for ever: it has ended all the same.
+            wait_until(lambda: birth(pid) is None, f"the node's MySQL server, process {pid}, to end")
 
 
 @pytest.fixture
@@ -104,16 +108,16 @@ def test_the_driver_serves_one_database_to_one_account(node: Node) -> None:
 
 
 def test_the_script_runs_again_without_harm(node: Node) -> None:
-    assert node.start().returncode == 0
+    node.must_start()
     before = node.url
     again = node.start()
-    assert again.returncode == 0
+    assert again.returncode == 0, again.stdout
     assert "MySQL answers already" in again.stdout
     assert node.url == before
     with node.connect() as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE kept (x INT)")
     node.stop_server()
-    assert node.start().returncode == 0
+    node.must_start()
     assert node.url.password != before.password
     with node.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SHOW TABLES")
@@ -129,7 +133,7 @@ def test_a_password_of_ones_own_is_taken_and_not_shown(node: Node) -> None:
 
 def test_a_password_that_could_break_a_statement_is_refused(node: Node) -> None:
     done = node.start(TUNING_DB_PASSWORD="it's; DROP")
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout
     assert done.stdout.splitlines()[-1] == "init_optuna: TUNING_DB_PASSWORD must be at least 8 letters, digits, - and _"
     assert not (node.home / "storage-url").exists()
 
@@ -137,7 +141,7 @@ def test_a_password_that_could_break_a_statement_is_refused(node: Node) -> None:
 def test_a_server_that_cannot_start_says_why(node: Node) -> None:
     with socket.create_server(("127.0.0.1", int(node.environment["TUNING_DB_PORT"]))):
         done = node.start()
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout
     assert "init_optuna: MySQL does not come up: " in done.stdout
     assert "Address already in use" in done.stdout
     assert not (node.home / "storage-url").exists()
@@ -146,7 +150,7 @@ def test_a_server_that_cannot_start_says_why(node: Node) -> None:
 @pytest.mark.parametrize("variables", [{"DB_IS_DRIVER": "FALSE"}, {"TUNING_DATABASE": "external"}])
 def test_other_nodes_get_no_server(node: Node, variables: dict[str, str]) -> None:
     done = node.start(**variables)
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stdout
     assert "all Python packages are there" in done.stdout
     assert not node.home.exists()
 
@@ -162,7 +166,7 @@ WRONG = [
 @pytest.mark.parametrize(("variables", "message"), WRONG)
 def test_a_wrong_variable_is_one_sentence(node: Node, variables: dict[str, str], message: str) -> None:
     done = node.start(**variables)
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout
     assert done.stdout.splitlines()[-1] == f"init_optuna: {message}"
 
 
@@ -181,7 +185,7 @@ def test_pip_is_tried_again_and_its_failure_named(node: Node, tmp_path: Path) ->
         tmp_path, "python", f'if [ "$1" = -m ]; then echo "no index" >&2; exit 1; fi\nexec {real} -S "$@"'
     )
     done = node.start(TUNING_PYTHON=str(python), PATH=f"{tmp_path}:{os.environ['PATH']}")
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout
     assert done.stdout.count("no index") == 4
     assert "pip cannot install optuna==5.0.0" in done.stdout.splitlines()[-1]
 
@@ -222,16 +226,17 @@ def debian() -> Iterator[Path]:
         root = folder / "root"
         folder.chmod(0o755)
         packages = "ca-certificates,python3,python3-venv,procps,adduser"
-        subprocess.run(["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(root)], check=True)
+        debootstrap = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(root)]
+        run_program(debootstrap, seconds=1800)
         for file in (CERTIFICATES, Path("/etc/pip.conf"), Path("/etc/resolv.conf")):
             if file.exists():
                 shutil.copy(file, root / file.relative_to("/"))
-        subprocess.run(["chroot", str(root), "python3", "-m", "venv", "/databricks/python"], check=True)
-        subprocess.run(["mount", "--bind", "/proc", str(root / "proc")], check=True)
+        run_program(["chroot", root, "python3", "-m", "venv", "/databricks/python"])
+        run_program(["mount", "--bind", "/proc", root / "proc"])
         try:
             yield root
         finally:
-            subprocess.run(["umount", str(root / "proc")], check=True)
+            run_program(["umount", root / "proc"])
 
 
 def job_on(node: Node, folder: Path) -> list[str]:
@@ -242,12 +247,10 @@ def job_on(node: Node, folder: Path) -> list[str]:
     (folder / "spec.json").write_text(spec.to_json())
     job = [str(REPOSITORY / "jobs" / "tune_databricks.py"), str(pack_package(folder))]
     job += ["--spec-file", str(folder / "spec.json"), "--output", str(folder / "volume"), "--study-copy", str(copy)]
-    done = subprocess.run(
-        [str(SUBMIT), "--master", "local[2]", "--conf", "spark.ui.enabled=false", *job],
+    run_program(
+        [SUBMIT, "--master", "local[2]", "--conf", "spark.ui.enabled=false", *job],
         env=submit_environment(TUNING_HOME=str(node.home)),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
+    )
     return [trial.state.name for trial in optuna.load_study(study_name="bare", storage=f"sqlite:///{copy}").trials]
 
 
@@ -263,8 +266,7 @@ def test_a_bare_debian_becomes_a_driver_whose_mysql_serves_the_job(debian: Path,
     command = ["chroot", str(debian), "bash", "/init_optuna.sh"]
     try:
         for expected in ("installing optuna==5.0.0", "MySQL answers already"):
-            done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            assert done.returncode == 0, done.stdout[-3000:]
+            done = run_program(command, env=variables, together=True, seconds=1800)
             assert expected in done.stdout
         with node.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT 1")

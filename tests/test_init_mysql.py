@@ -15,6 +15,7 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer
+from tests.support.programs import run_program
 from tests.support.servers import HARD_PASSWORD
 
 SCRIPTS = REPOSITORY / "init" / "mysql"
@@ -29,7 +30,7 @@ def create_account(
     admin = ["--host", server.host, "--port", str(server.port), "--admin-user", server.admin_user]
     secrets = {"TUNING_DB_PASSWORD": password, "TUNING_DB_ADMIN_PASSWORD": server.admin_password}
     command = [str(SCRIPTS / "create-account.sh"), *admin, *options]
-    return subprocess.run(command, env=os.environ | secrets, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return run_program(command, env=os.environ | secrets, code=None)
 
 
 def query(server: MysqlServer, sql: str, user: str, password: str = HARD_PASSWORD) -> list[tuple[Any, ...]]:
@@ -88,7 +89,8 @@ def test_running_it_again_takes_over_a_new_password_and_trims_rights(
 ) -> None:
     create_account(mysql_server, *names, password="before")
     as_admin(mysql_server, "GRANT ALL PRIVILEGES ON *.* TO 'tuner'@'%' WITH GRANT OPTION")
-    assert create_account(mysql_server, *names, password="after").returncode == 0
+    done = create_account(mysql_server, *names, password="after")
+    assert done.returncode == 0, done.stderr
     with pytest.raises(pymysql.err.OperationalError):
         query(mysql_server, "SELECT 1", "tuner", "before")
     with pytest.raises(pymysql.err.MySQLError):
@@ -99,7 +101,8 @@ def test_running_it_again_takes_over_a_new_password_and_trims_rights(
 def test_the_password_can_come_from_a_file(mysql_server: MysqlServer, names: tuple[str, ...], tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(HARD_PASSWORD + "\n")
-    assert create_account(mysql_server, *names, "--password-file", str(file), password="").returncode == 0
+    done = create_account(mysql_server, *names, "--password-file", str(file), password="")
+    assert done.returncode == 0, done.stderr
     assert query(mysql_server, "SELECT 1", "tuner") == [(1,)]
 
 
@@ -116,7 +119,7 @@ def test_the_password_can_come_from_a_file(mysql_server: MysqlServer, names: tup
 )
 def test_bad_input_is_refused_in_one_sentence(mysql_server: MysqlServer, options: list[str], message: str) -> None:
     done = create_account(mysql_server, *options)
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     assert done.stderr.splitlines()[-1] == f"create-account.sh: {message}"
 
 
@@ -125,14 +128,14 @@ def test_a_wrong_admin_password_fails(mysql_server: MysqlServer) -> None:
     secrets = {"TUNING_DB_PASSWORD": "x", "TUNING_DB_ADMIN_PASSWORD": "wrong"}
     admin = ["--host", mysql_server.host, "--port", str(mysql_server.port), "--admin-user", mysql_server.admin_user]
     command = [str(SCRIPTS / "create-account.sh"), *admin]
-    done = subprocess.run(command, env=os.environ | secrets, capture_output=True, text=True)
-    assert done.returncode != 0
+    done = run_program(command, env=os.environ | secrets, code=None)
+    assert done.returncode != 0, done.stdout + done.stderr
     assert "Access denied" in done.stderr
 
 
 def install_server(*options: str) -> subprocess.CompletedProcess[str]:
     command = [str(SCRIPTS / "install-server.sh"), "--no-install", "--no-restart", *options]
-    return subprocess.run(command, capture_output=True, text=True)
+    return run_program(command, code=None)
 
 
 def test_the_server_is_told_its_address_once(tmp_path: Path) -> None:
@@ -146,7 +149,7 @@ def test_a_real_server_understands_the_settings(mysql_server: MysqlServer, tmp_p
     install_server("--bind-address", "127.0.0.9", "--conf-dir", str(tmp_path))
     program = Path(f"/proc/{mysql_server.service.pid}/exe").resolve()
     told = [str(program), f"--defaults-file={tmp_path}/90-tuning.cnf", "--verbose", "--help", f"--datadir={tmp_path}"]
-    known = subprocess.run(told, capture_output=True, text=True).stdout
+    known = run_program(told, code=None).stdout
     values = dict(line.split(maxsplit=1) for line in known.splitlines() if len(line.split(maxsplit=1)) == 2)
     assert (values["bind-address"], values["max-connections"]) == ("127.0.0.9", "500")
     assert values["character-set-server"] == "utf8mb4"
@@ -155,6 +158,6 @@ def test_a_real_server_understands_the_settings(mysql_server: MysqlServer, tmp_p
 @pytest.mark.parametrize("address", ["", "localhost; rm", "10.0.0.5 "])
 def test_a_bind_address_must_be_an_address(address: str, tmp_path: Path) -> None:
     done = install_server("--conf-dir", str(tmp_path), *(["--bind-address", address] if address else []))
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     assert "--bind-address must be an IP address of this machine" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,7 @@ from init.local.layout import REPOSITORY
 from init.local.ports import LOOPBACK, accepts, free_ports
 from init.local.processes import birth
 from tests.support.processes import processes_naming, zombie_with_a_living_thread
+from tests.support.programs import run_program
 from tests.support.servers import TWO_GPUS, scratch_folder, spark_environment
 from tests.support.waiting import wait_until
 
@@ -44,7 +45,7 @@ class Machine:
 
     def call(self, script: str, *options: object) -> subprocess.CompletedProcess[str]:
         command = [str(SCRIPTS / script), *map(str, options)]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
+        return run_program(command, env=self.env, code=None)
 
     def start_master(self) -> subprocess.CompletedProcess[str]:
         return self.call("start-master.sh", "--host", LOOPBACK, "--port", self.port, "--webui-port", self.web_port)
@@ -94,15 +95,14 @@ def test_a_daemon_runs_until_its_last_thread_has_ended() -> None:
     def named(pid: int) -> str | None:
         """What common.sh calls a process."""
         command = f"source {SCRIPTS}/common.sh; birth {pid}"
-        done = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, check=True)
-        return done.stdout.strip() or None
+        return run_program(["bash", "-euc", command]).stdout.strip() or None
 
     with zombie_with_a_living_thread() as process:
         assert named(process.pid) == birth(process.pid) is not None
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert named(process.pid) is None  # a corpse that nobody has taken away yet
-        process.wait()
+        process.wait(timeout=60)
         assert named(process.pid) is None
 
 
@@ -124,7 +124,7 @@ def test_a_daemon_that_does_not_end_when_asked_is_killed(machine: Machine) -> No
 def test_a_master_that_cannot_start_says_so(machine: Machine) -> None:
     machine.env["SPARK_DAEMON_MEMORY"] = "much"
     done = machine.start_master()
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     assert "Invalid maximum heap size: -Xmxmuch" in done.stderr
     assert "the master ended at its start, see" in done.stderr
 
@@ -133,7 +133,7 @@ def test_a_master_that_cannot_start_says_so(machine: Machine) -> None:
 def test_a_port_that_is_taken_is_refused(machine: Machine) -> None:
     with socket.create_server((LOOPBACK, machine.port)):
         done = machine.start_master()
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     assert f"port {machine.port} of {LOOPBACK} is in use by another program" in done.stderr
 
 
@@ -159,7 +159,7 @@ def test_a_port_that_is_taken_is_refused(machine: Machine) -> None:
 )
 def test_bad_input_is_refused_in_one_sentence(machine: Machine, script: str, options: list[str], message: str) -> None:
     done = machine.call(script, *options)
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     assert message in done.stderr
 
 
@@ -168,7 +168,7 @@ def with_nvidia_smi(tmp_path: Path, script: str) -> subprocess.CompletedProcess[
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    return subprocess.run([SCRIPTS / "gpu-discovery.sh"], env=env, capture_output=True, text=True)
+    return run_program([SCRIPTS / "gpu-discovery.sh"], env=env, code=None)
 
 
 def test_gpu_discovery_prints_sparks_json(tmp_path: Path) -> None:

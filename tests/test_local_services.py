@@ -16,6 +16,8 @@ from pathlib import Path
 import pymysql
 import pytest
 
+from init.local.console import run_step
+from init.local.errors import SetupError
 from init.local.guard import descendants
 from init.local.mysql import PROGRAM_VARIABLE, MysqlServer, Program, find_program, is_installed
 from init.local.ports import LOOPBACK, free_ports
@@ -92,7 +94,7 @@ def test_a_stranger_with_the_recorded_pid_is_not_touched(folder: Path) -> None:
         assert stranger.poll() is None
     finally:
         stranger.kill()
-        stranger.wait()
+        stranger.wait(timeout=60)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": 999999999, "birth": "x:1"}'])
@@ -128,7 +130,7 @@ def test_a_tied_process_ends_with_its_parent(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({command!r})"])
     wait_until(lambda: child.exists() and child.read_text().strip(), "the child to start")
     parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    parent.wait(timeout=60)
     wait_until(lambda: birth(int(child.read_text())) is None, "the child to end", 30)
 
 
@@ -144,7 +146,21 @@ with one_at_a_time(Path({str(lock)!r})): pass
         other = subprocess.Popen([sys.executable, "-c", code])
         with pytest.raises(subprocess.TimeoutExpired):
             other.wait(timeout=1)
-    assert other.wait(timeout=10) == 0
+    assert other.wait(timeout=60) == 0
+
+
+def test_a_run_that_waits_for_another_says_so_and_has_a_limit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = folder / "lock"
+    refusal = rf"another make in this checkout still holds {lock} after 0.3 s"
+    with one_at_a_time(lock), pytest.raises(SetupError, match=refusal), one_at_a_time(lock, seconds=0.3):
+        pytest.fail("both hold it")
+    assert capsys.readouterr().out.count("waiting for another make in this checkout") == 1
+
+
+def test_a_step_that_does_not_end_is_ended_with_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("init.local.console.STEP_S", 1.0)
+    with pytest.raises(SetupError, match=r"(?s)waiting for nothing did not end within 1 s.*the last words"):
+        run_step("waiting for nothing", ["sh", "-c", "echo the last words; exec sleep 60"], log=folder / "log")
 
 
 @needs_mysql

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from init.local.layout import REPOSITORY
 from init.local.spark import SparkCluster
+from tests.support.programs import run_program
 
 JOB = """
 import sys
@@ -29,14 +29,13 @@ print(f"worker prefix {prefix} xgboost {version}")
 
 @pytest.mark.slow
 def test_a_worker_runs_with_the_archive_alone(spark_cluster: SparkCluster, tmp_path: Path) -> None:
-    subprocess.run(["make", "--silent", "pack"], cwd=REPOSITORY, check=True, capture_output=True)
+    run_program(["make", "--silent", "pack"], cwd=REPOSITORY, seconds=1800)
     archive = REPOSITORY / ".state" / "pack" / "environment.tar.gz"
     job = tmp_path / "job.py"
     job.write_text(JOB)
     command = [str(REPOSITORY / "init" / "spark" / "bin" / "spark-submit"), "--master", spark_cluster.master_url]
     command += ["--archives", f"{archive}#environment", "--conf", "spark.pyspark.python=./environment/bin/python"]
     env = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "TUNING_SPARK_ENV": str(spark_cluster.spark_env)}
-    done = subprocess.run([*command, job], env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    done = run_program([*command, job], env=env)
     assert f"{spark_cluster.state}/spark/work" in done.stdout
     assert "xgboost 3.2.0" in done.stdout

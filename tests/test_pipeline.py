@@ -245,7 +245,7 @@ def test_a_killed_task_leaves_no_process(
         assert processes_naming(tmp_path.name)
     finally:
         os.kill(airflow.pid, signal.SIGKILL)
-        airflow.wait()
+        airflow.wait(timeout=60)
     wait_until(lambda: not processes_naming(tmp_path.name), "the job's processes to end")
     wait_until(lambda: running_applications(cluster) == 0, "the master to know that they ended")
 

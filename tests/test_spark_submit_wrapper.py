@@ -11,6 +11,7 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from init.local.processes import birth
+from tests.support.programs import run_program
 from tests.support.waiting import wait_until
 
 WRAPPER = REPOSITORY / "init" / "spark" / "bin" / "spark-submit"
@@ -32,7 +33,7 @@ def stand_in(tmp_path: Path) -> dict[str, str]:
 
 
 def given(env: dict[str, str], *arguments: str) -> dict[str, str]:
-    subprocess.run([WRAPPER, *arguments], env=env, check=True)
+    run_program([WRAPPER, *arguments], env=env)
     entries = Path(env["TUNING_OUT"], "given").read_text().rstrip("\0").split("\0")
     return dict(entry.split("=", 1) for entry in entries)
 
@@ -62,10 +63,7 @@ def test_arguments_arrive_unchanged_after_the_drivers_python(stand_in: dict[str,
 
 
 def test_a_missing_environment_is_one_clear_sentence(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [WRAPPER], env=os.environ | {"TUNING_SPARK_ENV": str(tmp_path)}, capture_output=True, text=True
-    )
-    assert done.returncode == 1
+    done = run_program([WRAPPER], env=os.environ | {"TUNING_SPARK_ENV": str(tmp_path)}, code=1)
     assert (
         done.stderr == f"spark-submit: no Spark environment in {tmp_path}: run 'make setup', or set TUNING_SPARK_ENV\n"
     )
@@ -83,5 +81,5 @@ def test_the_job_ends_when_its_submitter_is_killed(stand_in: dict[str, str], tmp
     wait_until(pid_file.exists, "the job to start")
     job = int(pid_file.read_text())
     submitter.send_signal(signal.SIGKILL)
-    submitter.wait()
+    submitter.wait(timeout=60)
     wait_until(lambda: birth(job) is None, "the job to end", 30)

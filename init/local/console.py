@@ -11,6 +11,7 @@ from pathlib import Path
 from init.local.errors import SetupError
 
 TICK_S = 5.0
+STEP_S = 3600.0  # the longest download over a slow network, several times over
 
 
 def show(line: str) -> None:
@@ -44,7 +45,7 @@ def run_step(what: str, command: Sequence[str | Path], *, log: Path, env: Mappin
         what: The step as "installing X": it is used in the progress lines and in the error.
 
     Raises:
-        SetupError: The command failed; holds the end of its log.
+        SetupError: The command failed, or did not end within STEP_S; holds the end of its log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -52,20 +53,34 @@ def run_step(what: str, command: Sequence[str | Path], *, log: Path, env: Mappin
             [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env
         )
         try:
-            wait_aloud(process, what)
+            ended = wait_aloud(process, what)
         except BaseException:
-            process.terminate()
-            process.wait()
+            end(process)
             raise
+        if not ended:
+            end(process)
+            raise SetupError(f"{what} did not end within {STEP_S:.0f} s. The end of {log}:\n{tail(log)}")
     if process.returncode != 0:
         raise SetupError(f"{what} failed with exit code {process.returncode}. The end of {log}:\n{tail(log)}")
 
 
-def wait_aloud(process: subprocess.Popen[bytes], what: str) -> None:
+def wait_aloud(process: subprocess.Popen[bytes], what: str) -> bool:
+    """Whether the process has ended within STEP_S."""
     started = time.monotonic()
-    while True:
+    while (waited := time.monotonic() - started) < STEP_S:
         try:
-            process.wait(timeout=TICK_S)
-            return
+            process.wait(timeout=min(TICK_S, STEP_S - waited))
+            return True
         except subprocess.TimeoutExpired:
             detail(f"still {what} ({time.monotonic() - started:.0f} s)")
+    return False
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Asks a process to end, and kills it when it does not."""
+    process.terminate()
+    try:
+        process.wait(timeout=TICK_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=TICK_S)

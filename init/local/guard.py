@@ -25,6 +25,7 @@ TICK_S = 0.1
 # Together below the 30 s that `make stop` waits before it kills.
 COMMAND_GRACE_S = 8.0
 CHILDREN_GRACE_S = 15.0
+KILLS = 4
 
 
 def become_subreaper() -> None:
@@ -82,15 +83,19 @@ def wait(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def end_descendants() -> None:
-    """Asks what is left to end, and kills what does not."""
+    """Asks what is left to end, and kills what does not; says which processes not even that ends."""
 
     def none_left() -> bool:
         reap()
         return not descendants(os.getpid())
 
     signal_all(descendants(os.getpid()), signal.SIGTERM)
-    while not wait(none_left, CHILDREN_GRACE_S):
+    for _ in range(KILLS):
+        if wait(none_left, CHILDREN_GRACE_S):
+            return
         signal_all(descendants(os.getpid()), signal.SIGKILL)
+    if not wait(none_left, CHILDREN_GRACE_S):
+        sys.stderr.write(f"guard: processes {descendants(os.getpid())} do not end even when they are killed\n")
 
 
 def guard(command: list[str]) -> int:

@@ -14,7 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from init.local.console import say
+from init.local.errors import SetupError
+
 STOP_GRACE_S = 30.0
+# Another `make` in this checkout may be downloading both environments over a slow network.
+LOCK_S = 3600.0
 
 
 @cache
@@ -112,13 +117,20 @@ class Service:
         return bool(record.get("birth")) and birth(record["pid"]) == record["birth"]
 
     def stop(self, grace_s: float = STOP_GRACE_S, first: signal.Signals = signal.SIGTERM) -> bool:
-        """Ends the process, if it is there and ours. Returns whether it was."""
+        """Ends the process, if it is there and ours. Returns whether it was.
+
+        Raises:
+            SetupError: It does not end even when it is killed.
+        """
         was_running = self.running()
         if was_running:
             self._signal(first)
             if not self._gone_within(grace_s):
                 self._signal(signal.SIGKILL)
-                self._gone_within(grace_s)
+                if not self._gone_within(STOP_GRACE_S):
+                    raise SetupError(
+                        f"{self.name}, process {self.pid}, does not end even when it is killed: its disk may hang"
+                    )
         self.forget()
         return was_running
 
@@ -149,11 +161,28 @@ class Service:
 
 
 @contextmanager
-def one_at_a_time(lock: Path) -> Iterator[None]:
-    """Holds a file lock: two `make run` in one checkout must not install or start things twice."""
+def one_at_a_time(lock: Path, seconds: float = LOCK_S) -> Iterator[None]:
+    """Holds a file lock: two `make run` in one checkout must not install or start things twice.
+
+    Raises:
+        SetupError: Another one still holds it after so many seconds.
+    """
     import fcntl
 
     lock.parent.mkdir(parents=True, exist_ok=True)
+    deadline, told = time.monotonic() + seconds, False
     with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise SetupError(
+                        f"another make in this checkout still holds {lock} after {seconds:g} s: end that one first"
+                    ) from None
+            if not told:
+                say("waiting for another make in this checkout to have set things up")
+                told = True
+            time.sleep(0.1)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -15,6 +16,10 @@ from optuna_spark.errors import DeviceError
 from optuna_spark.spec import TuningSpec
 from optuna_spark.worker import WorkerPayload, WorkerReport, run_worker
 
+log = logging.getLogger(__name__)
+
+# From a worker's report to the end of its process; an objective may have started threads that never end.
+END_S = 30.0
 # As spark.task.maxFailures: a worker that dies is started again so often, less one.
 STARTS = 4
 
@@ -72,11 +77,20 @@ def _report(reader: Connection, index: int, process: ForkServerProcess) -> Worke
     try:
         report: WorkerReport = reader.recv()
     except EOFError:
-        process.join()
+        _end(process, index)
         text = f"worker {index} died with exit code {process.exitcode}"
         return WorkerReport(index, f"local:{process.pid}", 0, text, "WorkerDied")
-    process.join()
+    _end(process, index)
     return report
+
+
+def _end(process: ForkServerProcess, index: int) -> None:
+    """Wait for a process that has nothing left to do, and kill it when it does not end."""
+    process.join(END_S)
+    if process.is_alive():
+        log.warning("[tuning] Worker %d, process %s, did not end within %g s: killed", index, process.pid, END_S)
+        process.kill()
+        process.join(END_S)
 
 
 def local_gpus(spec: TuningSpec) -> list[Sequence[str] | None]:

@@ -8,6 +8,7 @@ environment or on disk. It ends with the pipe, so it outlives no driver.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -21,6 +22,11 @@ from optuna_spark.errors import WriterDiedError
 from optuna_spark.persistence import StudyWriter
 from optuna_spark.records import TrialRecord
 from optuna_spark.storage import URL_VARIABLE
+
+log = logging.getLogger(__name__)
+
+# From the end of its pipe to the end of the process: a database that hangs must not hold the driver.
+END_S = 60.0
 
 
 class WriterProcess:
@@ -65,17 +71,26 @@ class WriterProcess:
     def close(self) -> None:
         """End the process; safe to call twice."""
         self._pipe.close()
-        self._process.wait()
+        self._exit_code()
 
     @contextlib.contextmanager
     def _or_died(self) -> Iterator[None]:
         try:
             yield
         except (EOFError, ConnectionError):
-            code = self._process.wait()
+            code = self._exit_code()
             raise WriterDiedError(
                 f"the process that writes to the database died with exit code {code}: start this run again; it goes on"
             ) from None
+
+    def _exit_code(self) -> int:
+        """Wait for its end: it has nothing left to do, so one that does not end is killed."""
+        try:
+            return self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            log.warning("[tuning] The process that writes to the database did not end within %g s: killed", END_S)
+            self._process.kill()
+            return self._process.wait(END_S)
 
 
 def _environment() -> dict[str, str]:

@@ -114,7 +114,8 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
 
     def _ended_badly(self, hook: DatabricksHook, run_id: int) -> bool:
         state = hook.get_run_state(run_id)
-        while state.life_cycle_state == "TERMINATING":
+        while state.life_cycle_state == "TERMINATING":  # the task's execution_timeout ends this as well
+            self.log.info("Run %s of an earlier try was cancelled: waiting for its end", run_id)
             time.sleep(self.polling_period_seconds)
             state = hook.get_run_state(run_id)
         return bool(state.is_terminal and not state.is_successful)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from init.local.compose import write_environment
 from init.local.layout import REPOSITORY, Layout
 from init.local.ports import free_ports
 from tests.compose.engine import NEEDED, Engine, make_base_images, private_engine, run
+from tests.support.programs import run_program
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -106,10 +106,8 @@ def make_readable(folder: Path) -> None:
 
 def test_compose_refuses_to_start_without_secrets(stack: Stack, tmp_path: Path) -> None:
     shutil.copy(stack.folder / "docker-compose.yaml", tmp_path)
-    done = subprocess.run(
-        ["docker-compose", "config"], cwd=tmp_path, env=stack.engine.environment, capture_output=True, text=True
-    )
-    assert done.returncode != 0
+    done = run_program(["docker-compose", "config"], cwd=tmp_path, env=stack.engine.environment, code=None)
+    assert done.returncode != 0, done.stdout + done.stderr
     assert "run make compose-env" in done.stderr
 
 

@@ -24,6 +24,7 @@ from optuna_spark.data import forget_datasets, load_dataset
 from optuna_spark.device import task_device
 from optuna_spark.run import tune
 from optuna_spark.spec import DataSpec, ParamSpec, ResourceSpec, TuningSpec, XGBoostSpec
+from tests.support.programs import run_program
 
 ONE_GPU = ResourceSpec(gpus_per_task=1)
 
@@ -128,7 +129,7 @@ def test_a_trial_out_of_memory_fails_alone(url: str) -> None:
 
 
 def test_spark_finds_the_gpus_of_this_machine() -> None:
-    found = json.loads(subprocess.run([GPU_DISCOVERY], capture_output=True, text=True, check=True).stdout)
+    found = json.loads(run_program([GPU_DISCOVERY]).stdout)
     assert found["name"] == "gpu"
     assert found["addresses"]
 
@@ -146,7 +147,7 @@ def mps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if daemon.poll() is not None:
         pytest.skip("the MPS control daemon does not start here")
     yield
-    subprocess.run([control], input="quit\n", text=True, timeout=60)
+    run_program([control], stdin="quit\n", code=None)
     daemon.wait(60)
 
 
@@ -160,5 +161,5 @@ def test_workers_use_mps_where_it_is_on(table_file: Path, url: str) -> None:
 
 def python(code: str) -> str:
     """What a Python process of its own prints: CUDA shall not start in the tests' own."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_program([sys.executable, "-c", code])
     return done.stdout.strip()

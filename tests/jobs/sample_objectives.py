@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ def parabola(trial: Any) -> float:
 
 def slow_parabola(trial: Any) -> float:
     time.sleep(0.2)
+    return parabola(trial)
+
+
+def never_lets_go(trial: Any) -> float:
+    """Starts a thread for which Python waits at the end of the process."""
+    threading.Thread(target=time.sleep, args=(600,)).start()
     return parabola(trial)
 
 

@@ -36,7 +36,7 @@ from tests.support.coordination import (
 )
 from tests.support.proxy import Proxy
 from tests.support.servers import private_mysql
-from tests.support.waiting import wait_until
+from tests.support.waiting import join, wait_until
 
 WORKERS = 3
 
@@ -76,8 +76,7 @@ def test_workers_killed_at_any_moment_cost_no_trial_and_add_none(url: sa.URL, lo
             assert victim.pid is not None
             os.kill(victim.pid, signal.SIGKILL)
             processes += start_processes(endpoint, 1, log)
-        for process in processes:
-            process.join()
+        join(*processes)
         coordinator.raise_if_failed()
     check(url, 60, log)
 
@@ -111,13 +110,12 @@ def kill_driver(url: sa.URL, log: Path, trials: int, done: int, held: int | None
     wait_for(url, done, running=0 if held is None else WORKERS)
     assert driver.pid is not None
     os.kill(driver.pid, signal.SIGKILL)
-    driver.join()
+    join(driver)
 
 
 def drive(url: sa.URL, log: Path, trials: int, held: int | None = None) -> None:
     with Coordinator(spec_for(trials=trials, tasks=WORKERS), url) as coordinator:
-        for process in start_processes(coordinator.start(), WORKERS, log, held=held):
-            process.join()
+        join(*start_processes(coordinator.start(), WORKERS, log, held=held))
 
 
 @contextlib.contextmanager
@@ -141,10 +139,9 @@ def test_connections_that_break_at_any_moment_lose_nothing_and_double_nothing(ur
         endpoint = coordinator.start()
         cutter = threading.Thread(target=cut_now_and_then)
         cutter.start()
-        for process in start_processes(endpoint, 3, log, seconds=0.0):
-            process.join()
+        join(*start_processes(endpoint, 3, log, seconds=0.0))
         stop.set()
-        cutter.join()
+        join(cutter)
         coordinator.raise_if_failed()
     check(url, 150, log)
 
@@ -155,8 +152,7 @@ def test_killed_sessions_lose_nothing(url: sa.URL, log: Path, mysql_server: Mysq
         for done in (10, 40, 70):
             wait_for(url, done)
             kill_sessions(mysql_server, str(url.database))
-        for process in processes:
-            process.join()
+        join(*processes)
         coordinator.raise_if_failed()
     check(url, 100, log)
 
@@ -183,8 +179,7 @@ def test_a_server_killed_and_started_again_in_the_middle_loses_nothing(log: Path
                 time.sleep(0.5)
                 server.ensure()
                 proxy.target = server.port
-                for process in processes:
-                    process.join()
+                join(*processes)
                 coordinator.raise_if_failed()
             check(fragile, 80, log)
 
@@ -265,7 +260,7 @@ def test_two_runs_on_two_studies_of_one_database_do_not_meet(url: sa.URL) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        join(thread)
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     for summary in optuna.get_all_study_summaries(text):
         assert summary.n_trials == 40

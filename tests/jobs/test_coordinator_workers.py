@@ -27,6 +27,7 @@ from optuna_spark.trial import RemoteTrial
 from optuna_spark.wire import FrameSocket, WireError, encode, new_secret
 from tests.support.coordination import bowl, finished, run, slow, spec_for, stored, work
 from tests.support.proxy import Proxy
+from tests.support.waiting import join
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ def test_after_a_long_trial_the_next_one_does_not_wait_for_the_database(
         assert told.wait(1.0 if waits else 30.0) != waits
         assert TrialState.COMPLETE not in [t.state for t in stored(url)]
         holder.execute("ROLLBACK")
-        telling.join()
+        join(telling)
         following = client.ask()
         assert following is not None
         assert following.suggest_float("x", -10, 10) is not None

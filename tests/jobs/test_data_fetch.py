@@ -14,6 +14,7 @@ import pytest
 from optuna_spark.errors import DataError
 from optuna_spark.fetch import cache_folder, cached_path, local_file
 from optuna_spark.spec import DataSpec
+from tests.support.waiting import join
 
 TEXT = b"a,y\n1,2\n3,4\n5,6\n7,8\n"
 
@@ -53,7 +54,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     thread.start()
     yield server
     server.shutdown()
-    thread.join()
+    join(thread)
     server.server_close()
 
 
@@ -71,8 +72,7 @@ def test_workers_that_start_together_fetch_once(site: Site) -> None:
     threads = [threading.Thread(target=local_file, args=(spec,)) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     assert len(site.requests) == 1
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from init.local.layout import REPOSITORY
+from tests.support.programs import run_program
 from tests.support.submit import QUICK_JVM, SUBMIT, pack_package, submit_environment
 
 NOTEBOOK = REPOSITORY / "jobs" / "notebook_databricks.py"
@@ -30,10 +30,7 @@ def test_every_cell_runs(tmp_path: Path) -> None:
     )
     conf = [f"spark.driver.extraJavaOptions={QUICK_JVM}", "spark.ui.enabled=false"]
     options = [part for text in conf for part in ("--conf", text)]
-    done = subprocess.run(
-        [str(SUBMIT), "--master", "local[4]", *options, str(NOTEBOOK)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
+    command = [str(SUBMIT), "--master", "local[4]", *options, str(NOTEBOOK)]
+    done = run_program(command, env=environment, together=True, seconds=600)
     for name in ("joblib", "rdd", "dataframe", "xgboost"):
         assert f"\n{name}: 8 trials, best " in done.stdout

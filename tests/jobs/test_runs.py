@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -21,6 +20,7 @@ from optuna_spark.driver_run import DriverRun
 from optuna_spark.errors import StorageError, TrialLimitError, TuningError
 from optuna_spark.run import tune
 from optuna_spark.spec import CoordinatorSpec, ParamSpec, StopSpec, TuningSpec
+from tests.support.programs import run_program
 
 DEFAULTS: dict[str, Any] = {
     "study_name": "study",
@@ -97,6 +97,15 @@ def test_too_many_failures_in_a_row_end_the_run_with_the_first_cause(url: str) -
     with pytest.raises(TrialLimitError, match=r"(?s)failed in a row.*the first, trial \d+.*cannot train"):
         tune(spec_for("always_fails", stop=StopSpec(max_consecutive_failures=3)), url)
     assert not trials_of(url, TrialState.RUNNING)
+
+
+def test_a_worker_that_does_not_end_is_killed_and_costs_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("optuna_spark.local.END_S", 0.5)
+    tune(spec_for("never_lets_go", tasks=1, trials=2), url)
+    assert len(trials_of(url, TrialState.COMPLETE)) == 2
+    assert "did not end within 0.5 s: killed" in caplog.text
 
 
 def test_a_killed_worker_is_replaced_and_its_point_is_tried_again(
@@ -194,8 +203,8 @@ def test_a_program_that_its_own_workers_run_again_is_told_what_to_change(
     program = tmp_path / "program.py"
     program.write_text(UNGUARDED.format(coordination=coordination, url=url))
     env = os.environ | {"PYTHONPATH": str(REPOSITORY / "jobs")}
-    done = subprocess.run([sys.executable, str(program)], env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
+    done = run_program([sys.executable, program], env=env, code=None)
+    assert done.returncode == 1, done.stdout + done.stderr
     assert 'put the call under if __name__ == "__main__":' in done.stderr
     assert "worker 0 died with exit code 1" in done.stderr.splitlines()[-1]
     assert trials_of(url) == []

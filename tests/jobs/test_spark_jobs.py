@@ -34,7 +34,7 @@ def submit_into_failure(
     """The card that a job which must fail leaves behind, and what it printed."""
     failure = folder / "failure.json"
     done = submit(cluster.master_url, folder, arguments, OPTUNA_STORAGE_URL=url, TUNING_FAILURE_FILE=str(failure))
-    assert done.returncode != 0
+    assert done.returncode != 0, done.stdout
     return json.loads(failure.read_text()), done.stdout
 
 
@@ -220,7 +220,7 @@ def test_a_table_that_is_missing_is_one_sentence_and_not_a_java_stack(
 def test_the_filepath_is_required_for_xgboost(tmp_path: Path, url: str, spark_cluster: SparkCluster) -> None:
     arguments = ["--objective", "xgboost"]
     done = submit(spark_cluster.master_url, tmp_path, arguments, OPTUNA_STORAGE_URL=url)
-    assert done.returncode != 0
+    assert done.returncode != 0, done.stdout
     assert "--filepath is required" in done.stdout
 
 
@@ -238,7 +238,7 @@ def test_a_job_killed_with_its_submitter_leaves_no_process(
         assert processes_naming(str(tmp_path))
     finally:
         os.kill(shell.pid, signal.SIGKILL)
-        shell.wait()
+        shell.wait(timeout=60)
     wait_until(lambda: not processes_naming(str(tmp_path)), "the job's processes to end")
 
 

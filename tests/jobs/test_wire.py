@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 
 from optuna_spark.wire import MAX_FRAME, VERSION, FrameSocket, WireError, admit, encode, new_secret, read_frame
+from tests.support.waiting import join
 
 SECRET = new_secret()
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -48,12 +49,12 @@ def driver(handler: Handler = echo) -> Iterator[tuple[str, int]]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    ready.wait()
+    assert ready.wait(60), "the driver does not listen"
     try:
         yield "127.0.0.1", ports[0]
     finally:
         stop.set()
-        thread.join()
+        join(thread)
 
 
 def test_a_message_arrives_as_it_was_sent_with_every_kind_of_number() -> None:

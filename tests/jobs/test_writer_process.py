@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
@@ -15,11 +16,13 @@ from optuna.trial import TrialState
 from init.local.processes import birth
 from optuna_spark import writer_process
 from optuna_spark.coordinator import Coordinator
+from optuna_spark.database import Database
 from optuna_spark.errors import TuningError, WriterDiedError
-from optuna_spark.storage import URL_VARIABLE
+from optuna_spark.persistence import StudyWriter
+from optuna_spark.storage import URL_VARIABLE, create_storage
 from tests.support.coordination import bowl, empty_database, finished, run, run_into_failure, slow, spec_for, stored
 from tests.support.processes import children_naming
-from tests.support.waiting import wait_until
+from tests.support.waiting import join, wait_until
 
 
 @pytest.fixture(params=["sqlite", "mysql"])
@@ -44,6 +47,20 @@ def test_nobody_can_read_the_password_off_it(url: sa.URL, monkeypatch: pytest.Mo
 def test_it_ends_with_the_run(url: sa.URL) -> None:
     run(spec_for(trials=3), url)
     assert writers(os.getpid()) == []
+
+
+def test_one_that_hangs_does_not_hold_the_driver(
+    url: sa.URL, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("optuna_spark.writer_process.END_S", 0.5)
+    storage = create_storage(url)
+    optuna.create_study(study_name="study", storage=storage)
+    writer = writer_process.WriterProcess(StudyWriter(storage, Database(url), "study", "one"))
+    (pid,) = writers(os.getpid())
+    os.kill(pid, signal.SIGSTOP)
+    writer.close()
+    assert birth(pid) is None
+    assert "did not end within 0.5 s: killed" in caplog.text
 
 
 def test_a_run_that_cannot_begin_leaves_none_behind(url: sa.URL, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +97,7 @@ def test_it_does_not_outlive_a_driver_that_is_killed(url: sa.URL) -> None:
     assert pid is not None
     (writer,) = wait_until(lambda: writers(pid), "a writer")
     os.kill(pid, signal.SIGKILL)
-    driver.join()
+    join(driver)
     wait_until(lambda: birth(writer) is None, "the writer to end")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.programs import run_program
 
 DAGS = Path(__file__).parents[2] / "dags"
 # A study that needs no data, and whose failed tasks fail at once.
@@ -68,6 +69,5 @@ def migrated_home() -> str:
     if not home:
         pytest.skip("AIRFLOW_HOME is not set: run `make test`, or set it to a scratch folder")
     Path(home).mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_program([sys.executable, "-m", "airflow", "db", "migrate"])
     return home

@@ -25,6 +25,7 @@ from optuna_spark.errors import TuningError
 from optuna_spark.spec import ParamSpec, TuningSpec
 from optuna_spark.wire import WireError
 from optuna_spark.worker import run_trial
+from tests.support.waiting import join
 
 XY = {"x": ParamSpec("float", low=-10, high=10), "y": ParamSpec("int", low=-5, high=5)}
 NAMES = itertools.count()
@@ -115,8 +116,7 @@ def work_in_threads(endpoint: Endpoint, objective: Callable[[Any], Any], workers
     ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     return counts
 
 

@@ -29,7 +29,7 @@ def zombie_with_a_living_thread() -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.wait(timeout=60)
 
 
 def listening_addresses(pid: int) -> set[str]:

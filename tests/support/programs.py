@@ -20,21 +20,25 @@ def run_program(
     code: int | None = 0,
     seconds: float = 300,
     stdin: str = "",
+    together: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program to its end.
 
     Args:
         code: The exit code it must end with; None for any.
+        together: Whether what it writes to stderr is part of `stdout`, where it was written.
         seconds: A limit for a program that hangs, far from what it takes on a slow machine.
 
     Raises:
         AssertionError: It ended otherwise, or not at all; holds the ends of its outputs.
     """
     words = [str(part) for part in command]
+    stderr = subprocess.STDOUT if together else subprocess.PIPE
     try:
         done = subprocess.run(
-            words, env=env, cwd=cwd, input=stdin, capture_output=True, text=True, errors="replace", timeout=seconds
-        )
+            words, env=env, cwd=cwd, input=stdin, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace",
+            timeout=seconds,
+        )  # fmt: skip
     except subprocess.TimeoutExpired as late:
         raise AssertionError(f"{words} did not end within {seconds:g} s{outputs(late.stdout, late.stderr)}") from None
     assert code is None or done.returncode == code, (

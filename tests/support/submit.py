@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from init.local.layout import REPOSITORY
+from tests.support.programs import run_program
 from tests.support.servers import spark_environment
 
 SUBMIT = REPOSITORY / "init" / "spark" / "bin" / "spark-submit"
@@ -62,11 +63,5 @@ def submit(
     **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Runs the job, or another program that uses its package, to its end; stdout and stderr together in `stdout`."""
-    return subprocess.run(
-        submit_command(master_url, folder, arguments, conf or {}, program),
-        env=submit_environment(**environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=180,
-    )
+    command = submit_command(master_url, folder, arguments, conf or {}, program)
+    return run_program(command, env=submit_environment(**environment), code=None, together=True)
