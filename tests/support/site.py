@@ -14,8 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 from init.local import airflow, machine, passwords, ui
+from init.local.console import tail
 from init.local.layout import REPOSITORY, Layout
 from init.local.ports import free_ports
+from init.local.processes import Service
 from init.local.stack import Stack, stop_services
 from tests.support.airflow import DagFolder
 from tests.support.servers import scratch_folder, spark_environment
@@ -85,12 +87,13 @@ class Site:
             time.sleep(2)
 
     def must_succeed(self, dag_id: str, run_id: str) -> None:
-        """Wait until the run ends well; when it does not, the failed tasks' logs say why."""
+        """Wait until the run ends well; when it does not, the logs of the failed tasks and the scheduler say why."""
         if self.wait_for_run(dag_id, run_id) == "success":
             return
         failed = [task for task, state in self.states(dag_id, run_id).items() if state == "failed"]
         logs = [self.log(dag_id, run_id, task) for task in failed]
-        raise AssertionError("\n".join([f"{dag_id} {run_id}: {failed}", *(line for log in logs for line in log[-40:])]))
+        lines = [f"{dag_id} {run_id}: {failed}", *(line for log in logs for line in log[-40:])]
+        raise AssertionError("\n".join([*lines, tail(Service("airflow-scheduler", self.layout.state).log, 40)]))
 
     def log(self, dag_id: str, run_id: str, task_id: str) -> list[str]:
         """The lines of a task's first try."""
