@@ -111,7 +111,9 @@ def ensure_uv(layout: Layout) -> None:
     say(f"installing {lock.title} (once)")
     log = layout.logs / "install-tools.log"
     run_step(f"making a folder for {lock.title}", [sys.executable, "-m", "venv", "--clear", layout.tools], log=log)
-    pip: list[str | Path] = [layout.tools / "bin" / "pip", "install", "--require-hashes", "--only-binary", ":all:"]
+    # Through Python: the first line of a script cannot name a path with a blank in it.
+    pip: list[str | Path] = [layout.tools / "bin" / "python", "-m", "pip", "install"]
+    pip += ["--require-hashes", "--only-binary", ":all:"]
     run_step(f"installing {lock.title}", [*pip, "--requirement", lock.file], log=log)
     lock.stamp.write_text(lock.fingerprint())
 
