@@ -30,7 +30,7 @@ export $(SETTINGS)
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env test-compose databricks-job test-databricks
+.PHONY: bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env test-compose databricks-job test-databricks licenses audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -88,6 +88,13 @@ test-gpu: ## what only a machine with an NVIDIA GPU can test
 lint: ## ruff, mypy, shellcheck and hadolint
 	@$(LOCAL) setup --dev
 	@init/local/lint.sh
+
+licenses: ## list the licence of every package in both environments; one that is not permissive fails
+	@$(LOCAL) setup --dev
+	@$(LOCAL) licenses
+
+audit: ## look the locked packages up among known vulnerabilities (says so where it cannot ask)
+	@$(LOCAL) audit
 
 pack: ## build .state/pack/environment.tar.gz, the Spark environment for workers that have nothing installed
 	@$(LOCAL) pack

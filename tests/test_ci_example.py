@@ -18,8 +18,18 @@ def test_the_workflow_calls_targets_that_exist() -> None:
     (job,) = yaml.safe_load(WORKFLOW.read_text())["jobs"].values()
     called = {match[1] for step in job["steps"] if (match := re.match(r"make ([a-z-]+)", step.get("run", "")))}
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
-    assert called == {"check-studies", "run", "stop"}
+    assert called == {"audit", "licenses", "check-studies", "run", "stop"}
     assert called <= targets
+
+
+def test_the_workflow_trusts_no_tag_and_asks_for_no_right_to_write() -> None:
+    text = WORKFLOW.read_text()
+    workflow = yaml.safe_load(text)
+    (job,) = workflow["jobs"].values()
+    assert (workflow["permissions"], job.get("permissions")) == ({"contents": "read"}, None)
+    used = re.findall(r"uses: (.*)", text)
+    assert len(used) == 4
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", line) for line in used)
 
 
 def test_the_studies_that_come_with_it_are_right() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 if sys.version_info < (3, 11):  # noqa: UP036 - the message is the point
     sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")
 
-from init.local import airflow, compose, environments, locks, pack, run, stack, ui
+from init.local import airflow, audit, compose, environments, licenses, locks, pack, run, stack, ui
 from init.local.console import complain, say
 from init.local.errors import SetupError
 from init.local.layout import REPOSITORY, Layout
@@ -33,6 +33,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     commands.add_parser("compose-env", help="write .env for docker compose")
     commands.add_parser("stop", help="stop every process this checkout started")
     commands.add_parser("clean", help="stop, and remove .state")
+    commands.add_parser("licenses", help="list the licence of every installed package")
+    commands.add_parser("audit", help="look locked packages up among known vulnerabilities")
     commands.add_parser("lock", help="resolve requirements/*.in anew")
     return parser.parse_args(arguments)
 
@@ -88,6 +90,12 @@ def pack_command(layout: Layout) -> None:
         pack.pack(layout, gpu=stack.gpus_to_use() > 0)
 
 
+def audit_command(layout: Layout) -> None:
+    layout.prepare()
+    with one_at_a_time(layout.state / "run" / "setup.lock"):
+        audit.audit(layout)
+
+
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     layout = Layout(Path(REPOSITORY))
@@ -103,6 +111,8 @@ def main(arguments: list[str]) -> int:
                 "stop": stack.stop,
                 "clean": stack.clean,
                 "lock": locks.compile_all,
+                "licenses": licenses.show_licenses,
+                "audit": audit_command,
                 "pack": pack_command,
                 "compose-env": compose.write_environment,
             }

@@ -54,6 +54,10 @@ def bench_lock(layout: Layout) -> Lock:
     return Lock("the benchmark's peers", layout.bench_env, layout.requirements / "bench.txt")
 
 
+def audit_lock(layout: Layout) -> Lock:
+    return Lock("the vulnerability check", layout.audit_env, layout.requirements / "audit.txt")
+
+
 def dev_lock(layout: Layout, environment: Path) -> Lock:
     """The test and lint tools, which go on top of an environment."""
     return Lock(f"test tools in the {environment.name} environment", environment, layout.requirements / "dev.txt")

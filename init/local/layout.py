@@ -40,6 +40,10 @@ class Layout:
         return self.state / "envs" / "bench"
 
     @property
+    def audit_env(self) -> Path:
+        return self.state / "envs" / "audit"
+
+    @property
     def airflow_home(self) -> Path:
         return self.state / "airflow"
 

@@ -32,6 +32,7 @@ RECIPES = (
     Recipe("spark-gpu"),
     Recipe("mysqlclient"),
     Recipe("bench"),
+    Recipe("audit", wheels_only=True),
     Recipe("dev", held_to=("airflow.txt", "spark.txt", "spark-gpu.txt"), wheels_only=True),
 )
 
