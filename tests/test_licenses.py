@@ -55,11 +55,17 @@ def test_without_environments_nothing_is_said_to_be_fine(tmp_path: Path) -> None
         show_licenses(Layout(tmp_path))
 
 
-def test_a_vulnerability_is_named_with_its_cure() -> None:
-    package = {"name": "jinja2", "version": "2.4.1"}
-    assert audit.describe(package, {"id": "PYSEC-1", "fix_versions": ["2.5", "3.0"]}) == (
-        "jinja2 2.4.1: PYSEC-1, put right in 2.5, 3.0"
-    )
+def test_a_vulnerability_is_named_with_its_cure(capsys: pytest.CaptureFixture[str]) -> None:
+    known = {"id": "PYSEC-1", "fix_versions": ["2.5", "3.0"]}
+    found = audit.read_report("airflow.txt", [{"name": "jinja2", "version": "2.4.1", "vulns": [known]}])
+    assert found == ["jinja2 2.4.1: PYSEC-1, put right in 2.5, 3.0"]
+    assert "airflow.txt: 1 packages looked up" in capsys.readouterr().out
+
+
+def test_a_package_that_the_service_does_not_know_is_not_called_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """As pip-audit reports all packages behind a mirror that has no such service."""
+    assert audit.read_report("spark.txt", [{"name": "optuna", "skip_reason": "not found"}]) == []
+    assert capsys.readouterr().out == "== NOT CHECKED: spark.txt, 1 of 1 packages; not found\n"
 
 
 def test_a_service_that_does_not_answer_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,8 +43,16 @@ def check(layout: Layout, lock: Path) -> list[str]:
             say(f"NOT CHECKED: {lock.name}, the vulnerability service gave no answer")
             detail(str(error))
             return []
-    packages = json.loads(report.read_text())["dependencies"]
-    say(f"{lock.name}: {len(packages)} packages looked up")
+    return read_report(lock.name, json.loads(report.read_text())["dependencies"])
+
+
+def read_report(lock: str, packages: list[dict[str, Any]]) -> list[str]:
+    """The vulnerabilities in a report; says how many packages were looked up, and how many could not be."""
+    unknown = [package for package in packages if "skip_reason" in package]
+    if unknown:
+        say(f"NOT CHECKED: {lock}, {len(unknown)} of {len(packages)} packages; {unknown[0]['skip_reason']}")
+    if len(unknown) < len(packages):
+        say(f"{lock}: {len(packages) - len(unknown)} packages looked up")
     return [describe(package, known) for package in packages for known in package.get("vulns", [])]
 
 

@@ -76,10 +76,10 @@ def package_of(found: Distribution) -> Package:
 
 def licence_of(found: Distribution) -> str:
     """Its licence expression, else its classifiers (a choice among them), else the first line of its free text."""
-    expression = found.metadata.get("License-Expression")
+    said = found.metadata.json
     classifiers = [line for line in found.metadata.get_all("Classifier") or [] if line.startswith("License ::")]
     choice = " OR ".join(line.split(" :: ")[-1] for line in classifiers)
-    return expression or choice or (found.metadata.get("License") or "unknown").splitlines()[0]
+    return str(said.get("license_expression") or choice or said.get("license") or "unknown").splitlines()[0]
 
 
 def show_licenses(layout: Layout) -> None:
