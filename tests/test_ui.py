@@ -456,5 +456,5 @@ def test_stopping_ends_every_process(fragile: Site) -> None:
     assert left == []
 
 
-def wait_until_gone(pids: list[int], seconds: float = 45) -> None:
-    wait_until(lambda: not any(birth(pid) for pid in pids), f"all of {pids} to end", seconds)
+def wait_until_gone(pids: list[int]) -> None:
+    wait_until(lambda: not any(birth(pid) for pid in pids), f"all of {pids} to end")

@@ -22,7 +22,7 @@ from init.local.layout import REPOSITORY
 from init.local.machine import BROWSERS, find
 
 T = TypeVar("T")
-WAIT_S = 90
+WAIT_S = 180
 FLAGS = (
     "--headless=new",
     "--no-sandbox",

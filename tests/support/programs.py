@@ -18,7 +18,7 @@ def run_program(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     code: int | None = 0,
-    seconds: float = 300,
+    seconds: float = 600,
     stdin: str = "",
     together: bool = False,
 ) -> subprocess.CompletedProcess[str]:

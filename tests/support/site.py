@@ -70,13 +70,13 @@ class Site:
         run = self.api("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
         return str(run["dag_run_id"])
 
-    def wait_for_dags(self, count: int, seconds: float = 60) -> None:
+    def wait_for_dags(self, count: int, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while self.api("GET", "/dags")["total_entries"] < count:
             assert time.monotonic() < deadline, self.api("GET", "/importErrors")
             time.sleep(1)
 
-    def wait_for_run(self, dag_id: str, run_id: str, seconds: float = 300) -> str:
+    def wait_for_run(self, dag_id: str, run_id: str, seconds: float = 900) -> str:
         """The state in which a run ends."""
         deadline = time.monotonic() + seconds
         while True:
