@@ -4,10 +4,10 @@
 #
 #   init/spark/make-conf.sh FOLDER SECRET_FILE [SCRATCH]
 #
-# SECRET_FILE holds one line; `openssl rand -hex 32` makes a good one. SCRATCH is where Spark and Java keep temporary
-# files instead of /tmp. Set SPARK_CONF_DIR to FOLDER afterwards. Its files begin as those of the present
-# SPARK_CONF_DIR, by default init/spark/conf. Spark reads the secret from a file only on Kubernetes, so it has to be one
-# of the properties: FOLDER can be read by its owner alone.
+# SECRET_FILE holds one line; `openssl rand -hex 32` makes a good one. It is - for a cluster without a secret. SCRATCH is
+# where Spark and Java keep temporary files instead of /tmp. Set SPARK_CONF_DIR to FOLDER afterwards. Its files begin as
+# those of the present SPARK_CONF_DIR, by default init/spark/conf. Spark reads the secret from a file only on Kubernetes,
+# so it has to be one of the properties: FOLDER can be read by its owner alone.
 set -euo pipefail
 
 fail() {
@@ -19,10 +19,13 @@ fail() {
 folder=$1 secret_file=$2 scratch=${3:-}
 base=${SPARK_CONF_DIR:-$(dirname "$(readlink -f "$0")")/conf}
 
-[ -r "$secret_file" ] || fail "the secret file cannot be read: $secret_file"
-secret=$(cat "$secret_file") # without the newline at its end
-[[ $secret =~ ^[A-Za-z0-9+/=_.-]{32,}$ ]] ||
-    fail "$secret_file must hold one line of 32 or more letters, digits and + / = _ . -: openssl rand -hex 32 > $secret_file"
+secret=
+if [ "$secret_file" != - ]; then
+    [ -r "$secret_file" ] || fail "the secret file cannot be read: $secret_file"
+    secret=$(cat "$secret_file") # without the newline at its end
+    [[ $secret =~ ^[A-Za-z0-9+/=_.-]{32,}$ ]] || fail "$secret_file must hold one line of 32 or more letters, digits" \
+        "and + / = _ . -: openssl rand -hex 32 > $secret_file"
+fi
 
 umask 077
 mkdir -p "$folder"
@@ -42,9 +45,10 @@ done
 
 properties() {
     if [ -f "$base/spark-defaults.conf" ]; then cat "$base/spark-defaults.conf"; fi
+    printf '\n# Written by init/spark/make-conf.sh.\n'
+    if [ -n "$scratch" ]; then echo "spark.local.dir  $scratch"; fi
+    [ -n "$secret" ] || return 0
     cat <<END
-
-# Written by init/spark/make-conf.sh.
 spark.authenticate                      true
 spark.authenticate.secret               $secret
 spark.network.crypto.enabled            true
@@ -53,7 +57,6 @@ spark.network.crypto.authEngineVersion  2
 spark.network.crypto.cipher             AES/GCM/NoPadding
 spark.network.crypto.saslFallback       false
 END
-    if [ -n "$scratch" ]; then echo "spark.local.dir  $scratch"; fi
 }
 properties | put spark-defaults.conf
 
