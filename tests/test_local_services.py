@@ -305,7 +305,7 @@ def test_each_mysql_server_of_roots_has_an_account_of_its_own(mysql_server: Mysq
                 pwd.getpwuid(number)
         files = [other.state, other.datadir.parent, other.datadir, other.scratch, other.datadir / "server.sock"]
         # As bad as it gets: the folder above is open. `nobody` was the account of every server before.
-        other.state.parent.chmod(0o755)
+        other.state.chmod(0o755)
         strangers = (owners[0], 65534)
         assert [(who, file) for who in strangers for file in files if is_readable_as(who, file)] == []
 
