@@ -199,6 +199,8 @@ def contender_environment(python: Path, token: str, result: Path, url: sqlalchem
     env = kept | {
         "TUNING_SPARK_ENV": str(spark_environment()),
         "SPARK_LOCAL_IP": "127.0.0.1",
+        # What our spark-submit hands on to the contender beside what a run of ours needs.
+        "TUNING_SPARK_ENVIRONMENT": f"{TOKEN_VARIABLE} {RESULT_VARIABLE} {URL_VARIABLE} {TIMES_VARIABLE}",
         "SPARK_HOME": str(spark_home(spark_environment())),
         "PYSPARK_PYTHON": str(python),
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "jobs")]),
@@ -281,6 +283,6 @@ def machine(logs: Path) -> Iterator[Machine]:
 
 @contextmanager
 def cluster(on: Machine, slots: int) -> Iterator[Cluster]:
-    """A Spark master and a worker with this many slots; gone afterwards."""
+    """A Spark master and a worker with this many slots, with a secret as `make run` has one; gone afterwards."""
     with private_spark(cores=slots) as spark:
         yield Cluster(on, spark)

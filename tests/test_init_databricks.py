@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from init.local.mysql import is_installed
 from init.local.ports import free_ports
 from init.local.processes import birth
 from optuna_spark.spec import TuningSpec
+from tests.support.processes import is_readable_as
 from tests.support.programs import run_program
 from tests.support.servers import scratch_folder, spark_environment
 from tests.support.submit import SUBMIT, pack_package, submit_environment
@@ -145,6 +147,33 @@ def test_a_server_that_cannot_start_says_why(node: Node) -> None:
     assert "init_optuna: MySQL does not come up: " in done.stdout
     assert "Address already in use" in done.stdout
     assert not (node.home / "storage-url").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+@pytest.mark.attack("a shared machine", "another account or another server at the files of the driver's MySQL", times=8)
+def test_the_server_has_an_account_files_and_variables_of_its_own(node: Node) -> None:
+    assert node.start(TUNING_DB_PASSWORD="quiet_pass-1").returncode == 0
+    process = Path("/proc", (node.home / "mysql" / "server.pid").read_text().strip())
+    with pytest.raises(KeyError):
+        pwd.getpwuid(process.stat().st_uid)
+    variables = {entry.split(b"=")[0] for entry in (process / "environ").read_bytes().rstrip(b"\0").split(b"\0")}
+    assert variables == {b"PATH", b"HOME", b"LANG", b"TZ", b"TMPDIR"}
+    with node.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT @@tmpdir")
+        assert cursor.fetchall() == ((f"{node.home}/tmp",),)
+    closed = ["tmp", "mysql", "mysql/server.sock", "storage-url"]
+    # 65534 is `nobody`, whom many programs share.
+    assert [(who, name) for who in (54321, 65534) for name in closed if is_readable_as(who, node.home / name)] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+def test_data_of_the_account_an_earlier_version_had_are_taken_over(node: Node) -> None:
+    assert node.start().returncode == 0
+    node.stop_server()
+    subprocess.run(["chown", "-R", "65534:65534", node.home / "mysql"], check=True)
+    assert node.start().returncode == 0
+    with node.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE kept (x INT)")
 
 
 @pytest.mark.parametrize("variables", [{"DB_IS_DRIVER": "FALSE"}, {"TUNING_DATABASE": "external"}])

@@ -20,9 +20,11 @@ from init.local.processes import birth
 from tests.support.processes import processes_naming, zombie_with_a_living_thread
 from tests.support.programs import run_program
 from tests.support.servers import TWO_GPUS, scratch_folder, spark_environment
+from tests.support.submit import submit
 from tests.support.waiting import wait_until
 
 SCRIPTS = REPOSITORY / "init" / "spark"
+SECRET = "0123456789abcdef" * 4
 needs_spark = pytest.mark.skipif(not spark_environment().exists(), reason="no Spark environment: run `make setup`")
 
 
@@ -36,12 +38,17 @@ class Machine:
         self.port, self.web_port, self.worker_web_port = free_ports(3)
         self.master_url = f"spark://{LOOPBACK}:{self.port}"
         self.state = folder / "cluster"
+        self.secret = folder / "secret file"
+        self.secret.write_text(SECRET + "\n")
+        self.secret.chmod(0o600)
         self.env = os.environ | {
             "TUNING_SPARK_ENV": str(spark_environment()),
             "TUNING_SPARK_STATE": str(self.state),
             "TUNING_GPU_DISCOVERY": str(discovery),
+            "TUNING_SPARK_SECRET_FILE": str(self.secret),
             "SPARK_DAEMON_MEMORY": "256m",
         }
+        self.env.pop("SPARK_CONF_DIR", None)  # another test's cluster
 
     def call(self, script: str, *options: object) -> subprocess.CompletedProcess[str]:
         command = [str(SCRIPTS / script), *map(str, options)]
@@ -77,6 +84,7 @@ def test_a_cluster_starts_once_offers_its_gpus_and_stops(machine: Machine) -> No
     started = machine.start_master()
     assert started.returncode == 0, started.stderr
     assert f"--master {machine.master_url}" in started.stdout
+    assert f"--secret-file {machine.secret}" in started.stdout
     assert not accepts(6066), "the REST server takes programs without a password"
     assert "it offers 2 GPUs" in machine.start_worker("--cores", 2, "--memory", "1g").stdout
     assert "master runs already" in machine.start_master().stdout
@@ -142,6 +150,7 @@ def test_a_port_that_is_taken_is_refused(machine: Machine) -> None:
     [
         ("start-master.sh", [], "--host must be the address"),
         ("start-master.sh", ["--nope"], "unknown argument: --nope"),
+        ("start-master.sh", ["--host", "x", "--secret-file"], "--secret-file needs a file"),
         ("start-worker.sh", ["--host", "x"], "--master must look like spark://HOST:PORT, got ''"),
         ("start-worker.sh", ["--master", "spark://x:1"], "--host must be the address"),
         (
@@ -161,6 +170,78 @@ def test_bad_input_is_refused_in_one_sentence(machine: Machine, script: str, opt
     done = machine.call(script, *options)
     assert done.returncode == 1, done.stdout + done.stderr
     assert message in done.stderr
+
+
+# On a worker: what its environment is, and where its temporary files go.
+PROGRAM = """
+import json, os, pathlib, sys, tempfile
+from pyspark import SparkContext
+
+def task(file):
+    pathlib.Path(file).write_text(json.dumps({**os.environ, "tempfile": tempfile.gettempdir()}))
+
+SparkContext().parallelize([sys.argv[1]], 1).foreach(task)
+"""
+
+
+@needs_spark
+@pytest.mark.slow
+@pytest.mark.attack(
+    "a shared machine", "an application without the secret, or the shell's passwords in executors", times=4
+)
+def test_only_who_has_the_secret_runs_programs_and_they_see_no_password(machine: Machine, tmp_path: Path) -> None:
+    shell = {"SECRET_X": "s", "a.dotted": "d", "TUNING_DB_ADMIN_PASSWORD": "p", "MY_REGION": "here"}
+    machine.env |= shell | {"TUNING_SPARK_ENVIRONMENT": "MY_REGION"}
+    assert machine.start_master().returncode == 0
+    assert machine.start_worker("--cores", 1, "--memory", "1g").returncode == 0
+    machine.joined_worker()
+    (tmp_path / "program.py").write_text(PROGRAM)
+
+    def run(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        arguments = [str(tmp_path / name)]
+        return submit(machine.master_url, tmp_path, arguments, program=tmp_path / "program.py", **environment)
+
+    # A conf folder of its own: without one a stranger's would be the one of the cluster that other tests use.
+    assert run("stranger", SPARK_CONF_DIR=str(SCRIPTS / "conf")).returncode != 0
+    assert not (tmp_path / "stranger").exists()
+    ours = run("ours", TUNING_SPARK_SECRET_FILE=str(machine.secret), TUNING_STATE=str(tmp_path))
+    assert ours.returncode == 0, ours.stdout
+    seen = json.loads((tmp_path / "ours").read_text())
+    assert {name: seen[name] for name in shell if name in seen} == {"MY_REGION": "here"}
+    assert seen["tempfile"] == str(machine.state / "tmp")
+
+    machine.call("stop.sh")
+    assert not (machine.state / "tmp").exists()
+
+
+@needs_spark
+@pytest.mark.parametrize("script", ["start-master.sh", "start-worker.sh"])
+@pytest.mark.attack("a shared machine", "a Spark cluster that asks for no secret, started by mistake")
+def test_a_cluster_without_a_secret_must_be_asked_for(machine: Machine, script: str) -> None:
+    del machine.env["TUNING_SPARK_SECRET_FILE"]
+    options = ["--host", LOOPBACK] + ["--master", machine.master_url] * (script == "start-worker.sh")
+    done = machine.call(script, *options)
+    assert done.returncode == 1
+    assert "without a secret whoever reaches this" in done.stderr
+    assert "give --secret-file FILE, or say --no-authentication" in done.stderr
+
+
+@needs_spark
+def test_a_cluster_without_a_secret_can_be_had(machine: Machine) -> None:
+    del machine.env["TUNING_SPARK_SECRET_FILE"]
+    where = ["--host", LOOPBACK, "--port", machine.port, "--webui-port", machine.web_port]
+    started = machine.call("start-master.sh", *where, "--no-authentication")
+    assert started.returncode == 0, started.stderr
+    assert "--host THEIR-ADDRESS --no-authentication" in started.stdout
+
+
+@needs_spark
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_secret_that_others_can_open_is_refused(machine: Machine, mode: int) -> None:
+    machine.secret.chmod(mode)
+    done = machine.start_master()
+    assert done.returncode == 1
+    assert f"other accounts can open the secret file: chmod 600 {machine.secret}" in done.stderr
 
 
 def with_nvidia_smi(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:

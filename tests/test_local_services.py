@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -12,10 +13,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pymysql
 import pytest
 
+from init.local.accounts import candidates
 from init.local.console import run_step
 from init.local.errors import SetupError
 from init.local.guard import descendants
@@ -23,7 +26,7 @@ from init.local.mysql import PROGRAM_VARIABLE, MysqlServer, Program, find_progra
 from init.local.ports import LOOPBACK, free_ports
 from init.local.processes import Service, birth, one_at_a_time, tied_to_parent
 from init.local.spark import SparkCluster
-from tests.support.processes import listening_addresses, zombie_with_a_living_thread
+from tests.support.processes import is_readable_as, listening_addresses, zombie_with_a_living_thread
 from tests.support.servers import HARD_PASSWORD, private_mysql, private_spark, scratch_folder
 from tests.support.waiting import wait_until
 
@@ -252,6 +255,102 @@ def test_mysql_starts_in_a_folder_with_a_long_name(folder: Path) -> None:
         assert server.ensure()
     finally:
         server.stop()
+
+
+def temporary_tables(server: MysqlServer) -> list[str]:
+    """The files of temporary tables where this server keeps its own."""
+    return sorted(file.name for file in Path(variable(server, "tmpdir")).glob("#sql*"))
+
+
+def variable(server: MysqlServer, name: str) -> str:
+    with as_admin(server) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT @@{name}")
+        (row,) = cursor.fetchall()
+    return str(row[0])
+
+
+def as_admin(server: MysqlServer) -> pymysql.Connection[Any]:
+    account = {"user": server.admin_user, "password": server.admin_password}
+    return pymysql.connect(host=server.host, port=server.port, **account)
+
+
+@needs_mysql
+@pytest.mark.attack("a shared machine", "temporary tables of a MySQL server removed by the start of another")
+def test_a_second_mysql_server_leaves_the_first_ones_temporary_tables_alone() -> None:
+    with private_mysql() as first, as_admin(first) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE d")
+        cursor.execute("CREATE TEMPORARY TABLE d.t (x INT) ENGINE=MyISAM")
+        cursor.execute("INSERT INTO d.t VALUES (7)")
+        before = temporary_tables(first)
+        assert before
+        with private_mysql() as second:
+            assert temporary_tables(first) == before
+            assert variable(second, "tmpdir") != variable(first, "tmpdir")
+        cursor.execute("SELECT * FROM d.t")
+        assert cursor.fetchall() == ((7,),)
+        cursor.execute("DROP TEMPORARY TABLE d.t")
+        cursor.execute("SHOW WARNINGS")
+        assert cursor.fetchall() == ()
+
+
+@needs_mysql
+@pytest.mark.attack("a shared machine", "a password of the shell in the MySQL server's environment")
+def test_mysql_sees_five_variables_of_the_shell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "t")
+    server = MysqlServer(folder, HARD_PASSWORD, die_with_parent=True)
+    server.ensure()
+    try:
+        entries = Path(f"/proc/{server.service.pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+        assert {entry.split(b"=")[0] for entry in entries} == {b"PATH", b"HOME", b"LANG", b"TZ", b"TMPDIR"}
+    finally:
+        server.stop()
+
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+
+
+@needs_mysql
+@only_root
+@pytest.mark.attack("a shared machine", "another account reads the MySQL server's files", times=10)
+def test_each_mysql_server_of_roots_has_an_account_of_its_own(mysql_server: MysqlServer) -> None:
+    with private_mysql() as other:
+        owners = [Path(f"/proc/{server.service.pid}").stat().st_uid for server in (mysql_server, other)]
+        assert len({*owners, 0, 65534}) == 4
+        for number in owners:
+            with pytest.raises(KeyError):
+                pwd.getpwuid(number)
+        files = [other.state, other.datadir.parent, other.datadir, other.scratch, other.datadir / "server.sock"]
+        # As bad as it gets: the folder above is open. `nobody` was the account of every server before.
+        other.state.chmod(0o755)
+        strangers = (owners[0], 65534)
+        assert [(who, file) for who in strangers for file in files if is_readable_as(who, file)] == []
+
+
+@needs_mysql
+@only_root
+def test_mysql_takes_over_the_data_of_the_account_it_had_before(folder: Path) -> None:
+    server = MysqlServer(folder, HARD_PASSWORD, die_with_parent=True)
+    server.ensure()
+    try:
+        with as_admin(server) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE DATABASE studies")
+            cursor.execute("CREATE TABLE studies.t (x INT)")
+        server.stop()
+        subprocess.run(["chown", "-R", "65534:65534", server.datadir.parent], check=True)
+        server.ensure()
+        with as_admin(server) as connection, connection.cursor() as cursor:
+            cursor.execute("INSERT INTO studies.t VALUES (1)")
+        assert server.datadir.stat().st_uid not in (0, 65534)
+    finally:
+        server.stop()
+
+
+def test_an_account_number_is_the_checkouts_and_nobody_elses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = next(candidates(folder))
+    assert number == next(candidates(folder))
+    assert number != next(candidates(folder / "another"))
+    monkeypatch.setattr("init.local.accounts.is_taken", lambda candidate: candidate == number)
+    assert next(candidates(folder)) == number + 1
 
 
 def test_spark_offers_its_cores_and_gpus(spark_cluster: SparkCluster) -> None:

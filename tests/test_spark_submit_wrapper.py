@@ -29,7 +29,12 @@ def stand_in(tmp_path: Path) -> dict[str, str]:
     }.items():
         script.write_text("#!/bin/sh\n" + text)
         script.chmod(0o755)
-    return {"PATH": os.environ["PATH"], "TUNING_SPARK_ENV": str(tmp_path / "env"), "TUNING_OUT": str(tmp_path)}
+    given = {"TUNING_OUT": str(tmp_path), "TUNING_SPARK_ENVIRONMENT": "TUNING_OUT"}
+    return given | {
+        "PATH": os.environ["PATH"],
+        "TUNING_SPARK_ENV": str(tmp_path / "env"),
+        "TUNING_STATE": str(tmp_path),
+    }
 
 
 def given(env: dict[str, str], *arguments: str) -> dict[str, str]:
@@ -38,11 +43,57 @@ def given(env: dict[str, str], *arguments: str) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in entries)
 
 
-def test_airflows_environment_does_not_reach_the_job(stand_in: dict[str, str]) -> None:
-    airflow = {"AIRFLOW_CONN_X": "secret", "AIRFLOW_HOME": "/x", "PYTHONPATH": "/y", "_AIRFLOW__AS_LIBRARY": "1"}
-    seen = given(stand_in | airflow | {"OPTUNA_STORAGE": "kept", "TUNING_X": "kept"})
-    assert not set(airflow) & set(seen)
-    assert (seen["OPTUNA_STORAGE"], seen["TUNING_X"]) == ("kept", "kept")
+# None of them is a name that Spark or the job reads; some are no names to a shell.
+STRANGE = {
+    "AIRFLOW_CONN_X": "{}", "AIRFLOW_HOME": "/x", "PYTHONPATH": "/y", "_AIRFLOW__AS_LIBRARY": "1",
+    "TUNING_DB_ADMIN_PASSWORD": "p", "MY_TOKEN": "t", "a.dotted-name": "d", "BASH_FUNC_f%%": "() { echo f; }",
+    "JAVA_TOOL_OPTIONS": "-Dx=y", "with newline": "1\nPATH=/nowhere",
+}  # fmt: skip
+
+
+@pytest.mark.attack("a shared machine", "a password of the shell in the job's environment", times=len(STRANGE))
+def test_the_job_gets_no_variable_that_is_not_listed(stand_in: dict[str, str]) -> None:
+    seen = given(stand_in | STRANGE | {"OPTUNA_STORAGE_URL": "kept", "TUNING_FAILURE_FILE": "kept", "LC_TIME": "C"})
+    assert not set(STRANGE) & set(seen)
+    assert (seen["OPTUNA_STORAGE_URL"], seen["TUNING_FAILURE_FILE"], seen["LC_TIME"]) == ("kept", "kept", "C")
+    assert seen["PATH"] == stand_in["PATH"]
+
+
+def test_variables_of_ones_own_are_named_in_one(stand_in: dict[str, str]) -> None:
+    own = {"AWS_PROFILE": "a", "HF_HOME": "b", "HF_TOKEN": "c", "OTHER": "d"}
+    seen = given(stand_in | own | {"TUNING_SPARK_ENVIRONMENT": "TUNING_OUT, AWS_PROFILE HF_*"})
+    assert {name: seen.get(name) for name in own} == own | {"OTHER": None}
+
+
+def test_the_secret_of_a_cluster_becomes_a_closed_configuration(stand_in: dict[str, str], tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef" * 4 + "\n")
+    seen = given(stand_in | {"TUNING_SPARK_SECRET_FILE": str(secret)})
+    conf = Path(seen["SPARK_CONF_DIR"])
+    assert conf.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in conf.iterdir()} == {0o600}
+    assert (conf / "log4j2.properties").exists()
+    lines = [line.split() for line in (conf / "spark-defaults.conf").read_text().splitlines()]
+    assert ["spark.authenticate.secret", "0123456789abcdef" * 4] in lines
+    assert "0123456789abcdef" not in Path(stand_in["TUNING_OUT"], "args").read_text()
+    assert not [name for name, value in seen.items() if "0123456789abcdef" in value]
+
+
+HALF = "0123456789abcdef"
+
+
+@pytest.mark.parametrize("content", ["", "short", f"{HALF}{HALF}\nspark.x y", f"{HALF}{HALF} #"])
+def test_a_weak_or_broken_secret_is_refused_without_its_content(
+    stand_in: dict[str, str], tmp_path: Path, content: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(content)
+    env = stand_in | {"TUNING_SPARK_SECRET_FILE": str(secret)}
+    done = subprocess.run([WRAPPER], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"make-conf.sh: {secret} must hold one line of 32 or more letters, digits and")
+    assert HALF not in done.stderr
+    assert not Path(stand_in["TUNING_OUT"], "given").exists()
 
 
 def test_driver_and_workers_use_the_spark_environments_python(stand_in: dict[str, str]) -> None:

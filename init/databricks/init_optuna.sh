@@ -146,13 +146,29 @@ install_server() {
     fail "apt offers neither mariadb-server nor mysql-server"
 }
 
-as_server() { # options that make the server run under its own account, when there is one and we are root
-    if [ "$(id -u)" -ne 0 ]; then return; fi
-    if id mysql >/dev/null 2>&1; then echo --user=mysql; else echo --user=root; fi
+account=     # what the server runs as, for root: a number that no other program has
+as_server=() # what comes before a command that is to run as the server does
+
+choose_account() { # sets both; the server sees five variables of this environment, and no secret
+    local place number as_number
+    as_server=(env -i "PATH=$PATH" "HOME=$home" LANG=C.UTF-8 "TZ=${TZ:-:/etc/localtime}" "TMPDIR=$home/tmp")
+    [ "$(id -u)" -eq 0 ] || return 0
+    place=$(printf %s "$home" | cksum | cut -d ' ' -f 1)
+    # As init/local/accounts.py chooses them.
+    for number in $((1900000000 + place % 200000000)) $((20000 + place % 40000)); do
+        if getent passwd "$number" >/dev/null || getent group "$number" >/dev/null; then continue; fi
+        as_number=(setpriv --reuid "$number" --regid "$number" --clear-groups)
+        if "${as_number[@]}" test -x "$home" 2>/dev/null; then
+            as_server+=("${as_number[@]}")
+            account=$number
+            return
+        fi
+    done
+    fail "no account of its own can be had for MySQL: every folder above $home must let others pass (chmod a+x)"
 }
 
 give_to_server() { # path
-    if [ "$(id -u)" -eq 0 ] && id mysql >/dev/null 2>&1; then chown -R mysql: "$1"; fi
+    if [ -n "$account" ]; then chown -R "$account:$account" "$1"; fi
 }
 
 new_password() {
@@ -180,14 +196,12 @@ initialise() { # server program
     rm -rf "$new"
     mkdir -m 700 "$new"
     give_to_server "$new"
-    local user
-    user=$(as_server)
     if [[ $("$1" --no-defaults --version) == *[Mm]aria[Dd][Bb]* ]]; then
         # --force: a container's own name need not resolve.
-        mariadb-install-db --no-defaults --force ${user:+"$user"} --datadir="$new" --skip-test-db \
+        "${as_server[@]}" mariadb-install-db --no-defaults --force --datadir="$new" --skip-test-db \
             >"$home/initialise.log" 2>&1
     else
-        "$1" --no-defaults --initialize-insecure ${user:+"$user"} --datadir="$new" >"$home/initialise.log" 2>&1
+        "${as_server[@]}" "$1" --no-defaults --initialize-insecure --datadir="$new" >"$home/initialise.log" 2>&1
     fi || fail "the data directory cannot be made: $(tail -n 3 "$home/initialise.log")"
     mv "$new" "$home/mysql"
 }
@@ -204,7 +218,7 @@ EOF
 }
 
 start_server() {
-    local server address=${DB_DRIVER_IP:-} password user log
+    local server address=${DB_DRIVER_IP:-} password log
     [[ $address =~ ^[0-9A-Fa-f:.]+$ ]] || fail "DB_DRIVER_IP must be an IP address, got '$address'"
     if answers; then
         say "MySQL answers already at $address:$port"
@@ -212,10 +226,15 @@ start_server() {
     fi
     install_server
     server=$(find_server) || fail "the MySQL server is still missing after its installation"
-    user=$(as_server)
     mkdir -p "$home"
     chmod 711 "$home"
+    choose_account
+    # Temporary tables lie in there: in /tmp a server removes those of every other one when it starts.
+    rm -rf "$home/tmp"
+    mkdir -m 700 "$home/tmp"
+    give_to_server "$home/tmp"
     if [ ! -d "$home/mysql" ]; then initialise "$server"; fi
+    give_to_server "$home/mysql" # an earlier version's had another account
     password=$(new_password)
     log=$home/mysql.log
     (
@@ -226,9 +245,10 @@ start_server() {
     give_to_server "$home/init.sql"
     : >"$log"
     give_to_server "$log"
-    setsid "$server" --no-defaults ${user:+"$user"} --datadir="$home/mysql" --bind-address="$address" --port="$port" \
-        --socket="$home/mysql/server.sock" --pid-file="$home/mysql/server.pid" --init-file="$home/init.sql" \
-        --skip-name-resolve --character-set-server=utf8mb4 --max-connections=500 --innodb-flush-log-at-trx-commit=2 \
+    setsid "${as_server[@]}" "$server" --no-defaults --datadir="$home/mysql" --tmpdir="$home/tmp" \
+        --bind-address="$address" --port="$port" --socket="$home/mysql/server.sock" --pid-file="$home/mysql/server.pid" \
+        --init-file="$home/init.sql" --skip-name-resolve --character-set-server=utf8mb4 --max-connections=500 \
+        --innodb-flush-log-at-trx-commit=2 \
         </dev/null >>"$log" 2>&1 &
     wait_for_server $! "$log"
     rm -f "$home/init.sql"

@@ -7,11 +7,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from init.local import passwords
+from init.local import passwords, scratch
 from init.local.console import run_step, say
 from init.local.layout import Layout
 from init.local.mysql import MysqlServer
 from init.local.ports import LOOPBACK
+from init.local.spark_conf import conf_dir
 
 DATABASE = "optuna"
 TUNING_USER = "tuning"
@@ -27,13 +28,14 @@ def environment(layout: Layout, connections: Mapping[str, str], java_home: str |
     """The environment of every Airflow process: this shell's, with the project's folders and connections."""
     paths = [layout.root / "init" / "spark" / "bin", layout.airflow_env / "bin", os.environ.get("PATH", os.defpath)]
     variables = dict(os.environ)
-    for name in ("PYTHONHOME", "VIRTUAL_ENV"):
+    for name in ("PYTHONHOME", "VIRTUAL_ENV", "TUNING_SPARK_SECRET_FILE"):  # the last is another cluster's
         variables.pop(name, None)
     if java_home:
         variables["JAVA_HOME"] = java_home
     return (
         variables
         | dict(connections)
+        | scratch.variables(layout.scratch)
         | {
             "PATH": os.pathsep.join(map(str, paths)),
             "PYTHONPATH": str(layout.root / "jobs"),
@@ -44,6 +46,7 @@ def environment(layout: Layout, connections: Mapping[str, str], java_home: str |
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "SPARK_LOCAL_IP": LOOPBACK,
+            "SPARK_CONF_DIR": str(conf_dir(layout.state)),
             "TUNING_STATE": str(layout.state),
             "TUNING_EXPORTS": str(layout.exports),
             "TUNING_SPARK_ENV": str(layout.spark_env),

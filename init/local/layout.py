@@ -52,6 +52,11 @@ class Layout:
         return self.root / "exports"
 
     @property
+    def scratch(self) -> Path:
+        """Temporary files of Airflow, its tasks and their drivers."""
+        return self.state / "tmp"
+
+    @property
     def logs(self) -> Path:
         return self.state / "logs"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -12,7 +11,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from init.local.console import run_step, tail
+from init.local import scratch
+from init.local.accounts import give_to, open_path, run_as
+from init.local.console import detail, run_step, tail
 from init.local.errors import SetupError
 from init.local.passwords import write_private
 from init.local.ports import LOOPBACK, free_ports
@@ -23,8 +24,6 @@ PROGRAM_VARIABLE = "TUNING_MYSQLD"
 SERVER_FOLDERS = ("/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/mysql/bin", "/usr/bin")
 START_S = 90.0
 START_TRIES = 3
-# An unprivileged account for a server started by root; the first that exists and can reach the data directory.
-SERVER_ACCOUNTS = ("mysql", "nobody")
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,10 @@ class MysqlServer:
         return self.state / "mysql" / "data"
 
     @property
+    def scratch(self) -> Path:
+        return self.state / "mysql" / "tmp"
+
+    @property
     def host(self) -> str:
         return LOOPBACK
 
@@ -105,14 +108,17 @@ class MysqlServer:
         return self.service.stop()
 
     def _key(self) -> str:
-        """Changes when the admin password does: a server that was told another one must be restarted."""
-        return sha256(self.admin_password.encode()).hexdigest()[:16]
+        """Changes when the admin password or the way to start does: a server told otherwise must be restarted."""
+        return sha256(f"own account|{self.admin_password}".encode()).hexdigest()[:16]
 
     def _start(self) -> None:
         program = find_program()
         if program is None:
             raise SetupError("no MySQL server is installed: install mariadb-server or mysql-server")
         account = open_path(self.datadir.parent)
+        if os.geteuid() == 0 and account is None:
+            detail(f"the MySQL server runs as root: no other account can reach {self.datadir.parent}")
+        self._prepare_scratch(account)
         if not self.datadir.exists():
             self._initialise(program, account)
         for attempt in range(1, START_TRIES + 1):
@@ -124,17 +130,30 @@ class MysqlServer:
                 if attempt == START_TRIES or "already in use" not in self.service.log.read_text(errors="replace"):
                     raise
 
-    def _initialise(self, program: Program, account: str | None) -> None:
+    def _prepare_scratch(self, account: int | None) -> None:
+        """Temporary tables lie in there: in /tmp a server removes those of every other one when it starts."""
+        self.scratch.mkdir(mode=0o700, exist_ok=True)
+        scratch.empty(self.scratch)
+        give_to(self.scratch, account)
+
+    def _environment(self) -> dict[str, str]:
+        """All that the server and the programs it starts see of this shell's."""
+        own = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.datadir.parent), "LANG": "C.UTF-8"}
+        # What glibc takes where TZ is not set.
+        return own | {"TZ": os.environ.get("TZ", ":/etc/localtime"), "TMPDIR": str(self.scratch)}
+
+    def _initialise(self, program: Program, account: int | None) -> None:
         """Fills a new data directory beside the real one and renames it when it is complete."""
         new = self.datadir.with_name("data.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         give_to(new, account)
         log = self.service.log.with_name("mysql-initialise.log")
-        run_step("preparing the MySQL data directory", run_as(account) + initialise_command(program, new), log=log)
+        command = run_as(account) + initialise_command(program, new)
+        run_step("preparing the MySQL data directory", command, log=log, env=self._environment())
         new.rename(self.datadir)
 
-    def _launch(self, program: Program, account: str | None) -> None:
+    def _launch(self, program: Program, account: int | None) -> None:
         init_file = self.datadir.parent / "init.sql"
         write_private(init_file, admin_sql(self.admin_password))
         give_to(init_file, account)
@@ -142,10 +161,11 @@ class MysqlServer:
             leftover.unlink()
         (port,) = free_ports(1)
         command = server_command(program, self.datadir, port, init_file)
+        command.append(f"--tmpdir={self.scratch}")
         if os.geteuid() == 0 and account is None:
             command.append("--user=root")
         launch = tied_to_parent(command, tied=self.die_with_parent)
-        self.service.start(run_as(account) + launch, dict(os.environ), {"port": port, "key": self._key()})
+        self.service.start(run_as(account) + launch, self._environment(), {"port": port, "key": self._key()})
         try:
             self._wait(port)
         finally:
@@ -212,41 +232,3 @@ def greets(port: int) -> bool:
     except OSError:
         return False
     return len(packet) == 5 and packet[4] == 10
-
-
-def run_as(account: str | None) -> list[str]:
-    if account is None:
-        return []
-    group = str(pwd.getpwnam(account).pw_gid)
-    return ["setpriv", "--reuid", account, "--regid", group, "--clear-groups"]
-
-
-def give_to(path: Path, account: str | None) -> None:
-    if account is not None:
-        entry = pwd.getpwnam(account)
-        os.chown(path, entry.pw_uid, entry.pw_gid)
-
-
-def open_path(folder: Path) -> str | None:
-    """Makes the server's folder, and for root chooses the account its server runs under.
-
-    Returns:
-        None to run as the present account: it is not root, or no other account can reach the folder (a checkout
-        below /root).
-    """
-    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-    if os.geteuid() != 0:
-        return None
-    for account in SERVER_ACCOUNTS:
-        try:
-            entry = pwd.getpwnam(account)
-        except KeyError:
-            continue
-        os.chown(folder.parent, 0, entry.pw_gid)
-        folder.parent.chmod(0o710)
-        give_to(folder, account)
-        if subprocess.run([*run_as(account), "test", "-w", folder]).returncode == 0:
-            return account
-    folder.parent.chmod(0o700)
-    os.chown(folder, 0, 0)
-    return None

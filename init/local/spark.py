@@ -11,19 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from init.local import scratch
 from init.local.console import tail
 from init.local.errors import SetupError
 from init.local.layout import REPOSITORY
 from init.local.ports import LOOPBACK, free_ports
 from init.local.processes import Service, tied_to_parent
+from init.local.spark_conf import conf_dir, kept_environment, scratch_dir, write_conf
 
-CONF_DIR = REPOSITORY / "init" / "spark" / "conf"
 GPU_DISCOVERY = REPOSITORY / "init" / "spark" / "gpu-discovery.sh"
 START_S = 60.0
 START_TRIES = 3
-# What a worker's programs may see of this shell; the rest (PYTHONPATH, AIRFLOW_*, ...) would leak into every trial.
-KEPT_ENVIRONMENT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-KEPT_PREFIXES = ("CUDA_", "NVIDIA_")
 
 
 def spark_home(spark_env: Path) -> Path:
@@ -59,7 +57,7 @@ def worker_memory_mib() -> int:
 
 @dataclass(frozen=True)
 class SparkCluster:
-    """One master and one worker in a state folder.
+    """One master and one worker in a state folder, which share a secret: only who can read it can submit to them.
 
     `gpus` above 0 needs a `discovery_script` that prints as many addresses. `die_with_parent` is for tests.
     """
@@ -82,6 +80,11 @@ class SparkCluster:
         return Service("spark-worker", self.state)
 
     @property
+    def conf_dir(self) -> Path:
+        """SPARK_CONF_DIR of those that submit."""
+        return conf_dir(self.state)
+
+    @property
     def port(self) -> int:
         return int(self.master.facts()["port"])
 
@@ -94,12 +97,13 @@ class SparkCluster:
         return f"http://{LOOPBACK}:{self.master.facts()['web_port']}"
 
     def ensure(self) -> bool:
-        """Starts master and worker unless both run already. Returns whether it had to."""
-        if self.running() and self.alive_workers() == 1:
+        """Starts master and worker unless both run already, as they are to be. Returns whether it had to."""
+        key = write_conf(self.state)
+        if self.running() and self.master.facts().get("key") == key and self.alive_workers() == 1:
             return False
         for attempt in range(1, START_TRIES + 1):
             self.stop()
-            self._launch()
+            self._launch(key)
             try:
                 self._wait()
                 return True
@@ -114,7 +118,9 @@ class SparkCluster:
 
     def stop(self) -> bool:
         stopped_worker = self.worker.stop()
-        return self.master.stop() or stopped_worker
+        stopped_master = self.master.stop()
+        scratch.empty(scratch_dir(self.state))
+        return stopped_master or stopped_worker
 
     def alive_workers(self) -> int:
         """How many workers the master knows to be alive; 0 when it does not answer."""
@@ -125,19 +131,19 @@ class SparkCluster:
         except (OSError, ValueError, KeyError):
             return 0
 
-    def _launch(self) -> None:
+    def _launch(self, key: str) -> None:
         port, web_port, worker_web_port = free_ports(3)
-        facts = {"port": port, "web_port": web_port}
+        facts = {"port": port, "web_port": web_port, "key": key}
         self._start(self.master, "master.Master", ["--port", port, "--webui-port", web_port], facts)
         work = self.state / "spark" / "work"
-        work.mkdir(parents=True, exist_ok=True)
+        work.mkdir(parents=True, mode=0o700, exist_ok=True)
         limits = ["--cores", self.cores, "--memory", f"{self.memory_mib}M", "--work-dir", work]
         # The worker keeps knocking until the master is up.
         self._start(
             self.worker, "worker.Worker", ["--webui-port", worker_web_port, *limits, f"spark://{LOOPBACK}:{port}"], {}
         )
 
-    def _start(self, service: Service, main_class: str, options: list[object], facts: Mapping[str, int]) -> None:
+    def _start(self, service: Service, main_class: str, options: list[object], facts: Mapping[str, object]) -> None:
         launcher = spark_home(self.spark_env) / "bin" / "spark-class"
         command: list[str | Path] = [
             launcher,
@@ -149,14 +155,13 @@ class SparkCluster:
         service.start(tied_to_parent(command, tied=self.die_with_parent), self._environment(), facts)
 
     def _environment(self) -> dict[str, str]:
-        kept = {n: v for n, v in os.environ.items() if n in KEPT_ENVIRONMENT or n.startswith(KEPT_PREFIXES)}
+        kept = kept_environment(os.environ) | scratch.variables(scratch_dir(self.state))
         if self.java_home:
             kept["JAVA_HOME"] = self.java_home
         return kept | {
             "SPARK_HOME": str(spark_home(self.spark_env)),
-            "SPARK_CONF_DIR": str(CONF_DIR),
+            "SPARK_CONF_DIR": str(self.conf_dir),
             "SPARK_LOCAL_IP": LOOPBACK,
-            "SPARK_LOCAL_DIRS": str(self.state / "spark" / "local"),
             # Where workers keep tables they fetched.
             "TUNING_STATE": str(self.state),
             "SPARK_DAEMON_MEMORY": "256m",

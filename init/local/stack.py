@@ -7,12 +7,13 @@ import shutil
 import signal
 from dataclasses import dataclass
 
-from init.local import environments, machine, passwords
+from init.local import environments, machine, passwords, scratch
 from init.local.console import detail, say
 from init.local.layout import Layout
 from init.local.mysql import MysqlServer
 from init.local.processes import Service
 from init.local.spark import SparkCluster, gpu_count, worker_cores, worker_memory_mib
+from init.local.spark_conf import scratch_dir
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Stack:
 
     def ensure(self) -> None:
         """Starts what does not run."""
+        if not any(Service(name, self.layout.state).running() for name in service_names(self.layout)):
+            scratch.empty(self.layout.scratch)
         if not self.has_mysql:
             say("no MySQL server can be had on this machine: the study is kept in SQLite (.state/optuna.sqlite3)")
         elif self.mysql.ensure():
@@ -90,8 +93,16 @@ def gpus_to_use() -> int:
 def stop_services(layout: Layout) -> list[str]:
     """Stops every process of this checkout, the ones that use the others first. Returns their names."""
     order = {"airflow-api-server": 1, "spark-worker": 2, "spark-master": 3, "mysql": 4}
-    names = sorted((file.stem for file in (layout.state / "run").glob("*.pid")), key=lambda n: (order.get(n, 0), n))
-    return [name for name in names if Service(name, layout.state).stop(first=first_signal(name))]
+    names = sorted(service_names(layout), key=lambda n: (order.get(n, 0), n))
+    stopped = [name for name in names if Service(name, layout.state).stop(first=first_signal(name))]
+    for folder in (layout.scratch, scratch_dir(layout.state)):
+        scratch.empty(folder)
+    return stopped
+
+
+def service_names(layout: Layout) -> list[str]:
+    """The processes of this checkout that were started and not yet stopped; some may have ended by themselves."""
+    return [file.stem for file in (layout.state / "run").glob("*.pid")]
 
 
 def first_signal(name: str) -> signal.Signals:

@@ -4,7 +4,12 @@
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 spark_env=${TUNING_SPARK_ENV:-$here/../../.state/envs/spark}
 # Pid files, logs and the workers' scratch files of this machine's part of the cluster.
-cluster_state=${TUNING_SPARK_STATE:-$here/../../.state/cluster}
+cluster_state=$(readlink -m "${TUNING_SPARK_STATE:-$here/../../.state/cluster}")
+scratch=$cluster_state/tmp
+# Of a folder for temporary files, in bytes: multiprocessing puts a socket in a folder in there, and its path may have 107.
+LONGEST_TMPDIR=75
+# shellcheck source=init/spark/environment.sh
+source "$here/environment.sh"
 
 fail() {
     echo "$(basename "$0"): $*" >&2
@@ -15,7 +20,25 @@ find_spark() { # sets SPARK_HOME
     local homes=("$spark_env"/lib/python3*/site-packages/pyspark)
     [ -x "${homes[0]}/bin/spark-class" ] || fail "no pyspark in $spark_env: run init/spark/install.sh, or set TUNING_SPARK_ENV"
     export SPARK_HOME=${homes[0]}
-    export SPARK_CONF_DIR=${SPARK_CONF_DIR:-$here/conf}
+}
+
+use_conf() { # role, file of the cluster's secret, empty or - for none; sets SPARK_CONF_DIR and TMPDIR
+    local conf=$cluster_state/conf-$1 secret_file=${2:--}
+    if [ -z "$2" ] && ! grep -qsE '^[[:space:]]*spark\.authenticate[[:space:]=:]+true' "${SPARK_CONF_DIR:-}/spark-defaults.conf"; then
+        fail "without a secret whoever reaches this $1 can run programs on it: make one for all machines of the cluster" \
+            "(umask 077; openssl rand -hex 32 > FILE) and give --secret-file FILE, or say --no-authentication"
+    fi
+    if [ "$secret_file" != - ] && [ -n "$(find -L "$secret_file" -maxdepth 0 -perm /077 2>/dev/null)" ]; then
+        fail "other accounts can open the secret file: chmod 600 $secret_file"
+    fi
+    if ! is_running master && ! is_running worker; then clear_scratch; fi
+    "$here/make-conf.sh" "$conf" "$secret_file" "$scratch" || exit 1 # it has said why
+    export SPARK_CONF_DIR=$conf
+    if [ "$(printf %s "$scratch" | wc -c)" -le "$LONGEST_TMPDIR" ]; then export TMPDIR=$scratch; fi
+}
+
+clear_scratch() { # what killed programs left behind
+    rm -rf "$scratch"
 }
 
 birth() { # pid -> the boot and the clock tick it started at, empty when there is no such process
@@ -50,7 +73,8 @@ start_daemon() { # name, host and port it answers at when it is up, main class, 
     if listens "$host" "$port"; then fail "port $port of $host is in use by another program"; fi
     umask 077
     mkdir -p "$cluster_state"
-    setsid "$SPARK_HOME/bin/spark-class" "$@" </dev/null >"$log" 2>&1 &
+    leave_behind all daemon
+    setsid env "${without[@]}" "$SPARK_HOME/bin/spark-class" "$@" </dev/null >"$log" 2>&1 &
     pid=$!
     echo "$pid $(birth "$pid")" >"$cluster_state/$name.pid"
     for _ in $(seq 300); do

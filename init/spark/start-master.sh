@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Starts this machine's Spark master. Runs again without harm.
 #
-#   init/spark/start-master.sh --host 10.0.0.5
+#   init/spark/start-master.sh --host 10.0.0.5 --secret-file /etc/tuning/spark-secret
 #
-# Whoever can reach the master can run programs on the workers: give the address of a closed network, or set
-# spark.authenticate and spark.authenticate.secret in a spark-defaults.conf (mode 600) and SPARK_CONF_DIR to its folder.
+# Who knows the secret (or TUNING_SPARK_SECRET_FILE's) can run programs on the workers, and nobody else: all machines of
+# the cluster and those that submit have the same one. `(umask 077; openssl rand -hex 32 > FILE)` makes it. A
+# spark-defaults.conf of your own in SPARK_CONF_DIR may say spark.authenticate instead. --no-authentication starts a
+# master that takes programs from whoever reaches it.
 set -euo pipefail
 # shellcheck source=init/spark/common.sh
 source "$(dirname "$(readlink -f "$0")")/common.sh"
@@ -12,20 +14,28 @@ source "$(dirname "$(readlink -f "$0")")/common.sh"
 host=
 port=7077
 webui_port=8080
+secret_file=${TUNING_SPARK_SECRET_FILE:-}
 while [ $# -gt 0 ]; do
     case $1 in
         --host) host=${2:?--host needs an address}; shift 2 ;;
         --port) port=${2:?--port needs a number}; shift 2 ;;
         --webui-port) webui_port=${2:?--webui-port needs a number}; shift 2 ;;
-        *) fail "unknown argument: $1 (usage: $0 --host ADDRESS [--port 7077] [--webui-port 8080])" ;;
+        --secret-file) secret_file=${2:?--secret-file needs a file}; shift 2 ;;
+        --no-authentication) secret_file=-; shift ;;
+        *) fail "unknown argument: $1 (usage: $0 --host ADDRESS --secret-file FILE|--no-authentication [--port 7077] [--webui-port 8080])" ;;
     esac
 done
 [ -n "$host" ] || fail "--host must be the address the workers reach this machine at"
 
 find_spark
+use_conf master "$secret_file"
 export SPARK_LOCAL_IP=$host # the web page's address too; without it that is 0.0.0.0
 # The REST server takes programs from anyone, without a password.
 export SPARK_MASTER_OPTS="${SPARK_MASTER_OPTS:-} -Dspark.master.rest.enabled=false -Dspark.port.maxRetries=0"
 start_daemon master "$host" "$port" \
     org.apache.spark.deploy.master.Master --host "$host" --port "$port" --webui-port "$webui_port"
-echo "workers join it with: init/spark/start-worker.sh --master spark://$host:$port --host THEIR-ADDRESS"
+case $secret_file in
+    -) secret_option=--no-authentication ;;
+    *) secret_option="--secret-file ${secret_file:-FILE}" ;;
+esac
+echo "workers join it with: init/spark/start-worker.sh --master spark://$host:$port --host THEIR-ADDRESS $secret_option"

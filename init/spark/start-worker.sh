@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Starts this machine's Spark worker, with all GPUs that nvidia-smi reports. Runs again without harm.
 #
-#   init/spark/start-worker.sh --master spark://10.0.0.5:7077 --host 10.0.0.6
+#   init/spark/start-worker.sh --master spark://10.0.0.5:7077 --host 10.0.0.6 --secret-file /etc/tuning/spark-secret
+#
+# The secret is the master's, see start-master.sh.
 set -euo pipefail
 # shellcheck source=init/spark/common.sh
 source "$(dirname "$(readlink -f "$0")")/common.sh"
@@ -10,6 +12,7 @@ master=
 host=
 gpus=auto
 webui_port=8081
+secret_file=${TUNING_SPARK_SECRET_FILE:-}
 options=()
 discovery=${TUNING_GPU_DISCOVERY:-$here/gpu-discovery.sh}
 while [ $# -gt 0 ]; do
@@ -19,7 +22,9 @@ while [ $# -gt 0 ]; do
         --gpus) gpus=${2:?--gpus needs a number or auto}; shift 2 ;;
         --webui-port) webui_port=${2:?--webui-port needs a number}; shift 2 ;;
         --cores | --memory | --port) options+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
-        *) fail "unknown argument: $1 (usage: $0 --master spark://HOST:PORT --host ADDRESS [--cores N] [--memory 16g] [--gpus N|auto] [--port N] [--webui-port N])" ;;
+        --secret-file) secret_file=${2:?--secret-file needs a file}; shift 2 ;;
+        --no-authentication) secret_file=-; shift ;;
+        *) fail "unknown argument: $1 (usage: $0 --master spark://HOST:PORT --host ADDRESS --secret-file FILE|--no-authentication [--cores N] [--memory 16g] [--gpus N|auto] [--port N] [--webui-port N])" ;;
     esac
 done
 [[ $master == spark://* ]] || fail "--master must look like spark://HOST:PORT, got '$master'"
@@ -38,6 +43,7 @@ if [ "$gpus" = auto ]; then gpus=$found; fi
 [ "$gpus" -le "$found" ] || fail "--gpus is $gpus but this machine reports $found (is nvidia-smi on PATH?)"
 
 find_spark
+use_conf worker "$secret_file"
 export SPARK_LOCAL_IP=$host
 worker_opts="${SPARK_WORKER_OPTS:-} -Dspark.worker.cleanup.enabled=true -Dspark.port.maxRetries=0"
 if [ "$gpus" -gt 0 ]; then

@@ -9,3 +9,4 @@ case ${1:-all} in
     worker | master) stop_daemon "$1" ;;
     *) fail "usage: $0 [worker|master]" ;;
 esac
+if ! is_running master && ! is_running worker; then clear_scratch; fi

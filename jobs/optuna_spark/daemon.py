@@ -19,6 +19,8 @@ import zipimport
 from pathlib import Path
 
 IMPORTS_VARIABLE = "OPTUNA_SPARK_IMPORTS"
+# Spark's name for it: SecurityManager.ENV_AUTH_SECRET.
+SECRET_VARIABLE = "_SPARK_AUTH_SECRET"  # noqa: S105 - a name
 
 
 def import_early(folder: Path, modules: list[str]) -> None:
@@ -77,6 +79,8 @@ def reseed() -> None:
 
 def main() -> None:
     gc.disable()
+    # Executors get the cluster's secret so. Trials need none, and programs that they start or report to even less.
+    os.environ.pop(SECRET_VARIABLE, None)
     sys.path[:] = without_zipped_pyspark(sys.path)
     from pyspark.daemon import manager
 

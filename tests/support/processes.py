@@ -66,6 +66,16 @@ def children_naming(parent: int, text: str) -> list[int]:
     return [pid for pid in processes_naming(text) if pid in started]
 
 
+def is_readable_as(uid: int, path: Path) -> bool:
+    """Whether an account with this number and no group's rights can open a file or list a folder. For root to ask."""
+    program = "import os, sys; os.listdir(sys.argv[1]) if os.path.isdir(sys.argv[1]) else open(sys.argv[1]).close()"
+    # Not this Python: its folder may be closed to others, and then every path would seem to be.
+    python = ["/usr/bin/env", "-i", "python3", "-c", program, str(path)]
+    as_other = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
+    assert subprocess.run([*as_other, *python[:-1], "/"], capture_output=True).returncode == 0
+    return subprocess.run([*as_other, *python], capture_output=True).returncode == 0
+
+
 def _processes(wanted: Callable[[int], bool]) -> list[int]:
     """The processes of this machine that are wanted; one that ends meanwhile is not."""
     found = []

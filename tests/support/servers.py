@@ -36,6 +36,17 @@ def spark_environment() -> Path:
 
 
 @contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment, as it was before afterwards."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name) if before is None else os.environ.update({name: before})
+
+
+@contextmanager
 def private_mysql(admin_password: str = HARD_PASSWORD) -> Iterator[MysqlServer]:
     with scratch_folder() as folder:
         server = MysqlServer(folder, admin_password, die_with_parent=True)
@@ -48,7 +59,10 @@ def private_mysql(admin_password: str = HARD_PASSWORD) -> Iterator[MysqlServer]:
 
 @contextmanager
 def private_spark(cores: int = 4, gpus: int = 0) -> Iterator[SparkCluster]:
-    """A master and a worker. With `gpus=2` the worker offers two GPUs that do not exist."""
+    """A master and a worker, and what this process starts may submit to them.
+
+    With `gpus=2` the worker offers two GPUs that do not exist.
+    """
     with scratch_folder() as folder:
         script = folder / "two gpus.sh"
         script.write_text(TWO_GPUS)
@@ -58,6 +72,7 @@ def private_spark(cores: int = 4, gpus: int = 0) -> Iterator[SparkCluster]:
         )
         cluster.ensure()
         try:
-            yield cluster
+            with variable("SPARK_CONF_DIR", str(cluster.conf_dir)):
+                yield cluster
         finally:
             cluster.stop()

@@ -50,6 +50,7 @@ def submit_environment(**extra: str) -> dict[str, str]:
         **os.environ,
         "TUNING_SPARK_ENV": str(spark_environment()),
         "SPARK_LOCAL_IP": "127.0.0.1",
+        "TUNING_SPARK_ENVIRONMENT": " ".join(extra),
         **extra,
     }
 
