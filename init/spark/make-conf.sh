@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Writes a Spark configuration folder for a cluster whose programs share a secret: who does not know it can neither join
+# nor submit, and what the programs tell each other is sealed. Runs again without harm.
+#
+#   init/spark/make-conf.sh FOLDER SECRET_FILE [SCRATCH]
+#
+# SECRET_FILE holds one line; `openssl rand -hex 32` makes a good one. SCRATCH is where Spark and Java keep temporary
+# files instead of /tmp. Set SPARK_CONF_DIR to FOLDER afterwards. Its files begin as those of the present
+# SPARK_CONF_DIR, by default init/spark/conf. Spark reads the secret from a file only on Kubernetes, so it has to be one
+# of the properties: FOLDER can be read by its owner alone.
+set -euo pipefail
+
+fail() {
+    echo "make-conf.sh: $*" >&2
+    exit 1
+}
+
+[ $# -ge 2 ] && [ $# -le 3 ] || fail "usage: $0 FOLDER SECRET_FILE [SCRATCH]"
+folder=$1 secret_file=$2 scratch=${3:-}
+base=${SPARK_CONF_DIR:-$(dirname "$(readlink -f "$0")")/conf}
+
+[ -r "$secret_file" ] || fail "the secret file cannot be read: $secret_file"
+secret=$(cat "$secret_file") # without the newline at its end
+[[ $secret =~ ^[A-Za-z0-9+/=_.-]{32,}$ ]] ||
+    fail "$secret_file must hold one line of 32 or more letters, digits and + / = _ . -: openssl rand -hex 32 > $secret_file"
+
+umask 077
+mkdir -p "$folder"
+chmod 700 "$folder"
+[ ! "$base" -ef "$folder" ] || fail "SPARK_CONF_DIR is $folder already: unset it, its files are what the new ones begin as"
+
+put() { # name; whole or not at all, because others may start a program at this moment
+    cat >"$folder/$1.new.$$"
+    chmod 600 "$folder/$1.new.$$"
+    mv "$folder/$1.new.$$" "$folder/$1"
+}
+
+for file in "$base"/*; do
+    name=$(basename "$file")
+    case $name in spark-defaults.conf | *.new.*) ;; *) if [ -f "$file" ]; then put "$name" <"$file"; fi ;; esac
+done
+
+properties() {
+    if [ -f "$base/spark-defaults.conf" ]; then cat "$base/spark-defaults.conf"; fi
+    cat <<END
+
+# Written by init/spark/make-conf.sh.
+spark.authenticate                      true
+spark.authenticate.secret               $secret
+spark.network.crypto.enabled            true
+spark.network.crypto.authEngineVersion  2
+# Spark's default, AES/CTR, hides what is said but does not notice when somebody changes it.
+spark.network.crypto.cipher             AES/GCM/NoPadding
+spark.network.crypto.saslFallback       false
+END
+    if [ -n "$scratch" ]; then echo "spark.local.dir  $scratch"; fi
+}
+properties | put spark-defaults.conf
+
+if [ -n "$scratch" ]; then
+    mkdir -p "$scratch"
+    # Spark's launcher gives what is in this file to every Java program that it starts, executors included.
+    printf '"-Djava.io.tmpdir=%s"\n-XX:-UsePerfData\n' "$scratch" | put java-opts
+fi
