@@ -99,11 +99,9 @@ def prepare_mysql(root: Path) -> None:
     shutil.copy(ENTRYPOINT, root / "entrypoint.sh")
     (root / "entrypoint.sh").chmod(0o755)
     run(["chroot", str(root), "useradd", "--system", "--user-group", "mysql"])
-    # As in the official image, which so runs as any account.
-    for folder in ("var/lib/mysql", "var/run/mysqld"):
-        (root / folder).mkdir(exist_ok=True)
-        run(["chroot", str(root), "chown", "mysql:mysql", f"/{folder}"])
-        (root / folder).chmod(0o1777)
+    # As in the official image, which runs as any account by this.
+    for folder in ("/var/lib/mysql", "/run/mysqld"):
+        run(["chroot", str(root), "install", "--directory", "--owner=mysql", "--group=mysql", "--mode=1777", folder])
 
 
 def run(
