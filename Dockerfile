@@ -60,6 +60,9 @@ RUN apt-get update \
        /opt/tuning/airflow/logs /opt/tuning/exports
 COPY --from=airflow-environment /opt/airflow-env /opt/airflow-env
 COPY init/airflow /opt/tuning/init/airflow
+# What target databricks sends to a cluster.
+COPY init/databricks /opt/tuning/init/databricks
+COPY requirements/databricks* /opt/tuning/requirements/
 ENV AIRFLOW_HOME=/opt/tuning/airflow PATH=/opt/tuning/init/spark/bin:/opt/airflow-env/bin:$PATH \
     PYTHONPATH=/opt/tuning/jobs TUNING_EXPORTS=/opt/tuning/exports
 USER 50000
