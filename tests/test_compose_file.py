@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from init.local.compose import SECRETS, write_environment
+from init.local.digests import write_digests
 from init.local.layout import REPOSITORY, Layout
 from tests.support.servers import scratch_folder
 
@@ -85,6 +87,19 @@ def test_every_image_from_elsewhere_is_named_by_an_exact_version() -> None:
         version = image.partition(":")[2].split("-")[0]
         assert version.count(".") == 2, image
         assert version.replace(".", "").isdigit(), image
+
+
+def test_every_image_can_be_held_to_its_digest(tmp_path: Path) -> None:
+    for name in ("Dockerfile", "docker-compose.yaml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    write_digests(Layout(tmp_path), lambda image: f"{image.partition(':')[0]}@sha256:{len(image):064d}")
+    override = yaml.safe_load((tmp_path / "docker-compose.digests.yaml").read_text())["services"]
+    pulled = {name for name, service in SERVICES.items() if not service["image"].endswith(":local")}
+    built = {name for name, service in SERVICES.items() if "build" in service}
+    assert {name for name in override if "image" in override[name]} == pulled == {"mysql"}
+    assert {name for name in override if "build" in override[name]} == built
+    assert override["mysql"]["image"].startswith("mysql@sha256:")
+    assert override["airflow-init"]["build"]["args"]["PYTHON_IMAGE"].startswith("python@sha256:")
 
 
 def test_every_secret_that_is_used_is_made() -> None:
