@@ -191,7 +191,8 @@ def environment(settings: DatabricksSettings, spec: TuningSpec) -> dict[str, str
     # cuDF cannot read Databricks' mounts through GPUDirect Storage; device.check_cufile_policy insists on this.
     variables = {**settings.cluster.env, "LIBCUDF_CUFILE_POLICY": "OFF"}
     variables["TUNING_DATABASE"] = settings.database
-    variables["TUNING_DB_CLIENTS"] = "cluster" if spec.coordination == "database" else "driver"
+    if spec.coordination == "database":
+        variables["TUNING_DB_CLIENTS"] = "cluster"
     if settings.database == "external":
         variables[PASSWORD_VARIABLE] = f"{{{{secrets/{settings.secret_scope}/{settings.secret_key}}}}}"
     return variables
