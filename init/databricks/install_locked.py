@@ -65,7 +65,8 @@ def main(python: str, folder: str, *names: str) -> None:
     Raises:
         SystemExit: Something cannot be installed; one sentence says what.
     """
-    wanted, lock = [], {}
+    wanted: list[str] = []
+    lock: dict[str, str] = {}
     for name in names:
         wanted += requirements(Path(folder, f"{name}.in").read_text(encoding="utf-8"))
         lock |= entries(Path(folder, f"{name}.txt").read_text(encoding="utf-8"))
