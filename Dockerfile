@@ -43,7 +43,8 @@ COPY --from=spark-environment /opt/spark-env /opt/spark-env
 COPY init/spark /opt/tuning/init/spark
 RUN ln -s /opt/spark-env/lib/python3.*/site-packages/pyspark /opt/spark \
     && install --directory --owner tuning --group tuning /opt/tuning/state
-ENV SPARK_HOME=/opt/spark SPARK_CONF_DIR=/opt/tuning/init/spark/conf TUNING_SPARK_ENV=/opt/spark-env \
+# container.sh writes the configuration folder, which holds the cluster's secret.
+ENV SPARK_HOME=/opt/spark SPARK_CONF_DIR=/home/tuning/spark-conf TUNING_SPARK_ENV=/opt/spark-env \
     PYSPARK_PYTHON=/opt/spark-env/bin/python TUNING_STATE=/opt/tuning/state
 USER 50000
 WORKDIR /opt/tuning/state
@@ -59,6 +60,9 @@ RUN apt-get update \
        /opt/tuning/airflow/logs /opt/tuning/exports
 COPY --from=airflow-environment /opt/airflow-env /opt/airflow-env
 COPY init/airflow /opt/tuning/init/airflow
+# What target databricks sends to a cluster.
+COPY init/databricks /opt/tuning/init/databricks
+COPY requirements/databricks* /opt/tuning/requirements/
 ENV AIRFLOW_HOME=/opt/tuning/airflow PATH=/opt/tuning/init/spark/bin:/opt/airflow-env/bin:$PATH \
     PYTHONPATH=/opt/tuning/jobs TUNING_EXPORTS=/opt/tuning/exports
 USER 50000

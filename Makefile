@@ -30,7 +30,7 @@ export $(SETTINGS)
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env test-compose databricks-job test-databricks licenses audit
+.PHONY: bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -103,8 +103,11 @@ databricks-job: ## write STUDY as a Databricks job (JSON and asset bundle) below
 	@$(LOCAL) setup
 	@PYTHONPATH=jobs:plugins $(AIRFLOW_ENV)/python -m tuning_pipeline.databricks_job_files "$$STUDY" .state/databricks
 
-compose-env: ## write .env with random passwords, once, for `docker compose up`
+compose-env: ## write .secrets/ with random passwords, and .env, for `docker compose up`
 	@$(LOCAL) compose-env
+
+compose-digests: ## write docker-compose.digests.yaml: the images as they were pulled, by their content's hash
+	@$(LOCAL) compose-digests
 
 lock: ## resolve requirements/*.in anew into the hashed lock files
 	@$(LOCAL) lock

@@ -14,6 +14,7 @@
 
 import os
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -21,9 +22,10 @@ import optuna
 from pyspark.sql import SparkSession
 
 PACKAGE = os.environ.get("TUNING_PACKAGE", "/Volumes/main/default/tuning/jobs/wine_quality/optuna_spark.zip")
-# The driver alone writes the study, so a file on its disk will do. It goes with the cluster; for one that stays, use
-# mysql+pymysql://... with dbutils.secrets.get for the password.
-STORAGE = os.environ.get("TUNING_STORAGE", "sqlite:////tmp/tuning-notebook.db")
+# The driver alone writes the study, so a file on its disk will do. It goes with the notebook's Python; for one that
+# stays, use mysql+pymysql://... with dbutils.secrets.get for the password.
+folder = tempfile.TemporaryDirectory(prefix="tuning-")
+STORAGE = os.environ.get("TUNING_STORAGE", f"sqlite:///{folder.name}/notebook.db")
 TRIALS, TASKS = 8, 2
 
 spark = SparkSession.builder.getOrCreate()  # the notebook's own session

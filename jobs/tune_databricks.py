@@ -12,11 +12,12 @@ import tempfile
 
 
 def start(package: str, arguments: list[str]) -> None:
-    local = shutil.copy(package, tempfile.mkdtemp(prefix="tuning-"))
-    sys.path.insert(0, local)
-    from optuna_spark.databricks_job import main
+    with tempfile.TemporaryDirectory(prefix="tuning-") as folder:
+        local = shutil.copy(package, folder)
+        sys.path.insert(0, local)
+        from optuna_spark.databricks_job import main
 
-    main(local, arguments)
+        main(local, arguments)
 
 
 if __name__ == "__main__":

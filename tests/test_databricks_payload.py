@@ -58,6 +58,12 @@ def cluster(study: StudyFile, storage: str | None = None) -> dict[str, Any]:
     return new
 
 
+def test_the_drivers_database_is_for_the_workers_only_where_they_use_it(study: Study) -> None:
+    assert "TUNING_DB_CLIENTS" not in cluster(study(f"{BASE}  cluster: {{node_type: n}}\n"))["spark_env_vars"]
+    given = cluster(study(f"{BASE}  cluster: {{node_type: n}}\ncoordination: database\n"))
+    assert given["spark_env_vars"]["TUNING_DB_CLIENTS"] == "cluster"
+
+
 @pytest.mark.parametrize("cloud", NODES)
 def test_a_gpu_cluster_of_each_cloud(study: Study, cloud: str) -> None:
     node = f"  cluster: {{node_type: {NODES[cloud]}, workers: 2}}\n"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +33,7 @@ from tests.support.programs import run_program
 from tests.support.servers import scratch_folder, spark_environment
 from tests.support.submit import SUBMIT, pack_package, submit_environment
 from tests.support.waiting import wait_until
+from tuning_pipeline.databricks_init import LOCKS, init_script
 
 SCRIPTS = REPOSITORY / "init" / "databricks"
 pytestmark = pytest.mark.slow
@@ -109,6 +115,48 @@ def test_the_driver_serves_one_database_to_one_account(node: Node) -> None:
             node.connect(**wrong)
 
 
+def account_host(node: Node) -> str:
+    """Where the account may come from, as the server says it."""
+    with node.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_USER()")
+        (account,) = cursor.fetchone()
+        return str(account).partition("@")[2]
+
+
+def refused_from(node: Node, address: str) -> bool:
+    try:
+        node.connect(bind_address=address).close()
+    except pymysql.MySQLError as error:
+        return "is not allowed to connect" in str(error) or "Access denied" in str(error)
+    return False
+
+
+@pytest.mark.attack("a shared machine", "the password of a cluster driver's MySQL used from another address", times=2)
+def test_only_the_driver_reaches_its_server(node: Node) -> None:
+    """Workers of the default coordination need no database, so the network gets no port either."""
+    done = node.start(DB_DRIVER_IP="127.0.0.5")
+    assert done.returncode == 0, done.stdout
+    assert (node.url.host, account_host(node)) == ("127.0.0.1", "127.0.0.1")
+    with pytest.raises(pymysql.err.OperationalError, match="Can't connect"):
+        node.connect(host="127.0.0.5")
+    assert refused_from(node, "127.0.0.5")
+
+
+def test_workers_that_use_the_database_come_from_the_drivers_subnet(node: Node) -> None:
+    done = node.start(TUNING_DB_CLIENTS="cluster")
+    assert done.returncode == 0, done.stdout
+    assert account_host(node) == "127.0.0.0/255.0.0.0"
+    assert not refused_from(node, "127.9.9.9")
+
+
+@pytest.mark.attack("a shared machine", "the password of a cluster driver's MySQL used from another subnet")
+def test_addresses_that_are_not_the_workers_are_refused(node: Node) -> None:
+    done = node.start(TUNING_DB_CLIENTS="cluster", TUNING_DB_ALLOW_FROM="127.0.0.0/255.255.255.0")
+    assert done.returncode == 0, done.stdout
+    assert not refused_from(node, "127.0.0.9")
+    assert refused_from(node, "127.0.9.9")
+
+
 def test_the_script_runs_again_without_harm(node: Node) -> None:
     node.must_start()
     before = node.url
@@ -188,7 +236,16 @@ WRONG = [
     ({"TUNING_DATABASE": "postgres"}, "TUNING_DATABASE must be driver or external, got 'postgres'"),
     ({"TUNING_PYTHON": "/none"}, "no Python at /none: set TUNING_PYTHON"),
     ({"TUNING_DB_PORT": "x"}, "TUNING_DB_PORT must be a number, got 'x'"),
-    ({"DB_DRIVER_IP": "a b"}, "DB_DRIVER_IP must be an IP address, got 'a b'"),
+    ({"TUNING_DB_CLIENTS": "all"}, "TUNING_DB_CLIENTS must be driver or cluster, got 'all'"),
+    ({"TUNING_DB_CLIENTS": "cluster", "DB_DRIVER_IP": "a b"}, "DB_DRIVER_IP must be an IP address, got 'a b'"),
+    (
+        {"TUNING_DB_CLIENTS": "cluster", "TUNING_DB_ALLOW_FROM": "%"},
+        "TUNING_DB_ALLOW_FROM must be the workers' addresses, as network/netmask, got '%'",
+    ),
+    (
+        {"TUNING_DB_CLIENTS": "cluster", "DB_DRIVER_IP": "192.0.2.1"},
+        "TUNING_DB_ALLOW_FROM must be the workers' addresses, as network/netmask, got ''",
+    ),
 ]
 
 
@@ -196,7 +253,7 @@ WRONG = [
 def test_a_wrong_variable_is_one_sentence(node: Node, variables: dict[str, str], message: str) -> None:
     done = node.start(**variables)
     assert done.returncode == 1, done.stdout
-    assert done.stdout.splitlines()[-1] == f"init_optuna: {message}"
+    assert done.stdout.splitlines()[-1].startswith(f"init_optuna: {message}")
 
 
 def fake_program(folder: Path, name: str, text: str) -> Path:
@@ -206,39 +263,143 @@ def fake_program(folder: Path, name: str, text: str) -> Path:
     return file
 
 
-def test_pip_is_tried_again_and_its_failure_named(node: Node, tmp_path: Path) -> None:
-    """A Python that lacks everything, with a pip that fails: what a closed network looks like."""
-    real = node.environment["TUNING_PYTHON"]
-    fake_program(tmp_path, "sleep", "true")
-    python = fake_program(
-        tmp_path, "python", f'if [ "$1" = -m ]; then echo "no index" >&2; exit 1; fi\nexec {real} -S "$@"'
-    )
-    done = node.start(TUNING_PYTHON=str(python), PATH=f"{tmp_path}:{os.environ['PATH']}")
-    assert done.returncode == 1, done.stdout
-    assert done.stdout.count("no index") == 4
-    assert "pip cannot install optuna==5.0.0" in done.stdout.splitlines()[-1]
+@pytest.fixture(scope="module")
+def python_with_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with pip and nothing else, to copy."""
+    folder = tmp_path_factory.mktemp("python")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture
+def bare_python(python_with_pip: Path, tmp_path: Path) -> dict[str, str]:
+    """Variables of a node whose Python has pip and nothing else, and no package index but a folder, `packages`."""
+    shutil.copytree(python_with_pip, tmp_path / "python", symlinks=True)
+    (tmp_path / "packages").mkdir()
+    return {
+        "TUNING_PYTHON": str(tmp_path / "python" / "bin" / "python"),
+        "TUNING_DATABASE": "external",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(tmp_path / "packages"),
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+
+
+def wheel(folder: Path, name: str, version: str, needs: str = "") -> Path:
+    """A package of one module, built by hand: no build tool is needed to make what pip installs."""
+    info = f"{name}-{version}.dist-info"
+    file = folder / f"{name}-{version}-py3-none-any.whl"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(f"{name}.py", "print('not what was locked')\n")
+        archive.writestr(f"{info}/METADATA", metadata + (f"Requires-Dist: {needs}\n" if needs else ""))
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return file
+
+
+def installed(python: str) -> set[str]:
+    asked = subprocess.run([python, "-m", "pip", "list", "--format", "json"], capture_output=True, check=True)
+    return {package["name"].lower() for package in json.loads(asked.stdout)}
+
+
+def locked_versions() -> dict[str, str]:
+    lock = (REPOSITORY / "requirements" / "databricks.txt").read_text()
+    return dict(re.findall(r"^([\w-]+)==(\S+)", lock, re.MULTILINE))
+
+
+def test_pip_is_tried_again_and_its_failure_named(node: Node, bare_python: dict[str, str]) -> None:
+    done = node.start(**bare_python)
+    assert done.returncode == 1
+    assert done.stdout.count("No matching distribution") == 4
+    assert re.match(r"init_optuna: pip cannot install .*optuna==5.0.0", done.stdout.splitlines()[-1])
+
+
+@pytest.mark.attack("set-up", "a package index that serves other files under the locked names", times=7)
+def test_a_package_that_is_not_the_locked_one_is_not_installed(
+    node: Node, bare_python: dict[str, str], tmp_path: Path
+) -> None:
+    versions = locked_versions()
+    for name in ("optuna", "sqlalchemy", "pymysql", "joblibspark", "packaging", "cryptography", "cloudpickle"):
+        wheel(tmp_path / "packages", name, versions[name])
+    before = installed(bare_python["TUNING_PYTHON"])
+    done = node.start(**bare_python)
+    assert installed(bare_python["TUNING_PYTHON"]) == before, done.stdout
+    assert done.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in done.stdout
+
+
+def install_locked(variables: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run install_locked.py with `folder`/job.in and job.txt."""
+    python = variables["TUNING_PYTHON"]
+    command = [python, str(SCRIPTS / "install_locked.py"), python, str(folder), "job"]
+    environment = {"PATH": os.environ["PATH"], **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_a_package_of_the_runtime_is_never_replaced(bare_python: dict[str, str], tmp_path: Path) -> None:
+    """Here numpy is there and too old for what is wanted; but what else the runtime has was built with it."""
+    pip = [bare_python["TUNING_PYTHON"], "-m", "pip", "install", "--quiet", "--no-index"]
+    subprocess.run([*pip, str(wheel(tmp_path, "numpy", "1.0"))], check=True)
+    (tmp_path / "job.in").write_text("numpy>=2\n")
+    (tmp_path / "job.txt").write_text("numpy==2.4.6 \\\n    --hash=sha256:00\n")
+    done = install_locked(bare_python, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "the tuning job needs numpy>=2 and this runtime has 1.0, which stays: take another runtime\n"
+
+
+def test_what_is_missing_is_installed_with_what_that_needs(bare_python: dict[str, str], tmp_path: Path) -> None:
+    """What `a` needs is known once it is there; nobody needs `c`."""
+    packages = {
+        name: wheel(tmp_path / "packages", name, "1.0", needs) for name, needs in {"a": "b", "b": "", "c": ""}.items()
+    }
+    digests = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in packages.items()}
+    (tmp_path / "job.in").write_text("# what the job needs\na==1.0\n")
+    (tmp_path / "job.txt").write_text("".join(f"{n}==1.0 \\\n    --hash=sha256:{d}\n" for n, d in digests.items()))
+    done = install_locked(bare_python, tmp_path)
+    assert done.stdout.splitlines() == ["installing a==1.0", "installing b==1.0", "the Python packages are installed"]
+    there = installed(bare_python["TUNING_PYTHON"])
+    assert {"a", "b"} <= there
+    assert "c" not in there
+    assert install_locked(bare_python, tmp_path).stdout.splitlines() == ["all Python packages are there"]
 
 
 def test_cpu_nodes_get_no_cudf(node: Node) -> None:
     done = node.start("init_optuna_xgboost.sh")
     assert done.returncode == 0, done.stdout
     assert "no GPU on this node: no cuDF" in done.stdout
-    assert "xgboost==3.2.0 is there" in done.stdout
+    assert "wanted: databricks-xgboost\n" in done.stdout
+    assert "all Python packages are there" in done.stdout
 
 
-@pytest.mark.parametrize(("pandas", "cudf"), [("2.2.3", "cudf-cu12==26.6.*"), ("3.0.1", "cudf-cu12==26.10.*")])
-def test_cudf_is_pinned_by_the_runtimes_pandas(node: Node, tmp_path: Path, pandas: str, cudf: str) -> None:
+@pytest.mark.parametrize(
+    ("pandas", "said"),
+    [("2.2.3", "wanted: databricks-xgboost databricks-cudf"), ("3.0.1", "no cuDF is known for pandas 3.0.1")],
+)
+def test_cudf_is_for_the_runtimes_pandas(node: Node, tmp_path: Path, pandas: str, said: str) -> None:
     """Only nvidia-smi and the answers of Python are made up: no machine here has the package index's gigabytes."""
     fake_program(tmp_path, "nvidia-smi", "echo 'index, name'; echo '0, Tesla T4'")
-    python = fake_program(
-        tmp_path,
-        "python",
-        f'if [ "$1" = -m ]; then echo "pip $*"; exit 0; fi\n[ "$3" = pandas ] && echo {pandas}\nexit 0',
-    )
+    python = fake_program(tmp_path, "python", f'[ "$3" = pandas ] && echo {pandas}\nexit 0')
     done = node.start("init_optuna_xgboost.sh", TUNING_PYTHON=str(python), PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 0, done.stdout
     assert "Tesla T4" in done.stdout
-    assert f"xgboost==3.2.0 {cudf}" in done.stdout
+    assert f"init_optuna_xgboost: {said}" in done.stdout
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_script_that_is_sent_is_complete_and_of_a_size_that_databricks_takes(
+    node: Node, tmp_path: Path, name: str
+) -> None:
+    """It runs in a folder where nothing else lies; the size is what global init scripts may have."""
+    (tmp_path / name).write_bytes(init_script(name))
+    assert (tmp_path / name).stat().st_size < 64 * 1024
+    assert init_script(name) == (tmp_path / name).read_bytes()
+    command = ["bash", str(tmp_path / name)]
+    environment = {**node.environment, "TUNING_DATABASE": "external", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "all Python packages are there" in done.stdout
+    assert [file.name for file in tmp_path.iterdir()] == [name]  # what it unpacked is gone
 
 
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -285,7 +446,7 @@ def job_on(node: Node, folder: Path) -> list[str]:
 
 def test_a_bare_debian_becomes_a_driver_whose_mysql_serves_the_job(debian: Path, tmp_path: Path) -> None:
     """Real apt, real pip, and a server that lets the job's account in; only Spark is this machine's."""
-    shutil.copy(SCRIPTS / "init_optuna.sh", debian / "init_optuna.sh")
+    (debian / "init_optuna.sh").write_bytes(init_script("init_optuna.sh"))
     node = Node(debian / "var" / "lib" / "tuning")
     variables = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -294,7 +455,7 @@ def test_a_bare_debian_becomes_a_driver_whose_mysql_serves_the_job(debian: Path,
     }
     command = ["chroot", str(debian), "bash", "/init_optuna.sh"]
     try:
-        for expected in ("installing optuna==5.0.0", "MySQL answers already"):
+        for expected in ("optuna==5.0.0", "MySQL answers already"):
             done = run_program(command, env=variables, together=True, seconds=1800)
             assert expected in done.stdout
         with node.connect() as connection, connection.cursor() as cursor:

@@ -1,25 +1,29 @@
 #!/usr/bin/env bash
 # Databricks init script: makes a node of the cluster ready to tune with Optuna. For a Volume or the workspace.
 #
-# Every node gets the Python packages. The driver gets a MySQL server too when TUNING_DATABASE is driver: bound to
-# DB_DRIVER_IP, one database, one account that may use nothing else, with a random password. The job finds its URL in
-# $TUNING_HOME/storage-url, readable by root only. Runs again without harm; prints no password.
+# Every node gets the Python packages, from a lock file with hashes (requirements/databricks.txt). The driver gets a
+# MySQL server too when TUNING_DATABASE is driver: one database, one account that may use nothing else, with a random
+# password. It listens on the driver's loopback interface alone, because workers need no database; with
+# TUNING_DB_CLIENTS=cluster (coordination: database) at DB_DRIVER_IP, for addresses of the driver's subnet. The job finds
+# its URL in $TUNING_HOME/storage-url, readable by root only. Runs again without harm; prints no password.
 #
 # Set by Databricks: DB_IS_DRIVER, DB_DRIVER_IP. From the cluster's environment variables, all optional:
-#   TUNING_DATABASE     driver: MySQL on the driver; external (default): none
-#   TUNING_DB_PASSWORD  {{secrets/<scope>/<key>}}: a password of your own (letters, digits, - and _), not a random one
-#   TUNING_DB_PORT      3306
-#   TUNING_HOME         /var/lib/tuning
-#   TUNING_PYTHON       /databricks/python/bin/python
+#   TUNING_DATABASE       driver: MySQL on the driver; external (default): none
+#   TUNING_DB_CLIENTS     driver (default): only programs on the driver connect; cluster: the workers too
+#   TUNING_DB_ALLOW_FROM  addresses the workers have, as network/netmask such as 10.1.0.0/255.255.0.0; by default those
+#                         of the driver's subnet
+#   TUNING_DB_PASSWORD    {{secrets/<scope>/<key>}}: a password of your own (letters, digits, - and _), not a random one
+#   TUNING_DB_PORT        3306
+#   TUNING_HOME           /var/lib/tuning
+#   TUNING_PYTHON         /databricks/python/bin/python
 set -euo pipefail
 
 database=${TUNING_DATABASE:-external}
+clients=${TUNING_DB_CLIENTS:-driver}
+allow_from=${TUNING_DB_ALLOW_FROM:-}
 home=${TUNING_HOME:-/var/lib/tuning}
 port=${TUNING_DB_PORT:-3306}
 python=${TUNING_PYTHON:-/databricks/python/bin/python}
-packages=("optuna==5.0.0" "SQLAlchemy>=2,<3" "PyMySQL==1.2.4" "joblibspark==0.6.0" packaging cryptography cloudpickle)
-# What the runtime brings stays as it is, whatever a package would like.
-runtime_packages=(pyspark numpy pandas pyarrow)
 attempts=4
 
 say() {
@@ -43,7 +47,7 @@ retry() { # command...; package sources fail now and then
 
 describe_node() {
     say "driver: ${DB_IS_DRIVER:-FALSE}, $(uname -m), $(nproc) cores, $("$python" --version)"
-    "$python" - "${runtime_packages[@]}" xgboost <<'EOF'
+    "$python" - pyspark numpy pandas pyarrow xgboost <<'EOF'
 import importlib.metadata as metadata, sys
 for name in sys.argv[1:]:
     try:
@@ -58,55 +62,17 @@ EOF
     fi
 }
 
-missing_packages() { # the packages that are not there in a version that fits
-    "$python" - "${packages[@]}" <<'EOF'
-import importlib.metadata as metadata, sys
-try:
-    from packaging.requirements import Requirement
-except ImportError:
-    Requirement = None
-for text in sys.argv[1:]:
-    try:
-        requirement = Requirement(text)
-        fits = requirement.specifier.contains(metadata.version(requirement.name), prereleases=True)
-    except (TypeError, metadata.PackageNotFoundError):
-        fits = False
-    if not fits:
-        print(text)
-EOF
-}
-
-constraints() { # the runtime's packages, at the versions that are there
-    "$python" - "${runtime_packages[@]}" <<'EOF'
-import importlib.metadata as metadata, sys
-for name in sys.argv[1:]:
-    try:
-        print(f"{name}=={metadata.version(name)}")
-    except metadata.PackageNotFoundError:
-        pass
-EOF
+unpack() { # what installs the packages: a script that was sent brings it along, else it lies beside this one
+    if declare -F carried >/dev/null; then
+        carried "$scratch"
+    else
+        cp "$(dirname "$0")/install_locked.py" "$(dirname "$0")"/../../requirements/databricks*.{in,txt} "$scratch"
+    fi
 }
 
 install_packages() {
-    local missing file
-    mapfile -t missing < <(missing_packages)
-    if [ ${#missing[@]} -eq 0 ]; then
-        say "all Python packages are there"
-        return
-    fi
-    say "installing ${missing[*]}"
-    file=$(mktemp)
-    constraints >"$file"
-    retry "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-        --constraint "$file" "${missing[@]}" || fail "pip cannot install ${missing[*]}: see its words above"
-    check_runtime "$file"
-    rm -f "$file"
-}
-
-check_runtime() { # file with the versions before
-    local changed
-    changed=$(constraints | grep -vxFf "$1" | grep -E "^($(cut -d= -f1 "$1" | paste -sd '|')|pyspark)==" || true)
-    [ -z "$changed" ] || fail "pip changed a package of the runtime, now: $changed"
+    unpack
+    "$python" "$scratch/install_locked.py" "$python" "$scratch" databricks 2>&1 | sed 's/^/init_optuna: /'
 }
 
 find_server() { # prints the server program
@@ -129,8 +95,7 @@ install_server() {
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
-        # shellcheck disable=SC2064 # the name is known now
-        trap "rm -f '$policy'" EXIT
+        litter+=("$policy")
     fi
     export DEBIAN_FRONTEND=noninteractive
     retry apt-get -o DPkg::Lock::Timeout=120 update -qq || fail "apt-get update fails: see its words above"
@@ -181,12 +146,44 @@ new_password() {
     fi
 }
 
+subnet_of() { # address -> the network it is in, as network/netmask; nothing where it has none or is alone in it
+    "$python" - "$1" <<'EOF'
+import fcntl, ipaddress, socket, struct, sys
+
+def ask(request, name):  # https://man7.org/linux/man-pages/man7/netdevice.7.html
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        return socket.inet_ntoa(fcntl.ioctl(any_socket, request, struct.pack("256s", name.encode()))[20:24])
+
+for _, name in socket.if_nameindex():
+    try:
+        address, netmask = ask(0x8915, name), ask(0x891B, name)
+    except OSError:  # an interface without an address
+        continue
+    network = ipaddress.ip_network(f"{address}/{netmask}", strict=False)
+    if address == sys.argv[1] and network.num_addresses > 1:
+        print(f"{network.network_address}/{netmask}")
+EOF
+}
+
+find_clients() { # sets address, where the server listens, and allow_from, whom its account is for
+    if [ "$clients" = driver ]; then
+        address=127.0.0.1 allow_from=127.0.0.1
+        return
+    fi
+    address=${DB_DRIVER_IP:-}
+    [[ $address =~ ^[0-9A-Fa-f:.]+$ ]] || fail "DB_DRIVER_IP must be an IP address, got '$address'"
+    allow_from=${allow_from:-$(subnet_of "$address")}
+    [[ $allow_from =~ ^[0-9.]+/[0-9.]+$ ]] ||
+        fail "TUNING_DB_ALLOW_FROM must be the workers' addresses, as network/netmask, got '$allow_from': the driver's subnet cannot be told from $address"
+}
+
 statements() { # password; what the server runs before it lets anyone in
+    local account="'tuning'@'$allow_from'"
     cat <<EOF
 CREATE DATABASE IF NOT EXISTS optuna CHARACTER SET utf8mb4;
-CREATE USER IF NOT EXISTS 'tuning'@'%' IDENTIFIED BY '$1';
-ALTER USER 'tuning'@'%' IDENTIFIED BY '$1';
-GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES ON optuna.* TO 'tuning'@'%';
+CREATE USER IF NOT EXISTS $account IDENTIFIED BY '$1';
+ALTER USER $account IDENTIFIED BY '$1';
+GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES ON optuna.* TO $account;
 ALTER USER 'root'@'localhost' IDENTIFIED BY '$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')';
 EOF
 }
@@ -218,8 +215,8 @@ EOF
 }
 
 start_server() {
-    local server address=${DB_DRIVER_IP:-} password log
-    [[ $address =~ ^[0-9A-Fa-f:.]+$ ]] || fail "DB_DRIVER_IP must be an IP address, got '$address'"
+    local server address password log
+    find_clients
     if answers; then
         say "MySQL answers already at $address:$port"
         return
@@ -253,7 +250,7 @@ start_server() {
     wait_for_server $! "$log"
     rm -f "$home/init.sql"
     say "$("$server" --no-defaults --version | head -n 1)"
-    say "MySQL answers at $address:$port, database optuna, account tuning"
+    say "MySQL answers at $address:$port, database optuna, account tuning for $allow_from"
 }
 
 wait_for_server() { # pid, log
@@ -270,7 +267,11 @@ wait_for_server() { # pid, log
 
 [ -x "$python" ] || fail "no Python at $python: set TUNING_PYTHON"
 case $database in driver | external) ;; *) fail "TUNING_DATABASE must be driver or external, got '$database'" ;; esac
+case $clients in driver | cluster) ;; *) fail "TUNING_DB_CLIENTS must be driver or cluster, got '$clients'" ;; esac
 [[ $port =~ ^[0-9]+$ ]] || fail "TUNING_DB_PORT must be a number, got '$port'"
+scratch=$(mktemp -d)
+litter=("$scratch")
+trap 'rm -rf "${litter[@]}"' EXIT
 describe_node
 install_packages
 if [ "$database" = driver ] && [ "${DB_IS_DRIVER:-FALSE}" = TRUE ]; then start_server; fi

@@ -9,7 +9,19 @@ from pathlib import Path
 if sys.version_info < (3, 11):  # noqa: UP036 - the message is the point
     sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")
 
-from init.local import airflow, audit, compose, environments, licenses, locks, pack, run, stack, ui
+from init.local import (
+    airflow,
+    audit,
+    compose,
+    digests,
+    environments,
+    licenses,
+    locks,
+    pack,
+    run,
+    stack,
+    ui,
+)
 from init.local.console import complain, say
 from init.local.errors import SetupError
 from init.local.layout import REPOSITORY, Layout
@@ -30,7 +42,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     showing = commands.add_parser("ui", help="start Airflow's services, MySQL and Spark")
     showing.add_argument("--port", type=int, default=ui.PORT)
     commands.add_parser("pack", help="build the archive for workers that have nothing installed")
-    commands.add_parser("compose-env", help="write .env for docker compose")
+    commands.add_parser("compose-env", help="write the secrets for docker compose")
+    commands.add_parser("compose-digests", help="hold the images of docker compose to their digests")
     commands.add_parser("stop", help="stop every process this checkout started")
     commands.add_parser("clean", help="stop, and remove .state")
     commands.add_parser("licenses", help="list the licence of every installed package")
@@ -115,6 +128,7 @@ def main(arguments: list[str]) -> int:
                 "audit": audit_command,
                 "pack": pack_command,
                 "compose-env": compose.write_environment,
+                "compose-digests": digests.write_digests,
             }
             actions[options.command](layout)
     except SetupError as error:

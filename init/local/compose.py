@@ -1,39 +1,100 @@
-"""`make compose-env`: the .env file that docker compose reads, with random passwords."""
+"""`make compose-env`: the secrets of the containers, each a file, and the .env that docker compose reads."""
 
 from __future__ import annotations
 
 import base64
 import os
 import secrets
+from collections.abc import Callable
+from pathlib import Path
 
 from init.local.console import detail, say
-from init.local.errors import SetupError
 from init.local.layout import Layout
 from init.local.passwords import write_private
 
-PASSWORDS = (
-    "TUNING_DB_ROOT_PASSWORD",
-    "TUNING_DB_PASSWORD",
-    "TUNING_AIRFLOW_DB_PASSWORD",
-    "TUNING_API_SECRET",
-    "TUNING_JWT_SECRET",
-    "TUNING_ADMIN_PASSWORD",
-    "TUNING_VIEWER_PASSWORD",
-)
+FOLDER = ".secrets"
+FOLDER_VARIABLE = "TUNING_SECRETS"
+OTHERS_READ = 0o644
+
+
+def _letters_and_digits() -> str:
+    """What can be pasted into a URL and JSON."""
+    return secrets.token_hex(24)
+
+
+def _fernet_key() -> str:
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+# Each secret's file, and how a new one is made.
+SECRETS: dict[str, Callable[[], str]] = {
+    "db_root_password": _letters_and_digits,
+    "db_password": _letters_and_digits,
+    "airflow_db_password": _letters_and_digits,
+    "api_secret": _letters_and_digits,
+    "jwt_secret": _letters_and_digits,
+    "fernet_key": _fernet_key,
+    "admin_password": _letters_and_digits,
+    "viewer_password": _letters_and_digits,
+    "spark_secret": _letters_and_digits,
+}
 
 
 def write_environment(layout: Layout) -> None:
-    """Writes .env; never over one that is there, because the database keeps the passwords it was made with.
+    """Makes the secrets that are missing, and names their folder in .env.
 
-    Raises:
-        SetupError: There is a .env already.
+    A secret that is there stays, because the database keeps the passwords it was made with. Those that an older version
+    wrote into .env move to their files.
     """
-    file = layout.root / ".env"
-    if file.exists():
-        raise SetupError(f"{file} exists: keep it, or remove it together with the volumes (docker compose down -v)")
-    # Letters and digits only: the values are pasted into URLs and JSON.
-    values = {name: secrets.token_hex(24) for name in PASSWORDS}
-    values["TUNING_FERNET_KEY"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
-    write_private(file, "".join(f"{name}={value}\n" for name, value in values.items()))
-    say(f"wrote {file}, readable by you alone")
-    detail("now: docker compose up; Airflow at http://127.0.0.1:8080, user admin, TUNING_ADMIN_PASSWORD in .env")
+    folder, env_file = layout.root / FOLDER, layout.root / ".env"
+    lines = env_file.read_text().splitlines() if env_file.exists() else []
+    moved, kept = _sort_lines(lines)
+    made = _write_missing(folder, moved)
+    wanted = [*kept, f"{FOLDER_VARIABLE}=./{FOLDER}"]
+    if lines != wanted:
+        write_private(env_file, "".join(f"{line}\n" for line in wanted))
+    _report(folder, made, len(moved))
+
+
+def _sort_lines(lines: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The secrets among the lines of .env by the names of their files, and the lines that stay."""
+    variables = {f"TUNING_{name.upper()}": name for name in SECRETS}
+    moved, kept = {}, []
+    for line in lines:
+        variable, _, value = line.partition("=")
+        if variable in variables:
+            moved[variables[variable]] = value
+        elif variable != FOLDER_VARIABLE:
+            kept.append(line)
+    return moved, kept
+
+
+def _write_missing(folder: Path, moved: dict[str, str]) -> list[str]:
+    """Writes the secrets that have no file yet; returns the names of those that are new.
+
+    The folder is closed, the files in it are not: a container mounts a file alone, and its account, whose number is
+    another than ours, has to read it.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
+    made = []
+    for name, make in SECRETS.items():
+        file = folder / name
+        if not file.exists():
+            # No line end: Airflow takes what a file holds as it is.
+            write_private(file, moved.get(name) or make())
+            if name not in moved:
+                made.append(name)
+        file.chmod(OTHERS_READ)
+    return made
+
+
+def _report(folder: Path, made: list[str], moved: int) -> None:
+    if moved:
+        say(f"moved {moved} secrets from .env to files in {folder}, in a folder that is yours alone")
+    if made:
+        say(f"wrote {', '.join(made)} in {folder}, a folder that is yours alone")
+    if not (made or moved):
+        say(f"every secret is in {folder} already")
+        detail("for new ones remove it together with the volumes, whose passwords they are: docker compose down -v")
+    detail(f"now: docker compose up; Airflow at http://127.0.0.1:8080, user admin, password in {FOLDER}/admin_password")

@@ -33,6 +33,10 @@ RECIPES = (
     Recipe("mysqlclient"),
     Recipe("bench"),
     Recipe("audit", wheels_only=True),
+    # What the Databricks init scripts install; versions as on the Spark side, but for what cuDF for pandas 2 needs.
+    Recipe("databricks", held_to=("spark.txt",), wheels_only=True),
+    Recipe("databricks-xgboost", left_out=("nvidia-nccl-cu12",), held_to=("spark.txt",), wheels_only=True),
+    Recipe("databricks-cudf", wheels_only=True),
     Recipe("dev", held_to=("airflow.txt", "spark.txt", "spark-gpu.txt"), wheels_only=True),
 )
 

@@ -136,9 +136,13 @@ def _secret(name: str) -> str:
 def ship(spark: SparkSession, files: Sequence[str]) -> None:
     """Make Python files importable here and on the workers.
 
-    Spark's JVM cannot read a Volume by its path, so it gets copies from the local disk.
+    Spark's JVM cannot read a Volume by its path, so it gets copies from the local disk. They lie where Spark keeps its
+    own, and go with it and not with this run: on a cluster that lives on, an executor that comes later asks for the
+    files of all runs before.
     """
-    folder = Path(tempfile.mkdtemp(prefix="tuning-"))
+    from pyspark import SparkFiles
+
+    folder = Path(tempfile.mkdtemp(prefix="tuning-", dir=SparkFiles.getRootDirectory()))
     for name in files:
         local = shutil.copyfile(name, folder / Path(name).name)
         spark.sparkContext.addPyFile(str(local))

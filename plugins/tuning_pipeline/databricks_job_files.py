@@ -17,6 +17,7 @@ import yaml
 
 from optuna_spark.errors import TuningError
 from tuning_pipeline.databricks_check import check_job
+from tuning_pipeline.databricks_init import init_scripts
 from tuning_pipeline.databricks_payload import (
     JOB_RUN_ID,
     RemoteFiles,
@@ -28,7 +29,7 @@ from tuning_pipeline.databricks_payload import (
     with_data,
 )
 from tuning_pipeline.databricks_settings import check_databricks
-from tuning_pipeline.databricks_storage import ENTRY, init_script_files, local_data, passwordless_url, py_files
+from tuning_pipeline.databricks_storage import ENTRY, local_data, passwordless_url, py_files
 from tuning_pipeline.study_file import StudyFile, read_study
 from tuning_pipeline.submit import pack_package
 
@@ -79,16 +80,18 @@ def _job(study: StudyFile, folder: str, names: dict[str, list[str]], storage: st
 def _write_files(study: StudyFile, folder: Path, volume: str) -> dict[str, list[str]]:
     """Copy what the cluster needs, and name the init scripts and Python files among it."""
     spec = study.to_spec("job")
-    data, scripts, python = local_data(spec), init_script_files(spec), py_files(study)
+    data, scripts, python = local_data(spec), init_scripts(spec), py_files(study)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for file in [ENTRY, *scripts, *python, *([data] if data else [])]:
+    for file in [ENTRY, *python, *([data] if data else [])]:
         shutil.copy(file, folder)
+    for name, content in scripts.items():
+        (folder / name).write_bytes(content)
     pack_package(folder / "optuna_spark.zip")
     if data is not None:
         spec = with_data(spec, f"{volume}/{data.name}")
     (folder / "spec.json").write_text(on_cluster(spec).to_json() + "\n")
-    return {"init": [file.name for file in scripts], "python": [file.name for file in python]}
+    return {"init": list(scripts), "python": [file.name for file in python]}
 
 
 def main(arguments: list[str]) -> int:

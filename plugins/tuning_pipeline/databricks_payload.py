@@ -151,7 +151,7 @@ def new_cluster(study: StudyFile, spec: TuningSpec, files: RemoteFiles) -> dict[
         # RDDs, which start the workers, need the dedicated access mode.
         "data_security_mode": "SINGLE_USER",
         "spark_conf": spark_conf(study, spec, single_node),
-        "spark_env_vars": environment(settings),
+        "spark_env_vars": environment(settings, spec),
         "init_scripts": [init_script(path) for path in (*files.init_scripts, *cluster.init_scripts)],
         **{key: value for key, value in optional.items() if value},
         **cluster.extra,
@@ -186,11 +186,13 @@ def spark_conf(study: StudyFile, spec: TuningSpec, single_node: bool) -> dict[st
     return conf | {key: conf_text(value) for key, value in given.items()}
 
 
-def environment(settings: DatabricksSettings) -> dict[str, str]:
+def environment(settings: DatabricksSettings, spec: TuningSpec) -> dict[str, str]:
     """Environment variables of every node."""
     # cuDF cannot read Databricks' mounts through GPUDirect Storage; device.check_cufile_policy insists on this.
     variables = {**settings.cluster.env, "LIBCUDF_CUFILE_POLICY": "OFF"}
     variables["TUNING_DATABASE"] = settings.database
+    if spec.coordination == "database":
+        variables["TUNING_DB_CLIENTS"] = "cluster"
     if settings.database == "external":
         variables[PASSWORD_VARIABLE] = f"{{{{secrets/{settings.secret_scope}/{settings.secret_key}}}}}"
     return variables

@@ -24,6 +24,7 @@ from tuning_pipeline.databricks_files import (
     unreachable,
     workspace_url,
 )
+from tuning_pipeline.databricks_init import init_scripts
 from tuning_pipeline.databricks_payload import (
     RemoteFiles,
     is_local,
@@ -47,7 +48,6 @@ log = logging.getLogger(__name__)
 
 PURPOSE = "the Databricks workspace"
 ENTRY = PACKAGE.parent / "tune_databricks.py"
-INIT_SCRIPTS = PACKAGE.parents[1] / "init" / "databricks"
 
 
 def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
@@ -72,7 +72,8 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
                 package=folders.store_file(code, package),
                 entry=folders.store_file(f"{settings.scripts_folder}/code", ENTRY),
                 init_scripts=tuple(
-                    folders.store_file(f"{settings.scripts_folder}/code", file) for file in init_script_files(spec)
+                    folders.store(f"{settings.scripts_folder}/code", name, content)
+                    for name, content in init_scripts(spec).items()
                 ),
                 spec=_store_spec(folders, settings.folder, spec),
                 output=output_folder(settings, spec.study_name, folder_name(run_id)),
@@ -101,12 +102,6 @@ def _store_spec(folders: RemoteFolders, base: str, spec: TuningSpec) -> str:
     if data is not None:
         spec = with_data(spec, folders.store_file(f"{base}/data", data))
     return folders.store(f"{base}/specs", "spec.json", on_cluster(spec).to_json().encode())
-
-
-def init_script_files(spec: TuningSpec) -> list[Path]:
-    """The init scripts for this spec."""
-    names = ["init_optuna.sh", *(["init_optuna_xgboost.sh"] if spec.objective == "xgboost" else [])]
-    return [INIT_SCRIPTS / name for name in names]
 
 
 def local_data(spec: TuningSpec) -> Path | None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.waiting import wait_until
 
-HERE = Path(__file__).parent
+ENTRYPOINT = Path(__file__).with_name("mysql-entrypoint.sh")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 NEEDED = ("dockerd", "docker", "docker-compose", "debootstrap")
 
@@ -30,9 +32,6 @@ class Engine:
 
     def docker(self, *arguments: str, stdin: int | None = None) -> str:
         return run(["docker", *arguments], env=self.environment, stdin=stdin)
-
-    def has_image(self, name: str) -> bool:
-        return bool(self.docker("images", "--quiet", name).strip())
 
 
 @contextmanager
@@ -61,26 +60,29 @@ def answers(engine: Engine, process: subprocess.Popen[bytes]) -> bool:
 
 
 def make_base_images(engine: Engine, python_image: str, mysql_image: str) -> None:
-    """Import Debian trees under the names that Dockerfile and compose file ask for."""
-    if not engine.has_image(python_image):
-        packages = "python3,python3-venv,python3-dev,ca-certificates"
-        import_tree(engine, python_image, "bookworm", packages, prepare_python, ["CMD python3"])
-    if not engine.has_image(mysql_image):
-        changes = ['ENTRYPOINT ["/entrypoint.sh"]', 'VOLUME ["/var/lib/mysql"]']
-        import_tree(engine, mysql_image, "sid", "mysql-server-core,mysql-client-core", prepare_mysql, changes)
+    """Import Debian trees under the names that Dockerfile and compose file ask for, once for each recipe."""
+    packages = "python3,python3-venv,python3-dev,ca-certificates"
+    import_tree(engine, python_image, "bookworm", packages, prepare_python, ["CMD python3"])
+    changes = ['ENTRYPOINT ["/entrypoint.sh"]', 'VOLUME ["/var/lib/mysql"]']
+    import_tree(engine, mysql_image, "sid", "mysql-server-core,mysql-client-core", prepare_mysql, changes)
 
 
-def import_tree(engine: Engine, image: str, suite: str, packages: str, prepare: object, changes: Sequence[str]) -> None:
-    assert callable(prepare)
+def import_tree(
+    engine: Engine, image: str, suite: str, packages: str, prepare: Callable[[Path], None], changes: Sequence[str]
+) -> None:
+    recipe = hashlib.sha256(f"{inspect.getsource(prepare)}{packages}{changes}{ENTRYPOINT.read_text()}".encode())
+    label = f"recipe={recipe.hexdigest()}"
+    if engine.docker("images", "--quiet", "--filter", f"label={label}", image).strip():
+        return
     with tempfile.TemporaryDirectory(prefix="base-image-") as folder:
         root = Path(folder) / "root"
         run(["debootstrap", "--variant=minbase", f"--include={packages}", suite, str(root)])
         prepare(root)
+        changes = [*changes, f"ENV SSL_CERT_FILE={CERTIFICATES}", f"LABEL {label}"]
         options = [part for change in changes for part in ("--change", change)]
         with subprocess.Popen(["tar", "--create", "--directory", str(root), "."], stdout=subprocess.PIPE) as tar:
             assert tar.stdout is not None
-            environment = f"ENV SSL_CERT_FILE={CERTIFICATES}"
-            engine.docker("import", "--change", environment, *options, "-", image, stdin=tar.stdout.fileno())
+            engine.docker("import", *options, "-", image, stdin=tar.stdout.fileno())
 
 
 def prepare_python(root: Path) -> None:
@@ -94,9 +96,12 @@ def prepare_python(root: Path) -> None:
 
 
 def prepare_mysql(root: Path) -> None:
-    shutil.copy(HERE / "mysql-entrypoint.sh", root / "entrypoint.sh")
+    shutil.copy(ENTRYPOINT, root / "entrypoint.sh")
     (root / "entrypoint.sh").chmod(0o755)
     run(["chroot", str(root), "useradd", "--system", "--user-group", "mysql"])
+    # As in the official image, which runs as any account by this.
+    for folder in ("/var/lib/mysql", "/run/mysqld"):
+        run(["chroot", str(root), "install", "--directory", "--owner=mysql", "--group=mysql", "--mode=1777", folder])
 
 
 def run(

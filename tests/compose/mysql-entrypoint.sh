@@ -1,16 +1,19 @@
 #!/bin/bash
-# What the stand-in for the official MySQL image does at its start: the same variables, the same result.
+# What the stand-in for the official MySQL image does at its start: the same variables, as files or not, the same result.
 set -euo pipefail
 
+from_file() { # variable
+    local file=$1_FILE
+    if [ -n "${!file:-}" ]; then printf -v "$1" %s "$(<"${!file}")"; fi
+}
+from_file MYSQL_ROOT_PASSWORD
+from_file MYSQL_PASSWORD
+
 data=/var/lib/mysql
-install --directory --owner mysql --group mysql --mode 700 "$data"
-install --directory --owner mysql --group mysql /var/run/mysqld
-common=(--user=mysql --datadir="$data" --secure-file-priv=NULL)
+common=(--datadir="$data" --secure-file-priv=NULL)
 if [ ! -d "$data/mysql" ]; then
     mysqld "${common[@]}" --initialize-insecure
     init=$(mktemp)
-    chown mysql "$init"
-    chmod 600 "$init"
     cat >"$init" <<SQL
 CREATE DATABASE \`$MYSQL_DATABASE\` CHARACTER SET utf8mb4;
 CREATE USER '$MYSQL_USER'@'%' IDENTIFIED BY '$MYSQL_PASSWORD';
