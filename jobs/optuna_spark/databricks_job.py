@@ -12,12 +12,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optuna_spark.cli import configure_logging, exit_with_card, run_spec
-from optuna_spark.errors import SpecError, StorageError
+from optuna_spark.cli import configure_logging, exit_with_card, read_spec, run_spec
+from optuna_spark.errors import StorageError
 from optuna_spark.failure import FAILURE_VARIABLE
 from optuna_spark.objectives import check_objective
 from optuna_spark.session import spark_session
-from optuna_spark.spec import TuningSpec
 from optuna_spark.storage import parse_url
 from optuna_spark.study_copy import StudyCopy
 
@@ -65,7 +64,9 @@ def parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace, package: str) -> None:
     from pyspark.sql import SparkSession
 
-    spec = read_spec(Path(args.spec_file), args.run_id)
+    spec = read_spec(Path(args.spec_file))
+    if args.run_id:
+        spec = spec.with_changes(run_id=args.run_id)
     url = storage_url(args)
     # Databricks has a session ready, whose properties are the cluster's.
     spark = SparkSession.getActiveSession() or spark_session(spec)
@@ -76,19 +77,6 @@ def _run(args: argparse.Namespace, package: str) -> None:
         copy.restore()
     with copy.kept(args.dump_every) if copy is not None else nullcontext():
         run_spec(spec, url, spark)
-
-
-def read_spec(path: Path, run_id: str | None) -> TuningSpec:
-    """The run.
-
-    Raises:
-        SpecError: The file is missing or not a spec.
-    """
-    try:
-        spec = TuningSpec.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"the spec {path} cannot be read: {error.strerror}; send the job's files again") from error
-    return spec.with_changes(run_id=run_id) if run_id else spec
 
 
 def storage_url(args: argparse.Namespace) -> str:

@@ -28,7 +28,6 @@ DAY_S = 86_400
 DEFAULT_SAMPLER = ComponentSpec("TPESampler")
 DEFAULT_PRUNER = ComponentSpec("NopPruner")
 _SIZE = re.compile(r"[1-9][0-9]*[kmgtKMGT]?[bB]?")
-_SECRET = re.compile(r"secret|password|token|access[._-]?key", re.IGNORECASE)
 _OWN_CONF = {
     "spark.master": "the Spark connection",
     "spark.submit.deployMode": "the Spark connection",
@@ -71,11 +70,6 @@ class SparkSettings:
             raise SpecError(f"conf keys start with 'spark.', got {key!r}")
         if key in _OWN_CONF:
             raise SpecError(f"conf key {key} is set by {_OWN_CONF[key]}; remove it here")
-        if _SECRET.search(key):
-            raise SpecError(
-                f"conf key {key} looks like a secret, and conf values are readable in the process list:"
-                " put it into spark-defaults.conf on the driver's machine"
-            )
         if not isinstance(value, bool | int | float | str):
             raise SpecError(f"conf value of {key} must be a text, a number or true/false, got {describe(value)}")
 
