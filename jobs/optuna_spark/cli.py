@@ -17,6 +17,7 @@ from optuna_spark.errors import SpecError, StorageError, TuningError
 from optuna_spark.failure import describe_failure, write_failure
 from optuna_spark.objectives import check_objective, default_search_space
 from optuna_spark.plain_secrets import refuse_plain_secrets
+from optuna_spark.run_secrets import DataSecrets, take_secrets
 from optuna_spark.session import spark_session
 from optuna_spark.spec import COORDINATIONS, DISTRIBUTIONS, DataSpec, ResourceSpec, TuningSpec
 from optuna_spark.storage import URL_VARIABLE, parse_url, storage_url_from_environment
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--spec-file", help="file with the whole run as JSON, as Airflow passes it; the other options are then not used"
     )
+    add("--secrets-file", help="file with what the run must know and nobody else may; removed once it is read")
     add("--spec", help="the same as a text, for use by hand")
     add("--objective", default="", help="quadratic, xgboost or module:function (xgboost with --filepath)")
     add("--filepath", help="table to train on: a CSV or Parquet file every worker can read")
@@ -166,23 +168,29 @@ def storage_url(args: argparse.Namespace) -> str:
 
 def _run(args: argparse.Namespace) -> None:
     spec = spec_from_arguments(args)
+    secrets = take_secrets(Path(args.secrets_file)) if args.secrets_file else None
     check_objective(spec)
     url = storage_url(args)
     os.environ.pop(URL_VARIABLE, None)
     with ExitStack() as at_the_end:
 
         def connect() -> SparkSession:
-            spark = spark_session(spec)
+            spark = spark_session(spec, secrets.conf if secrets else None)
             at_the_end.callback(spark.stop)
             return spark
 
-        run_spec(spec, url, None if spec.distribution == "local" else connect)
+        run_spec(spec, url, None if spec.distribution == "local" else connect, secrets.data if secrets else None)
 
 
-def run_spec(spec: TuningSpec, url: str, spark: SparkSession | Callable[[], SparkSession] | None) -> None:
-    """Run the trials and name the best one; whoever made the session stops it. `spark` as `run.tune` takes it."""
+def run_spec(
+    spec: TuningSpec,
+    url: str,
+    spark: SparkSession | Callable[[], SparkSession] | None,
+    secrets: DataSecrets | None = None,
+) -> None:
+    """Run the trials and name the best one; whoever made the session stops it. Arguments as of `run.tune`."""
     from optuna_spark.run import tune
 
-    best = tune(spec, url, spark).snapshot
+    best = tune(spec, url, spark, secrets).snapshot
     if best.best_value is not None:
         log.info("[tuning] Best value %.10g in trial %s", best.best_value, best.best_number)

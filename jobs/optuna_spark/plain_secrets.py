@@ -117,6 +117,11 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(words) is not None
 
 
+def holds_secret(name: str, value: str) -> bool:
+    """Whether an option, of Spark or of a connection's extra, is secret by its name or by what it looks like."""
+    return next(_of_scalar(value, f"{_OPTIONS[0]}.{name}"), None) is not None
+
+
 def _of_scalar(value: str | float, key: str) -> Iterator[Finding]:
     name = next((key[len(section) + 1 :] for section in _OPTIONS if _within(key, section)), "")
     if is_secret_name(name) and not _is_plain(str(value)):

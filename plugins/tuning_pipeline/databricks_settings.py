@@ -169,6 +169,7 @@ def check_databricks(settings: StudySettings) -> None:
         )
     if settings.spark.archives:
         raise SpecError("spark.archives is for target standalone; on Databricks use databricks.cluster.init_scripts")
+    _check_connections(settings)
     if given.existing_cluster_id:
         _check_existing(settings)
         return
@@ -181,6 +182,18 @@ def check_databricks(settings: StudySettings) -> None:
         raise SpecError(
             "databricks.cluster.workers must be at least 1 with GPUs: Spark schedules none on a single node"
         )
+
+
+def _check_connections(settings: StudySettings) -> None:
+    """Airflow sends no secret to a workspace: it has its own."""
+    way = "give it as {{secrets/<scope>/<key>}}, a secret of the workspace, in"
+    if settings.data is not None and settings.data.connection is not None:
+        raise SpecError(
+            f"data.connection is for target standalone; on Databricks {way} data.format_options, databricks.cluster.env"
+            " or databricks.cluster.spark_conf, or read a table of Unity Catalog"
+        )
+    if settings.spark.conf_connection is not None:
+        raise SpecError(f"spark.conf_connection is for target standalone; on Databricks {way} spark.conf")
 
 
 def _check_existing(settings: StudySettings) -> None:

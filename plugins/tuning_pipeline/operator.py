@@ -100,6 +100,7 @@ class TuneOperator(SparkSubmitOperator):
 
     def _prepare(self, context: Context, scratch: Path, report: Path) -> None:
         from tuning_pipeline.connections import database_connection, require_connection, storage_url
+        from tuning_pipeline.secret_connections import run_secrets
 
         run = context["dag_run"]
         study = study_of_run(self.study, context["params"], run.conf)
@@ -111,7 +112,10 @@ class TuneOperator(SparkSubmitOperator):
         package = pack_package(scratch / "optuna_spark.zip")
         package.chmod(0o600)
         spec = self.spec_of(study, run.run_id)
-        self._take(submission(study, spec, package, write_private(scratch / "spec.json", spec.to_json())))
+        secrets = run_secrets(study.settings)
+        spec_file = write_private(scratch / "spec.json", spec.to_json())
+        secrets_file = write_private(scratch / "secrets.json", secrets.to_json()) if secrets else None
+        self._take(submission(study, spec, package, spec_file, secrets_file))
         self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
 
     def spec_of(self, study: StudyFile, run_id: str) -> TuningSpec:

@@ -58,6 +58,7 @@ class StudyFile:
         Raises:
             StudyFileError: A changed value breaks a rule.
         """
+        self._keep_connected(changes)
         document = copy.deepcopy(self.document)
         for key, value in changes.items():
             section = document
@@ -66,6 +67,18 @@ class StudyFile:
                 section = section.setdefault(parent, {})
             section[last] = value
         return parse_study(self.path, document)
+
+    def _keep_connected(self, changes: Mapping[str, Any]) -> None:
+        """What a connection opens is the study file's word: a run could send its login anywhere else."""
+        data = self.settings.data
+        if data is None or data.connection is None:
+            return
+        for name in ("path", "format"):
+            if changes.get(f"data.{name}", getattr(data, name)) != getattr(data, name):
+                raise StudyFileError(
+                    f"{shown(self.path)}: data.{name}: cannot be changed for a run, since data.connection opens it;"
+                    " change the study file"
+                )
 
     def to_spec(self, run_id: str) -> TuningSpec:
         """What this study asks a run to do."""
