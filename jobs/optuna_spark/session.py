@@ -79,7 +79,7 @@ def redaction(secret_conf: Mapping[str, str], conf: Mapping[str, str]) -> dict[s
     rule = conf.get(REDACTION_RULE, SPARKS_RULE)
     # Hadoop's configuration is shown too, there without the prefix.
     names = sorted({re.escape(name.removeprefix("spark.hadoop.")) for name in secret_conf})
-    return {REDACTION_RULE: "|".join([f"(?:{rule})", *names])}
+    return {REDACTION_RULE: rf"(?:{rule})|(?:^|\.)(?:{'|'.join(names)})$"}
 
 
 def wake_executors(context: SparkContext) -> threading.Thread:
