@@ -151,3 +151,31 @@ def test_a_rule_of_redaction_keeps_the_one_that_is_there() -> None:
         r"(?:(?i)secret|password|token|access[.]?key)|(?:^|\.)(?:fs\.azure\.account\.key\.a\.net|spark\.b)$"
     )
     assert redaction(secret, {REDACTION_RULE: "mine"})[REDACTION_RULE].startswith("(?:mine)|")
+
+
+@pytest.fixture
+def databricks_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for the module of Databricks' runtime that hands out the workspace's secrets."""
+    sdk = tmp_path / "runtime" / "databricks" / "sdk"
+    sdk.mkdir(parents=True)
+    (sdk / "runtime.py").write_text(
+        "class dbutils:\n    class secrets:\n"
+        "        get = staticmethod(lambda scope, key: {('tuning', 'lake'): 'hush-4711'}[scope, key])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "runtime"))
+
+
+@pytest.mark.usefixtures("databricks_runtime")
+def test_on_databricks_the_job_asks_the_workspace_for_reader_options() -> None:
+    from optuna_spark.databricks_job import data_secrets
+
+    options = {"user": "joe", "password": "{{secrets/tuning/lake}}"}
+    spec = TuningSpec("s", data=DataSpec("jdbc:t", "jdbc", format_options=options), distribution="dataframe")
+    assert data_secrets(spec) == DataSecrets(options={"password": HUSH})
+    assert HUSH not in spec.to_json()
+    assert data_secrets(TuningSpec("s")) == DataSecrets()
+    missing = TuningSpec(
+        "s", data=DataSpec("t", "jdbc", format_options={"password": "{{secrets/a/b}}"}), distribution="dataframe"
+    )
+    with pytest.raises(DataError, match=r"the workspace gives no secret \{\{secrets/a/b\}\}"):
+        data_secrets(missing)
