@@ -90,7 +90,7 @@ def test_a_run_with_secrets_and_a_long_spec(
     assert sorted(best) == [0.5, 0.5001]  # the first of the 2,000 that were to be tried first
 
     assert lines.holding("--spec-file")
-    assert not lines.holding('"enqueue"')
+    assert not lines.holding('"study_name":"guarded"')
     kept = everything_airflow_keeps()
     exported = "".join(file.read_text(errors="replace") for file in (tmp_path / "exports").rglob("*") if file.is_file())
     for text in (

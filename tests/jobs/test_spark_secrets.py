@@ -103,5 +103,5 @@ def test_secrets_work_and_show_nowhere(spark_cluster: SparkCluster, tmp_path: Pa
     for where, text in (*texts.items(), ("ps", "\n".join(lines.seen))):
         hits = [text[max(0, at.start() - 100) : at.end() + 40] for at in re.finditer("hush-of", text)]
         assert not hits, (where, hits)
-    assert not lines.holding('"study_name"')
+    assert not lines.holding('"study_name":"guarded"')
     assert lines.holding("--spec-file")
