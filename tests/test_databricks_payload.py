@@ -266,7 +266,7 @@ REFUSED = {
     BASE + "  cluster: {node_type: n}\n  existing_cluster_id: c\n": "cluster or existing_cluster_id, not both",
     BASE + "  existing_cluster_id: c\nspark: {driver_memory: 2g}\n": "cannot change a cluster that exists",
     BASE + "  cluster: {node_type: n}\nspark: {archives: [e.tar.gz]}\n": "spark.archives is for target standalone",
-    BASE + "  cluster: {node_type: n, env: {API_TOKEN: abc}}\n": "env API_TOKEN looks like a secret",
+    BASE + "  cluster: {node_type: n, env: {API_TOKEN: abc}}\n": "env.API_TOKEN: its name looks like a secret",
     BASE + "  cluster: {node_type: n, env: {LIBCUDF_CUFILE_POLICY: 'ON'}}\n": "env must not hold LIBCUDF_CUFILE_POLICY",
     BASE + "  cluster: {node_type: n, spark_conf: {spark.my.password: x}}\n": "looks like a secret",
     BASE + "  cluster: {node_type: n, spark_conf: {spark.task.cpus: 2}}\n": "is set by resources",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import zipfile
@@ -36,22 +35,18 @@ def conf(tasks: int = 2, cpus: int = 1, gpus: float = 0, distribution: str = "rd
     return spark_conf(spec, SparkSettings(**spark))  # type: ignore[arg-type]
 
 
-def test_the_run_travels_as_one_argument(tmp_path: Path) -> None:
-    given = study(tmp_path)
-    spec = given.to_spec("manual__1")
-    made = submission(given, spec, tmp_path / "p.zip")
+def test_the_run_travels_in_a_file(tmp_path: Path) -> None:
+    given = study(tmp_path, enqueue=[{"x": i / 7} for i in range(2000)])
+    made = submission(given, given.to_spec("manual__1"), tmp_path / "p.zip", tmp_path / "spec.json")
     assert made.application == str(APPLICATION)
-    flag, text = made.application_args
-    assert flag == "--spec"
-    assert TuningSpec.from_json(text) == spec
-    assert json.loads(text)["run_id"] == "manual__1"
+    assert made.application_args == ["--spec-file", str(tmp_path / "spec.json")]
     assert (made.name, made.py_files, made.archives) == ("tune s", str(tmp_path / "p.zip"), None)
 
 
 def test_an_objective_beside_the_study_file_travels_along(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def f(trial): return 1.0\n")
     given = study(tmp_path, objective="mine:f", spark={"py_files": ["/x/a.py"], "archives": ["/e.tgz#e"]})
-    made = submission(given, given.to_spec("r"), tmp_path / "p.zip")
+    made = submission(given, given.to_spec("r"), tmp_path / "p.zip", tmp_path / "spec.json")
     assert made.py_files == f"{tmp_path}/p.zip,{tmp_path}/mine.py,/x/a.py"
     assert made.archives == "/e.tgz#e"
     assert own_objective(tmp_path, "elsewhere:f") is None
@@ -126,7 +121,7 @@ def test_the_password_is_in_the_environment_and_nowhere_else(tmp_path: Path) -> 
         "TUNING_LOG_FORMAT": "%(message)s",
     }
     given = study(tmp_path)
-    assert "hush" not in repr(submission(given, given.to_spec("r"), tmp_path / "p.zip"))
+    assert "hush" not in repr(submission(given, given.to_spec("r"), tmp_path / "p.zip", tmp_path / "s"))
 
 
 @pytest.mark.parametrize(

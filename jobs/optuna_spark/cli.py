@@ -12,9 +12,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optuna_spark.decode import to_dict
 from optuna_spark.errors import SpecError, StorageError, TuningError
 from optuna_spark.failure import describe_failure, write_failure
 from optuna_spark.objectives import check_objective, default_search_space
+from optuna_spark.plain_secrets import refuse_plain_secrets
+from optuna_spark.run_secrets import DataSecrets, take_secrets
 from optuna_spark.session import spark_session
 from optuna_spark.spec import COORDINATIONS, DISTRIBUTIONS, DataSpec, ResourceSpec, TuningSpec
 from optuna_spark.storage import URL_VARIABLE, parse_url, storage_url_from_environment
@@ -60,7 +63,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line, with the reference's arguments, meanings and defaults."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = result.add_argument
-    add("--spec", help="the whole run as JSON, as Airflow passes it; the other options are then not used")
+    add(
+        "--spec-file", help="file with the whole run as JSON, as Airflow passes it; the other options are then not used"
+    )
+    add("--secrets-file", help="file with what the run must know and nobody else may; removed once it is read")
+    add("--spec", help="the same as a text, for use by hand")
     add("--objective", default="", help="quadratic, xgboost or module:function (xgboost with --filepath)")
     add("--filepath", help="table to train on: a CSV or Parquet file every worker can read")
     add("--label", help="column to predict; the last one by default")
@@ -86,8 +93,14 @@ def spec_from_arguments(args: argparse.Namespace) -> TuningSpec:
     Raises:
         SpecError: An argument is missing or out of range.
     """
-    if args.spec is not None:
-        return TuningSpec.from_json(args.spec)
+    if args.spec_file is not None:
+        return read_spec(Path(args.spec_file))
+    spec = TuningSpec.from_json(args.spec) if args.spec is not None else _spec_of_options(args)
+    refuse_plain_secrets(to_dict(spec))  # arguments stand in the process list
+    return spec
+
+
+def _spec_of_options(args: argparse.Namespace) -> TuningSpec:
     objective = args.objective or ("xgboost" if args.filepath else "quadratic")
     if objective == "xgboost" and not args.filepath:
         raise SpecError("--filepath is required for objective xgboost: name a CSV or Parquet file")
@@ -106,6 +119,18 @@ def spec_from_arguments(args: argparse.Namespace) -> TuningSpec:
         resources=ResourceSpec(gpus_per_task=args.gpus_per_task),
         run_id=args.run_id or f"manual-{os.getpid()}-{os.urandom(4).hex()}",
     )
+
+
+def read_spec(path: Path) -> TuningSpec:
+    """The run in a file.
+
+    Raises:
+        SpecError: The file is missing or not a spec.
+    """
+    try:
+        return TuningSpec.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"the spec {path} cannot be read: {error.strerror}; send the job's files again") from error
 
 
 def _data(args: argparse.Namespace) -> DataSpec:
@@ -143,23 +168,29 @@ def storage_url(args: argparse.Namespace) -> str:
 
 def _run(args: argparse.Namespace) -> None:
     spec = spec_from_arguments(args)
+    secrets = take_secrets(Path(args.secrets_file)) if args.secrets_file else None
     check_objective(spec)
     url = storage_url(args)
     os.environ.pop(URL_VARIABLE, None)
     with ExitStack() as at_the_end:
 
         def connect() -> SparkSession:
-            spark = spark_session(spec)
+            spark = spark_session(spec, secrets.conf if secrets else None)
             at_the_end.callback(spark.stop)
             return spark
 
-        run_spec(spec, url, None if spec.distribution == "local" else connect)
+        run_spec(spec, url, None if spec.distribution == "local" else connect, secrets.data if secrets else None)
 
 
-def run_spec(spec: TuningSpec, url: str, spark: SparkSession | Callable[[], SparkSession] | None) -> None:
-    """Run the trials and name the best one; whoever made the session stops it. `spark` as `run.tune` takes it."""
+def run_spec(
+    spec: TuningSpec,
+    url: str,
+    spark: SparkSession | Callable[[], SparkSession] | None,
+    secrets: DataSecrets | None = None,
+) -> None:
+    """Run the trials and name the best one; whoever made the session stops it. Arguments as of `run.tune`."""
     from optuna_spark.run import tune
 
-    best = tune(spec, url, spark).snapshot
+    best = tune(spec, url, spark, secrets).snapshot
     if best.best_value is not None:
         log.info("[tuning] Best value %.10g in trial %s", best.best_value, best.best_number)

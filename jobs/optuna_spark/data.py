@@ -18,6 +18,7 @@ from optuna_spark.errors import DataError
 from optuna_spark.fetch import local_file
 from optuna_spark.labels import Labels, encode_labels
 from optuna_spark.numeric import to_matrix
+from optuna_spark.run_secrets import DataSecrets
 from optuna_spark.spec import DataSpec
 from optuna_spark.tables import Columns, bundled_table, check_names, label_name, open_table
 
@@ -51,7 +52,9 @@ class Dataset:
 _datasets: LruCache[Dataset] = LruCache(1)
 
 
-def load_dataset(data: DataSpec, task: str, device: Device, table: pa.Table | None = None) -> Dataset:
+def load_dataset(
+    data: DataSpec, task: str, device: Device, table: pa.Table | None = None, secrets: DataSecrets | None = None
+) -> Dataset:
     """The table of `data`, loaded to `device` once per process. Thread-safe.
 
     Args:
@@ -59,13 +62,14 @@ def load_dataset(data: DataSpec, task: str, device: Device, table: pa.Table | No
         task: regression, binary or multiclass: how the label is read.
         device: Where the features shall be.
         table: The table itself, when Spark read it.
+        secrets: What the connection of `data` holds.
 
     Raises:
         DataError: The table is missing, unreadable or cannot be trained on.
         DeviceError: The GPU or what is needed to read with it is missing.
     """
     require_cuda(device)
-    path = None if table is not None or data.is_bundled else local_file(data)
+    path = None if table is not None or data.is_bundled else local_file(data, secrets)
     key = (repr(data), task, device, *_version(path, table))  # repr: format_options is a dict
     return _datasets.get(key, lambda: _load(data, task, device, path, table, key))
 

@@ -12,10 +12,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optuna_spark.cli import configure_logging, exit_with_card, run_spec
-from optuna_spark.errors import SpecError, StorageError
+from optuna_spark.cli import configure_logging, exit_with_card, read_spec, run_spec
+from optuna_spark.errors import DataError, StorageError
 from optuna_spark.failure import FAILURE_VARIABLE
 from optuna_spark.objectives import check_objective
+from optuna_spark.plain_secrets import SECRET_REFERENCE
+from optuna_spark.run_secrets import DataSecrets
 from optuna_spark.session import spark_session
 from optuna_spark.spec import TuningSpec
 from optuna_spark.storage import parse_url
@@ -65,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace, package: str) -> None:
     from pyspark.sql import SparkSession
 
-    spec = read_spec(Path(args.spec_file), args.run_id)
+    spec = read_spec(Path(args.spec_file))
+    if args.run_id:
+        spec = spec.with_changes(run_id=args.run_id)
     url = storage_url(args)
     # Databricks has a session ready, whose properties are the cluster's.
     spark = SparkSession.getActiveSession() or spark_session(spec)
@@ -75,20 +79,7 @@ def _run(args: argparse.Namespace, package: str) -> None:
     if copy is not None:
         copy.restore()
     with copy.kept(args.dump_every) if copy is not None else nullcontext():
-        run_spec(spec, url, spark)
-
-
-def read_spec(path: Path, run_id: str | None) -> TuningSpec:
-    """The run.
-
-    Raises:
-        SpecError: The file is missing or not a spec.
-    """
-    try:
-        spec = TuningSpec.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"the spec {path} cannot be read: {error.strerror}; send the job's files again") from error
-    return spec.with_changes(run_id=run_id) if run_id else spec
+        run_spec(spec, url, spark, data_secrets(spec))
 
 
 def storage_url(args: argparse.Namespace) -> str:
@@ -99,8 +90,19 @@ def storage_url(args: argparse.Namespace) -> str:
     """
     if not args.storage:
         return driver_url()
-    password = os.environ.pop(PASSWORD_VARIABLE, None) or _secret(args.secret or "")
+    password = os.environ.pop(PASSWORD_VARIABLE, None) or _database_password(args.secret or "")
     return parse_url(args.storage).set(password=password).render_as_string(hide_password=False)
+
+
+def data_secrets(spec: TuningSpec) -> DataSecrets:
+    """The reader options given as {{secrets/<scope>/<key>}}: Databricks itself resolves those of a cluster only.
+
+    Raises:
+        DataError: The workspace has no such secret, or the cluster may not read it.
+    """
+    options = spec.data.format_options if spec.data is not None else {}
+    references = {name: value for name, value in options.items() if SECRET_REFERENCE.fullmatch(value)}
+    return DataSecrets(options={name: _secret(value[len("{{secrets/") : -2]) for name, value in references.items()})
 
 
 def driver_url() -> str:
@@ -119,17 +121,35 @@ def driver_url() -> str:
         ) from error
 
 
+def _database_password(name: str) -> str:
+    """The password of the database, for a cluster whose environment does not hold it."""
+    try:
+        return _secret(name)
+    except DataError as error:
+        raise StorageError(
+            f"the password of the database is not there: set {PASSWORD_VARIABLE} to {{{{secrets/{name}}}}} in the"
+            " cluster's environment variables"
+        ) from error.__cause__
+
+
 def _secret(name: str) -> str:
-    """A secret of the workspace, for a cluster whose environment does not hold it."""
+    """A secret of the workspace.
+
+    Args:
+        name: <scope>/<key>.
+
+    Raises:
+        DataError: There is none, or the account of the run may not read it.
+    """
     scope, _, key = name.partition("/")
     try:
         from databricks.sdk.runtime import dbutils  # type: ignore[import-not-found]  # part of Databricks' runtime
 
         return str(dbutils.secrets.get(scope, key))
     except Exception as error:
-        raise StorageError(
-            f"the password of the database is not there: set {PASSWORD_VARIABLE} to {{{{secrets/{name}}}}} in the"
-            " cluster's environment variables"
+        raise DataError(
+            f"the workspace gives no secret {{{{secrets/{name}}}}}, which data.format_options names: make it, and let"
+            " the account of the run read its scope"
         ) from error
 
 

@@ -13,26 +13,33 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO
 
 from optuna_spark.errors import DataError
+from optuna_spark.run_secrets import DataSecrets
 from optuna_spark.spec import DataSpec
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30
 _BLOCK = 1 << 20
+_AUTHORIZATION = "Authorization"
 
 
-def local_file(data: DataSpec) -> Path:
+def local_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
     """Where this machine has the table's file; fetches it when `data.path` is a URL.
+
+    Args:
+        data: The table.
+        secrets: What its connection holds.
 
     Raises:
         DataError: It is not there, cannot be fetched, or is not the file with `data.sha256`.
     """
     if data.is_url:
-        return _fetched(data)
+        return _fetched(data, secrets or DataSecrets())
     path = Path(plain_path(data.path))
     if not path.exists():
         raise DataError(
@@ -84,21 +91,21 @@ def cached_path(data: DataSpec) -> Path:
     return cache_folder() / f"{(data.sha256 or '')[:16]}-{Path(name).name}"
 
 
-def _fetched(data: DataSpec) -> Path:
+def _fetched(data: DataSpec, secrets: DataSecrets) -> Path:
     path = cached_path(data)
     with _locked(path.with_name(path.name + ".lock")):  # one worker of a machine downloads, the others wait
         if not path.exists():
-            _download(data, path)
+            _download(data, secrets, path)
         elif data.sha256 is not None:
             _check_digest(path, data.sha256)
     return path
 
 
-def _download(data: DataSpec, path: Path) -> None:
+def _download(data: DataSpec, secrets: DataSecrets, path: Path) -> None:
     part = tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False)  # noqa: SIM115
     try:
         with part:
-            _copy(data, path, part)
+            _copy(data, secrets, path, part)
         if data.sha256 is not None:
             _check_digest(Path(part.name), data.sha256, data.path)
         Path(part.name).replace(path)
@@ -107,18 +114,44 @@ def _download(data: DataSpec, path: Path) -> None:
         raise
 
 
-def _copy(data: DataSpec, path: Path, target: IO[bytes]) -> None:
+def _copy(data: DataSpec, secrets: DataSecrets, path: Path, target: IO[bytes]) -> None:
     log.info("Fetching %s to %s", data.path, path)
+    request = urllib.request.Request(data.path)  # noqa: S310  # DataSpec.is_url
+    if secrets.authorization:
+        request.add_unredirected_header(_AUTHORIZATION, secrets.authorization)
     try:
-        with urllib.request.urlopen(data.path, timeout=TIMEOUT_S) as source:  # noqa: S310  # DataSpec.is_url
+        with urllib.request.build_opener(_SameOrigin).open(request, timeout=TIMEOUT_S) as source:
             while block := source.read(_BLOCK):
                 target.write(block)
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
+        if data.connection and getattr(error, "code", None) in (401, 403):
+            raise DataError(
+                f"the server of {data.path} refuses the login of connection {data.connection!r} ({reason}): correct it"
+                " in Airflow"
+            ) from error
         raise DataError(
             f"cannot fetch {data.path} ({reason}): download it by hand and save it as {path} on every Spark"
             " worker, or set data.path to a copy you can reach"
         ) from error
+
+
+class _SameOrigin(urllib.request.HTTPRedirectHandler):
+    """Follows redirections; the login goes along only to the same scheme, host and port."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        login = req.get_header(_AUTHORIZATION)
+        if following is not None and login and _origin(newurl) == _origin(req.full_url):
+            following.add_unredirected_header(_AUTHORIZATION, login)
+        return following
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
 
 
 def _check_digest(path: Path, sha256: str, source: str = "") -> None:

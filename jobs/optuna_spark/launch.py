@@ -8,11 +8,13 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from optuna_spark.errors import DataError, SpecError, TuningError
+from optuna_spark.run_secrets import DataSecrets
 from optuna_spark.spec import DataSpec, TuningSpec
 from optuna_spark.worker import WorkerPayload, WorkerReport, run_worker
 
@@ -74,7 +76,9 @@ def _launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSess
     if spec.data is None:
         # Nothing to copy, so no plan of as many branches as workers: a row for each.
         return _run_on_copies(payload, spark.range(0, spec.tasks, 1, spec.tasks), has_data=False)
-    return launch_on_frame(spec, payload, read_frame(spark, spec.data))
+    # Spark has opened the table by then: workers have no business with what opens it.
+    sent = replace(payload, data_secrets=DataSecrets())
+    return launch_on_frame(spec, sent, read_frame(spark, spec.data, payload.data_secrets))
 
 
 def launch_on_frame(spec: TuningSpec, payload: WorkerPayload, frame: DataFrame) -> list[WorkerReport]:
@@ -145,8 +149,13 @@ def _taken(batches: list[pa.RecordBatch]) -> pa.Table:
     return table
 
 
-def read_frame(spark: SparkSession, data: DataSpec) -> DataFrame:
+def read_frame(spark: SparkSession, data: DataSpec, secrets: DataSecrets | None = None) -> DataFrame:
     """The table as Spark reads it: any format and store Spark can read, or a table or view of its catalog.
+
+    Args:
+        spark: The session.
+        data: The table.
+        secrets: With the reader options that `data` does not show.
 
     Raises:
         SpecError: A table bundled with scikit-learn, which Spark cannot read.
@@ -155,14 +164,18 @@ def read_frame(spark: SparkSession, data: DataSpec) -> DataFrame:
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
+    secrets = secrets or DataSecrets()
     try:
-        return _read(spark, data)
+        return _read(spark, data, secrets.options)
     except (PySparkException, Py4JJavaError) as error:
         text = error.java_exception.getMessage() if isinstance(error, Py4JJavaError) else str(error)
-        raise DataError(f"Spark cannot read data.path {data.path}: {text.splitlines()[0]}") from error
+        words = secrets.removed_from(text.splitlines()[0])
+        # The cause would be shown too, and may quote an option.
+        cause = None if secrets.options else error
+        raise DataError(f"Spark cannot read data.path {data.path}: {words}") from cause
 
 
-def _read(spark: SparkSession, data: DataSpec) -> DataFrame:
+def _read(spark: SparkSession, data: DataSpec, options: Mapping[str, str]) -> DataFrame:
     if data.is_catalog_table:
         return spark.table(data.path)
     if data.is_bundled:
@@ -171,7 +184,7 @@ def _read(spark: SparkSession, data: DataSpec) -> DataFrame:
     reader = spark.read.format(kind)
     if kind == "csv":
         reader = reader.options(header=True, inferSchema=True, sep=data.separator)
-    return reader.options(**data.format_options).load(data.path)
+    return reader.options(**{**data.format_options, **options}).load(data.path)
 
 
 def gpu_addresses() -> Sequence[str] | None:

@@ -7,15 +7,16 @@ import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna_spark import errors
 from optuna_spark.database_run import DatabaseRun
 from optuna_spark.driver_run import DriverRun
-from optuna_spark.errors import TuningError
+from optuna_spark.errors import SpecError, TuningError
 from optuna_spark.launch import launch
 from optuna_spark.progress import PREFIX, Snapshot, duration, progress_line
+from optuna_spark.run_secrets import DataSecrets
 from optuna_spark.spec import TuningSpec
 from optuna_spark.worker import WorkerPayload, WorkerReport
 
@@ -56,7 +57,12 @@ class RunResult:
     stop_reason: str | None = None
 
 
-def tune(spec: TuningSpec, url: str, spark: SparkSession | Callable[[], SparkSession] | None = None) -> RunResult:
+def tune(
+    spec: TuningSpec,
+    url: str,
+    spark: SparkSession | Callable[[], SparkSession] | None = None,
+    secrets: DataSecrets | None = None,
+) -> RunResult:
     """Run the spec's trials.
 
     Args:
@@ -64,15 +70,21 @@ def tune(spec: TuningSpec, url: str, spark: SparkSession | Callable[[], SparkSes
         url: The study's storage.
         spark: The session, or what makes it: then the study is opened while Spark starts. None only for the `local`
             distribution.
+        secrets: What `data.connection` holds.
 
     Raises:
+        SpecError: The spec names a connection and no secrets are given.
         TuningError: The run cannot start, too many trials failed, or the workers ended early.
     """
     _refuse_in_a_worker_that_imports_the_program()
+    if spec.data is not None and spec.data.connection and secrets is None:
+        raise SpecError(
+            f"data.connection {spec.data.connection!r} is an Airflow connection: start the run from Airflow"
+        )
     run: Run = DatabaseRun(spec, url) if spec.coordination == "database" else DriverRun(spec, url)
     session = _open(run, spark)
     try:
-        payload = run.start(*_addresses(session))
+        payload = replace(run.start(*_addresses(session)), data_secrets=secrets or DataSecrets())
         log.info("%s Starting %s workers (%s)", PREFIX, spec.tasks, spec.distribution)
         reports = _watch_while_launched(run, spec, payload, session)
         snapshot, reason = run.snapshot(), run.stop_reason()

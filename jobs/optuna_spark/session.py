@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DAEMON = "optuna_spark_daemon"
+REDACTION_RULE = "spark.redaction.regex"
+# Its default: https://spark.apache.org/docs/4.1.0/configuration.html#runtime-environment
+SPARKS_RULE = "(?i)secret|password|token|access[.]?key"
 QUICK_START = {
     # Without Java's slow compiler, which would take the CPUs first, and without collections for the sake of the space
     # that loading classes takes. Come before those of spark.executor.extraJavaOptions, which win.
@@ -33,8 +37,13 @@ QUICK_START = {
 }
 
 
-def spark_session(spec: TuningSpec) -> SparkSession:
-    """Connect to Spark, or take the session that is there (Databricks)."""
+def spark_session(spec: TuningSpec, secret_conf: Mapping[str, str] | None = None) -> SparkSession:
+    """Connect to Spark, or take the session that is there (Databricks).
+
+    Args:
+        spec: The run.
+        secret_conf: Spark properties that no page, log or event log of Spark may show.
+    """
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
@@ -42,8 +51,10 @@ def spark_session(spec: TuningSpec) -> SparkSession:
     name, submitted = f"tune {spec.study_name}", submitted_conf()
     early = early_imports(spec, submitted)
     settings = early | quick_start(spec, submitted)
+    if secret_conf:
+        settings = {**settings, **secret_conf, **redaction(secret_conf, submitted)}
+    conf = SparkConf().setAppName(name).setAll(list(settings.items()))
     if early and spec.distribution != "dataframe":  # whose workers are another daemon's
-        conf = SparkConf().setAppName(name).setAll(list(settings.items()))
         wake_executors(SparkContext.getOrCreate(conf))
     spark = SparkSession.builder.appName(name).config(map={**settings}).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
@@ -56,6 +67,19 @@ def spark_session(spec: TuningSpec) -> SparkSession:
     if spark.sparkContext.uiWebUrl:
         log.info("[tuning] Spark UI while this runs: %s", spark.sparkContext.uiWebUrl)
     return spark
+
+
+def redaction(secret_conf: Mapping[str, str], conf: Mapping[str, str]) -> dict[str, str]:
+    """Spark properties that keep others out of Spark's pages, logs and event log, by their names.
+
+    Args:
+        secret_conf: The properties to hide.
+        conf: The properties of the submission, whose own rule stays.
+    """
+    rule = conf.get(REDACTION_RULE, SPARKS_RULE)
+    # Hadoop's configuration is shown too, there without the prefix.
+    names = sorted({re.escape(name.removeprefix("spark.hadoop.")) for name in secret_conf})
+    return {REDACTION_RULE: rf"(?:{rule})|(?:^|\.)(?:{'|'.join(names)})$"}
 
 
 def wake_executors(context: SparkContext) -> threading.Thread:

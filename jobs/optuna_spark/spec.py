@@ -105,6 +105,7 @@ class DataSpec:
         label: Column to predict; by default the last one.
         sha256: Hex digest the file must have; required for a URL, so that every worker trains on the same bytes.
         format_options: Spark reader options, for the `dataframe` distribution only.
+        connection: Id of the Airflow connection that opens the table; what is secret in it travels beside the spec.
     """
 
     path: str
@@ -113,6 +114,7 @@ class DataSpec:
     label: str | None = None
     sha256: str | None = None
     format_options: dict[str, str] = field(default_factory=dict)
+    connection: str | None = None
 
     def __post_init__(self) -> None:
         if not self.path:
@@ -123,6 +125,21 @@ class DataSpec:
             raise SpecError(f"sha256 must be 64 lower-case hex digits, got {self.sha256!r}")
         if self.is_url and self.sha256 is None:
             raise SpecError("sha256 is required for a URL: run sha256sum on the file and add it")
+        if self.connection is not None:
+            self._check_connection(self.connection)
+
+    def _check_connection(self, connection: str) -> None:
+        if not _NAME.fullmatch(connection):
+            raise SpecError(f"connection must be the id of an Airflow connection, got {connection!r}")
+        if self.is_bundled or self.is_catalog_table:
+            raise SpecError(
+                "connection is for files, URLs and databases; for tables of Spark's catalog name a connection in"
+                " spark.conf_connection"
+            )
+        if self.is_url and not self.path.startswith("https://"):
+            raise SpecError(
+                f"connection needs an https:// URL: anyone on the way reads the login else, got {self.path}"
+            )
 
     @property
     def is_url(self) -> bool:
@@ -296,6 +313,7 @@ class TuningSpec:
             raise SpecError(f"timeout_s must be above 0, got {self.timeout_s:g}")
         self._check_objective()
         self._check_format()
+        self._check_connection()
 
     def _check_objective(self) -> None:
         if self.objective not in ("quadratic", "xgboost") and not re.fullmatch(
@@ -317,6 +335,18 @@ class TuningSpec:
             f"data.format must be csv or parquet with distribution {self.distribution}, got {self.data.format!r}:"
             " other formats, and tables of Spark's catalog, need distribution dataframe"
         )
+
+    def _check_connection(self) -> None:
+        if self.data is None or self.data.connection is None:
+            return
+        spark_reads = self.distribution == "dataframe"
+        if spark_reads and self.data.is_url:
+            raise SpecError("data.connection with a URL needs distribution rdd or joblib: Spark reads no URLs")
+        if not spark_reads and not self.data.is_url:
+            raise SpecError(
+                f"data.connection with distribution {self.distribution} opens https:// URLs only, got"
+                f" {self.data.path!r}: use distribution dataframe"
+            )
 
     @property
     def max_steps(self) -> int | None:

@@ -17,6 +17,7 @@ from optuna_spark.client import CoordinatorClient
 from optuna_spark.errors import TuningError
 from optuna_spark.objectives import ObjectiveContext, build_objective
 from optuna_spark.outcome import Outcome, TrialSource, complete, error_text, failed
+from optuna_spark.run_secrets import DataSecrets
 from optuna_spark.spec import TuningSpec
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class WorkerPayload:
         storage_url: The database, when the workers coordinate through it.
         driver: Host and port of the driver, when it coordinates.
         secret: What proves to the driver that this is one of its workers.
+        data_secrets: What opens the training table, where the worker reads it.
     """
 
     spec_json: str
@@ -44,6 +46,7 @@ class WorkerPayload:
     storage_url: str | None = field(default=None, repr=False)
     driver: tuple[str, int] | None = None
     secret: bytes = field(default=b"", repr=False)
+    data_secrets: DataSecrets = field(default_factory=DataSecrets, repr=False)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def run_worker(
     done = 0
     try:
         spec = TuningSpec.from_json(payload.spec_json)
-        objective = _objective(spec, addresses, table)
+        objective = _objective(spec, addresses, table, payload.data_secrets)
         del table  # trials need the memory; an objective that works on the table keeps it
         source = _source(payload, spec, index, name)
         try:
@@ -108,11 +111,13 @@ def run_trial(objective: Callable[[Any], Any], trial: Any, n_values: int) -> Out
         return failed(error_text(error))
 
 
-def _objective(spec: TuningSpec, addresses: Sequence[str] | None, table: pa.Table | None) -> Callable[[Any], Any]:
+def _objective(
+    spec: TuningSpec, addresses: Sequence[str] | None, table: pa.Table | None, secrets: DataSecrets
+) -> Callable[[Any], Any]:
     from optuna_spark.device import task_device
 
     device = task_device(spec.resources, addresses)
-    return build_objective(ObjectiveContext(spec, device, table))
+    return build_objective(ObjectiveContext(spec, device, table, secrets))
 
 
 def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> TrialSource:

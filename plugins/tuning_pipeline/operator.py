@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from optuna_spark.errors import TuningError
 from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, card, describe_failure, driver_failure
 from tuning_pipeline.form import study_of_run
 from tuning_pipeline.links import SparkLink, StudyLink, show_links, spark_page
+from tuning_pipeline.scratch import scratch_folder, write_private
 from tuning_pipeline.submit import (
     Submission,
     driver_environment,
@@ -60,18 +60,17 @@ class TuneOperator(SparkSubmitOperator):
             AirflowFailException: It failed, with the card of the cause; trying again cannot help.
             AirflowException: It failed, and trying again may help.
         """
-        with tempfile.TemporaryDirectory(prefix="tune-") as folder:
-            scratch = Path(folder)
-            failure = self._failure_of(context, scratch)
+        try:
+            with scratch_folder() as scratch:
+                failure = self._failure_of(context, scratch)
+        except TuningError as error:
+            failure = describe_failure(error)
         if failure is not None:
             raise as_airflow_error(failure, f"{self.task_id} failed")
 
     def _failure_of(self, context: Context, scratch: Path) -> Failure | None:
-        report = scratch / "failure.json"
-        try:
-            self._prepare(context, scratch, report)
-        except TuningError as error:
-            return describe_failure(error)
+        report = write_private(scratch / "failure.json", "")
+        self._prepare(context, scratch, report)
         try:
             super().execute(context)
         except AirflowException:
@@ -101,6 +100,7 @@ class TuneOperator(SparkSubmitOperator):
 
     def _prepare(self, context: Context, scratch: Path, report: Path) -> None:
         from tuning_pipeline.connections import database_connection, require_connection, storage_url
+        from tuning_pipeline.secret_connections import run_secrets
 
         run = context["dag_run"]
         study = study_of_run(self.study, context["params"], run.conf)
@@ -110,7 +110,12 @@ class TuneOperator(SparkSubmitOperator):
         check_cluster(spark)
         url = storage_url(database_connection(study.settings.connections.database))
         package = pack_package(scratch / "optuna_spark.zip")
-        self._take(submission(study, self.spec_of(study, run.run_id), package))
+        package.chmod(0o600)
+        spec = self.spec_of(study, run.run_id)
+        secrets = run_secrets(study.settings)
+        spec_file = write_private(scratch / "spec.json", spec.to_json())
+        secrets_file = write_private(scratch / "secrets.json", secrets.to_json()) if secrets else None
+        self._take(submission(study, spec, package, spec_file, secrets_file))
         self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
 
     def spec_of(self, study: StudyFile, run_id: str) -> TuningSpec:

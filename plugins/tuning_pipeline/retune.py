@@ -93,7 +93,7 @@ def data_fingerprint(data: DataSpec | None) -> str:
     from airflow.sdk import ObjectStoragePath
 
     try:
-        path = ObjectStoragePath(data.path if "://" in data.path else f"file://{data.path}")
+        path = ObjectStoragePath(data.path if "://" in data.path else f"file://{data.path}", conn_id=data.connection)
         files: Mapping[str, Mapping[str, Any]] = path.fs.find(path.path, detail=True)
     except (OSError, ImportError, ValueError) as error:
         raise _unseen(data.path, str(error)) from error

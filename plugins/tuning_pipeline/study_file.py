@@ -15,6 +15,7 @@ from optuna_spark.decode import describe, from_dict, unknown_key
 from optuna_spark.errors import SpecError, TuningError
 from optuna_spark.objectives.defaults import effective_search_space
 from optuna_spark.objectives.xgboost_params import check_parameters
+from optuna_spark.plain_secrets import refuse_plain_secrets
 from optuna_spark.spec import TuningSpec
 from tuning_pipeline.study_settings import DEFAULT_PRUNER, DEFAULT_SAMPLER, StudySettings
 from tuning_pipeline.study_yaml import read_yaml
@@ -57,6 +58,7 @@ class StudyFile:
         Raises:
             StudyFileError: A changed value breaks a rule.
         """
+        self._keep_connected(changes)
         document = copy.deepcopy(self.document)
         for key, value in changes.items():
             section = document
@@ -65,6 +67,18 @@ class StudyFile:
                 section = section.setdefault(parent, {})
             section[last] = value
         return parse_study(self.path, document)
+
+    def _keep_connected(self, changes: Mapping[str, Any]) -> None:
+        """What a connection opens is the study file's word: a run could send its login anywhere else."""
+        data = self.settings.data
+        if data is None or data.connection is None:
+            return
+        for name in ("path", "format"):
+            if changes.get(f"data.{name}", getattr(data, name)) != getattr(data, name):
+                raise StudyFileError(
+                    f"{shown(self.path)}: data.{name}: cannot be changed for a run, since data.connection opens it;"
+                    " change the study file"
+                )
 
     def to_spec(self, run_id: str) -> TuningSpec:
         """What this study asks a run to do."""
@@ -86,6 +100,7 @@ def read_study(path: Path) -> StudyFile:
         if not _IDENTIFIER.fullmatch(path.stem):
             raise SpecError("the file name may hold letters, digits, '_', '-' and '.' only: it names the DAG")
         document = read_yaml(path)
+        refuse_plain_secrets(document)  # first, since other errors quote what they refuse
         if not isinstance(document, dict):
             raise SpecError(f"must hold keys and values, got {describe(document)}")
         document = _normalise(document, path)
@@ -101,6 +116,7 @@ def parse_study(path: Path, document: dict[str, Any]) -> StudyFile:
         StudyFileError: As for `read_study`.
     """
     try:
+        refuse_plain_secrets(document)
         settings = from_dict(StudySettings, document)
         check_spec(to_spec(settings, "check"))
     except SpecError as error:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from optuna_spark.decode import describe
 from optuna_spark.errors import SpecError
+from optuna_spark.plain_secrets import SECRET_REFERENCE
 from optuna_spark.spec import (
     ComponentSpec,
     Coordination,
@@ -28,8 +29,7 @@ DAY_S = 86_400
 DEFAULT_SAMPLER = ComponentSpec("TPESampler")
 DEFAULT_PRUNER = ComponentSpec("NopPruner")
 _SIZE = re.compile(r"[1-9][0-9]*[kmgtKMGT]?[bB]?")
-_SECRET = re.compile(r"secret|password|token|access[._-]?key", re.IGNORECASE)
-_OWN_CONF = {
+OWN_CONF = {
     "spark.master": "the Spark connection",
     "spark.submit.deployMode": "the Spark connection",
     "spark.task.cpus": "resources.cpus_per_task",
@@ -43,12 +43,14 @@ class SparkSettings:
 
     Attributes:
         conf: Spark properties; they win over what is derived from tasks and resources.
+        conf_connection: Id of the Airflow connection whose extra holds Spark properties that are secret.
         executor_cores, executor_memory, driver_memory: As spark-submit knows them ("4", "8g", "2g").
         py_files: Python files or zips the objective needs.
         archives: Archives Spark unpacks on each worker, `path#name`.
     """
 
     conf: dict[str, Any] = field(default_factory=dict)
+    conf_connection: str | None = None
     executor_cores: int | None = None
     executor_memory: str | None = None
     driver_memory: str | None = None
@@ -69,13 +71,8 @@ class SparkSettings:
     def _check_conf(key: str, value: object) -> None:
         if not key.startswith("spark."):
             raise SpecError(f"conf keys start with 'spark.', got {key!r}")
-        if key in _OWN_CONF:
-            raise SpecError(f"conf key {key} is set by {_OWN_CONF[key]}; remove it here")
-        if _SECRET.search(key):
-            raise SpecError(
-                f"conf key {key} looks like a secret, and conf values are readable in the process list:"
-                " put it into spark-defaults.conf on the driver's machine"
-            )
+        if key in OWN_CONF:
+            raise SpecError(f"conf key {key} is set by {OWN_CONF[key]}; remove it here")
         if not isinstance(value, bool | int | float | str):
             raise SpecError(f"conf value of {key} must be a text, a number or true/false, got {describe(value)}")
 
@@ -180,6 +177,8 @@ class StudySettings:
     def __post_init__(self) -> None:
         if self.target == "databricks":
             check_databricks(self)
+        else:
+            self._check_references()
         for name, minimum in (("retries", 0), ("retry_delay_s", 0), ("execution_timeout_s", 1), ("top_k", 1)):
             if getattr(self, name) < minimum:
                 raise SpecError(f"{name} must be at least {minimum}, got {getattr(self, name):g}")
@@ -202,6 +201,15 @@ class StudySettings:
         if self.distribution == "local":
             raise SpecError("distribution local is for runs without Spark; use joblib, rdd or dataframe")
         self.first_day()
+
+    def _check_references(self) -> None:
+        options = self.data.format_options if self.data is not None else {}
+        for key, value in (*options.items(), *self.spark.conf.items()):
+            if SECRET_REFERENCE.fullmatch(str(value)):
+                raise SpecError(
+                    f"{key} is given as {{{{secrets/...}}}}, which only Databricks resolves: name an Airflow connection"
+                    " in data.connection or spark.conf_connection"
+                )
 
     def first_day(self) -> datetime.datetime | None:
         """`start_date` as a time zone aware midnight, UTC."""

@@ -32,20 +32,28 @@ class Submission:
     archives: str | None
 
 
-def submission(study: StudyFile, spec: TuningSpec, package_zip: Path) -> Submission:
+def submission(
+    study: StudyFile, spec: TuningSpec, package_zip: Path, spec_file: Path, secrets_file: Path | None = None
+) -> Submission:
     """The submission of a run.
 
     Args:
         study: The study, as the run's form changed it.
         spec: The run.
         package_zip: Where `pack_package` put the package.
+        spec_file: Where the driver finds the spec: others can read its arguments, and the kernel limits their length.
+        secrets_file: Where it finds what the study's connections hold, if it names any.
     """
     settings = study.settings.spark
     own = own_objective(study.path.parent, spec.objective)
     files = [str(package_zip), *([str(own)] if own else []), *settings.py_files]
     return Submission(
         application=str(APPLICATION),
-        application_args=["--spec", spec.to_json()],
+        application_args=[
+            "--spec-file",
+            str(spec_file),
+            *(["--secrets-file", str(secrets_file)] if secrets_file else []),
+        ],
         conf=spark_conf(spec, settings),
         name=f"tune {spec.study_name}",
         py_files=",".join(files),

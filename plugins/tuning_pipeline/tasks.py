@@ -32,8 +32,11 @@ def provision_database(study: StudyFile) -> XComArg:
     @readable_failures
     def provision_database() -> dict[str, Any]:
         from tuning_pipeline.database import provision
+        from tuning_pipeline.secret_connections import run_secrets
 
-        return provision(run_of(study)[0].settings)
+        settings = run_of(study)[0].settings
+        run_secrets(settings)  # the task that needs them comes late
+        return provision(settings)
 
     return provision_database()
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,3 +90,32 @@ def _processes(wanted: Callable[[int], bool]) -> list[int]:
 def _status(pid: int) -> list[str]:
     """State, parent and so on: proc(5), /proc/pid/stat from its third field."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+class CommandLines:
+    """Every command line on this machine while it watches: what anybody sees in `ps`."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> CommandLines:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def holding(self, text: str) -> list[str]:
+        return [line for line in self.seen if text in line]
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.1):
+            for entry in os.scandir("/proc"):
+                with contextlib.suppress(OSError):
+                    if entry.name.isdigit() and int(entry.name) != os.getpid():
+                        self.seen.add(
+                            Path(entry.path, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                        )

@@ -6,13 +6,14 @@ Imports nothing heavy: the Airflow side reads the default search spaces and chec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from optuna_spark.device import Device
 from optuna_spark.objectives.defaults import default_search_space, effective_search_space
 from optuna_spark.objectives.xgboost_metrics import metrics
 from optuna_spark.objectives.xgboost_params import check_parameters
+from optuna_spark.run_secrets import DataSecrets
 from optuna_spark.spec import TuningSpec
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ class ObjectiveContext:
         spec: The run.
         device: What this worker's trials run on.
         table: The training table, when Spark read it (distribution `dataframe`).
+        data_secrets: What `data.connection` holds, for `load_dataset`.
     """
 
     spec: TuningSpec
     device: Device
     table: pa.Table | None = None
+    data_secrets: DataSecrets = field(default_factory=DataSecrets, repr=False)
 
 
 def check_objective(spec: TuningSpec) -> None:

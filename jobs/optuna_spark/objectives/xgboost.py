@@ -90,7 +90,7 @@ class XGBoostObjective:
         self._space = effective_search_space(spec)
         self._metrics = metrics(spec)
         _require_gpu_build(context.device)
-        dataset = load_dataset(spec.data, self._xgboost.task, context.device, context.table)
+        dataset = load_dataset(spec.data, self._xgboost.task, context.device, context.table, context.data_secrets)
         self._matrices = matrices_for(dataset, context.device, self._xgboost.holdout, self._xgboost.folds, spec.seed)
         _check_classes(self._matrices, self._metrics)
         self._base = base_params(spec, context.device, self._metrics, len(dataset.labels.classes))
