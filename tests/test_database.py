@@ -17,8 +17,9 @@ import pytest
 
 from init.local.mysql import MysqlServer
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
+from tuning_pipeline.account import RIGHTS
 from tuning_pipeline.connections import database_connection, storage_url
-from tuning_pipeline.database import RIGHTS, provision
+from tuning_pipeline.database import provision
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.study_settings import DatabaseSettings, StudySettings
 
