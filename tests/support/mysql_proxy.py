@@ -23,7 +23,7 @@ class StrippingProxy:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._ended = threading.Event()
-        self.heard = bytearray()
+        self.heard = b""
         self.stripped = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
