@@ -188,9 +188,9 @@ def test_without_a_pattern_the_account_is_for_the_host_the_server_sees(
     assert "wider_accounts" not in made
     assert sql("SELECT Host FROM mysql.user WHERE User = %s", names["login"]) == [("127.0.0.1",)]
     use_study()
-    account = {"host": mysql_server.host, "port": mysql_server.port, "user": names["login"], "password": "tuning-pw"}
-    with pytest.raises(pymysql.MySQLError, match="not allowed|denied"):
-        pymysql.connect(**account, bind_address="127.0.0.2")
+    account: dict[str, Any] = {"host": mysql_server.host, "port": mysql_server.port, "user": names["login"]}
+    with pytest.raises(pymysql.MySQLError, match=r"not allowed|denied"):
+        pymysql.connect(**account, password="tuning-pw", bind_address="127.0.0.2")
 
 
 def test_the_connection_may_say_the_pattern_for_all_studies(

@@ -10,18 +10,22 @@ from typing import Any
 
 import pymysql
 import pytest
+import sqlalchemy
 from airflow.sdk import BaseHook
 
 from init.local.mysql import MysqlServer
-from optuna_spark.errors import TlsError
+from optuna_spark.errors import SpecError, TlsError
 from optuna_spark.storage import close_storage, create_storage
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.mysql_proxy import StrippingProxy, stripping_proxy
 from tests.support.tls_server import OTHER_NAME, TlsServer
 from tuning_pipeline.connections import database_connection, storage_url, tls_settings
 from tuning_pipeline.database import provision
+from tuning_pipeline.databricks_settings import ClusterSettings, DatabricksSettings
+from tuning_pipeline.databricks_storage import passwordless_url
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.mysql_hook import PyMySqlHook
+from tuning_pipeline.study_file import StudyFile
 from tuning_pipeline.study_settings import DatabaseSettings, StudySettings
 
 MODES = ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
@@ -288,3 +292,25 @@ def test_a_file_that_is_no_certificate_is_told_without_its_content(
     with pytest.raises(TlsError, match="the PEM files hold no certificate") as caught:
         provision(settings())
     assert "secret" not in str(caught.value)
+
+
+def on_databricks(ssl_ca: str | None = None) -> StudyFile:
+    cluster = ClusterSettings(node_type="g4dn.xlarge")
+    given = DatabricksSettings(files="/Volumes/a/b/c", database="external", cluster=cluster, ssl_ca=ssl_ca)
+    return StudyFile(Path("s.yaml"), {}, StudySettings(study="s", target="databricks", databricks=given))
+
+
+def test_a_cluster_gets_the_same_tls_with_its_own_paths(tls_server: TlsServer, connections: Connections) -> None:
+    connections.use(tls_server.keys("VERIFY_IDENTITY"))
+    url = sqlalchemy.make_url(str(passwordless_url(on_databricks(ssl_ca="/Volumes/a/b/c/ca.pem"))))
+    assert dict(url.query) == {"ssl_mode": "VERIFY_IDENTITY", "ssl_ca": "/Volumes/a/b/c/ca.pem"}
+    with pytest.raises(TaskError, match=r"and databricks.ssl_ca in the study file is not set: TLS to"):
+        passwordless_url(on_databricks())
+    connections.use({})
+    with pytest.raises(TaskError, match=r"ssl_ca of connection 'tuning_db' is not set, and databricks.ssl_ca"):
+        passwordless_url(on_databricks(ssl_ca="/Volumes/a/b/c/ca.pem"))
+
+
+def test_a_clusters_path_must_be_one() -> None:
+    with pytest.raises(SpecError, match="ssl_ca is for database external, and an absolute path on the cluster"):
+        on_databricks(ssl_ca="ca.pem")
