@@ -9,6 +9,7 @@ import pytest
 from init.local.mysql import MysqlServer, is_installed
 from init.local.spark import SparkCluster
 from tests.support.servers import private_mysql, private_spark, spark_environment
+from tests.support.tls_server import TlsServer, private_tls_server
 
 pytest_plugins = ["tests.support.attacks"]
 
@@ -24,6 +25,15 @@ def mysql_server() -> Iterator[MysqlServer]:
     if not is_installed():
         pytest.skip("no MySQL server is installed here")
     with private_mysql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tls_server() -> Iterator[TlsServer]:
+    """A real server with TLS, and certificates that fit it and that do not."""
+    if not is_installed():
+        pytest.skip("no MySQL server is installed here")
+    with private_tls_server() as server:
         yield server
 
 

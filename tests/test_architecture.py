@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PLAIN_DATA = {"spec", "errors", "decode", "storage", "samplers", "search_space", "results", "study_copy"}
-PLAIN_DATA |= {"plain_secrets", "run_secrets", "trial_tables", "objectives.defaults", "objectives.xgboost_params"}
+PLAIN_DATA |= {"plain_secrets", "run_secrets", "tls", "mysql_connection", "trial_tables"}
+PLAIN_DATA |= {"objectives.defaults", "objectives.xgboost_params"}
 CLUSTER = {"pyspark", "joblibspark", "xgboost", "cudf", "cupy", "joblib"}
 
 
@@ -65,7 +66,7 @@ def test_dags_know_airflow_and_the_plugins(path: Path) -> None:
     assert not tops(path) & (CLUSTER | {"optuna", "optuna_spark", "sqlalchemy", "pymysql", "init"})
 
 
-@pytest.mark.parametrize("name", sorted({"spec", "errors", "decode", "plain_secrets", "run_secrets"}))
+@pytest.mark.parametrize("name", sorted({"spec", "errors", "decode", "plain_secrets", "run_secrets", "tls"}))
 def test_what_crosses_to_the_cluster_needs_the_standard_library_only(name: str) -> None:
     import sys
 

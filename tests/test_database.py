@@ -17,8 +17,10 @@ import pytest
 
 from init.local.mysql import MysqlServer
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
+from tuning_pipeline.account import RIGHTS
 from tuning_pipeline.connections import database_connection, storage_url
-from tuning_pipeline.database import RIGHTS, provision
+from tuning_pipeline.database import provision
+from tuning_pipeline.databricks_settings import ClusterSettings, DatabricksSettings
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.study_settings import DatabaseSettings, StudySettings
 
@@ -64,8 +66,8 @@ def connect(server: MysqlServer, user: str, password: str, database: str | None 
     )
 
 
-def settings(wait_s: float = 0, host: str = "%") -> StudySettings:
-    return StudySettings(study="s", database=DatabaseSettings(host_pattern=host, wait_s=wait_s))
+def settings(wait_s: float = 0, host: str | None = "%", **changes: Any) -> StudySettings:
+    return StudySettings(study="s", database=DatabaseSettings(host_pattern=host, wait_s=wait_s), **changes)
 
 
 def failure(wait_s: float = 0) -> Failure:
@@ -175,6 +177,85 @@ def test_the_host_pattern_is_the_accounts(names: dict[str, str], sql: Sql) -> No
     provision(settings(host="127.0.0.1"))
     assert sql("SELECT Host FROM mysql.user WHERE User = %s", names["login"]) == [("127.0.0.1",)]
     use_study()
+
+
+@pytest.mark.attack("a shared machine", "the tuning account from another host than the driver's")
+def test_without_a_pattern_the_account_is_for_the_host_the_server_sees(
+    names: dict[str, str], sql: Sql, mysql_server: MysqlServer
+) -> None:
+    made = provision(settings(host=None))
+    assert made["account"] == f"'{names['login']}'@'127.0.0.1'"
+    assert "wider_accounts" not in made
+    assert sql("SELECT Host FROM mysql.user WHERE User = %s", names["login"]) == [("127.0.0.1",)]
+    use_study()
+    account: dict[str, Any] = {"host": mysql_server.host, "port": mysql_server.port, "user": names["login"]}
+    with pytest.raises(pymysql.MySQLError, match=r"not allowed|denied"):
+        pymysql.connect(**account, password="tuning-pw", bind_address="127.0.0.2")
+
+
+def test_the_connection_may_say_the_pattern_for_all_studies(
+    names: dict[str, str], mysql_server: MysqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = tuning_fields(mysql_server, **names)
+    set_connection(monkeypatch, TUNING, **tuning | {"extra": {"host_pattern": "127.0.%"}})
+    assert provision(settings(host=None))["account"] == f"'{names['login']}'@'127.0.%'"
+    assert provision(settings(host="127.%"))["account"] == f"'{names['login']}'@'127.%'"
+    set_connection(monkeypatch, TUNING, **tuning | {"extra": {"host_pattern": "' OR 1"}})
+    with pytest.raises(TaskError, match="host_pattern of connection 'tuning_db' must be a host"):
+        provision(settings(host=None))
+
+
+DATABRICKS = DatabricksSettings(
+    files="/Volumes/a/b/c", database="external", cluster=ClusterSettings(node_type="g4dn.xlarge")
+)
+ELSEWHERE: dict[str, tuple[dict[str, Any], str]] = {
+    "workers connect": ({"coordination": "database"}, "with coordination database every worker connects to MySQL"),
+    "on a cluster": ({"target": "databricks", "databricks": DATABRICKS}, "the driver runs on the Databricks cluster"),
+}
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_a_pattern_must_be_said_where_others_connect(case: str, names: dict[str, str], sql: Sql) -> None:
+    changes, why = ELSEWHERE[case]
+    with pytest.raises(TaskError) as caught:
+        provision(settings(host=None, **changes))
+    assert why in caught.value.failure.why
+    assert "Set database.host_pattern in the study file" in caught.value.failure.next
+    assert sql("SELECT Host FROM mysql.user WHERE User = %s", names["login"]) == []
+    assert provision(settings(host="127.%", **changes))["account"].endswith("@'127.%'")
+
+
+def test_a_pattern_must_be_said_where_the_administrator_goes_another_way(
+    mysql_server: MysqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(monkeypatch, ADMIN, **admin_fields(mysql_server) | {"host": "localhost"})
+    with pytest.raises(TaskError) as caught:
+        provision(settings(host=None))
+    assert "reach the server in different ways" in caught.value.failure.why
+
+
+def test_an_account_for_every_host_is_reported_and_stays(
+    names: dict[str, str], sql: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    provision(settings(host="%"))
+    with caplog.at_level(logging.WARNING):
+        made = provision(settings(host=None))
+    wide = f"'{names['login']}'@'%'"
+    assert made["wider_accounts"] == [wide]
+    assert f"Account {wide} lets in other hosts than 127.0.0.1" in caplog.text
+    assert f"DROP USER {wide};" in caplog.text
+    sql("DROP USER %s@'%%'", names["login"])
+    use_study()
+    assert "wider_accounts" not in provision(settings(host=None))
+
+
+@pytest.mark.parametrize("password", ["", None])
+def test_an_account_without_a_password_is_never_made(
+    password: str | None, names: dict[str, str], mysql_server: MysqlServer, monkeypatch: pytest.MonkeyPatch, sql: Sql
+) -> None:
+    set_connection(monkeypatch, TUNING, **tuning_fields(mysql_server, **names, password=password))
+    assert failure().what == "connection 'tuning_db' lacks password"
+    assert sql("SELECT Host FROM mysql.user WHERE User = %s", names["login"]) == []
 
 
 def test_an_account_that_another_one_hides_is_told(names: dict[str, str], sql: Sql) -> None:

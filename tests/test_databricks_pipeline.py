@@ -14,12 +14,12 @@ import pytest
 import sqlalchemy
 from pyarrow import csv, parquet
 
-from init.local.mysql import MysqlServer
 from optuna_spark.storage import create_storage
 from tests.support.airflow import DagFolder, migrated_home
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.databricks import VOLUME, Workspace
 from tests.support.databricks_fixtures import workspace as workspace  # a fixture
+from tests.support.tls_server import TlsServer
 
 STEADY = "import time\n\n\ndef slow(trial):\n    time.sleep(1.5)\n    return trial.suggest_float('x', 0, 1)\n"
 pytestmark = pytest.mark.slow
@@ -83,16 +83,25 @@ EXTERNAL = STUDY.replace("  poll_s: 1\n", "  poll_s: 1\n  database: external\n  
 PASSWORD = "hush'\"%d{}\\ hush"
 
 
+def sealed_on_cluster(server: TlsServer) -> str:
+    """The study, with the authority's certificate at another path on the cluster, and the cluster's host."""
+    copy = server.authority.ca.with_name("on-cluster.pem")
+    copy.write_bytes(server.authority.ca.read_bytes())
+    study = EXTERNAL.replace("  poll_s: 1\n", f"  poll_s: 1\n  ssl_ca: {copy}\n")
+    return f"{study}database: {{host_pattern: 127.0.0.1}}\n"
+
+
 def test_a_study_in_an_external_database_runs_deferred_and_keeps_its_password(
-    folder: DagFolder, workspace: Workspace, mysql_server: MysqlServer, tmp_path: Path,
+    folder: DagFolder, workspace: Workspace, tls_server: TlsServer, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    fields = tuning_fields(mysql_server, schema="optuna_cloud", login="cloud", password=PASSWORD)
-    set_connection(monkeypatch, ADMIN, **admin_fields(mysql_server))
-    set_connection(monkeypatch, TUNING, **fields)
+    server, keys = tls_server.server, tls_server.keys("VERIFY_IDENTITY")
+    fields = tuning_fields(server, schema="optuna_cloud", login="cloud", password=PASSWORD)
+    set_connection(monkeypatch, ADMIN, **admin_fields(server) | {"extra": keys})
+    set_connection(monkeypatch, TUNING, **fields | {"extra": keys})
     workspace.secrets["tuning", "database-password"] = PASSWORD
     workspace.faults.lose_answer = True
-    folder.write_study("cloud", f"{EXTERNAL}study: {tmp_path.name}\n")
+    folder.write_study("cloud", f"{sealed_on_cluster(tls_server)}study: {tmp_path.name}\n")
 
     states = folder.test("tune_cloud")
     (run,) = workspace.runs.values()
@@ -100,11 +109,8 @@ def test_a_study_in_an_external_database_runs_deferred_and_keeps_its_password(
     names = {"upload_job_files", "provision_database", "prepare_study", "tune", "end_run", "export_best_trials"}
     assert set(states) == names
     assert "MySQL answers" not in run.output
-    host, port = mysql_server.host, mysql_server.port
-    study = optuna.load_study(
-        study_name=tmp_path.name,
-        storage=create_storage(sqlalchemy.URL.create("mysql+pymysql", "cloud", PASSWORD, host, port, "optuna_cloud")),
-    )
+    url = sqlalchemy.URL.create("mysql+pymysql", "cloud", PASSWORD, server.host, server.port, "optuna_cloud", keys)
+    study = optuna.load_study(study_name=tmp_path.name, storage=create_storage(url))
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
     assert best_params(tmp_path)["params"] == study.best_params
 

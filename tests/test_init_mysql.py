@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,8 +16,15 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer
+from optuna_spark.mysql_connection import connect
+from optuna_spark.tls import TlsSettings
+from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
+from tests.support.mysql_proxy import stripping_proxy
 from tests.support.programs import run_program
-from tests.support.servers import HARD_PASSWORD
+from tests.support.servers import HARD_PASSWORD, private_mysql
+from tests.support.tls_server import OTHER_NAME, TlsServer
+from tuning_pipeline.database import provision
+from tuning_pipeline.study_settings import DatabaseSettings, StudySettings
 
 SCRIPTS = REPOSITORY / "init" / "mysql"
 needs_client = pytest.mark.skipif(
@@ -25,12 +33,12 @@ needs_client = pytest.mark.skipif(
 
 
 def create_account(
-    server: MysqlServer, *options: str, password: str = HARD_PASSWORD
+    server: MysqlServer, *options: str, password: str = HARD_PASSWORD, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     admin = ["--host", server.host, "--port", str(server.port), "--admin-user", server.admin_user]
     secrets = {"TUNING_DB_PASSWORD": password, "TUNING_DB_ADMIN_PASSWORD": server.admin_password}
-    command = [str(SCRIPTS / "create-account.sh"), *admin, *options]
-    return run_program(command, env=os.environ | secrets, code=None)
+    command = [str(SCRIPTS / "create-account.sh"), *admin, "--allow-from", "%", *options]
+    return run_program(command, env=os.environ | secrets | environment, code=None)
 
 
 def query(server: MysqlServer, sql: str, user: str, password: str = HARD_PASSWORD) -> list[tuple[Any, ...]]:
@@ -127,7 +135,7 @@ def test_bad_input_is_refused_in_one_sentence(mysql_server: MysqlServer, options
 def test_a_wrong_admin_password_fails(mysql_server: MysqlServer) -> None:
     secrets = {"TUNING_DB_PASSWORD": "x", "TUNING_DB_ADMIN_PASSWORD": "wrong"}
     admin = ["--host", mysql_server.host, "--port", str(mysql_server.port), "--admin-user", mysql_server.admin_user]
-    command = [str(SCRIPTS / "create-account.sh"), *admin]
+    command = [str(SCRIPTS / "create-account.sh"), *admin, "--allow-from", "%"]
     done = run_program(command, env=os.environ | secrets, code=None)
     assert done.returncode != 0, done.stdout + done.stderr
     assert "Access denied" in done.stderr
@@ -160,4 +168,128 @@ def test_a_bind_address_must_be_an_address(address: str, tmp_path: Path) -> None
     done = install_server("--conf-dir", str(tmp_path), *(["--bind-address", address] if address else []))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "--bind-address must be an IP address of this machine" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_hosts_of_the_account_must_be_said() -> None:
+    done = run_program([SCRIPTS / "create-account.sh"], code=None)
+    assert done.returncode == 1
+    assert "--allow-from is missing: name the hosts the account may connect from" in done.stderr
+
+
+def grants(server: MysqlServer, account: str) -> list[str]:
+    with (
+        closing(
+            pymysql.connect(
+                host=server.host,
+                port=server.port,
+                user=server.admin_user,
+                password=server.admin_password,
+                autocommit=True,
+            )
+        ) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(f"SHOW GRANTS FOR {account}")
+        # The password's hash is salted or not, as the server's version has it.
+        return sorted(re.sub("IDENTIFIED BY PASSWORD '[^']*'", "", grant) for (grant,) in cursor.fetchall())
+
+
+@needs_client
+@pytest.mark.parametrize("keys", [{}, {"ssl_mode": "VERIFY_IDENTITY"}], ids=["clear", "sealed"])
+def test_script_and_task_grant_the_same(
+    keys: dict[str, str], tls_server: TlsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = tls_server.server
+    given = tls_server.keys(keys["ssl_mode"]) if keys else {}
+    for conn_id, fields in (
+        (TUNING, tuning_fields(server, login="twice", schema="optuna_twice")),
+        (ADMIN, admin_fields(server)),
+    ):
+        set_connection(monkeypatch, conn_id, **fields | {"extra": given})
+    provision(StudySettings(study="s", database=DatabaseSettings(wait_s=0)))
+    by_task = grants(server, "'twice'@'127.0.0.1'")
+    as_admin(server, "DROP USER 'twice'@'127.0.0.1'")
+    names = ["--user", "twice", "--database", "optuna_twice", "--allow-from", "127.0.0.1"]
+    done = create_account(server, *names, *tls_options(given), password="tuning-pw")
+    assert done.returncode == 0, done.stderr
+    assert grants(server, "'twice'@'127.0.0.1'") == by_task
+    assert ("REQUIRE SSL" in "".join(by_task)) == bool(keys)
+    as_admin(server, "DROP USER 'twice'@'127.0.0.1'")
+
+
+@needs_client
+def test_an_account_for_every_host_is_reported_and_stays(mysql_server: MysqlServer, names: tuple[str, ...]) -> None:
+    create_account(mysql_server, *names)
+    done = create_account(mysql_server, *names, "--allow-from", "127.0.0.1")
+    assert done.returncode == 0
+    assert "'tuner'@'%' lets in other hosts too: if nothing needs it, run DROP USER 'tuner'@'%';" in done.stderr
+    assert grants(mysql_server, "'tuner'@'%'")
+    as_admin(mysql_server, "DROP USER 'tuner'@'127.0.0.1'")
+
+
+def tls_options(keys: dict[str, str]) -> list[str]:
+    return [part for key, value in keys.items() for part in (f"--{key.replace('_', '-')}", value)]
+
+
+@needs_client
+@pytest.mark.attack("TLS to MySQL", "the TLS bit cleared before create-account.sh", times=3)
+@pytest.mark.parametrize("home", [False, True], ids=["bare", "an option file says otherwise"])
+def test_the_script_says_nothing_when_the_offer_is_stripped(home: bool, tls_server: TlsServer, tmp_path: Path) -> None:
+    if home:
+        (tmp_path / ".my.cnf").write_text("[client]\nskip-ssl\nssl-verify-server-cert=0\n")
+    for mode in ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"):
+        with stripping_proxy(tls_server.server.port) as proxy:
+            options = [*tls_options(tls_server.keys(mode)), "--port", str(proxy.port)]
+            done = create_account(tls_server.server, *options, HOME=str(tmp_path))
+            assert done.returncode != 0
+            assert proxy.heard == b""
+            message = "SSL is required|SSL connection error|cannot promise --ssl-mode"
+            assert re.search(message, done.stderr), done.stderr
+
+
+@needs_client
+@pytest.mark.attack("TLS to MySQL", "a stranger's authority or another name, before create-account.sh", times=2)
+def test_the_script_trusts_its_own_authority_and_the_name_only(tls_server: TlsServer) -> None:
+    wrong = tls_options(tls_server.wrong_authority("VERIFY_IDENTITY"))
+    elsewhere = [*tls_options(tls_server.keys("VERIFY_IDENTITY")), "--host", OTHER_NAME]
+    for options in (wrong, elsewhere):
+        done = create_account(tls_server.server, *options)
+        assert done.returncode != 0
+        assert "ERROR 2026" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ssl-mode", "PREFERRED"], "--ssl-mode must be DISABLED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY"),
+        (["--ssl-mode", "VERIFY_CA"], "--ssl-mode VERIFY_CA needs --ssl-ca"),
+        (["--ssl-ca", "/dev/null"], "--ssl-ca needs --ssl-mode VERIFY_CA or VERIFY_IDENTITY"),
+        (["--ssl-mode", "REQUIRED", "--ssl-cert", "/dev/null"], "--ssl-cert and --ssl-key belong together"),
+        (["--ssl-mode", "VERIFY_CA", "--ssl-ca", "/no"], "a file for TLS cannot be read: /no"),
+    ],
+)
+def test_tls_that_is_not_understood_is_refused(mysql_server: MysqlServer, options: list[str], message: str) -> None:
+    done = create_account(mysql_server, *options)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_a_server_told_of_its_certificate_takes_nobody_in_clear_text(tls_server: TlsServer, tmp_path: Path) -> None:
+    own = tls_server.authority.sign("installed", ["127.0.0.1"])
+    files = ["--ssl-cert", str(own.cert), "--ssl-key", str(own.key), "--ssl-mode", "REQUIRED"]
+    done = install_server("--bind-address", "127.0.0.1", "--conf-dir", str(tmp_path), *files)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "90-tuning.cnf").read_text().splitlines()
+    options = [f"--{line.replace(' = ', '=')}" for line in lines if line.startswith(("ssl-", "require_"))]
+    with private_mysql(HARD_PASSWORD, tuple(options)) as server:
+        account = {"host": server.host, "port": server.port, "user": server.admin_user, "password": HARD_PASSWORD}
+        connect(TlsSettings("VERIFY_IDENTITY", str(tls_server.authority.ca)), **account).close()
+        with pytest.raises(pymysql.err.OperationalError, match=r"insecure transport|denied"):
+            connect(TlsSettings("DISABLED"), **account)
+
+
+def test_half_a_certificate_is_refused(tmp_path: Path) -> None:
+    done = install_server("--bind-address", "127.0.0.1", "--conf-dir", str(tmp_path), "--ssl-mode", "REQUIRED")
+    assert "--ssl-mode and --ssl-ca need --ssl-cert and --ssl-key" in done.stderr
     assert list(tmp_path.iterdir()) == []

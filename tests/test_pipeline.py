@@ -17,10 +17,12 @@ import sqlalchemy
 from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer
 from init.local.spark import SparkCluster
+from optuna_spark.errors import TuningError
 from tests.support.airflow import QUICK_STUDY, DagFolder, migrated_home
 from tests.support.connections import ADMIN, SPARK, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.processes import processes_naming
 from tests.support.servers import spark_environment
+from tests.support.tls_server import TlsServer
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -104,6 +106,25 @@ def test_the_chain_runs_and_runs_again(
     assert "[tuning]" in output
     assert "hush" not in output
     assert "hush" not in everything_airflow_keeps()
+
+
+@pytest.mark.parametrize("coordination", ["driver", "database"])
+def test_the_chain_runs_over_tls(
+    coordination: str, folder: DagFolder, tls_server: TlsServer, cluster: SparkCluster, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    server, keys = tls_server.server, tls_server.keys("VERIFY_IDENTITY")
+    account = {"schema": "optuna_sealed", "login": "sealed", "password": PASSWORD}
+    set_connection(monkeypatch, ADMIN, **admin_fields(server) | {"extra": keys})
+    set_connection(monkeypatch, TUNING, **tuning_fields(server, **account) | {"extra": keys})
+    hosts = "database: {host_pattern: 127.0.0.1}\n" if coordination == "database" else ""
+    text = f"{QUICK_STUDY}study: {tmp_path.name}\ncoordination: {coordination}\n{hosts}{SPARK_CONF}"
+    folder.write_study("quick", text)
+    assert set(folder.test("tune_quick").values()) == {"success"}
+    url = sqlalchemy.URL.create("mysql+pymysql", "sealed", PASSWORD, server.host, server.port, "optuna_sealed", keys)
+    assert [trial.state.name for trial in stored(url, tmp_path.name).trials] == ["COMPLETE"] * 4
+    with pytest.raises(TuningError, match="refuses the password"):  # as the account takes nobody in clear text
+        stored(url.set(query={"ssl_mode": "DISABLED"}), tmp_path.name)
 
 
 def published(asset: str) -> dict[str, Any]:

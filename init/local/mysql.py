@@ -65,12 +65,14 @@ def is_installed() -> bool:
 class MysqlServer:
     """One private server in a state folder.
 
-    `die_with_parent` is for tests: the server ends with the process that started it, even when that one is killed.
+    `die_with_parent` is for tests: the server ends with the process that started it, even when that one is killed;
+    so are `options`, further ones of the server program.
     """
 
     state: Path
     admin_password: str
     die_with_parent: bool = False
+    options: tuple[str, ...] = ()
 
     @property
     def service(self) -> Service:
@@ -160,8 +162,7 @@ class MysqlServer:
         for leftover in self.datadir.glob("server.sock*"):
             leftover.unlink()
         (port,) = free_ports(1)
-        command = server_command(program, self.datadir, port, init_file)
-        command.append(f"--tmpdir={self.scratch}")
+        command = [*server_command(program, self.datadir, port, init_file), f"--tmpdir={self.scratch}", *self.options]
         if os.geteuid() == 0 and account is None:
             command.append("--user=root")
         launch = tied_to_parent(command, tied=self.die_with_parent)

@@ -4,6 +4,12 @@
 #
 #   sudo init/mysql/create-account.sh --allow-from '10.0.0.%'
 #
+# --allow-from names the hosts that Airflow and Spark's driver (with coordination database the workers too) have for the
+# server. Other accounts of the name that let in more hosts are named at the end, and stay.
+#
+# With --ssl-mode REQUIRED, VERIFY_CA or VERIFY_IDENTITY the account may be used over TLS only, and --host is reached so
+# or nothing is sent. MariaDB's client can promise that for VERIFY_IDENTITY only; MySQL's takes all three.
+#
 # The account's password comes from TUNING_DB_PASSWORD, from --password-file, or is asked for. It is never an argument:
 # those can be read by every account of the machine. The administrator is root through the server's socket, or, with
 # --host, the account --admin-user with its password in TUNING_DB_ADMIN_PASSWORD (or asked for).
@@ -11,15 +17,21 @@ set -euo pipefail
 
 database=optuna
 user=tuning
-allow_from=%
+allow_from=
+ssl_mode=
+ssl_ca=
+ssl_cert=
+ssl_key=
 host=
 port=3306
 admin_user=root
 password_file=
 
 usage() {
-    echo "usage: $0 [--database optuna] [--user tuning] [--allow-from PATTERN] [--password-file FILE]"
+    echo "usage: $0 --allow-from PATTERN [--database optuna] [--user tuning] [--password-file FILE]"
     echo "          [--host ADDRESS] [--port 3306] [--admin-user root]"
+    echo "          [--ssl-mode DISABLED|REQUIRED|VERIFY_CA|VERIFY_IDENTITY] [--ssl-ca FILE]"
+    echo "          [--ssl-cert FILE] [--ssl-key FILE]"
 }
 
 fail() {
@@ -38,14 +50,70 @@ while [ $# -gt 0 ]; do
         --port) port=$2; shift 2 ;;
         --admin-user) admin_user=$2; shift 2 ;;
         --password-file) password_file=$2; shift 2 ;;
+        --ssl-mode) ssl_mode=${2^^}; shift 2 ;;
+        --ssl-ca) ssl_ca=$2; shift 2 ;;
+        --ssl-cert) ssl_cert=$2; shift 2 ;;
+        --ssl-key) ssl_key=$2; shift 2 ;;
         *) usage >&2; fail "unknown argument: $1" ;;
     esac
 done
 
 [[ $database =~ ^[A-Za-z0-9_]{1,64}$ ]] || fail "--database must be letters, digits and _, got '$database'"
 [[ $user =~ ^[A-Za-z0-9_]{1,32}$ ]] || fail "--user must be letters, digits and _, got '$user'"
+[ -n "$allow_from" ] ||
+    fail "--allow-from is missing: name the hosts the account may connect from, such as '10.0.0.%' (% is every host)"
 [[ $allow_from =~ ^[A-Za-z0-9_.:%/-]+$ ]] || fail "--allow-from must be a host, an address or a pattern with %, got '$allow_from'"
 [[ $port =~ ^[0-9]+$ ]] || fail "--port must be a number, got '$port'"
+
+must_be_sealed() {
+    [ -n "$ssl_mode" ] && [ "$ssl_mode" != DISABLED ]
+}
+
+check_tls() {
+    local verifies=no file
+    case $ssl_mode in
+        '' | DISABLED | REQUIRED) ;;
+        VERIFY_CA | VERIFY_IDENTITY) verifies=yes ;;
+        *) fail "--ssl-mode must be DISABLED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, got '$ssl_mode'" ;;
+    esac
+    for file in "$ssl_ca" "$ssl_cert" "$ssl_key"; do
+        [ -n "$file" ] || continue
+        [ -n "$host" ] || fail "--ssl-ca, --ssl-cert and --ssl-key are for --host: the socket needs no TLS"
+        [ -r "$file" ] || fail "a file for TLS cannot be read: $file"
+    done
+    if [ -n "$ssl_ca" ] && [ $verifies = no ]; then fail "--ssl-ca needs --ssl-mode VERIFY_CA or VERIFY_IDENTITY"; fi
+    if [ -n "$host" ] && [ $verifies = yes ] && [ -z "$ssl_ca" ]; then fail "--ssl-mode $ssl_mode needs --ssl-ca"; fi
+    [ "${ssl_cert:+given}" = "${ssl_key:+given}" ] || fail "--ssl-cert and --ssl-key belong together"
+    if [ -n "$ssl_cert" ] && ! must_be_sealed; then fail "--ssl-cert and --ssl-key need --ssl-mode REQUIRED or more"; fi
+}
+
+is_mariadb() { # client
+    [[ $("$1" --no-defaults --version) == *[Mm]aria[Dd][Bb]* ]]
+}
+
+find_client() { # prints the first that keeps what --ssl-mode says
+    local name client found=
+    for name in mariadb mysql; do
+        client=$(command -v "$name") || continue
+        found=$client
+        if [ -n "$host" ] && must_be_sealed && [ "$ssl_mode" != VERIFY_IDENTITY ] && is_mariadb "$client"; then continue; fi
+        echo "$client"
+        return
+    done
+    [ -n "$found" ] || fail "no mariadb or mysql client is installed: install mariadb-client"
+    # Tried with 10.11: --ssl and --ssl-ca alone send the password in clear text to a server that offers no TLS.
+    fail "MariaDB's client cannot promise --ssl-mode $ssl_mode: use VERIFY_IDENTITY with --ssl-ca, or MySQL's client"
+}
+
+tls_options() { # one a line; on the client's command line, where no option file can weaken them
+    if [ "$ssl_mode" = DISABLED ]; then
+        if is_mariadb "$client"; then echo --skip-ssl; else echo --ssl-mode=DISABLED; fi
+    fi
+    if ! must_be_sealed; then return; fi
+    if is_mariadb "$client"; then printf '%s\n' --ssl --ssl-verify-server-cert; else echo "--ssl-mode=$ssl_mode"; fi
+    if [ -n "$ssl_ca" ]; then echo "--ssl-ca=$ssl_ca"; fi
+    if [ -n "$ssl_cert" ]; then printf '%s\n' "--ssl-cert=$ssl_cert" "--ssl-key=$ssl_key"; fi
+}
 
 ask() { # prompt
     local answer
@@ -70,7 +138,8 @@ client_string() { # quotes a value for an option file
 statements() {
     local account rights database_pattern
     account="'$user'@'$allow_from'"
-    rights="SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES"
+    # As provision_database grants them; plugins/tuning_pipeline/account.py says what needs which.
+    rights="SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES"
     database_pattern=${database//_/\\_} # in GRANT, _ stands for any character
     cat <<EOF
 SET SESSION sql_mode = 'STRICT_TRANS_TABLES';
@@ -79,10 +148,13 @@ CREATE USER IF NOT EXISTS $account IDENTIFIED BY $(sql_string "$password");
 ALTER USER $account IDENTIFIED BY $(sql_string "$password");
 REVOKE ALL PRIVILEGES, GRANT OPTION FROM $account;
 GRANT $rights ON \`$database_pattern\`.* TO $account;
+$(if must_be_sealed; then echo "ALTER USER $account REQUIRE SSL;"; fi)
+SELECT Host FROM mysql.user WHERE User = '$user' AND Host <> '$allow_from' AND Host LIKE '%\\%%';
 EOF
 }
 
-client=$(command -v mariadb || command -v mysql) || fail "no mariadb or mysql client is installed: install mariadb-client"
+check_tls
+client=$(find_client)
 
 if [ -n "$password_file" ]; then
     [ -r "$password_file" ] || fail "--password-file cannot be read: $password_file"
@@ -93,7 +165,7 @@ fi
 if [ -z "$password" ]; then password=$(ask TUNING_DB_PASSWORD); fi
 [ -n "$password" ] || fail "the password of $user must not be empty"
 
-options=(--batch)
+options=(--batch --skip-column-names)
 if [ -n "$host" ]; then
     admin_password=${TUNING_DB_ADMIN_PASSWORD:-}
     if [ -z "$admin_password" ]; then admin_password=$(ask TUNING_DB_ADMIN_PASSWORD); fi
@@ -101,8 +173,12 @@ if [ -n "$host" ]; then
     trap 'rm -f "$login"' EXIT
     printf '[client]\nhost=%s\nport=%s\nuser=%s\npassword=%s\n' \
         "$host" "$port" "$admin_user" "$(client_string "$admin_password")" >"$login"
-    options=("--defaults-extra-file=$login" --protocol=tcp "${options[@]}")
+    mapfile -t sealed < <(tls_options)
+    options=("--defaults-extra-file=$login" --protocol=tcp "${sealed[@]}" "${options[@]}")
 fi
 
-statements | "$client" "${options[@]}"
+wider=$(statements | "$client" "${options[@]}")
 echo "$user from $allow_from may use the database $database"
+for pattern in $wider; do
+    echo "'$user'@'$pattern' lets in other hosts too: if nothing needs it, run DROP USER '$user'@'$pattern';" >&2
+done

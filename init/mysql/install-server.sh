@@ -5,16 +5,24 @@
 #
 # The server listens there and nowhere else, so give the address of the cluster's own network. Then create the study's
 # database and account with create-account.sh.
+#
+# --ssl-cert and --ssl-key give the server its certificate, --ssl-ca the authorities of its clients' certificates; with
+# --ssl-mode REQUIRED it takes nobody in clear text, this machine's socket apart.
 set -euo pipefail
 
 bind_address=
 port=3306
 conf_dir=
+ssl_mode=
+ssl_ca=
+ssl_cert=
+ssl_key=
 install=yes
 restart=yes
 
 usage() {
     echo "usage: $0 --bind-address ADDRESS [--port 3306] [--conf-dir DIR] [--no-install] [--no-restart]"
+    echo "          [--ssl-cert FILE --ssl-key FILE] [--ssl-ca FILE] [--ssl-mode REQUIRED]"
 }
 
 fail() {
@@ -27,6 +35,10 @@ while [ $# -gt 0 ]; do
         --bind-address) bind_address=${2:?--bind-address needs an address}; shift 2 ;;
         --port) port=${2:?--port needs a number}; shift 2 ;;
         --conf-dir) conf_dir=${2:?--conf-dir needs a folder}; shift 2 ;;
+        --ssl-mode) ssl_mode=${2:?--ssl-mode needs a mode}; shift 2 ;;
+        --ssl-ca) ssl_ca=${2:?--ssl-ca needs a file}; shift 2 ;;
+        --ssl-cert) ssl_cert=${2:?--ssl-cert needs a file}; shift 2 ;;
+        --ssl-key) ssl_key=${2:?--ssl-key needs a file}; shift 2 ;;
         --no-install) install=no; shift ;;
         --no-restart) restart=no; shift ;;
         -h | --help) usage; exit 0 ;;
@@ -36,6 +48,17 @@ done
 
 [[ $bind_address =~ ^[0-9A-Fa-f:.]+$ ]] || fail "--bind-address must be an IP address of this machine, got '$bind_address'"
 [[ $port =~ ^[0-9]+$ ]] || fail "--port must be a number, got '$port'"
+case $ssl_mode in
+    '' | REQUIRED) ;;
+    *) fail "--ssl-mode of a server must be REQUIRED, got '$ssl_mode'; what is verified is the client's choice" ;;
+esac
+[ "${ssl_cert:+given}" = "${ssl_key:+given}" ] || fail "--ssl-cert and --ssl-key belong together"
+if [ -z "$ssl_cert" ] && [ -n "$ssl_mode$ssl_ca" ]; then fail "--ssl-mode and --ssl-ca need --ssl-cert and --ssl-key"; fi
+for file in "$ssl_ca" "$ssl_cert" "$ssl_key"; do
+    # A line break or a # would end the setting.
+    [[ $file =~ ^(/[A-Za-z0-9_./-]+)?$ ]] || fail "a file for TLS must be an absolute path of plain letters, got '$file'"
+    [ -z "$file" ] || [ -r "$file" ] || fail "a file for TLS cannot be read: $file"
+done
 
 install_server() {
     if command -v mariadbd mysqld >/dev/null || [ -x /usr/sbin/mariadbd ] || [ -x /usr/sbin/mysqld ]; then
@@ -78,6 +101,9 @@ max_connections = 500
 # Accounts are named by address; a slow name server must not slow down every connection.
 skip-name-resolve
 EOF
+    if [ -n "$ssl_cert" ]; then printf 'ssl-cert = %s\nssl-key = %s\n' "$ssl_cert" "$ssl_key"; fi
+    if [ -n "$ssl_ca" ]; then echo "ssl-ca = $ssl_ca"; fi
+    if [ -n "$ssl_mode" ]; then echo "require_secure_transport = ON"; fi
 }
 
 restart_server() {

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from optuna_spark.mysql_connection import opener
 from optuna_spark.retries import code_of
 from optuna_spark.storage import parse_url
 
@@ -22,10 +23,12 @@ from optuna_spark.storage import parse_url
 _COMES_BACK = {0, 1040, 1053, 1205, 1213, 1290, 1317, 1927, 2002, 2003, 2006, 2013, 2055}
 WAIT_S = 60  # no statement takes as long; a server that has vanished would else be waited for without an end
 _MYSQL: dict[str, Any] = {
-    "isolation_level": "READ COMMITTED",  # each statement sees what others have committed: needed to notice them
-    "connect_args": {"connect_timeout": 10, "read_timeout": WAIT_S, "write_timeout": WAIT_S, "charset": "utf8mb4"},
+    "connect_timeout": 10,
+    "read_timeout": WAIT_S,
+    "write_timeout": WAIT_S,
+    "charset": "utf8mb4",
 }
-_SQLITE: dict[str, Any] = {"connect_args": {"timeout": WAIT_S}}
+_SQLITE: dict[str, Any] = {"timeout": WAIT_S}
 _MULTI_STATEMENTS = 1 << 16  # CLIENT_MULTI_STATEMENTS of MySQL's protocol
 _MAX_SENT = 1024 * 1024  # characters at a time; servers take 16 MiB and more
 
@@ -140,7 +143,7 @@ class Database:
             flags = int(str(parsed.query.get("client_flag", 0))) | _MULTI_STATEMENTS
             parsed = parsed.update_query_dict({"client_flag": str(flags)})
         self._transaction = PyMySqlTransaction if is_mysql else Transaction
-        self._engine = sa.create_engine(parsed, poolclass=sa.NullPool, **(_MYSQL if is_mysql else _SQLITE))
+        self._engine = _mysql_engine(parsed) if is_mysql else _engine(parsed, connect_args=_SQLITE)
         driver = self._engine.dialect.loaded_dbapi
         self.driver_error: type[Exception] = driver.Error
         self.integrity_error: type[Exception] = driver.IntegrityError
@@ -168,6 +171,15 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
+
+
+def _mysql_engine(url: sa.URL) -> sa.Engine:
+    # READ COMMITTED: each statement sees what others have committed, which is needed to notice them.
+    return _engine(url, creator=opener(url, _MYSQL), isolation_level="READ COMMITTED")
+
+
+def _engine(url: sa.URL, **options: Any) -> sa.Engine:
+    return sa.create_engine(url, poolclass=sa.NullPool, **options)
 
 
 def comes_back(error: Exception) -> bool:

@@ -17,6 +17,10 @@ class StorageError(TuningError):
     """The database cannot be reached, refuses the account, or holds something else than expected."""
 
 
+class TlsError(StorageError):
+    """TLS to the database was asked for in words that are wrong, or cannot be had."""
+
+
 class WriterDiedError(StorageError):
     """The process that writes to the database for the driver was killed."""
 

@@ -13,6 +13,8 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError
 
+from optuna_spark.mysql_connection import opener
+
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 8
@@ -31,19 +33,13 @@ class PatientConnect:
     """Opens connections for an engine; once the server has answered, waits for it when it restarts."""
 
     def __init__(self, url: sqlalchemy.URL, options: dict[str, Any]) -> None:
-        self._dialect = url.get_dialect()()
-        self._dialect.dbapi = url.get_dialect().import_dbapi()
-        self._args, parameters = self._dialect.create_connect_args(url)
-        self._parameters = {**parameters, **options}
+        self._connect = opener(url, options)
         self._answered = False
 
     def __call__(self) -> Any:
         connection = self._patiently() if self._answered else self._connect()
         self._answered = True
         return connection
-
-    def _connect(self) -> Any:
-        return self._dialect.connect(*self._args, **self._parameters)
 
     def _patiently(self) -> Any:
         for attempt in range(1, ATTEMPTS):

@@ -9,9 +9,11 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from pymysql.constants import CR
 from sqlalchemy.exc import DBAPIError
 
-from optuna_spark.errors import StorageError, StudyMismatchError
+from optuna_spark.errors import StorageError, StudyMismatchError, TlsError
+from optuna_spark.mysql_connection import settings_of
 from optuna_spark.retries import PatientConnect, code_of, is_overtaken, retried
 from optuna_spark.samplers import build_pruner, build_sampler
 from optuna_spark.spec import TuningSpec
@@ -39,6 +41,7 @@ def parse_url(url: str | sqlalchemy.URL) -> sqlalchemy.URL:
 
     Raises:
         StorageError: The text is not a database URL.
+        TlsError: What it says about TLS is wrong; tls.py lists the keys.
     """
     try:
         parsed = sqlalchemy.make_url(url)
@@ -47,7 +50,9 @@ def parse_url(url: str | sqlalchemy.URL) -> sqlalchemy.URL:
             "the storage must be a URL such as mysql+pymysql://user:password@host:3306/optuna"
             " or sqlite:////absolute/path; the given text is not one"
         ) from None
-    return parsed.set(drivername="mysql+pymysql") if parsed.drivername == "mysql" else parsed
+    parsed = parsed.set(drivername="mysql+pymysql") if parsed.drivername == "mysql" else parsed
+    settings_of(parsed)
+    return parsed
 
 
 def describe_url(url: str | sqlalchemy.URL) -> str:
@@ -129,6 +134,8 @@ def explain(error: BaseException, url: str | sqlalchemy.URL) -> StorageError:
             f"account {account!r} may not use database {parsed.database!r} at {place}:"
             " create it and grant the account its rights (init/mysql does)"
         )
+    if original is not None and code == CR.CR_SSL_CONNECTION_ERROR:
+        return TlsError(f"{original.args[1]}: correct ssl_mode and ssl_ca, or give the server TLS")
     if code in (2002, 2003, 2005, 2006, 2013):
         return StorageError(f"no MySQL server answers at {place}: start it, or correct host and port")
     return StorageError(f"the storage {describe_url(parsed)} cannot be used: {original}")

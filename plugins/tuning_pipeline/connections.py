@@ -10,6 +10,8 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
+from optuna_spark.errors import TlsError
+from optuna_spark.tls import KEYS, TlsSettings
 from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:
@@ -56,13 +58,14 @@ def database_connection(conn_id: str) -> Connection:
     """
     connection = require_connection(conn_id, "the study's database")
     missing = {
-        "mysql": [n for n in ("host", "login", "schema") if not getattr(connection, n)],
+        "mysql": [n for n in ("host", "login", "password", "schema") if not getattr(connection, n)],
         "sqlite": [] if (connection.host or "").startswith("/") else ["host (an absolute path)"],
     }.get(connection.conn_type or "")
     if missing is None:
         raise _incomplete(conn_id, f"has type {connection.conn_type!r}, but only mysql and sqlite are supported")
     if missing:
         raise _incomplete(conn_id, f"lacks {', '.join(missing)}")
+    tls_settings(connection)
     return connection
 
 
@@ -73,20 +76,45 @@ def storage_url(connection: Connection) -> sqlalchemy.URL:
     return sqlalchemy.URL.create(
         "mysql+pymysql",
         username=connection.login,
-        password=connection.password or None,
+        password=connection.password,
         host=connection.host,
         port=connection.port or MYSQL_PORT,
         database=connection.schema,
-        query={f"ssl_{key}": str(value) for key, value in ssl_options(connection).items()},
+        query=tls_settings(connection).keys(),
     )
 
 
-def ssl_options(connection: Connection) -> dict[str, Any]:
-    """The `ssl` extra (ca, cert, key, ...), empty when there is none."""
-    options = connection.extra_dejson.get("ssl") or {}
-    if not isinstance(options, dict):
-        raise _incomplete(connection.conn_id, 'has an ssl extra that is not a JSON object such as {"ca": "/path"}')
-    return options
+def tls_settings(connection: Connection) -> TlsSettings:
+    """How the connection's extra says that it is to be sealed.
+
+    Raises:
+        TaskError: A key is not known, or its value is wrong.
+    """
+    given = dict(connection.extra_dejson)
+    try:
+        if "ssl" in given:
+            given |= _nested(given.pop("ssl"))
+        return TlsSettings.from_keys(given)
+    except TlsError as error:
+        raise TaskError(
+            Failure(
+                what=f"connection {connection.conn_id!r} asks for TLS in a way that cannot be kept",
+                why=str(error),
+                next=f"Correct its extra; the keys are {KEYS}.",
+            )
+        ) from error
+
+
+def _nested(ssl: Any) -> dict[str, Any]:
+    """The keys for {"ca": ..., "cert": ..., "key": ...} of Airflow's MySQL hook, which PyMySQL always took as this.
+
+    Raises:
+        TlsError: It holds something else.
+    """
+    if not isinstance(ssl, dict) or not ssl or set(ssl) - {"ca", "cert", "key"}:
+        raise TlsError("'ssl' is taken with ca, cert and key only: write ssl_mode, ssl_ca, ssl_cert, ssl_key instead")
+    mode = "VERIFY_IDENTITY" if "ca" in ssl else "REQUIRED"
+    return {"ssl_mode": mode} | {f"ssl_{name}": path for name, path in ssl.items()}
 
 
 def _incomplete(conn_id: str, problem: str) -> TaskError:

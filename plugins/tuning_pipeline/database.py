@@ -14,12 +14,20 @@ import pymysql
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError
 
+from tuning_pipeline.account import (
+    READ_WRITE,
+    RIGHTS,
+    account_host,
+    check_admin_is_as_safe,
+    create_account,
+    grant_pattern,
+    warn_about_extra_rights,
+    wider_accounts,
+)
 from tuning_pipeline.connections import database_connection, find_connection, storage_url
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.mysql_hook import (
-    WRONG_PASSWORD,
     PyMySqlHook,
-    code_of,
     explain,
     place,
     wait_for_server,
@@ -33,11 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Found by leaving out one at a time: what Optuna's RDBStorage needs to read and write a study ...
-READ_WRITE = ("SELECT", "INSERT", "UPDATE", "DELETE")
-# ... and to create and upgrade its tables. DROP is not among them; REFERENCES is MySQL's, MariaDB does without.
-CREATE_TABLES = ("CREATE", "ALTER", "INDEX", "REFERENCES")
-RIGHTS = READ_WRITE + CREATE_TABLES
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_]{1,64}")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 
@@ -46,7 +49,8 @@ def provision(settings: StudySettings) -> dict[str, Any]:
     """Make the database of a study ready.
 
     Returns:
-        Names for the log: database, server, schema version. No secret.
+        Names for the log: database, server, schema version, and as administrator the account and others of its name
+        that let in more hosts. No secret.
 
     Raises:
         TaskError: With the card of what is wrong.
@@ -57,32 +61,38 @@ def provision(settings: StudySettings) -> dict[str, Any]:
     _check_names(connection)
     admin = find_connection(settings.connections.admin)
     hook = PyMySqlHook(connection=connection)
+    made: dict[str, Any] = {}
     try:
         if admin is None:
             _check_access(hook, connection, settings.database.wait_s)
         else:
-            _provision_as_admin(admin, connection, settings)
+            made = _provision_as_admin(admin, connection, settings)
     except pymysql.MySQLError as error:
         raise explain(error, connection) from error
     return {
         "database": connection.schema,
         "server": place(connection),
         "schema": _create_tables(connection, hook),
-    }
+    } | made
 
 
-def _provision_as_admin(admin: Connection, connection: Connection, settings: StudySettings) -> None:
+def _provision_as_admin(admin: Connection, connection: Connection, settings: StudySettings) -> dict[str, Any]:
     if admin.login == connection.login:
         raise _same_account(admin, connection)
+    check_admin_is_as_safe(admin, connection)
     hook = PyMySqlHook(connection=admin)
     wait_for_server(hook, admin, settings.database.wait_s)
     try:
         with closing(hook.get_conn()) as server, server.cursor() as cursor:
+            host = account_host(cursor, settings, admin, connection)
             _create_database(cursor, str(connection.schema))
-            _create_account(cursor, connection, settings.database.host_pattern)
-            _warn_about_extra_rights(cursor, connection, settings.database.host_pattern)
+            create_account(cursor, connection, host)
+            warn_about_extra_rights(cursor, connection, host)
+            wider = wider_accounts(cursor, connection, host)
     except pymysql.MySQLError as error:
         raise explain(error, admin) from error
+    account = {"account": f"'{connection.login}'@'{host}'"}
+    return account | {"wider_accounts": wider} if wider else account
 
 
 def _create_database(cursor: Any, name: str) -> None:
@@ -95,47 +105,6 @@ def _create_database(cursor: Any, name: str) -> None:
         return
     cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(name)} CHARACTER SET utf8mb4")
     log.info("Created database %s", name)
-
-
-def _create_account(cursor: Any, connection: Connection, host: str) -> None:
-    """Create the tuning account, or give it its new password, with the rights on its own database only."""
-    account, password = connection.login, connection.password or ""
-    if cursor.execute("SELECT 1 FROM mysql.user WHERE User = %s AND Host = %s", (account, host)) == 0:
-        cursor.execute("CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY %s", (account, host, password))
-        log.info("Created account %s@%s", account, host)
-    elif not _password_fits(connection):
-        cursor.execute("ALTER USER %s@%s IDENTIFIED BY %s", (account, host, password))
-        log.info("Gave account %s@%s its new password", account, host)
-    pattern = grant_pattern(connection)
-    cursor.execute(f"GRANT {', '.join(RIGHTS)} ON `{pattern}`.* TO %s@%s", (account, host))
-    if not _password_fits(connection):
-        raise _shadowed(connection, host)
-
-
-def _password_fits(connection: Connection) -> bool:
-    try:
-        PyMySqlHook(connection=connection).get_conn().close()
-    except pymysql.MySQLError as error:
-        if code_of(error) == WRONG_PASSWORD:
-            return False
-    return True
-
-
-_EXTRA_RIGHTS = """
-    SELECT DISTINCT '*.*' FROM information_schema.USER_PRIVILEGES
-        WHERE GRANTEE = %(grantee)s AND (PRIVILEGE_TYPE <> 'USAGE' OR IS_GRANTABLE = 'YES')
-    UNION SELECT DISTINCT TABLE_SCHEMA FROM information_schema.SCHEMA_PRIVILEGES
-        WHERE GRANTEE = %(grantee)s AND (TABLE_SCHEMA <> %(pattern)s OR IS_GRANTABLE = 'YES')
-"""
-
-
-def _warn_about_extra_rights(cursor: Any, connection: Connection, host: str) -> None:
-    """An account that was there before may have more rights; taking them away could break its other users."""
-    grantee = f"'{connection.login}'@'{host}'"
-    cursor.execute(_EXTRA_RIGHTS, {"grantee": grantee, "pattern": grant_pattern(connection)})
-    scopes = sorted(scope for (scope,) in cursor.fetchall())
-    if scopes:
-        log.warning("Account %s has more rights than a study needs, on %s: revoke them", grantee, ", ".join(scopes))
 
 
 _OWN_RIGHTS = """
@@ -194,11 +163,6 @@ def _check_names(connection: Connection) -> None:
         )
 
 
-def grant_pattern(connection: Connection) -> str:
-    """The connection's database as GRANT takes it, where an unescaped `_` stands for any character."""
-    return str(connection.schema).replace("_", r"\_")
-
-
 def _quoted(identifier: str) -> str:
     """A checked identifier for a statement; identifiers cannot be bound."""
     if not _IDENTIFIER.fullmatch(identifier):
@@ -212,17 +176,6 @@ def _same_account(admin: Connection, connection: Connection) -> TaskError:
             what=f"connections {admin.conn_id!r} and {connection.conn_id!r} use the same account {admin.login!r}",
             why="the tuning account gets the rights on one database only, and its password is set",
             next=f"Give connection {connection.conn_id!r} an account of its own; it will be created.",
-        )
-    )
-
-
-def _shadowed(connection: Connection, host: str) -> TaskError:
-    return TaskError(
-        Failure(
-            what=f"MySQL at {place(connection)} still refuses account {connection.login!r} after it was given"
-            " its password",
-            why=f"another account of that name, or one without a name, matches this machine before {host!r} does",
-            next="Remove that account, or set database.host_pattern in the study file to the host MySQL sees.",
         )
     )
 

@@ -110,6 +110,8 @@ class DatabricksSettings:
             external database, /Workspace/<folder>.
         scripts: Folder for the entry and init scripts where it must be another one; by default `files`.
         secret_scope, secret_key: Where the workspace keeps the tuning account's password (external database).
+        ssl_ca, ssl_cert, ssl_key: Where the cluster has the files for TLS to MySQL that the connection's extra names on
+            Airflow's machine, such as /Volumes/...
         cluster: A new cluster for each run.
         existing_cluster_id: A cluster that exists, instead of a new one.
         deferrable: Wait in Airflow's triggerer instead of a worker slot.
@@ -122,6 +124,9 @@ class DatabricksSettings:
     scripts: str | None = None
     secret_scope: str = "tuning"  # noqa: S105
     secret_key: str = "database-password"  # noqa: S105  # the name of a secret, not one
+    ssl_ca: str | None = None
+    ssl_cert: str | None = None
+    ssl_key: str | None = None
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     existing_cluster_id: str | None = None
     deferrable: bool = False
@@ -137,6 +142,10 @@ class DatabricksSettings:
         for name in ("secret_scope", "secret_key"):
             if not _SECRET_NAME.fullmatch(getattr(self, name)):
                 raise SpecError(f"{name} must be letters, digits and -_.@, got {getattr(self, name)!r}")
+        for name in ("ssl_ca", "ssl_cert", "ssl_key"):
+            path = getattr(self, name)
+            if path is not None and (self.database == "driver" or not path.startswith("/")):
+                raise SpecError(f"{name} is for database external, and an absolute path on the cluster, got {path!r}")
         for name in ("poll_s", "dump_every_s"):
             if getattr(self, name) < 1:
                 raise SpecError(f"{name} must be at least 1, got {getattr(self, name):g}")

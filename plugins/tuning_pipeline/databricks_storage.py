@@ -15,7 +15,8 @@ from airflow.providers.databricks.exceptions import DatabricksApiError
 
 from optuna_spark.spec import TuningSpec
 from optuna_spark.study_copy import sqlite_url
-from tuning_pipeline.connections import database_connection, require_connection, storage_url
+from optuna_spark.tls import TlsSettings
+from tuning_pipeline.connections import database_connection, require_connection, storage_url, tls_settings
 from tuning_pipeline.databricks_files import (
     RemoteFolders,
     open_workspace,
@@ -40,7 +41,7 @@ from tuning_pipeline.submit import PACKAGE, own_objective, pack_package
 
 if TYPE_CHECKING:
     import sqlalchemy
-    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk import Connection, ObjectStoragePath
 
     from tuning_pipeline.study_file import StudyFile
 
@@ -212,7 +213,29 @@ def passwordless_url(study: StudyFile) -> str | None:
                 next="Use a MySQL server that both sides reach, or databricks.database: driver.",
             )
         )
-    return storage_url(connection).set(password=None).render_as_string()
+    url, tls = storage_url(connection), _on_cluster(study, connection)
+    return url.set(password=None).update_query_dict(tls.keys()).render_as_string()
+
+
+def _on_cluster(study: StudyFile, connection: Connection) -> TlsSettings:
+    """The connection's TLS, with the files where the cluster has them.
+
+    Raises:
+        TaskError: The study file names none for a file of the connection, or one that the connection has not.
+    """
+    tls, settings = tls_settings(connection), study.settings.databricks
+    for name in ("ssl_ca", "ssl_cert", "ssl_key"):
+        here, there = getattr(tls, name), getattr(settings, name)
+        if (here is None) != (there is None):
+            raise TaskError(
+                Failure(
+                    what=f"{name} of connection {connection.conn_id!r} is {here or 'not set'}, and databricks.{name} in"
+                    f" the study file is {there or 'not set'}: TLS to MySQL needs both or none",
+                    next="The connection's path is on Airflow's machine, the study file's on the cluster, for example"
+                    " /Volumes/<catalog>/<schema>/<volume>/mysql-ca.pem.",
+                )
+            )
+    return dataclasses.replace(tls, ssl_ca=settings.ssl_ca, ssl_cert=settings.ssl_cert, ssl_key=settings.ssl_key)
 
 
 def explain_call(error: Exception, conn_id: str) -> Failure:

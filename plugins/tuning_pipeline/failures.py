@@ -11,17 +11,17 @@ from typing import ParamSpec, TypeVar
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from optuna_spark.errors import StorageError, TuningError
+from optuna_spark.errors import StorageError, TlsError, TuningError
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 WIDTH = 100
-# MySQL: access denied for user, database, without password, from host; unknown database; command denied.
-REFUSALS = {1045, 1044, 1698, 1130, 1049, 1142}
+# MySQL: access denied for user, database, without password, from host; unknown database; command denied; no TLS.
+REFUSALS = {1045, 1044, 1698, 1130, 1049, 1142, 2026}
 # What the driver names in its failure file and trying again cannot mend.
-PERMANENT = {"SpecError", "StudyMismatchError", "DataError", "DeviceError", "TrialLimitError"}
+PERMANENT = {"SpecError", "TlsError", "StudyMismatchError", "DataError", "DeviceError", "TrialLimitError"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def describe_failure(error: TuningError) -> Failure:
         what=str(error),
         why="" if why in str(error) else why,
         next=_NEXT.get(type(error).__name__, ""),
-        retry=isinstance(error, StorageError) and not _is_refusal(error),
+        retry=isinstance(error, StorageError) and not isinstance(error, TlsError) and not _is_refusal(error),
     )
 
 
@@ -148,5 +148,6 @@ _NEXT = {
     "SpecError": "Correct the study file or the trigger form, then run again.",
     "StudyFileError": "Correct the study file or the trigger form, then run again.",
     "StudyMismatchError": "Use another study name, or trigger with mode reset to delete the stored trials.",
+    "TlsError": "Correct ssl_mode, ssl_ca, ssl_cert or ssl_key in the Airflow connection's extra, or the server.",
     "StorageError": "Correct the Airflow connection or the server, then run again: finished trials are kept.",
 }

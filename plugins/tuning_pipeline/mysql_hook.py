@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pymysql
 from airflow.providers.mysql.hooks.mysql import MySqlHook
+from pymysql.constants import CR
 
-from tuning_pipeline.connections import MYSQL_PORT, ssl_options
+from optuna_spark.mysql_connection import connect
+from tuning_pipeline.connections import MYSQL_PORT, tls_settings
 from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:
@@ -32,16 +34,21 @@ class PyMySqlHook(MySqlHook):
     """MySqlHook that connects with PyMySQL, which installs without a compiler."""
 
     def get_conn(self) -> Any:
-        """A PyMySQL connection to the connection's server, and database if it names one."""
+        """A PyMySQL connection to the connection's server, and database if it names one.
+
+        Raises:
+            TlsError: A file that its TLS needs cannot be used.
+            pymysql.MySQLError: The server refuses, or offers no TLS although it was asked for.
+        """
         connection = self.connection
-        return pymysql.connect(
+        return connect(
+            tls_settings(connection),
             host=connection.host or "localhost",
             port=int(connection.port or MYSQL_PORT),
             user=connection.login,
             password=connection.password or "",
             database=self.schema or connection.schema or None,
             unix_socket=connection.extra_dejson.get("unix_socket"),
-            ssl=ssl_options(connection) or None,
             charset="utf8mb4",
             connect_timeout=CONNECT_TIMEOUT_S,
         )
@@ -92,6 +99,9 @@ def explain(error: BaseException, connection: Connection) -> TaskError:
     if code in NOT_READY:
         what = f"no MySQL server answers at {at}"
         return _card(what, why, f"Start the server, or correct host and port of connection {conn_id!r}.", retry=True)
+    if code == CR.CR_SSL_CONNECTION_ERROR:
+        what = f"there is no TLS to MySQL at {at} as connection {conn_id!r} asks for it"
+        return _card(what, why, "Give the server TLS, or correct ssl_mode and ssl_ca in the connection's extra.")
     if code in (WRONG_PASSWORD, NO_PASSWORD_LOGIN):
         what = f"MySQL at {at} refuses account {account!r} or its password"
         return _card(what, why, f"Correct login and password of connection {conn_id!r}.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError
 
+from optuna_spark.mysql_connection import sealing_other_engines
 from optuna_spark.storage import engine_options
 from tuning_pipeline.failures import Failure, TaskError
 
@@ -41,7 +42,8 @@ def ensure_schema(url: sqlalchemy.URL) -> str:
             if current not in storage.get_all_versions():
                 raise _too_new(current, head)
             log.info("Upgrading Optuna's tables from %s to %s", current, head)
-            storage.upgrade()
+            with sealing_other_engines():
+                storage.upgrade()
         return head
     finally:
         storage.remove_session()

@@ -29,6 +29,7 @@ DAY_S = 86_400
 DEFAULT_SAMPLER = ComponentSpec("TPESampler")
 DEFAULT_PRUNER = ComponentSpec("NopPruner")
 _SIZE = re.compile(r"[1-9][0-9]*[kmgtKMGT]?[bB]?")
+HOST_PATTERN = re.compile(r"[A-Za-z0-9_.:%/-]{1,255}")  # of an account, in MySQL's notation
 OWN_CONF = {
     "spark.master": "the Spark connection",
     "spark.submit.deployMode": "the Spark connection",
@@ -99,15 +100,16 @@ class DatabaseSettings:
     """How the study's database is made ready.
 
     Attributes:
-        host_pattern: Hosts the tuning account may connect from, in MySQL's notation: '%' = any.
+        host_pattern: Hosts the tuning account may connect from, in MySQL's notation, '%' = any; by default the
+            connection's `host_pattern`, else the one machine that the task and Spark's driver run on.
         wait_s: How long to wait for a server that does not answer.
     """
 
-    host_pattern: str = "%"
+    host_pattern: str | None = None
     wait_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_.:%/-]{1,255}", self.host_pattern):
+        if self.host_pattern is not None and not HOST_PATTERN.fullmatch(self.host_pattern):
             raise SpecError(f"host_pattern must be a host, an address or a pattern with %, got {self.host_pattern!r}")
         if self.wait_s < 0:
             raise SpecError(f"wait_s must be at least 0, got {self.wait_s:g}")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,10 +60,7 @@ class Stack:
     def in_container(self, service: str, *command: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command in a service's container; stdout and stderr together in `stdout`."""
         whole = ["docker", "exec", self.container(service), *command]
-        return subprocess.run(
-            whole, env=self.engine.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=timeout_s,
-        )  # fmt: skip
+        return run_program(whole, env=self.engine.environment, seconds=timeout_s, together=True, code=None)
 
     def addresses(self, service: str) -> list[str]:
         details = json.loads(self.engine.docker("inspect", self.container(service)))[0]

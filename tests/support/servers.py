@@ -47,9 +47,9 @@ def variable(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def private_mysql(admin_password: str = HARD_PASSWORD) -> Iterator[MysqlServer]:
+def private_mysql(admin_password: str = HARD_PASSWORD, options: tuple[str, ...] = ()) -> Iterator[MysqlServer]:
     with scratch_folder() as folder:
-        server = MysqlServer(folder, admin_password, die_with_parent=True)
+        server = MysqlServer(folder, admin_password, die_with_parent=True, options=options)
         server.ensure()
         try:
             yield server
