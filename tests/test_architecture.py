@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PLAIN_DATA = {"spec", "errors", "decode", "storage", "samplers", "search_space", "results", "study_copy"}
-PLAIN_DATA |= {"trial_tables", "objectives.defaults", "objectives.xgboost_params"}
+PLAIN_DATA |= {"trial_tables", "objectives.defaults", "objectives.xgboost_params", "objectives.xgboost_metrics"}
 CLUSTER = {"pyspark", "joblibspark", "xgboost", "cudf", "cupy", "joblib"}
 
 

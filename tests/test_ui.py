@@ -378,7 +378,7 @@ def test_a_failed_run_says_why_and_its_tab_where_to_look(site: Site) -> None:
     run_id = site.trigger("tune_steady", {"sampler": "Tpe"})
     assert site.wait_for_run("tune_steady", run_id) == "failed"
     logged = json.dumps(site.log_records("tune_steady", run_id, "provision_database"))
-    assert "unknown sampler 'Tpe'" in logged
+    assert "sampler: a run may name one of TPESampler" in logged
     assert "Correct the study file or the trigger form, then run again." in logged
     page = site.request("GET", f"/tuning/report/tune_steady/{quote(run_id)}", token=site.token("viewer"))[1]
     assert "The run failed" in page
