@@ -131,10 +131,10 @@ def test_a_viewer_looks_but_changes_nothing(site: Site) -> None:
     assert site.request("GET", "/api/v2/connections", token=viewer)[0] == 403
 
 
-def test_a_run_without_a_report_says_when_there_will_be_one(site: Site) -> None:
+def test_a_run_that_does_not_exist_is_said_so(site: Site) -> None:
     status, page = site.request("GET", "/tuning/report/tune_diabetes/none", token=site.token("viewer"))
-    assert status == 200
-    assert "No report yet" in page
+    assert status == 404
+    assert "No such run" in page
 
 
 def test_a_study_that_does_not_exist_is_said_so(site: Site) -> None:

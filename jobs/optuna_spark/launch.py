@@ -9,6 +9,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,12 @@ def _launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSess
     if spec.data is None:
         # Nothing to copy, so no plan of as many branches as workers: a row for each.
         return _run_on_copies(payload, spark.range(0, spec.tasks, 1, spec.tasks), has_data=False)
-    return launch_on_frame(spec, payload, read_frame(spark, spec.data))
+    if spec.errors_may_quote:
+        return launch_on_frame(spec, payload, read_frame(spark, spec.data))
+    # Spark's log quotes what it cannot read.
+    spark.sparkContext.setLogLevel("OFF")
+    with _readable(spec.data):
+        return launch_on_frame(spec, payload, _read(spark, spec.data))
 
 
 def launch_on_frame(spec: TuningSpec, payload: WorkerPayload, frame: DataFrame) -> list[WorkerReport]:
@@ -152,14 +158,24 @@ def read_frame(spark: SparkSession, data: DataSpec) -> DataFrame:
         SpecError: A table bundled with scikit-learn, which Spark cannot read.
         DataError: There is no such table, or Spark does not know the format.
     """
+    with _readable(data):
+        return _read(spark, data)
+
+
+@contextmanager
+def _readable(data: DataSpec) -> Iterator[None]:
+    """Spark's errors as one sentence: in its own words, or by its name for them where those may quote the table."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     try:
-        return _read(spark, data)
+        yield
     except (PySparkException, Py4JJavaError) as error:
         text = error.java_exception.getMessage() if isinstance(error, Py4JJavaError) else str(error)
-        raise DataError(f"Spark cannot read data.path {data.path}: {text.splitlines()[0]}") from error
+        if not data.names_in_errors:
+            named = error.getCondition() if isinstance(error, PySparkException) else None
+            text = named or "see the executors' logs"
+        raise DataError(f"Spark cannot read data.path {data.path}: {text.splitlines()[0]}") from None
 
 
 def _read(spark: SparkSession, data: DataSpec) -> DataFrame:

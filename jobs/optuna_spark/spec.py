@@ -105,6 +105,8 @@ class DataSpec:
         label: Column to predict; by default the last one.
         sha256: Hex digest the file must have; required for a URL, so that every worker trains on the same bytes.
         format_options: Spark reader options, for the `dataframe` distribution only.
+        names_in_errors: Whether errors may name the table's columns, and Spark's own words stand in them. A run whose
+            form gave the path has them named by number: its errors tell nothing of what stands in the file.
     """
 
     path: str
@@ -113,6 +115,7 @@ class DataSpec:
     label: str | None = None
     sha256: str | None = None
     format_options: dict[str, str] = field(default_factory=dict)
+    names_in_errors: bool = True
 
     def __post_init__(self) -> None:
         if not self.path:
@@ -317,6 +320,11 @@ class TuningSpec:
             f"data.format must be csv or parquet with distribution {self.distribution}, got {self.data.format!r}:"
             " other formats, and tables of Spark's catalog, need distribution dataframe"
         )
+
+    @property
+    def errors_may_quote(self) -> bool:
+        """Whether the text of any error may be shown; not where it may hold content of a file that a run named."""
+        return self.data is None or self.data.names_in_errors
 
     @property
     def max_steps(self) -> int | None:

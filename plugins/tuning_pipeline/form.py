@@ -55,7 +55,11 @@ def study_of_run(study: StudyFile, params: Mapping[str, Any], conf: Mapping[str,
             check_value(item, value, study.document)
         except SpecError as error:
             raise StudyFileError(f"trigger conf: {item.param}: {error}") from None
-    return study.changed({item.key: value for item, value in changes.items()})
+    changed = {item.key: value for item, value in changes.items()}
+    if "data.path" in changed:
+        # Whoever filled in the form may not be somebody who may read that file: no error tells what stands in it.
+        changed["data.names_in_errors"] = False
+    return study.changed(changed)
 
 
 def _check_offered(study: StudyFile, offered: list[str], params: Mapping[str, Any], conf: Mapping[str, Any]) -> None:
