@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PLAIN_DATA = {"spec", "errors", "decode", "storage", "samplers", "search_space", "results", "study_copy"}
 PLAIN_DATA |= {"plain_secrets", "run_secrets", "tls", "mysql_connection", "trial_tables"}
-PLAIN_DATA |= {"objectives.defaults", "objectives.xgboost_params"}
+PLAIN_DATA |= {"objectives.defaults", "objectives.xgboost_params", "objectives.xgboost_metrics"}
 CLUSTER = {"pyspark", "joblibspark", "xgboost", "cudf", "cupy", "joblib"}
 
 

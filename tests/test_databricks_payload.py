@@ -114,7 +114,8 @@ def test_a_single_node_says_so_in_conf_and_tags(study: Study) -> None:
 
 
 def test_the_form_changes_the_cluster_of_a_run(study: Study) -> None:
-    given = study(f"{BASE}  cluster: {{node_type: n, workers: 2}}\n")
+    form = "form: {fields: [trials, node_type, workers]}\n"
+    given = study(f"{BASE}  cluster: {{node_type: n, workers: 2}}\n{form}")
     changed = study_of_run(given, {"mode": "resume", "node_type": "m", "workers": 5}, {"workers": 5})
     assert (cluster(changed)["node_type_id"], cluster(changed)["num_workers"]) == ("m", 5)
     existing = study(f"{BASE}  existing_cluster_id: c\n")

@@ -24,7 +24,8 @@ from airflow.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # likewise
 
 from optuna_spark.errors import TuningError
-from tuning_pipeline.export import BEST_PARAMS, export_study, folder_name
+from tuning_pipeline.export import BEST_PARAMS, export_study
+from tuning_pipeline.export_paths import folder_name
 from tuning_pipeline.publish import publish_folder, publish_latest
 
 RUN_ID = "manual__2026-11-22T09:17:38+00:00"
@@ -425,3 +426,32 @@ def test_a_disk_without_symlinks_gets_a_copy(tmp_path: Path, monkeypatch: pytest
     assert names(tmp_path / "wine") == {"r", "latest"}
     assert names(tmp_path / "wine" / "latest") == {*files, "LATEST"}
     assert (tmp_path / "wine" / "latest" / "LATEST").read_text() == "r\n"
+
+
+RUN_BY_SPREADSHEETS = [
+    "=cmd|'/c calc'!A1",
+    "+1+cmd",
+    "-2+3+cmd",
+    "@SUM(A1)",
+    "\t=1+1",
+    "\r=1+1",
+    '=HYPERLINK("http://x")',
+]
+
+
+@pytest.mark.attack("the trigger", "a text that a spreadsheet runs, as a parameter's value", times=7)
+def test_no_cell_of_a_csv_file_is_run_by_a_spreadsheet(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    choices = optuna.distributions.CategoricalDistribution([*RUN_BY_SPREADSHEETS, "-1.5"])
+    space: dict[str, optuna.distributions.BaseDistribution] = {"text": choices}
+    for text in [*RUN_BY_SPREADSHEETS, "-1.5"]:
+        study.add_trial(optuna.create_trial(params={"text": text}, distributions=space, value=-2.0))
+    export_study(study, tmp_path, "run")
+    folder = tmp_path / folder_name(study.study_name) / "run"
+    for file in ("trials.csv", "best_trials.csv"):
+        with (folder / file).open(newline="") as lines:
+            cells = [cell for row in csv.reader(lines) for cell in row]
+        assert {f"'{text}" for text in RUN_BY_SPREADSHEETS} <= set(cells)
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "\t", "\r"))]
+        assert {cell for cell in cells if cell.startswith("-")} == {"-1.5", "-2.0"}
+    assert pq.read_table(folder / "trials.parquet")["params_text"].to_pylist() == [*RUN_BY_SPREADSHEETS, "-1.5"]

@@ -9,7 +9,8 @@ import pytest
 from airflow.sdk import Param
 from airflow.sdk.exceptions import ParamValidationError
 
-from tuning_pipeline.form import form_fields, form_params, mode_of, study_of_run
+from tuning_pipeline.form import form_params, mode_of, study_of_run
+from tuning_pipeline.form_fields import ALL_FIELDS, possible_fields
 from tuning_pipeline.study_file import StudyFile, StudyFileError, read_study
 
 STUDIES = Path(__file__).parents[1] / "dags" / "studies"
@@ -27,6 +28,11 @@ def quadratic() -> StudyFile:
 
 def values(params: dict[str, Param]) -> dict[str, Any]:
     return {name: param.resolve() for name, param in params.items()}
+
+
+def with_fields(study: StudyFile, *names: str) -> StudyFile:
+    """The study, as if its file listed these fields."""
+    return study.changed({"form.fields": list(names)})
 
 
 def with_value(study: StudyFile, name: str, value: object) -> Any:
@@ -55,9 +61,9 @@ def test_fields_without_meaning_are_left_out(quadratic: StudyFile) -> None:
 
 
 def test_every_field_replaces_a_key_of_the_study_file(wine: StudyFile) -> None:
-    for item in form_fields(wine):
+    for item in possible_fields(wine.settings):
         wine.changed({item.key: wine.document.get(item.key)} if item.key in wine.document else {})
-    assert len({item.param for item in form_fields(wine)}) == len(form_fields(wine))
+    assert len({item.param for item in ALL_FIELDS}) == len(ALL_FIELDS)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,8 @@ def test_every_field_replaces_a_key_of_the_study_file(wine: StudyFile) -> None:
         ("directions", []),
         ("gpus_per_task", -0.5),
         ("data_separator", ";;"),
-        ("data_sha256", "abc"),
+        ("tasks", 10**9),
+        ("spark_executor_memory", "2g -XX:OnError=sh"),
         ("xgboost_holdout", 1),
         ("xgboost_folds", 1),
         ("enqueue", [1]),
@@ -126,12 +133,11 @@ def test_an_unknown_key_is_refused_with_the_valid_ones(wine: StudyFile) -> None:
     [
         ("trials", 0, "trials must be at least 1, got 0"),
         ("data_format", "orc", "data.format must be csv or parquet with distribution rdd, got 'orc'"),
-        ("sampler", "NoSampler", "unknown sampler 'NoSampler'"),
+        ("sampler", "NoSampler", "sampler: a run may name one of TPESampler, .*, got str 'NoSampler'"),
         ("sampler_args", {"n_startup": 3}, "unknown key 'n_startup'"),
         ("search_space", {"x": {"type": "float"}}, "a float parameter needs low and high"),
         ("search_space", {"max_bins": {"type": "int", "low": 1, "high": 2}}, "XGBoost would ignore"),
-        ("spark_executor_memory", "big", "executor_memory must be a size"),
-        ("spark_conf", {"spark.task.cpus": 2}, "is set by resources.cpus_per_task"),
+        ("spark_executor_memory", "big", "spark_executor_memory: must match"),
     ],
 )
 def test_what_a_form_cannot_check_is_refused_by_the_first_task(
@@ -139,6 +145,14 @@ def test_what_a_form_cannot_check_is_refused_by_the_first_task(
 ) -> None:
     with pytest.raises(StudyFileError, match=message):
         study_of_run(wine, values(form_params(wine)) | {name: value}, {name: value})
+
+
+def test_a_field_that_the_author_lists_keeps_its_rules(wine: StudyFile) -> None:
+    listed = with_fields(wine, "spark_conf", "data_sha256")
+    with pytest.raises(StudyFileError, match=r"is set by resources\.cpus_per_task"):
+        study_of_run(listed, {"spark_conf": {"spark.task.cpus": 2}}, None)
+    with pytest.raises(ParamValidationError):
+        with_value(listed, "data_sha256", "abc")
 
 
 def test_the_mode_is_checked(wine: StudyFile) -> None:

@@ -20,7 +20,7 @@ from optuna_spark.labels import Labels, encode_labels
 from optuna_spark.numeric import to_matrix
 from optuna_spark.run_secrets import DataSecrets
 from optuna_spark.spec import DataSpec
-from optuna_spark.tables import Columns, bundled_table, check_names, label_name, open_table
+from optuna_spark.tables import Columns, bundled_table, column_words, label_name, open_table
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +115,9 @@ def from_table(table: Columns, data: DataSpec, task: str, key: Hashable = None) 
     """
     check_rows(table.num_rows, data)
     label = label_name(table.column_names, data)
-    labels = encode_labels(table.select([label]).column(0), label, task)
-    features = [name for name in table.column_names if name != label]
-    check_names(features)
+    words = column_words(table.column_names, data)
+    labels = encode_labels(table.select([label]).column(0), words[label], task)
+    features = {name: words[name] for name in table.column_names if name != label}
     return Dataset(to_matrix(table, features), labels, tuple(features), key)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from optuna_spark.errors import SpecError
 
 T = TypeVar("T")
+MAX_WHOLE = 2**63 - 1
 
 
 def from_dict(cls: type[T], data: object, key: str = "") -> T:
@@ -58,11 +59,11 @@ def to_dict(value: Any) -> Any:
     return value
 
 
-def unknown_key(name: str, valid: list[str]) -> str:
+def unknown_key(name: str, valid: list[str], kind: str = "key") -> str:
     """The sentence for a key nobody reads, with the nearest valid one if there is one near."""
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown key {name!r}{hint}; valid keys: {', '.join(sorted(valid))}"
+    return f"unknown {kind} {name!r}{hint}; valid {kind}s: {', '.join(sorted(valid))}"
 
 
 def describe(value: object) -> str:
@@ -116,6 +117,8 @@ def _convert_union(args: tuple[Any, ...], value: Any, key: str) -> Any:
 
 
 def _convert_scalar(hint: type, value: Any, key: str) -> Any:
+    if isinstance(value, int) and abs(value) > MAX_WHOLE:
+        raise SpecError("must be a number of at most 64 bits, got a larger one", key)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if hint is int and isinstance(value, float) and value.is_integer():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from optuna_spark.errors import DataError
+from optuna_spark.reader_errors import fetch_words
 from optuna_spark.run_secrets import DataSecrets
 from optuna_spark.spec import DataSpec
 
@@ -47,7 +48,7 @@ def local_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
             " every Spark worker can read it, or give a URL, or use distribution dataframe"
         )
     if data.sha256 is not None:
-        _check_digest(path, data.sha256)
+        _check_digest(path, data, data.sha256)
     return path
 
 
@@ -97,7 +98,7 @@ def _fetched(data: DataSpec, secrets: DataSecrets) -> Path:
         if not path.exists():
             _download(data, secrets, path)
         elif data.sha256 is not None:
-            _check_digest(path, data.sha256)
+            _check_digest(path, data, data.sha256)
     return path
 
 
@@ -107,7 +108,7 @@ def _download(data: DataSpec, secrets: DataSecrets, path: Path) -> None:
         with part:
             _copy(data, secrets, path, part)
         if data.sha256 is not None:
-            _check_digest(Path(part.name), data.sha256, data.path)
+            _check_digest(Path(part.name), data, data.sha256, data.path)
         Path(part.name).replace(path)
     except BaseException:
         Path(part.name).unlink(missing_ok=True)
@@ -124,16 +125,15 @@ def _copy(data: DataSpec, secrets: DataSecrets, path: Path, target: IO[bytes]) -
             while block := source.read(_BLOCK):
                 target.write(block)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
         if data.connection and getattr(error, "code", None) in (401, 403):
             raise DataError(
-                f"the server of {data.path} refuses the login of connection {data.connection!r} ({reason}): correct it"
-                " in Airflow"
-            ) from error
+                f"the server of {data.path} refuses the login of connection {data.connection!r} ({fetch_words(error)}):"
+                " correct it in Airflow"
+            ) from None
         raise DataError(
-            f"cannot fetch {data.path} ({reason}): download it by hand and save it as {path} on every Spark"
+            f"cannot fetch {data.path} ({fetch_words(error)}): download it by hand and save it as {path} on every Spark"
             " worker, or set data.path to a copy you can reach"
-        ) from error
+        ) from None
 
 
 class _SameOrigin(urllib.request.HTTPRedirectHandler):
@@ -154,14 +154,15 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def _check_digest(path: Path, sha256: str, source: str = "") -> None:
+def _check_digest(path: Path, data: DataSpec, sha256: str, source: str = "") -> None:
     if path.is_dir():
         raise DataError(f"sha256 is for one file and {path} is a folder: remove data.sha256")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:
+        found = digest if data.names_in_errors else "another"
         raise DataError(
-            f"{source or path} must have sha256 {sha256}, got {digest}: the file is another version or broken;"
+            f"{source or path} must have sha256 {sha256}, got {found}: the file is another version or broken;"
             + (" correct data.sha256" if source else " replace it, or correct data.sha256")
         )
 

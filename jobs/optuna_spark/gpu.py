@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import logging
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from optuna_spark.device import Device, check_cufile_policy
 from optuna_spark.errors import DataError
 from optuna_spark.labels import encode_labels
 from optuna_spark.numeric import check_finite
+from optuna_spark.reader_errors import reader_words
 from optuna_spark.spec import DataSpec
-from optuna_spark.tables import file_format, label_name
+from optuna_spark.tables import column_words, file_format, label_name
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +36,13 @@ def read_dataset(data: DataSpec, task: str, device: Device, path: Path, key: Has
     with cupy.cuda.Device(device.index):
         frame = _read(data, path)
         check_rows(len(frame), data)
-        label = label_name([str(name) for name in frame.columns], data)
+        names = [str(name) for name in frame.columns]
+        label, words = label_name(names, data), column_words(names, data)
         features = frame.drop(columns=[label])
         if any(dtype.kind not in "iufb" for dtype in features.dtypes):
             return None
-        labels = encode_labels(_chunked(frame[label]), label, task)
-        return Dataset(_matrix(features), labels, tuple(map(str, features.columns)), key)
+        labels = encode_labels(_chunked(frame[label]), words[label], task)
+        return Dataset(_matrix(features, words), labels, tuple(map(str, features.columns)), key)
 
 
 def _read(data: DataSpec, path: Path) -> Any:
@@ -51,7 +53,8 @@ def _read(data: DataSpec, path: Path) -> Any:
             return cudf.read_parquet(str(path))
         return cudf.read_csv(str(path), sep=data.separator)
     except (RuntimeError, ValueError, OSError) as error:
-        raise DataError(f"cannot read {path} as {file_format(data, path)}: {error}") from error
+        kind = file_format(data, path)
+        raise DataError(f"cannot read {path} as {kind}: {reader_words(error, kind)}") from None
 
 
 def _chunked(series: Any) -> Any:
@@ -60,14 +63,14 @@ def _chunked(series: Any) -> Any:
     return pa.chunked_array([series.to_arrow()])
 
 
-def _matrix(frame: Any) -> Any:
+def _matrix(frame: Any, words: Mapping[str, str]) -> Any:
     """(n_rows, n_columns) float32 in GPU memory, filled column by column: one copy of the table, not two."""
     import cupy
 
     matrix = cupy.empty(frame.shape, dtype=cupy.float32)
     for i, name in enumerate(frame.columns):
         matrix[:, i] = frame[name].astype("float32").to_cupy(na_value=float("nan"))
-        check_finite(str(name), int(cupy.isinf(matrix[:, i]).sum()))
+        check_finite(words[str(name)], int(cupy.isinf(matrix[:, i]).sum()))
     return matrix
 
 

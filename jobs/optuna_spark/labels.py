@@ -28,8 +28,8 @@ class Labels:
     classes: tuple[Any, ...] = ()
 
 
-def encode_labels(column: pa.ChunkedArray, name: str, task: str) -> Labels:
-    """Check and convert the label column for `task` (regression, binary or multiclass).
+def encode_labels(column: pa.ChunkedArray, words: str, task: str) -> Labels:
+    """Check and convert the label column, which errors call `words`, for `task` (regression, binary or multiclass).
 
     Raises:
         DataError: Missing or infinite labels, text to regress on, or a number of classes that does not fit.
@@ -37,39 +37,33 @@ def encode_labels(column: pa.ChunkedArray, name: str, task: str) -> Labels:
     n_missing, first = count_missing(column)
     if n_missing:
         raise DataError(
-            f"label column {name!r} must hold a value in every row, got {n_missing} empty or NaN (first in row"
+            f"label {words} must hold a value in every row, got {n_missing} empty or NaN (first in row"
             f" {first}): remove these rows"
         )
     if task == "regression":
-        check_numeric(column, name)
+        check_numeric(column, words)
         values = numbers(column).to_numpy()
-        check_finite(name, int(np.isinf(values).sum()))
+        check_finite(words, int(np.isinf(values).sum()))
         return Labels(values)
-    return _encode_classes(column, name, task)
+    return _encode_classes(column, words, task)
 
 
-def _encode_classes(column: pa.ChunkedArray, name: str, task: str) -> Labels:
+def _encode_classes(column: pa.ChunkedArray, words: str, task: str) -> Labels:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     classes = pc.unique(column)
     classes = classes.take(pc.sort_indices(classes))
-    _check_classes(classes, name, task)
+    _check_classes(len(classes), words, task)
     codes = pc.index_in(column, value_set=classes)
     return Labels(codes.to_numpy().astype(np.float32), tuple(classes.to_pylist()))
 
 
-def _check_classes(classes: pa.Array, name: str, task: str) -> None:
-    n = len(classes)
-    shown = ", ".join(map(str, classes.slice(0, 5).to_pylist())) + (", ..." if n > 5 else "")
+def _check_classes(n: int, words: str, task: str) -> None:
     if n < 2:
-        raise DataError(f"label column {name!r} must hold at least 2 classes, got {n} ({shown}): check data.label")
+        raise DataError(f"label {words} must hold at least 2 classes, got {n}: check data.label")
     if task == "binary" and n != 2:
-        raise DataError(
-            f"label column {name!r} must hold 2 classes for task binary, got {n} ({shown}): set xgboost.task to"
-            " multiclass"
-        )
+        raise DataError(f"label {words} must hold 2 classes for task binary, got {n}: set xgboost.task to multiclass")
     if n > MAX_CLASSES:
         raise DataError(
-            f"label column {name!r} must hold at most {MAX_CLASSES} classes, got {n} ({shown}): set xgboost.task"
-            " to regression"
+            f"label {words} must hold at most {MAX_CLASSES} classes, got {n}: set xgboost.task to regression"
         )

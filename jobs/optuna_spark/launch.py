@@ -9,6 +9,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -77,8 +78,13 @@ def _launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSess
         # Nothing to copy, so no plan of as many branches as workers: a row for each.
         return _run_on_copies(payload, spark.range(0, spec.tasks, 1, spec.tasks), has_data=False)
     # Spark has opened the table by then: workers have no business with what opens it.
-    sent = replace(payload, data_secrets=DataSecrets())
-    return launch_on_frame(spec, sent, read_frame(spark, spec.data, payload.data_secrets))
+    secrets, sent = payload.data_secrets, replace(payload, data_secrets=DataSecrets())
+    if spec.errors_may_quote:
+        return launch_on_frame(spec, sent, read_frame(spark, spec.data, secrets))
+    # Spark's log quotes what it cannot read.
+    spark.sparkContext.setLogLevel("OFF")
+    with _readable(spec.data, secrets):
+        return launch_on_frame(spec, sent, _read(spark, spec.data, secrets.options))
 
 
 def launch_on_frame(spec: TuningSpec, payload: WorkerPayload, frame: DataFrame) -> list[WorkerReport]:
@@ -161,18 +167,27 @@ def read_frame(spark: SparkSession, data: DataSpec, secrets: DataSecrets | None 
         SpecError: A table bundled with scikit-learn, which Spark cannot read.
         DataError: There is no such table, or Spark does not know the format.
     """
+    secrets = secrets or DataSecrets()
+    with _readable(data, secrets):
+        return _read(spark, data, secrets.options)
+
+
+@contextmanager
+def _readable(data: DataSpec, secrets: DataSecrets) -> Iterator[None]:
+    """Spark's errors as one sentence: in its own words, or by its name for them where those may quote the table."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
-    secrets = secrets or DataSecrets()
     try:
-        return _read(spark, data, secrets.options)
+        yield
     except (PySparkException, Py4JJavaError) as error:
         text = error.java_exception.getMessage() if isinstance(error, Py4JJavaError) else str(error)
+        if not data.names_in_errors:
+            named = error.getCondition() if isinstance(error, PySparkException) else None
+            text = named or "see the executors' logs"
         words = secrets.removed_from(text.splitlines()[0])
-        # The cause would be shown too, and may quote an option.
-        cause = None if secrets.options else error
-        raise DataError(f"Spark cannot read data.path {data.path}: {words}") from cause
+        # The cause would be shown too, and may quote an option or the table.
+        raise DataError(f"Spark cannot read data.path {data.path}: {words}") from None
 
 
 def _read(spark: SparkSession, data: DataSpec, options: Mapping[str, str]) -> DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,19 @@ _BLOCK_ROWS = 1 << 13  # rows of a block of 100 columns fit into a core's cache,
 _GROUP_BYTES = 64 << 20  # how much of a table is in memory beside its matrix
 
 
-def to_matrix(table: Columns, names: Sequence[str]) -> Floats:
+def to_matrix(table: Columns, words: Mapping[str, str]) -> Floats:
     """Columns of a table as one array, (n_rows, n_names) float32, row by row; missing values are NaN.
+
+    Args:
+        table: The table.
+        words: Its columns by name, and how an error calls each.
 
     Raises:
         DataError: A column holds something else than finite or missing numbers.
     """
-    matrix = np.empty((table.num_rows, len(names)), dtype=np.float32)
-    for start, group in _groups(names, table.num_rows):
-        _fill(matrix[:, start : start + len(group)], table.select(group))
+    matrix = np.empty((table.num_rows, len(words)), dtype=np.float32)
+    for start, group in _groups(list(words), table.num_rows):
+        _fill(matrix[:, start : start + len(group)], table.select(group), words)
     # Arrow would keep the memory for its next table, and there is none.
     pa.default_memory_pool().release_unused()
     return matrix
@@ -39,9 +43,9 @@ def _groups(names: Sequence[str], n_rows: int) -> Iterator[tuple[int, Sequence[s
         yield start, names[start : start + size]
 
 
-def _fill(matrix: Floats, table: pa.Table) -> None:
+def _fill(matrix: Floats, table: pa.Table, words: Mapping[str, str]) -> None:
     for name, column in zip(table.column_names, table.columns, strict=True):
-        check_numeric(column, name)
+        check_numeric(column, words[name])
     n_infinite = np.zeros(table.num_columns, dtype=np.intp)
     row = 0
     for batch in table.to_batches(max_chunksize=_BLOCK_ROWS):
@@ -51,14 +55,14 @@ def _fill(matrix: Floats, table: pa.Table) -> None:
         n_infinite += np.isinf(block).sum(axis=0)
         row += batch.num_rows
     for name, n in zip(table.column_names, n_infinite, strict=True):
-        check_finite(name, int(n))
+        check_finite(words[name], int(n))
 
 
-def check_numeric(column: pa.ChunkedArray, name: str) -> None:
+def check_numeric(column: pa.ChunkedArray, words: str) -> None:
     """Refuse a column of text, dates or anything else that is not a number.
 
     Raises:
-        DataError: It names the first such value and its row.
+        DataError: It names the first such row and the type of what stands there.
     """
     kind = column.type
     types = pa.types
@@ -69,7 +73,7 @@ def check_numeric(column: pa.ChunkedArray, name: str) -> None:
         or types.is_decimal(kind)
         or types.is_null(kind)
     ):
-        raise DataError(_not_numbers(column, name))
+        raise DataError(_not_numbers(column, words))
 
 
 def numbers(column: Any) -> Any:
@@ -81,21 +85,23 @@ def numbers(column: Any) -> Any:
     return column.cast(pa.float32(), safe=False)
 
 
-def check_finite(name: str, n_infinite: int) -> None:
+def check_finite(words: str, n_infinite: int) -> None:
     """Refuse infinite values, which XGBoost cannot train on."""
     if n_infinite:
         raise DataError(
-            f"column {name!r} must hold finite numbers, got {n_infinite} infinite (or too large for float32):"
+            f"{words} must hold finite numbers, got {n_infinite} infinite (or too large for float32):"
             " leave them empty or clip them"
         )
 
 
-def _not_numbers(column: pa.ChunkedArray, name: str) -> str:
+def _not_numbers(column: pa.ChunkedArray, words: str) -> str:
     row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if not _is_number(v)), (1, None))
     if value is None:
         row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if v is not None), (1, None))
+    # Neither the value nor the names inside a nested type: an error tells nothing of what stands in a file.
+    kind = str(column.type).partition("<")[0]
     return (
-        f"column {name!r} must hold numbers, got {value!r} in row {row} (type {column.type}):"
+        f"{words} must hold numbers, got a value of type {kind} in row {row} ({type(value).__name__}):"
         " convert the column to numbers or remove it"
     )
 

@@ -64,6 +64,13 @@ def failed(reason: str) -> Outcome:
     return Outcome(TrialState.FAIL, error=reason)
 
 
+def error_place(error: BaseException) -> str:
+    """What an exception was and where, without its text: that may quote a file whose path came from a run's form."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" in {last[0].filename}, line {last[0].lineno}" if last else ""
+    return f"{type(error).__name__}{place} (the text is not shown, because this run's form gave data.path)"
+
+
 def error_text(error: BaseException) -> str:
     """The last lines of an exception's traceback: what a person reads first."""
     lines = "".join(traceback.format_exception(error)).strip().splitlines()

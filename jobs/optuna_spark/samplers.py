@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -21,6 +22,7 @@ from optuna_spark.spec import ComponentSpec
 
 CONSTRAINTS_ATTR = "constraints"
 OWN = (ExtrapolationPruner,)
+MAX_GRID = 1_000_000
 
 
 def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
@@ -42,7 +44,17 @@ def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
         if "constraints_func" not in parameters:
             raise SpecError(f"{component.name} takes no constraints; remove sampler.args.constraints")
         args["constraints_func"] = read_constraints
+    if cls is optuna.samplers.GridSampler:
+        _check_grid(args.get("search_space"))
     return cast(BaseSampler, _build(cls, args, "sampler"))
+
+
+def _check_grid(space: object) -> None:
+    """Refuse a grid that would not fit into memory: GridSampler makes all of it at once."""
+    axes = space.values() if isinstance(space, Mapping) else ()
+    points = math.prod(len(axis) for axis in axes if isinstance(axis, Sequence))
+    if points > MAX_GRID:
+        raise SpecError(f"a grid must have at most {MAX_GRID} points, got more", "sampler.args.search_space")
 
 
 def build_pruner(component: ComponentSpec, max_steps: int | None = None) -> BasePruner:
@@ -71,7 +83,7 @@ def _find(module: ModuleType, base: type, name: str, kind: str) -> type:
     classes |= {c.__name__: c for c in OWN}
     valid = {n: c for n, c in classes.items() if isinstance(c, type) and issubclass(c, base)}
     if name not in valid:
-        raise SpecError(unknown_key(name, list(valid)).replace("key", kind), kind)
+        raise SpecError(unknown_key(name, list(valid), kind), kind)
     return valid[name]
 
 

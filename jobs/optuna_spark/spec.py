@@ -106,6 +106,8 @@ class DataSpec:
         sha256: Hex digest the file must have; required for a URL, so that every worker trains on the same bytes.
         format_options: Spark reader options, for the `dataframe` distribution only.
         connection: Id of the Airflow connection that opens the table; what is secret in it travels beside the spec.
+        names_in_errors: Whether errors may name the table's columns, and Spark's own words stand in them. A run whose
+            form gave the path has them named by number: its errors tell nothing of what stands in the file.
     """
 
     path: str
@@ -115,6 +117,7 @@ class DataSpec:
     sha256: str | None = None
     format_options: dict[str, str] = field(default_factory=dict)
     connection: str | None = None
+    names_in_errors: bool = True
 
     def __post_init__(self) -> None:
         if not self.path:
@@ -347,6 +350,11 @@ class TuningSpec:
                 f"data.connection with distribution {self.distribution} opens https:// URLs only, got"
                 f" {self.data.path!r}: use distribution dataframe"
             )
+
+    @property
+    def errors_may_quote(self) -> bool:
+        """Whether the text of any error may be shown; not where it may hold content of a file that a run named."""
+        return self.data is None or self.data.names_in_errors
 
     @property
     def max_steps(self) -> int | None:

@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from optuna_spark.errors import DataError
+from optuna_spark.reader_errors import reader_words
 from optuna_spark.spec import DataSpec
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
@@ -44,7 +45,7 @@ class ParquetColumns:
             self.column_names: list[str] = self._files.schema.names
             self.num_rows = sum(int(file.count_rows()) for file in self._files.fragments)
         except (pa.ArrowException, OSError) as error:
-            raise _unreadable(path, "parquet", error) from error
+            raise _unreadable(path, "parquet", error) from None
 
     def select(self, columns: Sequence[str]) -> pa.Table:
         """The columns, read now.
@@ -55,7 +56,7 @@ class ParquetColumns:
         try:
             return self._files.read(columns=list(columns))
         except (pa.ArrowException, OSError) as error:
-            raise _unreadable(self._path, "parquet", error) from error
+            raise _unreadable(self._path, "parquet", error) from None
 
 
 def file_format(data: DataSpec, path: Path) -> str:
@@ -77,8 +78,9 @@ def open_table(data: DataSpec, path: Path) -> Columns:
     convert = pa.csv.ConvertOptions(strings_can_be_null=True)  # an empty text is a missing label
     try:
         table: Columns = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, "csv", error) from error
+        _ = table.column_names  # Arrow decodes them only when asked
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, "csv", error) from None
     return table
 
 
@@ -103,27 +105,31 @@ def label_name(table_columns: list[str], data: DataSpec) -> str:
     """
     if len(table_columns) < 2:
         raise DataError(
-            f"the table needs a label and at least one more column, got {table_columns}: is data.separator"
+            f"the table needs a label and at least one more column, got {len(table_columns)}: is data.separator"
             f" {data.separator!r} right?"
         )
     label = table_columns[-1] if data.label is None else data.label
     if table_columns.count(label) != 1:
         found = "no" if label not in table_columns else "more than one"
-        raise DataError(f"data.label {label!r} names {found} column; the table has: {_shortened(table_columns)}")
+        given = repr(label) if data.label is not None or data.names_in_errors else "(the last column's name)"
+        has = f": {_shortened(table_columns)}" if data.names_in_errors else f" {len(table_columns)} columns"
+        raise DataError(f"data.label {given} names {found} column; the table has{has}")
     return label
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Refuse columns that cannot be told apart.
+def column_words(names: Sequence[str], data: DataSpec) -> dict[str, str]:
+    """How an error calls each column: by name, or by number where the file's content is not to be told.
 
     Raises:
-        DataError: It gives the first name that is there twice.
+        DataError: Two columns have the same name, so that they cannot be told apart.
     """
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise DataError(f"columns must have different names, got {name!r} twice: rename one")
-        seen.add(name)
+    words: dict[str, str] = {}
+    for number, name in enumerate(names, 1):
+        if name in words:
+            again = f"{name!r} twice" if data.names_in_errors else f"{words[name]} and column {number} with the same"
+            raise DataError(f"columns must have different names, got {again}: rename one")
+        words[name] = f"column {name!r}" if data.names_in_errors else f"column {number}"
+    return words
 
 
 def _shortened(names: list[str], limit: int = 30) -> str:
@@ -132,4 +138,4 @@ def _shortened(names: list[str], limit: int = 30) -> str:
 
 
 def _unreadable(path: Path, kind: str, error: BaseException) -> DataError:
-    return DataError(f"cannot read {path} as {kind}: {str(error).strip().splitlines()[0]}")
+    return DataError(f"cannot read {path} as {kind}: {reader_words(error, kind)}")

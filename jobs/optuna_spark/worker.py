@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from optuna_spark.client import CoordinatorClient
 from optuna_spark.errors import TuningError
 from optuna_spark.objectives import ObjectiveContext, build_objective
-from optuna_spark.outcome import Outcome, TrialSource, complete, error_text, failed
+from optuna_spark.outcome import Outcome, TrialSource, complete, error_place, error_text, failed
 from optuna_spark.run_secrets import DataSecrets
 from optuna_spark.spec import TuningSpec
 
@@ -81,34 +81,40 @@ def run_worker(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    done = 0
+    done, quotes = 0, True
     try:
         spec = TuningSpec.from_json(payload.spec_json)
+        quotes = spec.errors_may_quote
         objective = _objective(spec, addresses, table, payload.data_secrets)
         del table  # trials need the memory; an objective that works on the table keeps it
         source = _source(payload, spec, index, name)
         try:
             while (trial := source.ask()) is not None:
-                source.tell(trial, run_trial(objective, trial, len(spec.directions)))
+                source.tell(trial, run_trial(objective, trial, len(spec.directions), quotes=quotes))
                 done += 1
         finally:
             source.close()
     except Exception as error:
-        log.exception("Worker %s ended early", name)
-        text = str(error) if isinstance(error, TuningError) else error_text(error)
+        text = str(error) if isinstance(error, TuningError) else error_text(error) if quotes else error_place(error)
+        log.error("Worker %s ended early: %s", name, text, exc_info=quotes)
         return WorkerReport(index, name, done, text, type(error).__name__)
     return WorkerReport(index, name, done)
 
 
-def run_trial(objective: Callable[[Any], Any], trial: Any, n_values: int) -> Outcome:
-    """Call the objective once; whatever it raises becomes the outcome, as in `study.optimize`."""
+def run_trial(objective: Callable[[Any], Any], trial: Any, n_values: int, *, quotes: bool = True) -> Outcome:
+    """Call the objective once; whatever it raises becomes the outcome, as in `study.optimize`.
+
+    Without `quotes` a failed trial says what happened and where, and nothing that the objective said.
+    """
     try:
-        return complete(objective(trial), n_values)
+        outcome = complete(objective(trial), n_values)
+        said_nothing = failed(f"the objective must return {n_values} number(s)")
+        return outcome if quotes or outcome.state != TrialState.FAIL else said_nothing
     except TrialPruned:
         return Outcome(TrialState.PRUNED)
     except Exception as error:  # noqa: BLE001  # the objective is the user's; its failure is a trial's outcome
-        log.warning("Trial %s failed: %s", trial.number, error)
-        return failed(error_text(error))
+        log.warning("Trial %s failed: %s", trial.number, error if quotes else type(error).__name__)
+        return failed(error_text(error) if quotes else error_place(error))
 
 
 def _objective(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,7 +19,14 @@ from tuning_pipeline.failures import Failure, TaskError
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from tuning_pipeline.study_settings import StudySettings
+
 MYSQL_PORT = 3306
+# Extras that are no secrets. To mask them would blacken ordinary words, and the addresses of links, in every log.
+PLAIN_EXTRAS = frozenset({
+    "web_page", "deploy-mode", "spark-binary", "queue", "namespace", "client", "cursor", "charset", "ssl", "ssl_mode",
+    "ssl_ca", "ssl_cert", "ssl_key", "host", "endpoint_url", "region_name", "azure_tenant_id",
+})  # fmt: skip
 
 
 def find_connection(conn_id: str) -> Connection | None:
@@ -26,10 +35,33 @@ def find_connection(conn_id: str) -> Connection | None:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         return None
-    if connection.password:
-        mask_secret(connection.password)
-        mask_secret(quote(connection.password, safe=""))
+    mask_connection(connection)
     return connection
+
+
+def mask_connections(settings: StudySettings) -> None:
+    """Mask the secrets of every connection that a study names, whether the task looks it up or not."""
+    for name in fields(settings.connections):
+        find_connection(getattr(settings.connections, name.name))
+
+
+def mask_connection(connection: Connection) -> None:
+    """Mask a connection's password, as it is and as it stands in a URL, and the texts of its extra."""
+    for secret in (connection.password, *_texts(connection.extra_dejson)):
+        if secret:
+            mask_secret(secret)
+            mask_secret(quote(secret, safe=""))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of an extra at any depth, but for those under a key that is known to hold no secret."""
+    if isinstance(value, Mapping):
+        value = [part for name, part in value.items() if name not in PLAIN_EXTRAS]
+    if isinstance(value, list):
+        for part in value:
+            yield from _texts(part)
+    elif isinstance(value, str):
+        yield value
 
 
 def require_connection(conn_id: str, purpose: str) -> Connection:

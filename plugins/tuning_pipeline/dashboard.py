@@ -9,17 +9,20 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata, resources
 from typing import Any
+from urllib.parse import parse_qs
 from wsgiref.util import setup_testing_defaults
 
 import optuna_dashboard
 from optuna.storages import BaseStorage
 
 from optuna_spark.errors import TuningError
+from tuning_pipeline.spreadsheet import guarded_table
 
 VERSION = "0.21.0"
 READ_ONLY = "The dashboard inside Airflow is read-only: change a study by its file or its trigger form."
@@ -57,8 +60,9 @@ class Reply:
 
 def refusal() -> Reply:
     """The answer to anything but GET and HEAD, in the words the dashboard's page shows."""
-    body = json.dumps({"reason": READ_ONLY}).encode()
-    return Reply(405, body, {"Content-Type": "application/json", "Allow": "GET, HEAD"})
+    return Reply(
+        405, json.dumps({"reason": READ_ONLY}).encode(), {"Content-Type": "application/json", "Allow": "GET, HEAD"}
+    )
 
 
 class Dashboard:
@@ -79,15 +83,47 @@ class Dashboard:
         Raises:
             DashboardChangedError: See `dashboard_files`.
         """
+        if problem := self._problem(path, query):
+            return problem
         page, script = dashboard_files(base)
         if path == "/static/bundle.js":
             headers = {"Content-Type": "text/javascript", "Content-Encoding": "gzip", "Cache-Control": "max-age=3600"}
             return Reply(200, script, headers)
+        if path == "/":
+            return Reply(302, b"", {"Location": f"{base}/dashboard"})
         reply = call_wsgi(self._app, path, query)
+        if reply.status == 500 and "/plot/" in path:
+            return _reply(400, "This study has nothing to draw there; the API server's log says more.")
+        if path.startswith("/csv/") and reply.status == 200:
+            headers = {k: v for k, v in reply.headers.items() if k != "Content-Length"}
+            return Reply(reply.status, guarded_table(reply.body), headers)
         if path == "/dashboard" or path.startswith("/dashboard/"):
             headers = {k: v for k, v in reply.headers.items() if k in ("Content-Type", "Content-Security-Policy")}
             return Reply(reply.status, page, headers)
         return reply
+
+    def _problem(self, path: str, query: str) -> Reply | None:
+        """The answer to a request that the dashboard itself would answer with an internal error."""
+        after = parse_qs(query, keep_blank_values=True).get("after", ["0"])
+        if not all(_NUMBER.fullmatch(value) for value in after):
+            return _reply(400, "`after` must be a whole number of at least 0.")
+        asked = _STUDY.match(path)
+        if asked is None:
+            return None
+        try:
+            self.storage.get_study_name_from_id(int(asked["number"]) if _NUMBER.fullmatch(asked["number"]) else -1)
+        except KeyError:
+            return _reply(404, "There is no such study.")
+        return None
+
+
+# A study's part of the dashboard, by the study's number.
+_STUDY = re.compile(r"/(api/studies|csv|dashboard/studies)/(?P<number>[^/]*)")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+def _reply(status: int, reason: str) -> Reply:
+    return Reply(status, json.dumps({"reason": reason}).encode(), {"Content-Type": "application/json"})
 
 
 @lru_cache(maxsize=4)
@@ -119,7 +155,9 @@ def _rewrite(text: str, places: Iterable[tuple[str, str, int]], base: str) -> st
 
 def call_wsgi(app: Callable[..., Iterable[bytes]], path: str, query: str) -> Reply:
     """Send a GET request to a WSGI application."""
-    environ: dict[str, Any] = {"PATH_INFO": path, "QUERY_STRING": query, "HTTP_ACCEPT_ENCODING": ""}
+    # WSGI knows bytes only, as characters of Latin-1: https://peps.python.org/pep-3333/#unicode-issues
+    info = path.encode("utf-8", "replace").decode("latin-1")
+    environ: dict[str, Any] = {"PATH_INFO": info, "QUERY_STRING": query, "HTTP_ACCEPT_ENCODING": ""}
     setup_testing_defaults(environ)
     environ |= {"wsgi.input": io.BytesIO(), "wsgi.multithread": True}
     started: dict[str, Any] = {}

@@ -23,7 +23,7 @@ from optuna_spark.errors import TuningError
 from tuning_pipeline.databricks_failures import killed, run_failure
 from tuning_pipeline.databricks_payload import RemoteFiles, idempotency_token, run_payload
 from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure
-from tuning_pipeline.form import study_of_run
+from tuning_pipeline.runs import begin
 from tuning_pipeline.study_settings import StudySettings
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
         """Called when the triggerer has seen the run end."""
+        try:
+            begin(self.study, context)
+        except TuningError as error:
+            raise self._card(describe_failure(error)) from None
         self.run_id = int(event["run_id"])
         self._finish(self.hook(), context)
 
@@ -125,8 +129,8 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         from tuning_pipeline.databricks_storage import passwordless_url
 
         run_id = context["dag_run"].run_id
-        study = study_of_run(self.study, context["params"], context["dag_run"].conf)
-        spec, files = self.job_of(study, run_id, from_dict(RemoteFiles, self._uploaded(context)))
+        study = begin(self.study, context)
+        spec, files = self.job_of(study, run_id, self._files(study, run_id))
         token = idempotency_token(f"{self.dag_id}/{run_id}/{self.task_id}/{files.output}", attempt)
         payload = run_payload(study, spec, files, token, passwordless_url(study))
         check_run(payload)
@@ -136,9 +140,11 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         """What the cluster is told to do, and where the files for it lie."""
         return study.to_spec(run_id), files
 
-    def _uploaded(self, context: Any) -> dict[str, Any]:
-        given: dict[str, Any] = context["ti"].xcom_pull(task_ids=UPLOAD_TASK)
-        return given
+    def _files(self, study: StudyFile, run_id: str) -> RemoteFiles:
+        """The run's files, found anew: whoever may trigger a DAG may also rewrite what its tasks returned."""
+        from tuning_pipeline.databricks_storage import upload_job_files
+
+        return from_dict(RemoteFiles, upload_job_files(study, run_id))
 
     def _push_link(self, hook: DatabricksHook, context: Context) -> None:
         url = hook.get_run_page_url(self._run())
@@ -189,17 +195,18 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             return {}
 
     def _report(self, context: Any) -> Mapping[str, str] | None:
-        from tuning_pipeline.databricks_storage import failure_report
+        from tuning_pipeline.databricks_storage import failure_report, run_output
 
-        return failure_report(self.databricks_conn_id, self._uploaded(context)["output"])
+        return failure_report(self.databricks_conn_id, run_output(self.study, context["dag_run"].run_id))
 
     def _end_runs(self, context: Context) -> None:
         from tuning_pipeline.databricks_runs import end_live_runs
+        from tuning_pipeline.databricks_storage import run_output
 
-        run = context["dag_run"]
-        study = study_of_run(self.study, context["params"], run.conf)
+        run_id = context["dag_run"].run_id
         try:
-            end_live_runs(study, run.run_id, self._uploaded(context)["output"])
+            study = begin(self.study, context)
+            end_live_runs(study, run_id, run_output(study, run_id))
         except TuningError as error:
             raise self._card(describe_failure(error)) from None
 

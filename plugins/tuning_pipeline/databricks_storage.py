@@ -34,7 +34,7 @@ from tuning_pipeline.databricks_payload import (
     study_copy_path,
     with_data,
 )
-from tuning_pipeline.export import exports_base, folder_name
+from tuning_pipeline.export_paths import exports_base, folder_name
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.retune import warm_started
 from tuning_pipeline.submit import PACKAGE, own_objective, pack_package
@@ -77,11 +77,16 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
                     for name, content in init_scripts(spec).items()
                 ),
                 spec=_store_spec(folders, settings.folder, spec),
-                output=output_folder(settings, spec.study_name, folder_name(run_id)),
+                output=run_output(study, run_id),
                 py_files=tuple(folders.store_file(code, file) for file in extra),
                 study_copy=study_copy_path(settings, spec.study_name) if settings.database == "driver" else None,
             )
     return dataclasses.asdict(files)
+
+
+def run_output(study: StudyFile, run_id: str) -> str:
+    """The folder a run writes to."""
+    return output_folder(study.settings.databricks, study.settings.study, folder_name(run_id))
 
 
 def upload_spec(study: StudyFile, spec: TuningSpec) -> str:

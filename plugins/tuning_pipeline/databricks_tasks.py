@@ -95,12 +95,12 @@ def end_run(study: StudyFile) -> Any:
     @readable_failures
     def end_run() -> list[str]:
         from tuning_pipeline.databricks_runs import end_live_runs
+        from tuning_pipeline.databricks_storage import run_output
 
-        given = get_current_context()["ti"].xcom_pull(task_ids=UPLOAD_TASK)
-        if given is None:
+        if get_current_context()["ti"].xcom_pull(task_ids=UPLOAD_TASK) is None:
             return []
         run, run_id, _ = tasks.run_of(study)
-        return end_live_runs(run, run_id, given["output"])
+        return end_live_runs(run, run_id, run_output(run, run_id))
 
     return end_run().as_teardown()
 

@@ -9,11 +9,9 @@ Takes a second to import (Arrow, Plotly): import it in the task that needs it, n
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import logging
-import re
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +23,10 @@ import pyarrow.parquet as pq
 from optuna_spark.errors import TuningError
 from optuna_spark.results import best_params, best_trials, snapshot
 from optuna_spark.trial_tables import Column, trial_columns, trial_records, trial_rows
+from tuning_pipeline.export_paths import exports_base, folder_name
 from tuning_pipeline.publish import local_path, publish_folder, publish_latest
 from tuning_pipeline.report import render_report
+from tuning_pipeline.spreadsheet import guarded
 
 if TYPE_CHECKING:
     import optuna
@@ -94,29 +94,6 @@ def export_files(study: optuna.Study, run_id: str, top_k: int) -> dict[str, byte
     }
 
 
-def exports_base(base: ObjectStoragePath | str | Path) -> ObjectStoragePath:
-    """`base` as an ObjectStoragePath; a path without a scheme is one on this machine, made absolute."""
-    from airflow.sdk import ObjectStoragePath
-
-    if isinstance(base, ObjectStoragePath):
-        return base
-    text = str(base)
-    return ObjectStoragePath(text if "://" in text else str(Path(text).absolute()))
-
-
-def folder_name(name: str) -> str:
-    """A study name or run id as a folder name that every disk and store takes.
-
-    Airflow's `manual__2026-11-22T09:17:38+00:00` becomes `manual__2026-11-22T09-17-38Z`. Any other character
-    than a letter, digit, `_`, `-` or `.` becomes `-`, and a hash is added that keeps different names apart.
-    """
-    plain = re.sub(r"(T\d\d):(\d\d):(\d\d(?:\.\d+)?)\+00:00", r"\1-\2-\3Z", name)
-    safe = re.sub(r"[^A-Za-z0-9_.-]", "-", plain)[:200]
-    if safe == plain and re.match("[A-Za-z0-9_]", safe) and safe.lower() != "latest":
-        return safe
-    return f"{safe.strip('.-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
-
-
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
@@ -127,11 +104,26 @@ def _tables(name: str, trials: list[FrozenTrial], columns: list[Column]) -> dict
 
 
 def _csv(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([c.name for c in columns])
-    writer.writerows([_text(row[c.name]) for c in columns] for row in rows)
-    return out.getvalue().encode()
+    out = _Lines()
+    writer = csv.writer(out)
+    writer.writerow([guarded(c.name) for c in columns])
+    writer.writerows([_cell(row[c.name]) for c in columns] for row in rows)
+    return out.text.getvalue().encode()
+
+
+class _Lines:
+    """Lines that end as on Unix. A writer that were told so would leave a carriage return in a cell unquoted."""
+
+    def __init__(self) -> None:
+        self.text = io.StringIO(newline="")
+
+    def write(self, line: str) -> int:
+        return self.text.write(line.removesuffix("\r\n") + "\n")
+
+
+def _cell(value: Any) -> str | None:
+    text = _text(value)
+    return text if text is None else guarded(text)
 
 
 def _parquet(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:

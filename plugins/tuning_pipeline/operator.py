@@ -14,8 +14,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from optuna_spark.errors import TuningError
 from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, card, describe_failure, driver_failure
-from tuning_pipeline.form import study_of_run
 from tuning_pipeline.links import SparkLink, StudyLink, show_links, spark_page
+from tuning_pipeline.runs import begin
 from tuning_pipeline.scratch import scratch_folder, write_private
 from tuning_pipeline.submit import (
     Submission,
@@ -103,7 +103,7 @@ class TuneOperator(SparkSubmitOperator):
         from tuning_pipeline.secret_connections import run_secrets
 
         run = context["dag_run"]
-        study = study_of_run(self.study, context["params"], run.conf)
+        study = begin(self.study, context)
         spark = require_connection(study.settings.connections.spark, "the Spark cluster")
         self.spark_page = spark_page(spark, master_of(spark))
         show_links(self, context)

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from plotly.offline import get_plotlyjs
 
 from optuna_spark.results import best_trials, direction_name, state_counts
+from tuning_pipeline.page_policy import CONTENT_POLICY
 from tuning_pipeline.plot_data import metric_names, param_names
 from tuning_pipeline.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, Section, draw_sections
 
@@ -20,15 +21,13 @@ MAX_BEST_TRIALS = 20
 # The button that would upload the figure to Plotly's service is off.
 _PLOT_CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
 
-# The policy makes the browser refuse any address: the page cannot load or send anything.
+# Inside Airflow the policy is in the reply's header; this one is for a report that travels as a file.
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:;
- form-action 'none'; base-uri 'none'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>{style}</style>
 <script>{plotly}</script>
@@ -89,7 +88,7 @@ def render_report(study: optuna.Study, run_id: str, top_k: int = 10) -> str:
         ]
     )
     title = html.escape(f"Study {study.study_name}")
-    return _PAGE.format(title=title, style=_STYLE, plotly=get_plotlyjs(), body=body)
+    return _PAGE.format(title=title, policy=CONTENT_POLICY, style=_STYLE, plotly=get_plotlyjs(), body=body)
 
 
 def _header(study: optuna.Study, run_id: str) -> str:

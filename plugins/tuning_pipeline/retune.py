@@ -14,7 +14,7 @@ import optuna
 from optuna_spark.errors import TuningError
 from optuna_spark.results import best_trials
 from optuna_spark.spec import ParamSpec, StopSpec, TuningSpec
-from tuning_pipeline.export import exports_base, folder_name
+from tuning_pipeline.export_paths import exports_base, folder_name
 from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:

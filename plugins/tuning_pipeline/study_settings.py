@@ -23,6 +23,7 @@ from optuna_spark.spec import (
     XGBoostSpec,
 )
 from tuning_pipeline.databricks_settings import DatabricksSettings, check_databricks
+from tuning_pipeline.form_fields import FormSettings, check_form
 from tuning_pipeline.retune_settings import RetuneSettings, check_retune
 
 DAY_S = 86_400
@@ -134,6 +135,7 @@ class StudySettings:
         spark: How the Spark application is submitted.
         databricks: How the study runs on Databricks, for that target.
         connections, database: Which connections, and how the database is made ready.
+        form: Which of these keys a run's trigger form may change.
         exports: Base folder or object store URL of the exports.
         top_k: How many trials to export (single objective; otherwise the Pareto front).
     """
@@ -173,6 +175,7 @@ class StudySettings:
     databricks: DatabricksSettings = field(default_factory=DatabricksSettings)
     connections: ConnectionIds = field(default_factory=ConnectionIds)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    form: FormSettings = field(default_factory=FormSettings)
     exports: str | None = None
     top_k: int = 10
 
@@ -200,6 +203,7 @@ class StudySettings:
                 "retune",
             )
         check_retune(self.retune, has_data=self.data is not None, directions=len(self.directions))
+        check_form(self)
         if self.distribution == "local":
             raise SpecError("distribution local is for runs without Spark; use joblib, rdd or dataframe")
         self.first_day()

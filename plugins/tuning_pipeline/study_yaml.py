@@ -71,12 +71,22 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=StudyLoader)  # noqa: S506  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         raise SpecError(_syntax_error(error)) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"cannot be read as YAML: {error}") from None
+    except OSError as error:
+        raise SpecError(f"cannot be read as YAML: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"cannot be read as YAML: byte {error.start + 1} is no UTF-8") from None
+    except yaml.reader.ReaderError as error:
+        raise SpecError(f"cannot be read as YAML: character {error.position + 1} is not allowed") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise SpecError(f"cannot be read as YAML ({type(error).__name__})") from None
 
 
 def _syntax_error(error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     what = " ".join(part for part in (error.context, error.problem) if part)
-    return f"is not valid YAML: {place}{what}"
+    # What stands in the file is in quotes: the place is enough to find it.
+    return f"is not valid YAML: {place}{re.sub(_QUOTED, '...', what)}"
+
+
+_QUOTED = re.compile(r"'(?!<)[^']{2,}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetAlias, get_current_context, task
 
 from tuning_pipeline.failures import readable_failures
-from tuning_pipeline.form import mode_of, study_of_run
+from tuning_pipeline.form import mode_of
 from tuning_pipeline.operator import TuneOperator
+from tuning_pipeline.runs import begin
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -72,7 +74,13 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
     # An asset among the outlets gets an event in any case; an alias only when one is added.
     when_better = AssetAlias(asset.name) if study.settings.retune.publish == "better" else None
 
-    @task(execution_timeout=SHORT_TASK, outlets=[when_better or asset], inlets=[asset] if when_better else [])
+    @task(
+        execution_timeout=SHORT_TASK,
+        outlets=[when_better or asset],
+        inlets=[asset] if when_better else [],
+        # Where the page with the run's report finds it; nobody but the study file's author can change this.
+        doc_json=json.dumps({"study": study.settings.study, "exports": study.exports_base()}),
+    )
     @readable_failures
     def export_best_trials() -> dict[str, Any]:
         from optuna_spark.storage import create_storage
@@ -108,7 +116,8 @@ def _remember_data(stored: Any) -> None:
     from tuning_pipeline.retune import TUNED_ON
 
     context = get_current_context()
-    if fingerprint := context["ti"].xcom_pull(task_ids="decide_retune", key="fingerprint"):
+    fingerprint = context["ti"].xcom_pull(task_ids="decide_retune", key="fingerprint")
+    if fingerprint and isinstance(fingerprint, str):
         stored.set_user_attr(TUNED_ON, fingerprint)
 
 
@@ -120,9 +129,9 @@ def best_params_asset(study_name: str) -> Asset:
 def run_of(study: StudyFile) -> tuple[StudyFile, str, str]:
     """The study as this run's form changed it, the run's id, and what to do with a study that exists."""
     context = get_current_context()
-    dag_run, params = context["dag_run"], context["params"]
-    mode = mode_of(params) if by_hand(context) else study.settings.retune.mode
-    return study_of_run(study, params, dag_run.conf), dag_run.run_id, mode
+    run = begin(study, context)
+    mode = mode_of(context["params"]) if by_hand(context) else study.settings.retune.mode
+    return run, context["dag_run"].run_id, mode
 
 
 def by_hand(context: Context) -> bool:

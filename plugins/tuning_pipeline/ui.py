@@ -9,34 +9,40 @@ from __future__ import annotations
 import html
 import logging
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import get_user
-from airflow.models.dagrun import DagRun
-from airflow.models.xcom import XComModel
-from airflow.sdk import ObjectStoragePath
-from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from sqlalchemy import select
 
 from optuna_spark.errors import TuningError
 from optuna_spark.storage import create_storage
 from tuning_pipeline.connections import database_connection, storage_url
 from tuning_pipeline.dashboard import Dashboard, refusal
+from tuning_pipeline.page_policy import CONTENT_POLICY
+from tuning_pipeline.run_report import EXPORT_TASK, export_folder, read_report, returned, run_state
 from tuning_pipeline.study_settings import ConnectionIds
 
 log = logging.getLogger(__name__)
 
 User = Annotated[BaseUser, Depends(get_user)]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-# A report brings scripts of its own: it gets no access to the session of whoever reads it.
-REPORT_HEADERS = {"Content-Security-Policy": "sandbox allow-scripts allow-downloads", "Cache-Control": "no-store"}
-# Known by name: tuning_pipeline.tasks and retune_tasks, which define them, are for DAG files.
-EXPORT_TASK, DECIDE, SKIPPED_BECAUSE = "export_best_trials", "decide_retune", "skipped_because"
+# A report brings scripts of its own: it gets no access to the session of whoever reads it, and to no address.
+REPORT_HEADERS = {
+    "Content-Security-Policy": f"{CONTENT_POLICY}; frame-ancestors 'self'; sandbox allow-scripts allow-downloads",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+MESSAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+}
+# Known by name: tuning_pipeline.retune_tasks, which defines them, is for DAG files.
+DECIDE, SKIPPED_BECAUSE = "decide_retune", "skipped_because"
 
 
 def may_read_studies(user: User) -> None:
@@ -99,38 +105,21 @@ def pages() -> FastAPI:
 
     @app.get("/report/{dag_id}/{run_id:path}", dependencies=[Depends(may_read_run)])
     def report(dag_id: str, run_id: str) -> Response:
-        folder = exported_folder(dag_id, run_id)
-        if folder is None and (reason := returned(dag_id, run_id, DECIDE, SKIPPED_BECAUSE)):
-            return message_page("Nothing was tuned", str(reason))
-        if folder is None:
-            return no_report(run_state(dag_id, run_id))
+        state = run_state(dag_id, run_id) if run_id else None
+        folder = export_folder(dag_id, run_id) if state is not None else None
+        if state is None or folder is None:
+            return message_page("No such run", f"DAG {dag_id} has no run {run_id} that tunes a study.", status=404)
         try:
-            return HTMLResponse((ObjectStoragePath(folder) / "report.html").read_bytes(), headers=REPORT_HEADERS)
+            found = read_report(folder)
         except OSError as error:
-            return message_page("The report cannot be read", f"{folder}: {error}", status=404)
+            return message_page("The report cannot be read", f"{folder}: {error.strerror or error}", status=404)
+        if found is not None:
+            return HTMLResponse(found, headers=REPORT_HEADERS)
+        if reason := returned(dag_id, run_id, DECIDE, SKIPPED_BECAUSE):
+            return message_page("Nothing was tuned", str(reason))
+        return no_report(state)
 
     return app
-
-
-def exported_folder(dag_id: str, run_id: str) -> str | None:
-    """The folder that a run's export task says it wrote; None before it has."""
-    value = returned(dag_id, run_id, EXPORT_TASK, "return_value")
-    return str(value["folder"]) if isinstance(value, dict) and "folder" in value else None
-
-
-def returned(dag_id: str, run_id: str, task_id: str, key: str) -> Any:
-    """An XCom of a run; None when there is none."""
-    query = XComModel.get_many(run_id=run_id, dag_ids=dag_id, task_ids=task_id, key=key, limit=1)
-    with create_session() as session:
-        row = session.scalars(query).first()
-        return XComModel.deserialize_value(row) if row is not None else None
-
-
-def run_state(dag_id: str, run_id: str) -> str | None:
-    """The state of a run; None when there is no such run."""
-    query = select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
-    with create_session() as session:
-        return session.scalar(query)
 
 
 def no_report(state: str | None) -> HTMLResponse:
@@ -148,4 +137,4 @@ def message_page(title: str, text: str, *, status: int = 200, refresh: bool = Fa
         "<style>body{font:16px system-ui,sans-serif;margin:3rem;color:#888}h1{font-size:1.2rem}</style></head>"
         f"<body><h1>{html.escape(title)}</h1><p>{html.escape(text)}</p></body></html>"
     )
-    return HTMLResponse(page, status)
+    return HTMLResponse(page, status, MESSAGE_HEADERS)

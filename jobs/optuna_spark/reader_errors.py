@@ -1,0 +1,45 @@
+"""What a reader of files says of one it cannot read, without a word of what stands in it.
+
+Arrow's, Spark's and cuDF's errors quote the line or value at fault. Whose file it is, is not theirs to know: a path may
+come from a run's trigger form, and a log has more readers than a file of secrets. So an error names row, column number,
+type and counts only.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import urllib.error
+
+_ROW = re.compile(r"Row #(\d+)")
+_COLUMN = re.compile(r"CSV column #(\d+)")
+_COUNTS = re.compile(r"Expected (\d+) columns, got (\d+)")
+_TYPE = re.compile(r"conversion error to ([a-z0-9]+)")
+
+
+def reader_words(error: BaseException, kind: str) -> str:
+    """Why a file cannot be read as `kind`, in our own words."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, UnicodeDecodeError):
+        return "its text is no UTF-8"
+    text = str(error)
+    row, column, counts, to = (pattern.search(text) for pattern in (_ROW, _COLUMN, _COUNTS, _TYPE))
+    words = [
+        f"row {row[1]}" if row else "",
+        f"column {int(column[1]) + 1}" if column else "",
+        f"expected {counts[1]} columns, got {counts[2]}" if counts else "",
+        f"a value is no {to[1]}" if to else "",
+    ]
+    return ": ".join(word for word in words if word) or f"it is no valid {kind}"
+
+
+def fetch_words(error: BaseException) -> str:
+    """Why an address cannot be fetched; nothing of what it answered."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"status {error.code} {http.client.responses.get(error.code, '')}".strip()
+    reason = getattr(error, "reason", None) or error
+    if isinstance(reason, OSError):
+        return os.strerror(reason.errno) if reason.errno and reason.errno > 0 else type(reason).__name__
+    return type(reason).__name__ if isinstance(reason, BaseException) else "the address cannot be used"

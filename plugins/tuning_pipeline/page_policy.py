@@ -1,0 +1,8 @@
+"""What a report page may do in a browser: draw itself, and neither load nor send anything."""
+
+from __future__ import annotations
+
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:;"
+    " form-action 'none'; base-uri 'none'"
+)
