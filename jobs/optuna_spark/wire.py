@@ -11,7 +11,7 @@ import contextlib
 import json
 import socket
 import threading
-from typing import Any
+from typing import Any, Self
 
 from optuna_spark import sealing
 from optuna_spark.sealing import LENGTH, TAG, Introduction, Seal, WireError, new_secret
@@ -142,7 +142,7 @@ class FrameSocket:
         self._outgoing, self._incoming = Seal(keys.to_driver), Seal(keys.to_worker)
 
     @classmethod
-    def connect(cls, address: tuple[str, int], secret: bytes, timeout_s: float) -> FrameSocket:
+    def connect(cls, address: tuple[str, int], secret: bytes, timeout_s: float) -> Self:
         """Connect and do the worker's half of the handshake. `notice_silence` ends the timeout.
 
         Args:
