@@ -5,6 +5,7 @@ from __future__ import annotations
 from optuna.trial import TrialState
 
 from optuna_spark.errors import TrialLimitError, TuningError
+from optuna_spark.shown import shown
 from optuna_spark.spec import StopSpec, TuningSpec
 
 
@@ -92,4 +93,4 @@ def broken_limit(stop: StopSpec, failed: int, in_a_row: int) -> str | None:
 def _last_line(error: str | None) -> str:
     """What a traceback says: its last line; all of it is an attribute of the trial."""
     lines = (error or "").strip().splitlines()
-    return lines[-1] if lines else "no reason was given"
+    return shown(lines[-1]) if lines else "no reason was given"

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import threading
 import time
-from dataclasses import replace
 
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 
@@ -14,14 +13,14 @@ from optuna_spark.messages import Assignment, Update, outcome_to_message
 from optuna_spark.outcome import Outcome
 from optuna_spark.remote_study import RemoteStudy
 from optuna_spark.trial import RemoteTrial
+from optuna_spark.trial_checks import check_distribution
 from optuna_spark.wire import SILENT_BEATS, FrameSocket, Message, WireError
 
 log = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
 RECONNECTS = 3
-ERROR_CHARACTERS = 8000
-_RAISED_HERE = {e.__name__: e for e in (ValueError, TypeError, NotImplementedError, RuntimeError)}
+_RAISED_HERE = {e.__name__: e for e in (ValueError, TypeError, NotImplementedError, OverflowError, RuntimeError)}
 
 
 class CoordinatorClient:
@@ -43,6 +42,7 @@ class CoordinatorClient:
     def __init__(self, address: tuple[str, int], secret: bytes, worker: str, attempts: int = 5) -> None:
         self._address, self._secret, self._worker = address, secret, worker
         self._closed = threading.Event()
+        self._waiting_since: float | None = None
         self._next: Message | None = None
         self._uncommitted: int | None = None  # the trial told last, while it may not be in the database yet
         greeting = self._connect(attempts)
@@ -75,7 +75,7 @@ class CoordinatorClient:
             "number": trial.number,
             "changes": trial.take_changes().to_message(),
             "ask": True,
-            **outcome_to_message(replace(outcome, error=outcome.error and outcome.error[-ERROR_CHARACTERS:])),
+            **outcome_to_message(outcome),
         }
         try:
             self.wait_durable()
@@ -106,6 +106,7 @@ class CoordinatorClient:
 
     def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float:
         text = distribution_to_json(distribution)
+        check_distribution(text)
         reply = self._request({"op": "suggest", "number": number, "name": name, "distribution": text})
         if "error" in reply:
             raise _RAISED_HERE[reply["error"]](reply["text"])
@@ -127,7 +128,12 @@ class CoordinatorClient:
         return reply
 
     def _receive(self) -> Message:
-        message = self._frames.receive()
+        try:
+            self._waiting_since = time.monotonic()
+            while "beat" in (message := self._frames.receive()):
+                self._waiting_since = time.monotonic()
+        finally:
+            self._waiting_since = None
         if "durable" in message:
             self._uncommitted = None
         return message
@@ -139,14 +145,16 @@ class CoordinatorClient:
 
     def _beat(self, heartbeat_s: float) -> None:
         while not self._closed.wait(heartbeat_s):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > SILENT_BEATS * heartbeat_s:
+                self._frames.close()  # and whoever waits connects again
             with contextlib.suppress(WireError):  # the worker's own thread finds out by itself
-                self._frames.send({"op": "beat"})
+                # Who waits gets an echo: if an answer was kept from it, what follows does not open.
+                self._frames.send({"op": "beat", "echo": since is not None})
 
     def _connect(self, attempts: int) -> Message:
         """Connect and introduce this worker; returns the driver's greeting."""
-        self._frames = _open(self._address, self._secret, attempts)
-        self._frames.send({"op": "hello", "worker": self._worker})
-        greeting = self._frames.receive()
+        self._frames, greeting = _open(self._address, self._secret, self._worker, attempts)
         self._frames.notice_silence(SILENT_BEATS * float(greeting["heartbeat_s"]))
         return greeting
 
@@ -157,11 +165,11 @@ class CoordinatorClient:
         self._uncommitted = None
 
 
-def _open(address: tuple[str, int], secret: bytes, attempts: int) -> FrameSocket:
+def _open(address: tuple[str, int], secret: bytes, worker: str, attempts: int) -> tuple[FrameSocket, Message]:
     """Connect, a few times: a driver that starts many workers at once may not answer the first call."""
     for attempt in range(1, attempts + 1):
         try:
-            return FrameSocket.connect(address, secret, CONNECT_S)
+            return _greeted(FrameSocket.connect(address, secret, CONNECT_S), worker)
         except (OSError, WireError) as error:
             if attempt == attempts:
                 raise WireError(
@@ -170,3 +178,12 @@ def _open(address: tuple[str, int], secret: bytes, attempts: int) -> FrameSocket
                 ) from error
         time.sleep(0.2 * 2**attempt)
     raise AssertionError
+
+
+def _greeted(frames: FrameSocket, worker: str) -> tuple[FrameSocket, Message]:
+    try:
+        frames.send({"op": "hello", "worker": worker})
+        return frames, frames.receive()
+    except BaseException:
+        frames.close()
+        raise

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from optuna.distributions import json_to_distribution
-
+from optuna_spark.errors import TuningError
 from optuna_spark.ledger import Ledger
-from optuna_spark.messages import Assignment, Update, Worker, outcome_from_message
+from optuna_spark.messages import Assignment, Suggestion, Update, Worker, operation, outcome_from_message, trial_number
 from optuna_spark.optuna_thread import Done, Later, OptunaThread
 from optuna_spark.wire import Message, WireError
 
@@ -25,7 +24,7 @@ LONG_S = 0.1  # a trial that took longer is a long one; see _tell
 # Sends a worker its answer; or, when there is an error instead, sends the worker away.
 Reply = Callable[[Message | None, BaseException | None], None]
 # Raised in the driver, meant for the objective: raised there again under the same name.
-PASSED_ON = (ValueError, TypeError, NotImplementedError, RuntimeError)
+PASSED_ON = (ValueError, TypeError, NotImplementedError, OverflowError, RuntimeError)
 
 
 class Desk:
@@ -64,8 +63,8 @@ class Desk:
 
         `reply` gets a WireError when the message makes no sense, a StorageError when the database has failed for good.
         """
-        operation = message.get("op")
-        if operation == "ask":
+        name = operation(message)
+        if name == "ask":
             self._ask(worker, reply)
             return
         functions: dict[str, Callable[..., Any]] = {
@@ -75,9 +74,9 @@ class Desk:
             "update": self._update,
             "stop": self._stop,
         }
-        function = functions.get(str(operation))
+        function = functions.get(name)
         if function is None:
-            reply(None, WireError(f"unknown request {operation!r}"))
+            reply(None, WireError(f"unknown request {name!r:.80}"))
         else:
             self._begin(reply, function, worker, message)
 
@@ -165,8 +164,8 @@ class Desk:
         After a long trial the next one goes out at once, in a message of its own, so that a GPU need not wait for the
         database; after a short one a second message would cost more than that.
         """
-        number, outcome = _number(message), outcome_from_message(message)
-        self._ledger.update(worker, number, _changes(message))
+        number, outcome = trial_number(message), outcome_from_message(message)
+        self._ledger.update(worker, number, Update.from_message(message))
         is_long = self._ledger.seconds(worker, number) > LONG_S
         durable = self._ledger.tell(worker, number, outcome)
         # One that died with its last words gets no further trial, which would be lost at once.
@@ -179,19 +178,22 @@ class Desk:
         return Later(answer, durable)
 
     def _suggest(self, worker: Worker, message: Message) -> Message:
+        number, asked = trial_number(message), Suggestion.from_message(message)
         try:
-            distribution = json_to_distribution(message["distribution"])
-            return {"value": self._ledger.suggest(worker, _number(message), message["name"], distribution)}
-        except PASSED_ON as error:
-            kind = next(k.__name__ for k in PASSED_ON if isinstance(error, k))
-            return {"error": kind, "text": str(error)}
+            return {"value": self._ledger.suggest(worker, number, asked.name, asked.distribution)}
+        except TuningError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a sampler raises is the objective's to know
+            kind = next((k.__name__ for k in PASSED_ON if isinstance(error, k)), RuntimeError.__name__)
+            text = str(error) if type(error) in PASSED_ON else f"{type(error).__name__}: {error}"
+            return {"error": kind, "text": text}
 
     def _should_prune(self, worker: Worker, message: Message) -> Message:
-        self._ledger.update(worker, _number(message), _changes(message))
-        return {"prune": self._ledger.should_prune(worker, _number(message))}
+        self._update(worker, message)
+        return {"prune": self._ledger.should_prune(worker, trial_number(message))}
 
     def _update(self, worker: Worker, message: Message) -> Message:
-        self._ledger.update(worker, _number(message), _changes(message))
+        self._ledger.update(worker, trial_number(message), Update.from_message(message))
         return {}
 
     def _stop(self, worker: Worker, message: Message) -> Message:
@@ -207,14 +209,3 @@ class Desk:
 
 def _next(assignment: Assignment | None, over: bool) -> Message:
     return {"end": over} if assignment is None else {"trial": assignment.to_message()}
-
-
-def _number(message: Message) -> int:
-    number = message.get("number")
-    if not isinstance(number, int):
-        raise WireError(f"number must be a trial's number, got {number!r}")
-    return number
-
-
-def _changes(message: Message) -> Update:
-    return Update.from_message(message.get("changes") or {})

@@ -135,11 +135,17 @@ class Ledger:
 
     def update(self, worker: Worker, number: int, update: Update) -> None:
         """Take over what the objective reported and set."""
-        self._study.update(self._of(worker, number).trial, update)
+        trial = self._of(worker, number).trial
+        if update.reports and len(self._study.directions) > 1:
+            raise WireError(
+                f"worker {worker.name} reports values of trial {number}, whose study has several directions"
+            )
+        self._study.update(trial, update)
         self._put_now_and_then(number)
 
     def should_prune(self, worker: Worker, number: int) -> bool:
-        return self._study.should_prune(self._of(worker, number).trial)
+        trial = self._of(worker, number).trial
+        return len(self._study.directions) == 1 and self._study.should_prune(trial)
 
     def seconds(self, worker: Worker, number: int) -> float:
         """How long a worker has had a trial."""
@@ -147,6 +153,9 @@ class Ledger:
 
     def tell(self, worker: Worker, number: int, outcome: Outcome) -> Future[None]:
         """A worker finished its trial; the future is done when that is durable."""
+        wanted = len(self._study.directions)
+        if outcome.values is not None and len(outcome.values) != wanted:
+            raise WireError(f"trial {number} must end with {wanted} value(s), got {len(outcome.values)}")
         self._end(self._of(worker, number).trial, outcome)
         self.budget.end(number, outcome.state, outcome.error)
         done = self._journal.commit(self._record(number))

@@ -17,6 +17,7 @@ from optuna_spark.errors import SpecError, TuningError
 from optuna_spark.launch import launch
 from optuna_spark.progress import PREFIX, Snapshot, duration, progress_line
 from optuna_spark.run_secrets import DataSecrets
+from optuna_spark.shown import shown
 from optuna_spark.spec import TuningSpec
 from optuna_spark.worker import WorkerPayload, WorkerReport
 
@@ -176,7 +177,7 @@ class _Launched(threading.Thread):
 def _raise_if_short(spec: TuningSpec, snapshot: Snapshot, reason: str | None, reports: list[WorkerReport]) -> None:
     failures = [r for r in reports if r.error is not None]
     for report in failures:
-        log.warning("%s Worker %s (%s) ended early: %s", PREFIX, report.index, report.worker, report.error)
+        log.warning("%s Worker %s (%s) ended early: %s", PREFIX, report.index, shown(report.worker), report.error)
     spent = snapshot.finished + (snapshot.failed if spec.stop.failures_count else 0)
     if reason is not None or spent >= spec.trials:
         return

@@ -1,4 +1,4 @@
-"""The driver's port: lets in who knows the run's secret, and moves frames between workers and the desk."""
+"""The driver's port: lets in who knows the run's secret, and has the desk answer them."""
 
 from __future__ import annotations
 
@@ -6,30 +6,24 @@ import asyncio
 import itertools
 import logging
 import socket
-from functools import partial
 
+from optuna_spark.conversation import Conversation
 from optuna_spark.desk import Desk
 from optuna_spark.errors import TuningError
-from optuna_spark.messages import Worker
-from optuna_spark.wire import SILENT_BEATS, Message, WireError, admit, encode, read_frame
+from optuna_spark.gate import BACKLOG, HANDSHAKE_S, Gate
+from optuna_spark.messages import Worker, worker_name
+from optuna_spark.wire import MAX_HELLO, SILENT_BEATS, FrameStream, Message, WireError
 
 log = logging.getLogger(__name__)
-
-HANDSHAKE_S = 10.0
-BACKLOG = 512
-STRANGERS = 64
 
 
 class WorkerServer:
     """Serves workers over TCP, in one event loop.
 
-    A connection that has not proved to know the secret may take 10 seconds and send 64 bytes, and there are at
-    most 64 such connections: one more closes the oldest. So strangers cost little, and no worker waits for them.
-
     Args:
         desk: Answers the workers.
         secret: What a worker must know.
-        heartbeat_s: A worker that is silent for six times as long is taken for dead.
+        heartbeat_s: A worker that is silent for six times as long, or does not read, is taken for dead.
         greeting: The first message each worker gets.
     """
 
@@ -37,9 +31,8 @@ class WorkerServer:
         self._desk, self._secret, self._greeting = desk, secret, greeting
         self._silence_s = SILENT_BEATS * heartbeat_s
         self._keys = itertools.count(1)
-        self._strangers: dict[asyncio.StreamWriter, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._gate: Gate | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; returns the address.
@@ -50,87 +43,70 @@ class WorkerServer:
         try:
             family, *_, address = (await asyncio.get_running_loop().getaddrinfo(host, port))[0]
             listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
-            self._server = await asyncio.start_server(self._accept, sock=listener, backlog=BACKLOG)
         except OSError as error:
             raise TuningError(
                 f"the driver cannot listen on {host}:{port}: {error.strerror or error};"
                 " set coordinator.port to a free port, or to 0 for any"
             ) from error
         bound = listener.getsockname()
+        self._gate = Gate(self._secret, self._admit)
+        self._gate.open(listener)
         return bound[0], bound[1]
 
     async def close(self) -> None:
         """Stop listening, close all connections, and wait until the desk knows."""
-        if self._server is not None:
-            self._server.close()
+        if self._gate is not None:
+            self._gate.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._welcome(reader, writer))
+    def _admit(self, connection: socket.socket, worker_nonce: bytes) -> None:
+        task = asyncio.create_task(self._welcome(connection, worker_nonce))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _welcome(self, connection: socket.socket, worker_nonce: bytes) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
         try:
-            if await self._admit(reader, writer):
-                await self._serve(reader, writer)
+            stream = FrameStream(reader, writer, self._secret, worker_nonce)
+            worker = await self._greet(stream, writer.get_extra_info("peername"))
+            if worker is not None:
+                await self._serve(worker, stream)
         finally:
             writer.close()
+            if writer.transport.get_write_buffer_size():  # it may be one that does not read
+                asyncio.get_running_loop().call_later(HANDSHAKE_S, writer.transport.abort)
 
-    async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        self._strangers[writer] = None
-        if len(self._strangers) > STRANGERS:
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
-            oldest.close()
-        peer = writer.get_extra_info("peername")
+    async def _greet(self, stream: FrameStream, peer: object) -> Worker | None:
+        """Learn who it is. Until then a message must be short, and come soon."""
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                await admit(reader, writer, self._secret)
-            return True
+                name = worker_name(await stream.read(MAX_HELLO))
         except (TimeoutError, OSError, asyncio.IncompleteReadError, WireError) as error:
-            log.debug("Connection from %s was not admitted: %s", peer, error)
-            return False
-        finally:
-            self._strangers.pop(writer, None)
+            log.warning("A connection from %s ended before it was known whose it is: %s", peer, _text(error))
+            return None
+        return Worker(next(self._keys), name)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        worker, unbegun = Worker(next(self._keys), "?"), list[int]()
+    async def _serve(self, worker: Worker, stream: FrameStream) -> None:
+        unbegun = list[int]()
+        self._desk.enter(worker)
         try:
-            hello = await self._read(reader)
-            worker = Worker(worker.key, str(hello.get("worker", "?"))[:250])
-            self._desk.enter(worker)
-            writer.write(encode(self._greeting))
-            while (message := await self._read(reader)).get("op") != "bye":
-                if message.get("op") != "beat":
-                    self._desk.answer(worker, message, partial(_send, worker, message, writer))
-            unbegun = [n for n in message.get("unbegun", ()) if isinstance(n, int)]
+            stream.write(self._greeting)
+            unbegun = await Conversation(worker, stream, self._desk, self._silence_s).run()
         except TimeoutError:
             log.warning("Worker %s has been silent for %g s: taken for dead", worker.name, self._silence_s)
-        except (OSError, asyncio.IncompleteReadError, WireError) as error:
-            log.info("The connection of worker %s ended: %s", worker.name, error)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            log.info("The connection of worker %s ended: %s", worker.name, _text(error))
+        except TuningError as error:
+            log.warning("Worker %s is sent away: %s", worker.name, error)
+        except Exception:
+            log.exception("A message of worker %s could not be handled", worker.name)
         finally:
             await asyncio.shield(self._desk.leave(worker, unbegun))
 
-    async def _read(self, reader: asyncio.StreamReader) -> Message:
-        async with asyncio.timeout(self._silence_s):
-            return await read_frame(reader)
 
-
-def _send(
-    worker: Worker, message: Message, writer: asyncio.StreamWriter, reply: Message | None, error: BaseException | None
-) -> None:
-    """Answer a worker's message; send the worker away when there is no answer."""
-    try:
-        if error is not None:
-            raise error
-        if reply is not None and message.get("op") != "update" and not writer.is_closing():
-            writer.write(encode(reply))
-    except TuningError as reason:
-        log.warning("Worker %s is sent away: %s", worker.name, reason)
-        writer.close()
-    except Exception:
-        log.exception("A message of worker %s could not be handled", worker.name)
-        writer.close()
+def _text(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it said nothing for {HANDSHAKE_S:g} s"
+    return "it was closed" if isinstance(error, asyncio.IncompleteReadError) else str(error)

@@ -23,10 +23,11 @@ from optuna.trial import BaseTrial
 
 from optuna_spark.messages import Assignment, Update
 from optuna_spark.remote_study import RemoteStudy
-from optuna_spark.trial_checks import as_float, as_step, attr_size, check_name
+from optuna_spark.trial_checks import CONSTRAINT_LENGTH, as_float, as_step, attr_size, check_name
 
 FLUSH_S = 1.0
-FLUSH_BYTES = 1024 * 1024
+FLUSH_BYTES = 256 * 1024
+FLUSH_CHANGES = 1000
 
 
 class TrialLink(Protocol):
@@ -47,6 +48,11 @@ class _Changes:
     user_attrs: dict[str, Any] = field(default_factory=dict)
     constraints: dict[str, float] = field(default_factory=dict)
     size: int = 0
+
+    @property
+    def many(self) -> bool:
+        count = len(self.reports) + len(self.user_attrs) + len(self.constraints)
+        return self.size > FLUSH_BYTES or count >= FLUSH_CHANGES
 
 
 class RemoteTrial(BaseTrial):
@@ -154,6 +160,7 @@ class RemoteTrial(BaseTrial):
         self._flush_now_and_then()
 
     def set_constraint(self, key: str, value: float) -> None:
+        check_name(key, CONSTRAINT_LENGTH)
         number = as_float(value)
         if math.isnan(number):
             raise ValueError(f"Attempted to set a constraint for {key!r}, but NaN is not allowed.")
@@ -164,6 +171,7 @@ class RemoteTrial(BaseTrial):
             return
         self._constraints[key] = number
         self._changes.constraints[key] = number
+        self._flush_now_and_then()
 
     def take_changes(self) -> Update:
         """What has not been sent yet; the caller sends it."""
@@ -197,5 +205,5 @@ class RemoteTrial(BaseTrial):
             raise NotImplementedError(f"Trial.{method} is not supported for multi-objective optimization.")
 
     def _flush_now_and_then(self) -> None:
-        if time.monotonic() - self._flushed > FLUSH_S or self._changes.size > FLUSH_BYTES:
+        if self._changes.many or time.monotonic() - self._flushed > FLUSH_S:
             self._link.update(self._number, self.take_changes())

@@ -1,106 +1,131 @@
-"""The connection between the driver and its workers: framing, and proof of a shared secret on both sides.
+"""The connection between the driver and its workers: messages, and how they travel.
 
-A connection starts with a handshake of fixed-size messages, HMAC-SHA256 over fresh random numbers of both
-sides (challenge and response, RFC 2104; the secret itself never travels). Only then frames follow: four bytes
-of length, big-endian, and one JSON object. JSON carries no code, so the worst a frame can be is wrong.
-Contents are not encrypted, as in Spark's own connections by default.
+A message is one JSON object, sealed in a frame (sealing.py). JSON carries no code, so the worst a message of a worker
+can be is wrong; this module bounds what reading it may cost, messages.py checks what it says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import json
-import secrets
 import socket
-import struct
 import threading
-from typing import Any
+from typing import Any, Self
 
-from optuna_spark.errors import TuningError
+from optuna_spark import sealing
+from optuna_spark.sealing import LENGTH, TAG, Introduction, Seal, WireError, new_secret
 
-MAGIC = b"OPTSPARK"
-VERSION = 2
-MAX_FRAME = 16 * 1024 * 1024
+__all__ = ["FrameSocket", "FrameStream", "Message", "WireError", "decode", "encode", "new_secret"]
+
+# The largest message that a worker has to send: 256 KiB of changes (trial.py), one attribute more (64 KiB), the text
+# of an error; or a distribution, which is 64 KiB and is escaped once more.
+MAX_REQUEST = 1024 * 1024
+MAX_REPLY = 16 * 1024 * 1024  # a search space with long lists of choices, a queued trial with many attributes
+MAX_HELLO = 4 * 1024
+MAX_DEPTH = 64
 SILENT_BEATS = 6  # whoever misses so many beats counts as gone
-NONCE = 32
-MAC = 32
 
 Message = dict[str, Any]
-_GREETING = struct.Struct(f">8sH{NONCE}s")
-_LENGTH = struct.Struct(">I")
 
 
-class WireError(TuningError):
-    """The other side does not speak this protocol, does not know the secret, or has gone."""
-
-
-def new_secret() -> bytes:
-    """A secret for one run."""
-    return secrets.token_bytes(32)
-
-
-def encode(message: Message) -> bytes:
-    """One frame; NaN and the infinities are allowed, as `json` writes them.
+def encode(message: Message, limit: int = MAX_REPLY) -> bytes:
+    """A message as JSON; NaN and the infinities are allowed, as `json` writes them.
 
     Raises:
-        WireError: The message is larger than a frame may be.
+        WireError: The message is larger than `limit` bytes.
         TypeError: The message holds something JSON has no form for.
     """
     data = json.dumps(message, separators=(",", ":")).encode()
-    if len(data) > MAX_FRAME:
-        raise WireError(f"a message must be at most {MAX_FRAME} bytes, got {len(data)}: send less in attributes")
-    return _LENGTH.pack(len(data)) + data
+    if len(data) > limit:
+        raise WireError(f"a message must be at most {limit} bytes, got {len(data)}: send less in attributes")
+    return data
 
 
-def _length(header: bytes) -> int:
-    (length,) = _LENGTH.unpack(header)
-    if length > MAX_FRAME:
-        raise WireError(f"a frame of {length} bytes was announced; at most {MAX_FRAME} are accepted")
-    return int(length)
+def decode(data: bytes) -> Message:
+    """The message; its values may be of any kind JSON has.
 
-
-def _decode(data: bytes) -> Message:
+    Raises:
+        WireError: It is no JSON object, or nested too deeply.
+    """
     try:
         message = json.loads(data)
-    except ValueError as error:
-        raise WireError(f"a frame is not JSON: {error}") from None
+    except RecursionError:
+        raise WireError(f"a message is nested more than {MAX_DEPTH} levels deep") from None
+    except ValueError:  # not JSON, not UTF-8, or a number of thousands of digits
+        raise WireError("a frame does not hold JSON") from None
     if not isinstance(message, dict):
-        raise WireError("a frame is not a JSON object")
+        raise WireError("a frame does not hold a JSON object")
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and depth(message) > MAX_DEPTH:
+        raise WireError(f"a message is nested more than {MAX_DEPTH} levels deep")
     return message
 
 
-def _proof(secret: bytes, role: bytes, driver_nonce: bytes, worker_nonce: bytes) -> bytes:
-    # The role keeps one side's answer from being played back as the other's.
-    return hmac.digest(secret, MAGIC + role + driver_nonce + worker_nonce, hashlib.sha256)
+def depth(value: object) -> int:
+    """How deeply lists and dicts are nested; 0 for a number."""
+    found, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        found += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return found
 
 
-async def read_frame(reader: asyncio.StreamReader) -> Message:
-    """The next message.
+def _length(header: bytes, limit: int) -> int:
+    (length,) = LENGTH.unpack(header)
+    if not TAG <= length <= limit + TAG:
+        raise WireError(f"a frame of {length} bytes was announced; at most {limit} are accepted")
+    return int(length)
 
-    Raises:
-        WireError: Not a frame.
-        asyncio.IncompleteReadError: The connection ended.
+
+class FrameStream:
+    """The driver's end of a connection whose worker has shown a valid opening. Used in the event loop's thread.
+
+    Args:
+        secret: The run's secret.
+        worker_nonce: From the worker's opening.
     """
-    length = _length(await reader.readexactly(_LENGTH.size))
-    return _decode(await reader.readexactly(length))
 
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: bytes, worker_nonce: bytes
+    ) -> None:
+        self._reader, self._writer = reader, writer
+        mine = sealing.answer(secret, worker_nonce)
+        keys = sealing.keys(secret, worker_nonce, mine.nonce)
+        self._incoming, self._outgoing = Seal(keys.to_driver), Seal(keys.to_worker)
+        writer.write(mine.to_bytes())
 
-async def admit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: bytes) -> None:
-    """The driver's half of the handshake; reads 64 bytes at most before it knows who asks.
+    async def read(self, limit: int = MAX_REQUEST) -> Message:
+        """The next message.
 
-    Raises:
-        WireError: The other side does not know the secret.
-    """
-    nonce = secrets.token_bytes(NONCE)
-    writer.write(_GREETING.pack(MAGIC, VERSION, nonce))
-    answer = await reader.readexactly(NONCE + MAC)
-    worker_nonce, proof = answer[:NONCE], answer[NONCE:]
-    if not hmac.compare_digest(proof, _proof(secret, b"worker", nonce, worker_nonce)):
-        raise WireError("a connection did not know the run's secret")
-    writer.write(_proof(secret, b"driver", nonce, worker_nonce))
+        Raises:
+            WireError: It is not what this worker has sent, no message, or larger than `limit` bytes.
+            OSError, asyncio.IncompleteReadError: The connection has ended.
+        """
+        header = await self._reader.readexactly(LENGTH.size)
+        sealed = await self._reader.readexactly(_length(header, limit))
+        return decode(self._incoming.open(header, sealed))
+
+    def write(self, message: Message) -> None:
+        """Send a message, or nothing where the connection has ended.
+
+        Raises:
+            WireError: The message is too large.
+        """
+        data = encode(message)
+        if not self._writer.is_closing():
+            self._writer.write(self._outgoing.close(data))
+
+    async def drain(self) -> None:
+        """Wait until little is left that the worker has not read.
+
+        Raises:
+            OSError: The connection has ended.
+        """
+        await self._writer.drain()
+
+    def close(self) -> None:
+        """End the connection, whatever the worker has not read yet; wakes a `read`; safe to call twice."""
+        self._writer.transport.abort()
 
 
 class FrameSocket:
@@ -109,19 +134,21 @@ class FrameSocket:
     `send` may be called from several threads; `receive` from one.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, secret: bytes) -> None:
         self._socket = connection
         self._stream = connection.makefile("rb")
         self._sending = threading.Lock()
+        keys = self._introduce(secret)
+        self._outgoing, self._incoming = Seal(keys.to_driver), Seal(keys.to_worker)
 
     @classmethod
-    def connect(cls, address: tuple[str, int], secret: bytes, timeout_s: float) -> FrameSocket:
-        """Connect and do the worker's half of the handshake.
+    def connect(cls, address: tuple[str, int], secret: bytes, timeout_s: float) -> Self:
+        """Connect and do the worker's half of the handshake. `notice_silence` ends the timeout.
 
         Args:
             address: Host and port of the driver.
             secret: The run's secret.
-            timeout_s: For connecting and for every step of the handshake.
+            timeout_s: For connecting, and from then on for everything that is waited for.
 
         Raises:
             OSError: Nobody answers there.
@@ -130,27 +157,29 @@ class FrameSocket:
         connection = socket.create_connection(address, timeout=timeout_s)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            frames = cls(connection)
-            frames._introduce(secret)
-            connection.settimeout(None)
+            return cls(connection, secret)
         except BaseException:
             connection.close()
             raise
-        return frames
 
-    def _introduce(self, secret: bytes) -> None:
-        magic, version, driver_nonce = _GREETING.unpack(self._exactly(_GREETING.size))
-        if magic != MAGIC:
+    def _introduce(self, secret: bytes) -> sealing.Keys:
+        mine = sealing.opening(secret)
+        self._socket.sendall(mine.to_bytes())
+        version = sealing.protocol_version(self._exactly(sealing.PROTOCOL_BYTES))
+        if version is None:
             raise WireError("whatever listens at the driver's address is not a tuning run")
-        if version != VERSION:
-            raise WireError(f"the driver speaks protocol {version}, this worker {VERSION}: ship the driver's package")
-        nonce = secrets.token_bytes(NONCE)
-        self._socket.sendall(nonce + _proof(secret, b"worker", driver_nonce, nonce))
-        if not hmac.compare_digest(self._exactly(MAC), _proof(secret, b"driver", driver_nonce, nonce)):
+        if version != sealing.VERSION:
+            raise WireError(
+                f"the driver speaks protocol {version}, this worker {sealing.VERSION}: ship the driver's package"
+            )
+        theirs = Introduction.from_bytes(self._exactly(sealing.INTRODUCTION_BYTES - sealing.PROTOCOL_BYTES))
+        if not sealing.is_answer(secret, mine.nonce, theirs):
             raise WireError("the driver's address answers with another secret: it belongs to another run")
+        return sealing.keys(secret, mine.nonce, theirs.nonce)
 
     def notice_silence(self, silence_s: float) -> None:
-        """Let the kernel find out that the other host has gone (tcp(7)), also while nothing is sent."""
+        """Wait without a limit, but let the kernel find out that the other host has gone (tcp(7))."""
+        self._socket.settimeout(None)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         seconds = max(4, int(silence_s))
         options = {"TCP_KEEPIDLE": seconds // 4, "TCP_KEEPINTVL": seconds // 4, "TCP_KEEPCNT": 3}
@@ -164,20 +193,25 @@ class FrameSocket:
         Raises:
             WireError: The connection has ended, or the message is too large.
         """
-        data = encode(message)
+        data = encode(message, MAX_REQUEST)
         try:
-            with self._sending:
-                self._socket.sendall(data)
+            with self._sending:  # frames go out in the order of their numbers
+                self._socket.sendall(self._outgoing.close(data))
         except OSError as error:
             raise WireError(f"the driver closed the connection: {error}") from error
 
     def receive(self) -> Message:
-        """The next message.
+        """The next message. After an error there is none: the connection is closed.
 
         Raises:
-            WireError: The connection has ended.
+            WireError: The connection has ended, or somebody has tampered with it.
         """
-        return _decode(self._exactly(_length(self._exactly(_LENGTH.size))))
+        try:
+            header = self._exactly(LENGTH.size)
+            return decode(self._incoming.open(header, self._exactly(_length(header, MAX_REPLY))))
+        except WireError:
+            self.close()
+            raise
 
     def _exactly(self, count: int) -> bytes:
         try:

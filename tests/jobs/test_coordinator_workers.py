@@ -1,16 +1,13 @@
-"""Workers that die, hang or leave, and strangers at the port: the budget stays exact and the run goes on."""
+"""Workers that die, hang, leave or talk nonsense: the budget stays exact and the run goes on."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import socket
 import sqlite3
-import struct
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +38,7 @@ def client_of(endpoint: Endpoint, name: str = "test:9") -> CoordinatorClient:
 
 def frames_of(endpoint: Endpoint) -> FrameSocket:
     """A worker without beats, and without manners."""
-    frames = FrameSocket.connect((endpoint.host, endpoint.port), endpoint.secret, 5)
+    frames = FrameSocket.connect((endpoint.host, endpoint.port), endpoint.secret, 60)
     frames.send({"op": "hello", "worker": "test:0"})
     frames.receive()
     return frames
@@ -273,16 +270,6 @@ def test_a_worker_that_sends_nonsense_is_sent_away_and_the_run_goes_on(url: str,
     assert len(finished(url)) == 3
 
 
-@contextlib.contextmanager
-def strangers(endpoint: Endpoint, count: int) -> Iterator[list[socket.socket]]:
-    connections = [socket.create_connection((endpoint.host, endpoint.port)) for _ in range(count)]
-    try:
-        yield connections
-    finally:
-        for connection in connections:
-            connection.close()
-
-
 def test_a_worker_whose_connection_breaks_connects_again_and_the_budget_stays_exact(url: str) -> None:
     with Coordinator(spec_for(trials=12, stop=StopSpec(max_retries=20)), url) as coordinator:
         endpoint = coordinator.start()
@@ -299,46 +286,6 @@ def test_a_worker_whose_connection_breaks_connects_again_and_the_budget_stays_ex
     assert len(finished(url)) == 12
     assert {t.number % 3 for t in lost} == {1}
     assert all(t.user_attrs["error"] == LOST for t in lost)
-
-
-def test_strangers_get_nothing_and_disturb_nobody(url: str) -> None:
-    garbage = [b"", b"GET / HTTP/1.1\r\n\r\n", os.urandom(64), os.urandom(100_000), struct.pack(">I", 2**31) * 16]
-    with Coordinator(spec_for(trials=20), url) as coordinator:
-        endpoint = coordinator.start()
-        with strangers(endpoint, 50) as connections:
-            for number, connection in enumerate(connections):
-                with contextlib.suppress(OSError):
-                    connection.sendall(garbage[number % len(garbage)])
-            assert work(endpoint, bowl) == 20
-            connections[2].settimeout(5)
-            greeting = connections[2].recv(1000)
-            assert greeting.startswith(b"OPTSPARK")
-            assert len(greeting) == 42
-            with contextlib.suppress(ConnectionResetError):
-                assert connections[2].recv(1000) == b""
-    assert len(stored(url)) == 20
-
-
-def test_a_flood_of_silent_strangers_does_not_keep_workers_out(url: str) -> None:
-    with Coordinator(spec_for(trials=20), url) as coordinator:
-        endpoint = coordinator.start()
-        with strangers(endpoint, 300) as connections:
-            assert work(endpoint, bowl) == 20
-            for connection in connections:
-                connection.settimeout(5)
-            open_ones = [c for c in connections if not ended(c)]
-            assert len(open_ones) <= 64
-
-
-def ended(connection: socket.socket) -> bool:
-    connection.recv(1000)  # the greeting
-    connection.setblocking(False)
-    try:
-        return connection.recv(1000) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionResetError:
-        return True
 
 
 def test_a_worker_of_another_run_is_told_that_it_is_wrong_here(url: str) -> None:

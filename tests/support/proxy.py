@@ -1,10 +1,13 @@
-"""A TCP proxy in front of a server, to break connections at will."""
+"""TCP proxies in front of a server: to break connections at will, to slow them down, to meddle with them."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
+import time
+from collections.abc import Callable, Sequence
 
 
 class Proxy:
@@ -12,7 +15,8 @@ class Proxy:
 
     def __init__(self, target: int | None) -> None:
         self.target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -35,6 +39,11 @@ class Proxy:
         self._listener.close()
         self.cut()
 
+    def forward(self, source: socket.socket, sink: socket.socket, to_target: bool, connection: int) -> None:
+        """Carry bytes in one direction until that ends."""
+        while data := source.recv(65536):
+            sink.sendall(data)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -49,14 +58,54 @@ class Proxy:
                 continue
             with self._lock:
                 self._open |= {inner, outer}
-            for pair in ((inner, outer), (outer, inner)):
-                threading.Thread(target=_pump, args=pair, daemon=True).start()
+            number, self.connections = self.connections, self.connections + 1
+            for source, sink in ((inner, outer), (outer, inner)):
+                threading.Thread(target=self._pump, args=(source, sink, source is inner, number), daemon=True).start()
 
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    for end in (source, sink):
+    def _pump(self, source: socket.socket, sink: socket.socket, to_target: bool, connection: int) -> None:
         with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
+            self.forward(source, sink, to_target, connection)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+class SlowProxy(Proxy):
+    """Everything arrives later; what follows closely, later still."""
+
+    def __init__(self, target: int, delay_s: float) -> None:
+        self._delay_s = delay_s
+        super().__init__(target)
+
+    def forward(self, source: socket.socket, sink: socket.socket, to_target: bool, connection: int) -> None:
+        while data := source.recv(65536):
+            time.sleep(self._delay_s)
+            sink.sendall(data)
+
+
+# What goes on instead of a frame: connection, whether it goes to the driver, its number there, the frame.
+Meddle = Callable[[int, bool, int, bytes], Sequence[bytes]]
+
+
+class ManInTheMiddle(Proxy):
+    """Lets both sides of the driver's protocol introduce themselves, and then meddles with its frames.
+
+    Args:
+        target: The driver's port.
+        introduction: How many bytes each side says before its first frame.
+        meddle: Gives the frames that go on.
+    """
+
+    def __init__(self, target: int, introduction: int, meddle: Meddle) -> None:
+        self._introduction, self._meddle = introduction, meddle
+        super().__init__(target)
+
+    def forward(self, source: socket.socket, sink: socket.socket, to_target: bool, connection: int) -> None:
+        with source.makefile("rb") as stream:
+            sink.sendall(stream.read(self._introduction))
+            number = 0
+            while header := stream.read(4):
+                frame = header + stream.read(struct.unpack(">I", header)[0])
+                for one in self._meddle(connection, to_target, number, frame):
+                    sink.sendall(one)
+                number += 1

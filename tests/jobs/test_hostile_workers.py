@@ -1,0 +1,184 @@
+"""Workers that know the secret and misuse it: each loses its own connection, and nobody else notices."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.distributions import FloatDistribution, distribution_to_json
+from optuna.trial import TrialState
+
+from optuna_spark.client import CoordinatorClient
+from optuna_spark.coordinator import Coordinator, Endpoint
+from optuna_spark.outcome import Outcome
+from optuna_spark.spec import StopSpec
+from optuna_spark.wire import FrameSocket, WireError
+from tests.support.coordination import bowl, spec_for, stored
+
+MESSAGES = 3000
+SERVER = "optuna_spark.server"
+# A worker may lose as many trials as it likes here.
+PATIENT = StopSpec(max_failures=10**6, max_consecutive_failures=10**6, max_retries=0)
+TEXT = distribution_to_json(FloatDistribution(0.0, 1.0))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/study.sqlite3"
+
+
+class Hostile(FrameSocket):
+    """A worker without manners, that knows the secret."""
+
+    def send_raw(self, data: bytes) -> None:
+        """Whatever bytes, in a frame of this connection."""
+        try:
+            self._socket.sendall(self._outgoing.close(data))
+        except OSError as error:
+            raise WireError(str(error)) from error
+
+    def await_echo(self) -> None:
+        """Wait until the driver has read all that was sent."""
+        self.send({"op": "beat", "echo": True})
+        while "beat" not in self.receive():
+            pass
+
+
+def connected(endpoint: Endpoint, name: object = "hostile:1") -> Hostile:
+    frames = Hostile.connect((endpoint.host, endpoint.port), endpoint.secret, 60)
+    frames.send({"op": "hello", "worker": name})
+    frames.receive()
+    return frames
+
+
+class Fuzz:
+    """Messages as no worker sends them; which ones, the seed alone decides."""
+
+    ODD: tuple[Any, ...] = (
+        *(None, True, False, 0, -1, 1, 2**31, -(2**63), 10**400, 1.5, 1e308, float("nan"), float("-inf")),
+        *("", "x", "0", "COMPLETE", "RUNNING", "\ud800", "\x1b[31m\r\n\u202e", "a" * 5000, "[" * 300, TEXT),
+        *([], [[]], [1, 2], [[1, 2.0]], [["a", "b"]], [[-1, 1.0]], [[True, 1.0]], [[0, 10**400]], {}, {"a": {}}),
+        {"reports": [[n, 0.0] for n in range(5000)]},
+        {"user_attrs": {"k": "x" * 70_000}},
+        {"user_attrs": {"\ud800": 1}},
+        {"constraints": {"c": float("nan")}},
+        {"constraints": {"c" * 600: 1.0}},
+    )
+    DISTRIBUTIONS = (
+        "null",
+        "[" * 100_000,
+        '{"name": "FloatDistribution"}',
+        '{"name": "FloatDistribution", "attributes": {"low": "a", "high": [], "log": {}, "step": null}}',
+        '{"name": "IntDistribution", "attributes": {"low": 0, "high": 1%s, "log": false, "step": 1}}' % ("0" * 400),
+        '{"name": "IntDistribution", "attributes": {"low": 0, "high": 1%s, "log": false, "step": 1}}' % ("0" * 5000),
+        '{"name": "FloatDistribution", "attributes": {"low": NaN, "high": Infinity, "log": false, "step": null}}',
+        '{"name": "FloatDistribution", "attributes": {"low": -1e308, "high": 1e308, "log": false, "step": null}}',
+        '{"name": "CategoricalDistribution", "attributes": {"choices": [{}, [1], null]}}',
+        '{"name": "CategoricalDistribution", "attributes": {"choices": []}}',
+        '{"name": "UniformDistribution", "attributes": {"low": 0, "high": 1}}',
+        '{"name": "__class__", "attributes": {}}',
+    )
+
+    def __init__(self, seed: int, somebody_elses: int) -> None:
+        self._chance = random.Random(seed)
+        self._somebody_elses = somebody_elses
+
+    def message(self, mine: int) -> bytes:
+        """One message; about the trial `mine`, or about somebody else's."""
+        kind = self._chance.random()
+        if kind < 0.1:
+            return self._bytes()
+        number = self._chance.choice([mine, self._somebody_elses, 10**6])
+        message = self._chance.choice(
+            [
+                {"op": "ask"},
+                {"op": "tell", "number": number, "state": "COMPLETE", "values": [-1e9], "error": None, "ask": True},
+                {"op": "suggest", "number": number, "name": "x", "distribution": TEXT},
+                {"op": "prune", "number": number, "changes": {"reports": [[0, -1e9]]}},
+                {"op": "update", "number": number, "changes": {"user_attrs": {"run_id": "two"}}},
+                {"op": "hello", "worker": "again"},
+            ]
+        )
+        if kind < 0.3 and message["op"] == "suggest":
+            message["distribution"] = self._chance.choice(self.DISTRIBUTIONS)
+        elif kind < 0.9 or number == mine:
+            self._spoil(message)
+        return json.dumps(message).encode()
+
+    def _spoil(self, message: dict[str, Any]) -> None:
+        key = self._chance.choice(list(message))
+        if self._chance.random() < 0.2:
+            del message[key]
+        else:
+            message[key] = self._chance.choice(self.ODD)
+
+    def _bytes(self) -> bytes:
+        depth = self._chance.choice([65, 1000, 100_000])
+        return self._chance.choice(
+            [
+                self._chance.randbytes(self._chance.randrange(200)),
+                b'{"op":' * depth + b"1" + b"}" * depth,
+                b'{"op":"update","number":0,"changes":{"user_attrs":{"k":' + b"[" * depth + b"]" * depth + b"}}}",
+                b'{"op":"tell","number":' + b"9" * 5000 + b"}",
+                json.dumps(self._chance.choice(self.ODD)).encode(),
+            ]
+        )
+
+
+@pytest.mark.attack("the wire", "messages of odd types, deep, huge or about others' trials", times=MESSAGES)
+def test_thousands_of_odd_messages_cost_their_senders_connection_and_one_line_each(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    spec = spec_for(trials=10**6, stop=PATIENT)
+    with Coordinator(spec, url) as coordinator:
+        endpoint = coordinator.start()
+        honest = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, "honest:1")
+        trial = honest.ask()
+        assert trial is not None
+        ended = fuzz(endpoint, Fuzz(1, trial.number))
+        honest.tell(trial, Outcome(TrialState.COMPLETE, (bowl(trial),)))
+        honest.wait_durable()
+        honest.close()
+        assert coordinator.stop_reason() is None
+        coordinator.raise_if_failed()
+    mine = stored(url)[trial.number]
+    assert (mine.value, mine.user_attrs) == (bowl(trial), {"run_id": "one", "worker": "honest:1"})
+    assert not mine.intermediate_values
+    lines = [record for record in caplog.records if record.name == SERVER]
+    assert ended > 300
+    assert len(lines) == ended
+    assert all(record.getMessage().isprintable() and len(record.getMessage()) < 600 for record in lines)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def fuzz(endpoint: Endpoint, messages: Fuzz) -> int:
+    """Send them all, on a new connection where the last one has ended; returns how many the driver has ended."""
+    sent = ended = 0
+    while sent < MESSAGES:
+        frames, mine = connected(endpoint), 10**9
+        try:
+            if ended % 2:
+                mine = ask(frames)
+            while sent < MESSAGES:
+                sent += 1
+                frames.send_raw(messages.message(mine))
+                frames.await_echo()
+            ask(frames)  # the driver has come so far
+            frames.send({"op": "bye"})
+        except WireError:
+            ended += 1
+        finally:
+            frames.close()
+    return ended
+
+
+def ask(frames: FrameSocket) -> int:
+    frames.send({"op": "ask"})
+    while "trial" not in (reply := frames.receive()):
+        pass
+    return int(reply["trial"]["number"])
