@@ -13,7 +13,7 @@ from optuna_spark.run_secrets import DataSecrets, RunSecrets
 from tests.support.connections import set_connection
 from tests.support.studies import study_reader
 from tuning_pipeline.failures import TaskError
-from tuning_pipeline.form import form_fields
+from tuning_pipeline.form_fields import possible_fields
 from tuning_pipeline.secret_connections import run_secrets
 from tuning_pipeline.study_file import StudyFileError
 from tuning_pipeline.submit import submission
@@ -72,7 +72,7 @@ def test_a_run_cannot_move_what_a_connection_opens(tmp_path: Path, change: dict[
 
 def test_no_connection_is_a_field_of_the_form(tmp_path: Path) -> None:
     study = study_reader(tmp_path)(URL + CONF)
-    assert not [field.key for field in form_fields(study) if "connection" in field.key]
+    assert not [field.key for field in possible_fields(study.settings) if "connection" in field.key]
 
 
 def test_sparks_reader_gets_login_and_extra_as_options(tmp_path: Path, connect: Connect) -> None:
