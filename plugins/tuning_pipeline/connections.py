@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from optuna_spark.errors import TlsError
+from optuna_spark.plain_secrets import holds_secret
 from optuna_spark.tls import KEYS, TlsSettings
 from tuning_pipeline.failures import Failure, TaskError
 
@@ -22,55 +23,69 @@ if TYPE_CHECKING:
     from tuning_pipeline.study_settings import StudySettings
 
 MYSQL_PORT = 3306
-# Extras that are no secrets. To mask them would blacken ordinary words, and the addresses of links, in every log.
-PLAIN_EXTRAS = frozenset({
-    "web_page", "deploy-mode", "spark-binary", "queue", "namespace", "client", "cursor", "charset", "ssl", "ssl_mode",
-    "ssl_ca", "ssl_cert", "ssl_key", "host", "endpoint_url", "region_name", "azure_tenant_id",
-})  # fmt: skip
+# Airflow masks nothing shorter, since it would mask half of every log.
+_SHORTEST = 5
 
 
-def find_connection(conn_id: str) -> Connection | None:
-    """The connection with its password masked in every log, or None when there is none of that id."""
+def find_connection(conn_id: str, *, everything: bool = False) -> Connection | None:
+    """The connection with its secrets masked in every log, or None when there is none of that id.
+
+    Args:
+        conn_id: Its id.
+        everything: All of its extra is secret, whatever it is called.
+    """
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         return None
-    mask_connection(connection)
+    _mask(connection, everything)
     return connection
 
 
 def mask_connections(settings: StudySettings) -> None:
     """Mask the secrets of every connection that a study names, whether the task looks it up or not."""
-    for name in fields(settings.connections):
-        find_connection(getattr(settings.connections, name.name))
+    named = [getattr(settings.connections, place.name) for place in fields(settings.connections)]
+    for conn_id in (*named, settings.data and settings.data.connection):
+        if conn_id:
+            find_connection(conn_id)
+    if settings.spark.conf_connection:
+        find_connection(settings.spark.conf_connection, everything=True)
 
 
-def mask_connection(connection: Connection) -> None:
-    """Mask a connection's password, as it is and as it stands in a URL, and the texts of its extra."""
-    for secret in (connection.password, *_texts(connection.extra_dejson)):
-        if secret:
-            mask_secret(secret)
-            mask_secret(quote(secret, safe=""))
+def _mask(connection: Connection, everything: bool) -> None:
+    """Mask the password, and what is secret in the extra, as it is and as it may show in a log or a URL."""
+    secrets = [connection.password] if connection.password else []
+    secrets += _secret_texts(connection.extra_dejson, everything)
+    for secret in secrets:
+        # Of a key of several lines, a log shows one at a time.
+        for text in {secret, quote(secret, safe=""), *secret.splitlines()}:
+            if len(text) >= _SHORTEST:
+                mask_secret(text)
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """The texts of an extra at any depth, but for those under a key that is known to hold no secret."""
+def _secret_texts(value: Any, everything: bool, name: str = "") -> Iterator[str]:
     if isinstance(value, Mapping):
-        value = [part for name, part in value.items() if name not in PLAIN_EXTRAS]
-    if isinstance(value, list):
-        for part in value:
-            yield from _texts(part)
-    elif isinstance(value, str):
+        for key, inner in value.items():
+            yield from _secret_texts(inner, everything, str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _secret_texts(inner, everything, name)
+    elif isinstance(value, str) and not _is_word(value) and (everything or holds_secret(name, value)):
         yield value
 
 
-def require_connection(conn_id: str, purpose: str) -> Connection:
-    """The connection.
+def _is_word(value: str) -> bool:
+    """Whether a value would hide half of every log."""
+    return value.isdigit() or value.lower() in ("true", "false")
+
+
+def require_connection(conn_id: str, purpose: str, *, everything: bool = False) -> Connection:
+    """The connection, as `find_connection` gives it.
 
     Raises:
         TaskError: There is none of that id.
     """
-    connection = find_connection(conn_id)
+    connection = find_connection(conn_id, everything=everything)
     if connection is None:
         raise TaskError(
             Failure(

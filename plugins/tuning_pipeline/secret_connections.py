@@ -7,13 +7,12 @@ submission, a rendered field or an XCom.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from airflow.sdk.log import mask_secret
 
-from optuna_spark.plain_secrets import holds_secret
 from optuna_spark.run_secrets import DataSecrets, RunSecrets
 from tuning_pipeline.connections import require_connection
 from tuning_pipeline.failures import Failure, TaskError
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 # Read by spark-submit, before the driver could add them.
 _TOO_LATE = ("spark.driver.", "spark.jars", "spark.pyspark.", "spark.submit.", "spark.files", "spark.archives")
-# Airflow masks nothing shorter, since it would mask half of every log.
-_SHORTEST = 5
 
 
 def run_secrets(settings: StudySettings) -> RunSecrets | None:
@@ -49,42 +46,9 @@ def run_secrets(settings: StudySettings) -> RunSecrets | None:
     return RunSecrets(opened.data, {**conf, **opened.conf})
 
 
-def mask_connection(connection: Connection, *, everything: bool = False) -> None:
-    """Mask what is secret in a connection, as it is and as it may show in a log.
-
-    Args:
-        connection: With its extra, a mapping whose values may be nested.
-        everything: All of the extra is secret, whatever it is called.
-    """
-    secrets = [connection.password] if connection.password else []
-    secrets += _secret_texts(connection.extra_dejson, everything)
-    for secret in secrets:
-        # Of a key of several lines, a log shows one at a time.
-        for text in {secret, quote(secret, safe=""), *secret.splitlines()}:
-            if len(text) >= _SHORTEST:
-                mask_secret(text)
-
-
-def _secret_texts(value: Any, everything: bool, name: str = "") -> Iterable[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _secret_texts(inner, everything, str(key))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _secret_texts(inner, everything, name)
-    elif isinstance(value, str) and not _is_word(value) and (everything or holds_secret(name, value)):
-        yield value
-
-
-def _is_word(value: str) -> bool:
-    """Whether a value would hide half of every log."""
-    return value.isdigit() or value.lower() in ("true", "false")
-
-
 def _opened(data: DataSpec) -> RunSecrets:
     """What opens the table: a header for a URL, else Spark's options or Hadoop's configuration."""
     connection = require_connection(str(data.connection), "data.connection")
-    mask_connection(connection)
     if data.is_url:
         return RunSecrets(DataSecrets(authorization=_authorization(connection, data)))
     store = _STORES.get(connection.conn_type or "")
@@ -164,8 +128,7 @@ def _place(connection: Connection, data: DataSpec, schemes: tuple[str, ...]) -> 
 
 def _spark_properties(spark: SparkSettings) -> dict[str, str]:
     """The extra of `spark.conf_connection`."""
-    connection = require_connection(str(spark.conf_connection), "spark.conf_connection")
-    mask_connection(connection, everything=True)
+    connection = require_connection(str(spark.conf_connection), "spark.conf_connection", everything=True)
     properties = {str(name): value for name, value in connection.extra_dejson.items()}
     if not properties:
         raise _unusable(connection, 'must hold Spark properties in its extra, {"spark.hadoop.fs.x": "..."}')
