@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 from tuning_pipeline.databricks_failures import run_failure
 from tuning_pipeline.databricks_operator import TuneOnDatabricks
 from tuning_pipeline.databricks_runs import end_live_runs
-from tuning_pipeline.databricks_storage import upload_job_files
+from tuning_pipeline.databricks_storage import run_output, upload_job_files
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.form import form_params
 from tuning_pipeline.study_file import StudyFile, read_study
@@ -293,12 +293,29 @@ def test_only_the_live_runs_of_this_dag_run_are_ended(
     for dag_run in others:
         operator, context = tried()
         submit_and_die((operator, context | {"dag_run": dag_run}), monkeypatch)
-    study, output = operator.study, context["ti"].files["output"]
+    study = operator.study
+    output = run_output(study, "manual__2")
     (first, *_) = workspace.runs.values()
     assert end_live_runs(study, "manual__2", "/Volumes/another/airflow/runs") == []
     assert end_live_runs(study, "manual__2", output) == [first.url]
     assert end_live_runs(study, "manual__2", output) == []
     assert [run.cancelled for run in workspace.runs.values()] == [True, False, False, False]
+
+
+@pytest.mark.attack("the trigger", "what upload_job_files returned, rewritten to name another program and study")
+def test_a_rewritten_xcom_sends_no_other_program(
+    workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.faults.start_s = 600
+    operator, context = tried()
+    own = dict(context["ti"].files)
+    context["ti"].files.update(
+        {"entry": "/Volumes/evil.py", "spec": "/Volumes/evil.json", "init_scripts": ["/Volumes/e"]}
+    )
+    submit_and_die((operator, context), monkeypatch)
+    ((_, run),) = workspace.runs.items()
+    assert "evil" not in repr(vars(run))
+    assert own["entry"] in repr(vars(run))
 
 
 def test_a_run_that_does_not_end_is_one_card(
