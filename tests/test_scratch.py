@@ -101,6 +101,12 @@ def test_a_place_that_others_can_open_is_refused(base: Path, tmp_path: Path, tra
         pass
 
 
+def test_a_place_that_cannot_be_made_is_one_sentence(base: Path) -> None:
+    base.parent.write_text("a file")
+    with pytest.raises(TaskError, match=r"the run's files cannot be kept in .*scratch: "), scratch_folder():
+        pass
+
+
 def test_tasks_that_start_together_keep_their_folders(base: Path) -> None:
     tasks = [
         subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, env=environment())

@@ -13,6 +13,7 @@ from airflow.sdk import Connection
 from optuna_spark.spec import ResourceSpec, TuningSpec
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.operator import check_cluster, master_of
+from tuning_pipeline.scratch import write_private
 from tuning_pipeline.study_file import StudyFile, parse_study
 from tuning_pipeline.study_settings import SparkSettings
 from tuning_pipeline.submit import (
@@ -165,6 +166,30 @@ def test_the_master_is_read_as_the_provider_reads_it(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     Hook(conn_id="c").submit("x.py")
     assert f"--master {master} " in (tmp_path / "arguments").read_text()
+
+
+@pytest.mark.attack("data sources", "a run's spec read in the process list, or too long for it")
+def test_a_spec_of_any_length_is_submitted_and_no_argument_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+
+    class Hook(SparkSubmitHook):
+        @classmethod
+        def get_connection(cls, conn_id: str) -> Connection:
+            return Connection(conn_id="c", conn_type="spark", host="local[1]")
+
+    recorder = tmp_path / "spark-submit"
+    recorder.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\n')
+    recorder.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    given = study(tmp_path, enqueue=[{f"parameter_{k}": i / 7 for k in range(7)} for i in range(2000)])
+    spec = given.to_spec("r")
+    made = submission(given, spec, tmp_path / "p.zip", write_private(tmp_path / "spec.json", spec.to_json()))
+    Hook(conn_id="c", application_args=made.application_args, conf=made.conf).submit(made.application)
+    assert "parameter_" not in (tmp_path / "arguments").read_text()
+    assert TuningSpec.from_json((tmp_path / "spec.json").read_text()) == spec
+    assert (tmp_path / "spec.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_missing_spark_submit_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def scratch_folder() -> Iterator[Path]:
     A folder is in use while its lock is held, which the kernel lets go when the process that holds it ends.
 
     Raises:
-        TaskError: The place for such folders belongs to another account, or is open to others.
+        TaskError: The place for such folders cannot be made, belongs to another account, or is open to others.
     """
     base = _base()
     with _locked(base):
@@ -50,8 +50,16 @@ def _base() -> Path:
     """$TUNING_STATE/scratch, else a folder of this account's own in the temp folder."""
     state = os.environ.get("TUNING_STATE")
     folder = Path(state) / "scratch" if state else Path(tempfile.gettempdir()) / f"tuning-scratch-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise TaskError(
+            Failure(
+                what=f"the run's files cannot be kept in {folder}: {error.strerror}",
+                next="Set TUNING_STATE to a folder of your own.",
+            )
+        ) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise TaskError(
             Failure(
