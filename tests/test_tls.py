@@ -124,6 +124,15 @@ def test_the_hook_says_nothing_when_the_offer_is_stripped(
     assert (stripped.stripped, stripped.heard) == (1, b"")
 
 
+@pytest.mark.attack("TLS to MySQL", "the TLS bit cleared in the greeting, before a task")
+def test_the_form_of_airflows_own_hook_is_kept_too(
+    tls_server: TlsServer, connections: Connections, stripped: StrippingProxy
+) -> None:
+    connections.use({"ssl": {"ca": str(tls_server.authority.ca)}}, port=stripped.port)
+    assert card().what.startswith("there is no TLS to MySQL at")
+    assert (stripped.stripped, stripped.heard) == (1, b"")
+
+
 @every_mode
 @pytest.mark.attack("TLS to MySQL", "a server without TLS, before a task")
 def test_the_hook_says_nothing_to_a_server_without_tls(
