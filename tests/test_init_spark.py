@@ -198,8 +198,8 @@ def test_only_who_has_the_secret_runs_programs_and_they_see_no_password(machine:
     (tmp_path / "program.py").write_text(PROGRAM)
 
     def run(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        arguments = [str(tmp_path / name)]
-        return submit(machine.master_url, tmp_path, arguments, program=tmp_path / "program.py", **environment)
+        arguments, program = [str(tmp_path / name)], tmp_path / "program.py"
+        return submit(machine.master_url, tmp_path, arguments, None, program, **environment)
 
     # A conf folder of its own: without one a stranger's would be the one of the cluster that other tests use.
     assert run("stranger", SPARK_CONF_DIR=str(SCRIPTS / "conf")).returncode != 0

@@ -270,8 +270,9 @@ def variable(server: MysqlServer, name: str) -> str:
 
 
 def as_admin(server: MysqlServer) -> pymysql.Connection[Any]:
-    account = {"user": server.admin_user, "password": server.admin_password}
-    return pymysql.connect(host=server.host, port=server.port, **account)
+    return pymysql.Connection(
+        host=server.host, port=server.port, user=server.admin_user, password=server.admin_password
+    )
 
 
 @needs_mysql

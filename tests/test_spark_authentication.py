@@ -96,8 +96,8 @@ def application(cluster: SparkCluster, tmp_path_factory: pytest.TempPathFactory)
 def test_a_strangers_application_runs_nothing(cluster: SparkCluster, tmp_path: Path, program: Path) -> None:
     (tmp_path / "go").touch()
     # What a stranger has: the same Spark, the address, and not the folder with the secret.
-    stranger = {"SPARK_CONF_DIR": str(REPOSITORY / "init" / "spark" / "conf")}
-    done = submit(cluster.master_url, tmp_path, [str(tmp_path)], program=program, **stranger)
+    conf = str(REPOSITORY / "init" / "spark" / "conf")
+    done = submit(cluster.master_url, tmp_path, [str(tmp_path)], program=program, SPARK_CONF_DIR=conf)
     assert done.returncode != 0
     assert "ended well" not in done.stdout
     assert not (tmp_path / "ran").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from optuna_spark.spec import TuningSpec
+from optuna_spark.spec import Distribution, TuningSpec
 from tests.support.servers import private_spark
 from tests.support.submit import submit
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.attack("a shared machine", "a password in the environment of a trial's process", times=4)
 @pytest.mark.parametrize("distribution", ["rdd", "dataframe"])
-def test_a_trial_sees_no_password(distribution: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_sees_no_password(distribution: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_X", "of the shell")
     url = f"sqlite:///{tmp_path}/study.sqlite3"
     with private_spark(cores=1) as cluster:
