@@ -30,7 +30,7 @@ export $(SETTINGS)
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit
+.PHONY: bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,10 @@ clean: ## stop, and remove .state with its environments and databases (exports s
 test: ## lint, then every test against real MySQL, Spark and Airflow (installs what they need, a browser as well)
 	@$(LOCAL) setup --tests
 	@init/local/test.sh
+
+attacks: ## only the tests that attack, and the table of what was tried and what held (SECURITY.md)
+	@$(LOCAL) setup --tests
+	@init/local/test.sh attacks
 
 test-compose: ## docker compose up on an engine of its own (docker.io, docker-compose, debootstrap; root; about 15 min)
 	@$(LOCAL) setup --dev

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Everything `make test` runs. All parts run; any failure makes the whole fail. The parts run beside each other: each
 # mostly waits for servers, and together they take about as long as the longest one.
+#
+# `test.sh attacks` runs only the tests that attack, and prints the table of SECURITY.md.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
@@ -11,6 +13,10 @@ for name in $(compgen -e); do
 done
 logs=.state/test
 mkdir -p "$logs"
+tries=$PWD/$logs/attacks.jsonl
+rm -f "$tries"
+wanted=(--attacks "$tries")
+if [ "${1:-}" = attacks ]; then wanted+=(-m attack); fi
 export AIRFLOW_HOME=$PWD/$logs/airflow
 export AIRFLOW__CORE__LOAD_EXAMPLES=False
 export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
@@ -54,13 +60,19 @@ stop() {
 trap stop INT TERM
 
 airflow_python=.state/envs/airflow/bin/python
-part lint init/local/lint.sh
-start_beside spark-side .state/envs/spark/bin/python -m pytest tests/jobs tests/gpu
-start_beside services-side env AIRFLOW_HOME="$AIRFLOW_HOME-services" $airflow_python -m pytest "${services[@]}"
-part airflow-side $airflow_python -m pytest tests --ignore=tests/jobs --ignore=tests/gpu "${services[@]/#/--ignore=}"
+if [ "${1:-}" != attacks ]; then part lint init/local/lint.sh; fi
+start_beside spark-side .state/envs/spark/bin/python -m pytest "${wanted[@]}" tests/jobs tests/gpu
+start_beside services-side env AIRFLOW_HOME="$AIRFLOW_HOME-services" \
+    $airflow_python -m pytest "${wanted[@]}" "${services[@]}"
+part airflow-side $airflow_python -m pytest "${wanted[@]}" \
+    tests --ignore=tests/jobs --ignore=tests/gpu "${services[@]/#/--ignore=}"
 finish spark-side
 finish services-side
 
+if [ "${1:-}" = attacks ]; then
+    echo "== attacks"
+    $airflow_python -m tests.support.attacks "$tries"
+fi
 echo "== summary"
 for log in "$logs"/*-side.log; do
     printf '%s: %s\n' "$(basename "$log" .log)" "$(tail -n 1 "$log")"
