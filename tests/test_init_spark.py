@@ -66,7 +66,7 @@ class Machine:
         return dict(wait_until(lambda: self.status()["workers"], "a worker to join")[0])
 
     def status(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://{LOOPBACK}:{self.web_port}/json/", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{self.web_port}/json/", timeout=60) as answer:
             status: dict[str, Any] = json.load(answer)
         return status
 
@@ -102,8 +102,8 @@ def test_a_cluster_starts_once_offers_its_gpus_and_stops(machine: Machine) -> No
 def test_a_daemon_runs_until_its_last_thread_has_ended() -> None:
     def named(pid: int) -> str | None:
         """What common.sh calls a process."""
-        command = f"source {SCRIPTS}/common.sh; birth {pid}"
-        return run_program(["bash", "-euc", command]).stdout.strip() or None
+        command = ["bash", "-euc", 'source "$1"; birth "$2"', "bash", SCRIPTS / "common.sh", str(pid)]
+        return run_program(command).stdout.strip() or None
 
     with zombie_with_a_living_thread() as process:
         assert named(process.pid) == birth(process.pid) is not None

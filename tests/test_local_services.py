@@ -356,7 +356,7 @@ def test_an_account_number_is_the_checkouts_and_nobody_elses(folder: Path, monke
 
 def test_spark_offers_its_cores_and_gpus(spark_cluster: SparkCluster) -> None:
     assert not spark_cluster.ensure()
-    with urllib.request.urlopen(f"{spark_cluster.web_url}/json/", timeout=5) as answer:
+    with urllib.request.urlopen(f"{spark_cluster.web_url}/json/", timeout=60) as answer:
         (worker,) = json.load(answer)["workers"]
     assert worker["cores"] == 4
     assert worker["resources"] == {"gpu": {"name": "gpu", "addresses": ["0", "1"]}}

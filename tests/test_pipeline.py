@@ -281,5 +281,5 @@ def running_applications(cluster: SparkCluster) -> int:
     import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{cluster.web_url}/json/", timeout=5) as answer:
+    with opener.open(f"{cluster.web_url}/json/", timeout=60) as answer:
         return len(json.load(answer)["activeapps"])

@@ -95,7 +95,7 @@ class WorkerServer:
             stream.write(self._greeting)
             unbegun = await Conversation(worker, stream, self._desk, self._silence_s).run()
         except TimeoutError:
-            log.warning("Worker %s has been silent for %g s: taken for dead", worker.name, self._silence_s)
+            log.warning("Worker %s has said or read nothing for %g s: taken for dead", worker.name, self._silence_s)
         except (OSError, asyncio.IncompleteReadError) as error:
             log.info("The connection of worker %s ended: %s", worker.name, _text(error))
         except TuningError as error:

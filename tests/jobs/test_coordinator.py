@@ -319,7 +319,7 @@ def test_more_workers_than_trials_share_them(url: str) -> None:
 
 
 def test_running_trials_and_their_progress_are_visible_in_the_database_meanwhile(url: str) -> None:
-    seen = []
+    seen: list[optuna.trial.FrozenTrial] = []
 
     def chatty(trial: Any) -> float:
         value = bowl(trial)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.distributions import FloatDistribution, distribution_to_json
 from optuna.trial import TrialState
 
 from optuna_spark.client import CoordinatorClient
+from optuna_spark.conversation import MOST_UPDATES
 from optuna_spark.coordinator import Coordinator, Endpoint
+from optuna_spark.messages import NAME_CHARACTERS
 from optuna_spark.outcome import Outcome
-from optuna_spark.spec import StopSpec
-from optuna_spark.wire import FrameSocket, WireError
-from tests.support.coordination import bowl, spec_for, stored
+from optuna_spark.server import WorkerServer
+from optuna_spark.shown import shown
+from optuna_spark.spec import ComponentSpec, CoordinatorSpec, StopSpec
+from optuna_spark.wire import MAX_HELLO, FrameSocket, WireError
+from tests.support.coordination import bowl, spec_for, stored, work
+from tests.support.waiting import wait_until
 
 MESSAGES = 3000
 SERVER = "optuna_spark.server"
@@ -93,7 +104,7 @@ class Fuzz:
         if kind < 0.1:
             return self._bytes()
         number = self._chance.choice([mine, self._somebody_elses, 10**6])
-        message = self._chance.choice(
+        message: dict[str, Any] = self._chance.choice(
             [
                 {"op": "ask"},
                 {"op": "tell", "number": number, "state": "COMPLETE", "values": [-1e9], "error": None, "ask": True},
@@ -182,3 +193,152 @@ def ask(frames: FrameSocket) -> int:
     while "trial" not in (reply := frames.receive()):
         pass
     return int(reply["trial"]["number"])
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nWARNING root: forged", "\x1b[2J\x1b[31mred", "\u202egnirts\u2066", "\x00\x7f\u2028"]
+)
+@pytest.mark.attack("the wire", "a worker's name with line ends, escape codes or turned text")
+def test_a_workers_name_is_shown_with_escapes(url: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with Coordinator(spec_for(stop=PATIENT), url) as coordinator:
+        frames = connected(coordinator.start(), name)
+        ask(frames)
+        frames.send({"op": "stop"})
+        frames.receive()
+        frames.close()
+        wait_until(lambda: [r for r in caplog.records if r.name == SERVER], "the line")
+        assert str(coordinator.stop_reason()).isprintable()
+    assert all(record.getMessage().isprintable() for record in caplog.records if record.name.startswith("optuna_spark"))
+    assert stored(url)[0].user_attrs["worker"] == shown(name)[:NAME_CHARACTERS]
+    assert shown(name).isprintable()
+    assert shown(name).isascii()
+
+
+def test_ordinary_names_are_shown_as_they_are() -> None:
+    assert shown("worker-7.größer.example:4711") == "worker-7.größer.example:4711"
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        {"op": "hello"},
+        {"op": "hello", "worker": 7},
+        {"op": "ask"},
+        {"op": "hello", "worker": "x" * MAX_HELLO},
+        {"worker": "x"},
+        {"op": ["hello"], "worker": "x"},
+    ],
+    ids=lambda hello: str(hello)[:40],
+)
+@pytest.mark.attack("the wire", "a first message that is no hello, or a long one")
+def test_whoever_does_not_say_hello_is_sent_away(
+    url: str, hello: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Coordinator(spec_for(trials=2), url) as coordinator:
+        endpoint = coordinator.start()
+        frames = Hostile.connect((endpoint.host, endpoint.port), endpoint.secret, 60)
+        frames.send(hello)
+        with pytest.raises(WireError):
+            frames.receive()
+        work(endpoint, bowl)
+    (line,) = [record for record in caplog.records if record.name == SERVER]
+    assert "before it was known whose it is" in line.getMessage()
+    assert line.exc_info is None
+
+
+@pytest.mark.attack("the wire", "requests sent without end, before any is answered", times=100)
+def test_a_worker_may_have_one_request_of_a_kind_open(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with Coordinator(spec_for(trials=1), url) as coordinator:
+        endpoint = coordinator.start()
+        busy, greedy = connected(endpoint, "busy:1"), connected(endpoint, "greedy:1")
+        ask(busy)
+        with contextlib.suppress(WireError):
+            for _ in range(100):
+                greedy.send({"op": "ask"})
+        with pytest.raises(WireError):
+            greedy.receive()
+        busy.await_echo()
+        busy.close()
+        work(endpoint, bowl)
+    (line,) = [r for r in caplog.records if r.name == SERVER and "greedy:1" in r.getMessage()]
+    assert "a second 'ask'" in line.getMessage()
+
+
+class Stuck(optuna.samplers.RandomSampler):
+    """Keeps the driver's Optuna thread until it is let go."""
+
+    go = threading.Event()
+    begun = threading.Event()
+
+    def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
+        if name == "stuck":
+            Stuck.begun.set()
+            Stuck.go.wait(300)
+        return super().sample_independent(study, trial, name, distribution)
+
+
+@pytest.fixture
+def stuck_sampler() -> Iterator[ComponentSpec]:
+    optuna.samplers.StuckSampler = Stuck  # type: ignore[attr-defined]
+    optuna.samplers.__all__.append("StuckSampler")
+    yield ComponentSpec("StuckSampler")
+    Stuck.go.set()
+    optuna.samplers.__all__.remove("StuckSampler")
+
+
+@pytest.mark.attack("the wire", "updates faster than they can be handled, 75 MB", times=300)
+def test_updates_that_cannot_be_handled_yet_are_not_read(url: str, stuck_sampler: ComponentSpec) -> None:
+    sent: list[int] = []
+
+    def flood() -> None:
+        text = {f"k{n}": "x" * 60_000 for n in range(4)}
+        for number in range(300):
+            flooding.send({"op": "update", "number": mine, "changes": {"user_attrs": text}})
+            sent.append(number)
+
+    with Coordinator(spec_for(sampler=stuck_sampler), url) as coordinator:
+        endpoint = coordinator.start()
+        slow, flooding, third = (connected(endpoint, f"{n}:1") for n in range(3))
+        mine = ask(flooding)
+        slow.send({"op": "suggest", "number": ask(slow), "name": "stuck", "distribution": TEXT})
+        assert Stuck.begun.wait(60)
+        thread = threading.Thread(target=flood, daemon=True)
+        thread.start()
+        wait_until(lambda: len(sent) > MOST_UPDATES, "the driver to take some")
+        third.await_echo()  # others are heard
+        time.sleep(2)
+        assert len(sent) < 300
+        Stuck.go.set()
+        thread.join(120)
+        flooding.await_echo()
+        assert len(sent) == 300
+        assert "value" in slow.receive()
+
+
+@pytest.mark.attack("the wire", "a worker that does not read what it asked for")
+def test_who_does_not_read_is_not_read_and_then_taken_for_dead(
+    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit = WorkerServer._admit
+
+    def admit_to_small_buffer(server: WorkerServer, connection: socket.socket, nonce: bytes) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # the kernel's would take megabytes
+        admit(server, connection, nonce)
+
+    monkeypatch.setattr(WorkerServer, "_admit", admit_to_small_buffer)
+    spec = spec_for(trials=3, coordinator=CoordinatorSpec(heartbeat_s=0.5))
+    with Coordinator(spec, url) as coordinator:
+        endpoint = coordinator.start()
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((endpoint.host, endpoint.port))
+        deaf = Hostile(connection, endpoint.secret)
+        deaf.send({"op": "hello", "worker": "deaf:1"})
+        with contextlib.suppress(WireError):
+            while True:  # until the driver closes
+                deaf.send({"op": "beat", "echo": True})
+        deaf.close()
+        work(endpoint, bowl)
+    (line,) = [r for r in caplog.records if r.name == SERVER and "deaf:1" in r.getMessage()]
+    assert "taken for dead" in line.getMessage()
