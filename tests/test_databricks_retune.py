@@ -31,6 +31,7 @@ databricks:
   poll_s: 1
   database: external
   cluster: {{node_type: n, workers: 2}}
+database: {{host_pattern: 127.0.0.1}}
 """
 PLACES = [f"{VOLUME}/lake", "/Workspace/Shared/lake", "/dbfs/lake"]
 
