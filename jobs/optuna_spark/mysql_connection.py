@@ -41,8 +41,22 @@ def refused(message: str) -> pymysql.err.OperationalError:
     return pymysql.err.OperationalError(CR.CR_SSL_CONNECTION_ERROR, message)
 
 
+class NoClearPassword:
+    """Takes the place of MySQL's plugin mysql_clear_password: whoever answers as the server may ask for it."""
+
+    def __init__(self, connection: object) -> None:
+        """PyMySQL gives its connection."""
+
+    def authenticate(self, _packet: object) -> Any:
+        raise pymysql.err.OperationalError(
+            CR.CR_AUTH_PLUGIN_CANNOT_LOAD,
+            "the server asks for the password in clear text (mysql_clear_password), which needs ssl_mode VERIFY_CA or"
+            " VERIFY_IDENTITY; it was not sent",
+        )
+
+
 def connect(tls: TlsSettings, **arguments: Any) -> Any:
-    """A PyMySQL connection.
+    """A PyMySQL connection. Only a server whose certificate was checked may ask for the password itself.
 
     Args:
         tls: How it is sealed.
@@ -52,6 +66,8 @@ def connect(tls: TlsSettings, **arguments: Any) -> Any:
         TlsError: A file of the settings cannot be used.
         pymysql.MySQLError: TLS was asked for and is not to be had (number 2026), or another reason.
     """
+    if not tls.verifies:
+        arguments["auth_plugin_map"] = {"mysql_clear_password": NoClearPassword}
     if tls.asked:
         return TlsConnection(ssl=tls.context(), **arguments)
     if tls.ssl_mode == "DISABLED":

@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 WIDTH = 100
-# MySQL: access denied for user, database, without password, from host; unknown database; command denied; no TLS.
-REFUSALS = {1045, 1044, 1698, 1130, 1049, 1142, 2026}
+# MySQL: access denied for user, database, without password, from host; unknown database; command denied; no TLS; a way
+# to log in that is not taken.
+REFUSALS = {1045, 1044, 1698, 1130, 1049, 1142, 2026, 2059}
 # What the driver names in its failure file and trying again cannot mend.
 PERMANENT = {"SpecError", "TlsError", "StudyMismatchError", "DataError", "DeviceError", "TrialLimitError"}
 

@@ -18,6 +18,7 @@ from optuna_spark.storage import close_storage, create_storage, open_study, pars
 from optuna_spark.tls import TlsSettings
 from optuna_spark.writer_process import WriterProcess
 from tests.support.coordination import new_database, run, spec_for
+from tests.support.mysql_impostor import impostor
 from tests.support.mysql_proxy import StrippingProxy, stripping_proxy
 from tests.support.tls_server import OTHER_NAME, TlsServer
 
@@ -171,3 +172,13 @@ def test_a_url_by_hand_may_use_small_letters_and_the_short_name_of_the_driver(
 ) -> None:
     text = url.set(drivername="mysql").render_as_string(hide_password=False)
     assert cipher(sa.make_url(f"{text}?ssl_mode=verify_ca&ssl_ca={tls_server.authority.ca}"))
+
+
+@pytest.mark.attack("TLS to MySQL", "somebody in the server's place who asks for the password itself", times=2)
+@pytest.mark.parametrize("mode", [None, "DISABLED"])
+def test_a_password_is_not_sent_to_whoever_asks_for_it(mode: str | None) -> None:
+    with impostor() as stranger:
+        account = {"host": "127.0.0.1", "port": stranger.port, "user": "tuning", "password": "not-for-you"}
+        with pytest.raises(pymysql.err.OperationalError, match=r"mysql_clear_password.*it was not sent"):
+            connect(TlsSettings(mode), **account)
+    assert stranger.heard == b""
