@@ -46,7 +46,6 @@ done
 properties() {
     if [ -f "$base/spark-defaults.conf" ]; then cat "$base/spark-defaults.conf"; fi
     printf '\n# Written by init/spark/make-conf.sh.\n'
-    if [ -n "$scratch" ]; then echo "spark.local.dir  $scratch"; fi
     [ -n "$secret" ] || return 0
     cat <<END
 spark.authenticate                      true
@@ -62,6 +61,7 @@ properties | put spark-defaults.conf
 
 if [ -n "$scratch" ]; then
     mkdir -p "$scratch"
-    # Spark's launcher gives what is in this file to every Java program that it starts, executors included.
+    # Spark's launcher gives what is in this file to every Java program that it starts, executors included. Where nobody
+    # sets spark.local.dir, which Spark warns of, the same folder takes its place.
     printf '"-Djava.io.tmpdir=%s"\n-XX:-UsePerfData\n' "$scratch" | put java-opts
 fi
