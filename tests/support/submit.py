@@ -68,5 +68,5 @@ def submit(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=180,
+        timeout=900,  # a safety net: a machine may be busy
     )
