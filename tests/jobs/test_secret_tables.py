@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import itertools
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -17,21 +18,21 @@ from optuna_spark.device import Device
 from optuna_spark.errors import DataError
 from optuna_spark.fetch import local_file
 from optuna_spark.outcome import complete
-from optuna_spark.spec import DataSpec, TuningSpec
+from optuna_spark.spec import DataSpec, Distribution, TuningSpec
 from optuna_spark.worker import run_trial
 from tests.support.submit import submit
 
 CPU = Device("cpu", None, 1)
 SECRETS = {
-    "env": "DATABASE_PASSWORD=correct-horse-battery\nAPI_TOKEN=zebra-quartz-9731\nEMPTY=\nexport LAST=xylophone\n",
-    "csv": "username,passphrase\nroot,correct-horse-battery\nadmin,zebra-quartz-9731\nann,xylophone\nbob,violoncello\n",
-    "ragged": "username,passphrase\nroot,correct-horse\nzebra,quartz-9731,xylophone\n1,2\n3,4\n5,6\n",
+    "env": "DATABASE_PASSWORD=corvid-battery\nAPI_TOKEN=zebra-quartz-9731\nEMPTY=\nexport LAST=xylophone\n",
+    "csv": "username,passphrase\nroot,corvid-battery\nadmin,zebra-quartz-9731\nann,xylophone\nbob,violoncello\n",
+    "ragged": "username,passphrase\nroot,corvid-staple\nzebra,quartz-9731,xylophone\n1,2\n3,4\n5,6\n",
     "infinite": "xylophone,violoncello\n1,2718281828\n3141592653,inf\n5,1414213562\nzebra,1618033988\n7,8\n",
-    "labels": "1,violoncello\n2,xylophone\n3,zebra-quartz\n4,correct-horse\n5,battery-staple\n6,\n",
-    "passwd": "root:x:0:0:administrator:/root:/bin/zsh-xylophone\nmail:x:1:1:violoncello:/usr:/bin/nologin\n",
-    "json": '{"DATABASE_PASSWORD": "correct-horse-battery", "token": {"zebra-quartz": [1, 2]}}\n' * 5,
+    "labels": "1,violoncello\n2,xylophone\n3,zebra-quartz\n4,corvid-staple\n5,battery-staple\n6,\n",
+    "passwd": "root:x:0:0:administrator:/root:/bin/zsh-xylophone\nmail:x:1:1:violoncello:/usr:/bin/nologin\n" * 3,
+    "json": '{"DATABASE_PASSWORD": "corvid-battery", "token": {"zebra-quartz": [1, 2]}}\n' * 5,
     "pem": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nAoIBAQDZebra9731xylophone\n-----END\n",
-    "broken": "user\xe9,passphrase\nroot,correct-\xffhorse\nzebra,xylophone\n1,2\n3,4\n",
+    "broken": "user\xe9,passphrase\nroot,corvid-\xffhorse\nzebra,xylophone\n1,2\n3,4\n",
 }
 WORDS = re.compile(r"[A-Za-z0-9_]{6,}")
 
@@ -140,30 +141,33 @@ def test_an_objective_that_quotes_what_it_reads_is_not_repeated(caplog: pytest.L
     assert "xylophone" in str(complete("xylophone", 1).error)
 
 
-READERS = [("rdd", "csv"), ("joblib", "parquet"), *(("dataframe", kind) for kind in ("csv", "json", "parquet", "orc"))]
+READERS: list[tuple[Distribution, str]] = [("rdd", "csv"), ("joblib", "parquet"), ("dataframe", "csv")]
+READERS += [("dataframe", kind) for kind in ("json", "parquet", "orc")]
+
+
+def run_spec_of(path: Path, distribution: Distribution, kind: str) -> TuningSpec:
+    data = spec_of(path, format=kind)
+    return TuningSpec("s", "xgboost", data=data, distribution=distribution, trials=1, run_id=f"{distribution}-{kind}")
 
 
 @pytest.mark.slow
-@pytest.mark.attack("the trigger", "a table that is a file of secrets, in a whole job on Spark")
-@pytest.mark.parametrize(("distribution", "kind"), READERS)
-def test_a_job_that_reads_a_file_of_secrets_prints_none(
-    spark_cluster: SparkCluster, tmp_path: Path, distribution: str, kind: str
-) -> None:
+@pytest.mark.attack("the trigger", "a table that is a file of secrets, in a job on Spark", times=len(READERS))
+def test_a_job_that_reads_a_file_of_secrets_prints_none(spark_cluster: SparkCluster, tmp_path: Path) -> None:
     content = SECRETS["csv"] + SECRETS["env"]
-    path, failure = tmp_path / "s", tmp_path / "failure.json"
+    path = tmp_path / "s"
     path.write_text(content)
-    spec = TuningSpec("s", "xgboost", data=spec_of(path, format=kind), distribution="dataframe", trials=1)
-    spec = TuningSpec.from_json(spec.to_json().replace('"dataframe"', f'"{distribution}"'))
+    specs = [run_spec_of(path, distribution, kind).to_json() for distribution, kind in READERS]
     done = submit(
         spark_cluster.master_url,
         tmp_path,
-        ["--spec", spec.to_json()],
+        specs,
+        program=Path(__file__).with_name("every_reader.py"),
         OPTUNA_STORAGE_URL=f"sqlite:///{tmp_path}/study.sqlite3",
-        TUNING_FAILURE_FILE=str(failure),
     )
-    assert done.returncode != 0
-    told = done.stdout + failure.read_text()
-    assert "DataError" in failure.read_text(), told[-3000:]
-    assert quoted(told, content) == set()
+    cards = dict(re.findall(r"^card of (.*): (.*)$", done.stdout, re.MULTILINE))
+    assert {run: json.loads(card)["error"] for run, card in cards.items()} == {
+        f"{distribution}-{kind}": "DataError" for distribution, kind in READERS
+    }, done.stdout[-3000:]
+    assert quoted(done.stdout, content) == set()
     # Spark prints the bytes at the end of what is no Parquet as numbers.
-    assert ", ".join(map(str, content.encode()[-4:])) not in told
+    assert ", ".join(map(str, content.encode()[-4:])) not in done.stdout

@@ -65,4 +65,4 @@ def submit(
 ) -> subprocess.CompletedProcess[str]:
     """Runs the job, or another program that uses its package, to its end; stdout and stderr together in `stdout`."""
     command = submit_command(master_url, folder, arguments, conf or {}, program)
-    return run_program(command, env=submit_environment(**environment), code=None, together=True)
+    return run_program(command, env=submit_environment(**environment), code=None, together=True, seconds=900)
