@@ -18,8 +18,8 @@ OTHERS_READ = 0o644
 
 
 def _letters_and_digits() -> str:
-    """What can be pasted into a URL and JSON."""
-    return secrets.token_hex(24)
+    """What can be pasted into a URL and JSON; as long as the key of Airflow's tokens should be (RFC 7518, 3.2)."""
+    return secrets.token_hex(32)
 
 
 def _fernet_key() -> str:
