@@ -182,7 +182,7 @@ def test_pip_is_tried_again_and_its_failure_named(node: Node, tmp_path: Path) ->
     real = node.environment["TUNING_PYTHON"]
     fake_program(tmp_path, "sleep", "true")
     python = fake_program(
-        tmp_path, "python", f'if [ "$1" = -m ]; then echo "no index" >&2; exit 1; fi\nexec {real} -S "$@"'
+        tmp_path, "python", f'if [ "$1" = -m ]; then echo "no index" >&2; exit 1; fi\nexec "{real}" -S "$@"'
     )
     done = node.start(TUNING_PYTHON=str(python), PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 1, done.stdout
