@@ -94,7 +94,7 @@ def test_a_cluster_starts_once_offers_its_gpus_and_stops(machine: Machine) -> No
 def test_a_daemon_runs_until_its_last_thread_has_ended() -> None:
     def named(pid: int) -> str | None:
         """What common.sh calls a process."""
-        command = ["bash", "-euc", 'source "$1"; birth "$2"', "bash", SCRIPTS / "common.sh", str(pid)]
+        command = ["bash", "-euc", 'source "$1"; birth "$2"', "bash", f"{SCRIPTS}/common.sh", str(pid)]
         return run_program(command).stdout.strip() or None
 
     with zombie_with_a_living_thread() as process:
