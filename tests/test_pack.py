@@ -10,6 +10,7 @@ import pytest
 from init.local.layout import REPOSITORY
 from init.local.spark import SparkCluster
 from tests.support.programs import run_program
+from tuning_pipeline.submit import shipped_archive
 
 JOB = """
 import sys
@@ -30,11 +31,18 @@ print(f"worker prefix {prefix} xgboost {version}")
 @pytest.mark.slow
 def test_a_worker_runs_with_the_archive_alone(spark_cluster: SparkCluster, tmp_path: Path) -> None:
     run_program(["make", "--silent", "pack"], cwd=REPOSITORY, seconds=1800)
-    archive = REPOSITORY / ".state" / "pack" / "environment.tar.gz"
+    archive = tmp_path / "my folder" / "environment.tar.gz"
+    archive.parent.mkdir()
+    archive.symlink_to(REPOSITORY / ".state" / "pack" / "environment.tar.gz")
     job = tmp_path / "job.py"
     job.write_text(JOB)
     command = [str(REPOSITORY / "init" / "spark" / "bin" / "spark-submit"), "--master", spark_cluster.master_url]
-    command += ["--archives", f"{archive}#environment", "--conf", "spark.pyspark.python=./environment/bin/python"]
+    command += [
+        "--archives",
+        shipped_archive(f"{archive}#environment"),
+        "--conf",
+        "spark.pyspark.python=./environment/bin/python",
+    ]
     env = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "TUNING_SPARK_ENV": str(spark_cluster.spark_env)}
     done = run_program([*command, job], env=env)
     assert f"{spark_cluster.state}/spark/work" in done.stdout

@@ -262,7 +262,7 @@ def test_a_killed_task_leaves_no_process(
         command = [sys.executable, "-m", "airflow", "dags", "test", "tune_quick"]
         airflow = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=airflow_environment())
     try:
-        wait_until(lambda: "[tuning] Starting" in log.read_text(), "the job to start", 120)
+        wait_until(lambda: "[tuning] Starting" in log.read_text(), "the job to start", 600)
         assert processes_naming(tmp_path.name)
     finally:
         os.kill(airflow.pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna_spark
 from optuna_spark.spec import TuningSpec
@@ -57,8 +58,14 @@ def submission(
         conf=spark_conf(spec, settings),
         name=f"tune {spec.study_name}",
         py_files=",".join(files),
-        archives=",".join(settings.archives) or None,
+        archives=",".join(map(shipped_archive, settings.archives)) or None,
     )
+
+
+def shipped_archive(archive: str) -> str:
+    """An archive, `path#name`, as Spark takes it: of a path with a blank in it Spark takes no `#name` but as a URI."""
+    path, mark, name = archive.partition("#")
+    return f"file://{quote(path)}{mark}{name}" if path.startswith("/") and quote(path) != path else archive
 
 
 def spark_conf(spec: TuningSpec, settings: SparkSettings) -> dict[str, str]:
