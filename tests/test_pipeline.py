@@ -162,6 +162,17 @@ def test_an_unknown_key_of_the_form_fails_the_first_task(
     assert card_in(capfd.readouterr().out)["What"].startswith("trigger conf: unknown key 'trails'")
 
 
+@pytest.mark.attack("the trigger", "Spark properties in a run's conf, in a whole run")
+def test_a_conf_with_spark_properties_fails_the_first_task(
+    folder: DagFolder, database: sqlalchemy.URL, capfd: pytest.CaptureFixture[str]
+) -> None:
+    conf = {"spark_conf": {"spark.driver.extraJavaOptions": "-XX:OnOutOfMemoryError=id"}}
+    states = folder.test("tune_quick", conf)
+    assert (states["provision_database"], states["tune"]) == ("failed", "upstream_failed")
+    rows = card_in(capfd.readouterr().out)
+    assert rows["What"].startswith("trigger conf: this study's form does not offer spark_conf: it decides any Spark")
+
+
 def test_a_wrong_password_fails_at_once_without_a_retry(
     folder: DagFolder, database: sqlalchemy.URL, mysql_server: MysqlServer, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],

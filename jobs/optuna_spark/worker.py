@@ -96,7 +96,7 @@ def run_worker(
             source.close()
     except Exception as error:
         text = str(error) if isinstance(error, TuningError) else error_text(error) if quotes else error_place(error)
-        log.error("Worker %s ended early: %s", name, text, exc_info=quotes)
+        log.error("Worker %s ended early%s", name, "" if quotes else f": {text}", exc_info=quotes)
         return WorkerReport(index, name, done, text, type(error).__name__)
     return WorkerReport(index, name, done)
 

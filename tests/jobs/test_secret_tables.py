@@ -164,7 +164,7 @@ def test_a_job_that_reads_a_file_of_secrets_prints_none(spark_cluster: SparkClus
         program=Path(__file__).with_name("every_reader.py"),
         OPTUNA_STORAGE_URL=f"sqlite:///{tmp_path}/study.sqlite3",
     )
-    cards = dict(re.findall(r"^card of (.*): (.*)$", done.stdout, re.MULTILINE))
+    cards = dict(re.findall(r"^card of (\S+): (.*)$", done.stdout, re.MULTILINE))
     assert {run: json.loads(card)["error"] for run, card in cards.items()} == {
         f"{distribution}-{kind}": "DataError" for distribution, kind in READERS
     }, done.stdout[-3000:]

@@ -22,9 +22,9 @@ def test_a_table_from_spark_is_gone_once_the_objective_has_made_what_it_needs_of
     tables = [pa.table({"a": [1.0, 2, 3, 4], "y": [1.0, 2, 3, 4]})]
     seen, table = [], weakref.ref(tables[0])
 
-    def watched(objective: Any, trial: Any, n_values: int) -> Outcome:
+    def watched(objective: Any, trial: Any, n_values: int, **options: bool) -> Outcome:
         seen.append(table())
-        return run_trial(objective, trial, n_values)
+        return run_trial(objective, trial, n_values, **options)
 
     monkeypatch.setattr(worker, "run_trial", watched)
     spec = spec_for(objective="quadratic", trials=2)
