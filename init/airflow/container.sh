@@ -12,7 +12,9 @@ import os
 import pathlib
 
 secrets, home = pathlib.Path("/run/secrets"), pathlib.Path(os.environ["AIRFLOW_HOME"])
-server = {"conn_type": "mysql", "host": "mysql", "port": 3306, "extra": {"client": "pymysql"}}
+# The account is for every host: only containers on the database's own network reach it, and their addresses change.
+extra = {"client": "pymysql", "host_pattern": "%"}
+server = {"conn_type": "mysql", "host": "mysql", "port": 3306, "extra": extra}
 
 
 def secret(name):
