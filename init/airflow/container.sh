@@ -12,7 +12,7 @@ import os
 import pathlib
 
 secrets, home = pathlib.Path("/run/secrets"), pathlib.Path(os.environ["AIRFLOW_HOME"])
-# Every host: only containers of one network reach this server, and their addresses change.
+# The account is for every host: only containers on the database's own network reach it, and their addresses change.
 extra = {"client": "pymysql", "host_pattern": "%"}
 server = {"conn_type": "mysql", "host": "mysql", "port": 3306, "extra": extra}
 

@@ -178,12 +178,12 @@ find_clients() { # sets address, where the server listens, and allow_from, whom 
 }
 
 statements() { # password; what the server runs before it lets anyone in
-    local account="'tuning'@'$allow_from'"
+    local user="'tuning'@'$allow_from'"
     cat <<EOF
 CREATE DATABASE IF NOT EXISTS optuna CHARACTER SET utf8mb4;
-CREATE USER IF NOT EXISTS $account IDENTIFIED BY '$1';
-ALTER USER $account IDENTIFIED BY '$1';
-GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES ON optuna.* TO $account;
+CREATE USER IF NOT EXISTS $user IDENTIFIED BY '$1';
+ALTER USER $user IDENTIFIED BY '$1';
+GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES ON optuna.* TO $user;
 ALTER USER 'root'@'localhost' IDENTIFIED BY '$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')';
 EOF
 }
