@@ -51,7 +51,7 @@ def test_an_objective_beside_the_study_file_travels_along(tmp_path: Path) -> Non
     assert made.py_files == f"{tmp_path}/p.zip,{tmp_path}/mine.py,/x/a.py"
     assert made.archives == "/e.tgz#e"
     spaced = study(tmp_path, spark={"archives": ["/my folder/e.tgz#e", "https://host/e.tgz#e"]})
-    made = submission(spaced, spaced.to_spec("r"), tmp_path / "p.zip")
+    made = submission(spaced, spaced.to_spec("r"), tmp_path / "p.zip", tmp_path / "spec.json")
     assert made.archives == "file:///my%20folder/e.tgz#e,https://host/e.tgz#e"
     assert own_objective(tmp_path, "elsewhere:f") is None
     assert own_objective(tmp_path, "xgboost") is None
