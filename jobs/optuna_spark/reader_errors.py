@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import ssl
 import urllib.error
 
 _ROW = re.compile(r"Row #(\d+)")
@@ -40,6 +41,8 @@ def fetch_words(error: BaseException) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"status {error.code} {http.client.responses.get(error.code, '')}".strip()
     reason = getattr(error, "reason", None) or error
+    if isinstance(reason, ssl.SSLError):  # its errno is OpenSSL's, not the system's
+        return f"TLS: {reason.reason or type(reason).__name__}"
     if isinstance(reason, OSError):
         return os.strerror(reason.errno) if reason.errno and reason.errno > 0 else type(reason).__name__
     return type(reason).__name__ if isinstance(reason, BaseException) else "the address cannot be used"
