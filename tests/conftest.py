@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
+from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer, is_installed
 from init.local.spark import SparkCluster
 from tests.support.servers import private_mysql, private_spark, spark_environment
 from tests.support.tls_server import TlsServer, private_tls_server
+
+# A process loads Airflow's plugins once, in whichever test is the first to need them: always with the pipeline's pages.
+os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(REPOSITORY / "plugins")
 
 pytest_plugins = ["tests.support.attacks"]
 
