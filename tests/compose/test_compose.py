@@ -224,7 +224,7 @@ def test_no_secret_is_in_a_configuration_or_an_environment(running: Stack) -> No
         assert value not in told, name
 
 
-@pytest.mark.attack("containers", "a service without need of it that looks for the administrator's password", times=6)
+@pytest.mark.attack("containers", "a service without need of it that looks for the administrator's password", times=5)
 def test_only_the_scheduler_has_the_administrators_password(running: Stack) -> None:
     for service in SERVICES:
         files = running.in_container(service, "sh", "-c", "cat /run/secrets/* /opt/tuning/airflow/*.json").stdout
