@@ -15,7 +15,7 @@ from init.local.layout import REPOSITORY
 from init.local.spark import SparkCluster
 from tests.support.airflow import DagFolder, migrated_home
 from tests.support.connections import SPARK, TUNING, set_connection
-from tests.support.https import SecureSite, secure_site, self_signed
+from tests.support.https import SecureSite, secure_site, site_certificate
 from tests.support.processes import CommandLines
 from tests.support.servers import spark_environment
 from tests.test_pipeline import card_in, everything_airflow_keeps
@@ -29,7 +29,7 @@ NAMES = ("learning_rate", "min_child_weight", "subsample", "colsample_bytree", "
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[SecureSite]:
-    with secure_site(self_signed(tmp_path)) as site:
+    with secure_site(site_certificate(tmp_path)) as site:
         site.files["/t.csv"] = TEXT
         site.logins.add(BASIC)
         yield site

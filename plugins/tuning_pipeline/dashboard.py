@@ -60,9 +60,7 @@ class Reply:
 
 def refusal() -> Reply:
     """The answer to anything but GET and HEAD, in the words the dashboard's page shows."""
-    return Reply(
-        405, json.dumps({"reason": READ_ONLY}).encode(), {"Content-Type": "application/json", "Allow": "GET, HEAD"}
-    )
+    return _reply(405, READ_ONLY, Allow="GET, HEAD")
 
 
 class Dashboard:
@@ -122,8 +120,8 @@ _STUDY = re.compile(r"/(api/studies|csv|dashboard/studies)/(?P<number>[^/]*)")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-def _reply(status: int, reason: str) -> Reply:
-    return Reply(status, json.dumps({"reason": reason}).encode(), {"Content-Type": "application/json"})
+def _reply(status: int, reason: str, **headers: str) -> Reply:
+    return Reply(status, json.dumps({"reason": reason}).encode(), {"Content-Type": "application/json", **headers})
 
 
 @lru_cache(maxsize=4)

@@ -106,7 +106,7 @@ def read_study(path: Path) -> StudyFile:
         document = _normalise(document, path)
     except SpecError as error:
         raise StudyFileError(f"{shown(path)}: {error}") from None
-    return parse_study(path, document)
+    return _checked(path, document)
 
 
 def parse_study(path: Path, document: dict[str, Any]) -> StudyFile:
@@ -117,6 +117,13 @@ def parse_study(path: Path, document: dict[str, Any]) -> StudyFile:
     """
     try:
         refuse_plain_secrets(document)
+    except SpecError as error:
+        raise StudyFileError(f"{shown(path)}: {error}") from None
+    return _checked(path, document)
+
+
+def _checked(path: Path, document: dict[str, Any]) -> StudyFile:
+    try:
         settings = from_dict(StudySettings, document)
         check_spec(to_spec(settings, "check"))
     except SpecError as error:

@@ -18,7 +18,7 @@ from optuna_spark.run_secrets import DataSecrets, RunSecrets, take_secrets
 from optuna_spark.session import REDACTION_RULE, redaction
 from optuna_spark.spec import DataSpec, ParamSpec, TuningSpec
 from optuna_spark.worker import WorkerPayload
-from tests.support.https import SecureSite, secure_site, self_signed
+from tests.support.https import SecureSite, secure_site, site_certificate
 
 HUSH = "hush-4711"
 BASIC = "Basic " + base64.b64encode(f"joe:{HUSH}".encode()).decode()
@@ -29,7 +29,7 @@ TEXT = "".join(f"{i},{i % 7},{3 * i}\n" for i in range(100)).join(["a,b,y\n", ""
 def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TUNING_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    file = self_signed(tmp_path)
+    file = site_certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     return file
 
@@ -81,7 +81,7 @@ def test_a_server_nobody_vouches_for_gets_no_login(
     site: SecureSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "other").mkdir()
-    monkeypatch.setenv("SSL_CERT_FILE", str(self_signed(tmp_path / "other")))
+    monkeypatch.setenv("SSL_CERT_FILE", str(site_certificate(tmp_path / "other")))
     with pytest.raises(DataError, match="CERTIFICATE_VERIFY_FAILED"):
         local_file(table(site), DataSecrets(BASIC))
     assert site.seen == []
