@@ -4,15 +4,16 @@ Airflow decides when and with what, Spark runs the trials, MySQL remembers the s
 
 | Task | What it does |
 | --- | --- |
-| `provision_database` | waits for MySQL, makes database, account and Optuna's tables |
+| `provision_database` | waits for MySQL, makes database, account and tables; waits while another run has the study |
 | `prepare_study` | creates, resumes or resets the study |
 | `tune` | runs the trials on the Spark cluster; its log shows progress every few seconds |
 | `export_best_trials` | writes the best trials and a report, and publishes the best parameters as an asset |
 
 **Trigger** opens a form with the defaults of the study file (`dags/studies/<name>.yaml`). *Mode* says what happens
-to a study that exists: `resume` goes on with it, `reset` deletes it and starts again, `create` refuses to touch it.
+to a study that exists: `resume` goes on with it, `reset` starts again and keeps it under another name, `create` refuses
+to touch it.
 
-A study with a `retune.rule` asks `decide_retune` first: a run that nobody triggered by hand is skipped when there is
+A study with a `retune.rule` asks `decide_retune` first: a run that nobody asked for is skipped when there is
 nothing new, and the task's log and the run's tab *Best trials* say why.
 
 A failed task ends with a card: what happened, why, what to do. Trials that finished are kept: run again with

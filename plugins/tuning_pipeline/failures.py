@@ -148,7 +148,7 @@ def _rows(label: str, text: str) -> list[str]:
 _NEXT = {
     "SpecError": "Correct the study file or the trigger form, then run again.",
     "StudyFileError": "Correct the study file or the trigger form, then run again.",
-    "StudyMismatchError": "Use another study name, or trigger with mode reset to delete the stored trials.",
+    "StudyMismatchError": "Use another study name, or trigger with mode reset to begin anew.",
     "TlsError": "Correct ssl_mode, ssl_ca, ssl_cert or ssl_key in the Airflow connection's extra, or the server.",
     "StorageError": "Correct the Airflow connection or the server, then run again: finished trials are kept.",
 }

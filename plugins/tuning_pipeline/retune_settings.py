@@ -16,7 +16,7 @@ class RetuneSettings:
 
     Attributes:
         assets: Names or URIs of Airflow assets; an update of any of them starts a run.
-        mode: What such a run does with the stored study: resume goes on with it, reset begins anew.
+        mode: What a run whose conf says no mode does with the stored study: resume goes on with it, reset begins anew.
         rule: always; new_data: only when the data differs from what was tuned on last; drift: only when the best
             trial, run again on today's data, has another value.
         drift: How much that value has to move, as a share of the old one.

@@ -138,6 +138,7 @@ class StudySettings:
         form: Which of these keys a run's trigger form may change.
         exports: Base folder or object store URL of the exports.
         top_k: How many trials to export (single objective; otherwise the Pareto front).
+        keep_replaced: How many of the studies that mode reset replaced are kept beside the study.
     """
 
     study: str = ""
@@ -178,13 +179,15 @@ class StudySettings:
     form: FormSettings = field(default_factory=FormSettings)
     exports: str | None = None
     top_k: int = 10
+    keep_replaced: int = 1
 
     def __post_init__(self) -> None:
         if self.target == "databricks":
             check_databricks(self)
         else:
             self._check_references()
-        for name, minimum in (("retries", 0), ("retry_delay_s", 0), ("execution_timeout_s", 1), ("top_k", 1)):
+        minima = {"retries": 0, "retry_delay_s": 0, "execution_timeout_s": 1, "top_k": 1, "keep_replaced": 0}
+        for name, minimum in minima.items():
             if getattr(self, name) < minimum:
                 raise SpecError(f"{name} must be at least {minimum}, got {getattr(self, name):g}")
         if self.timeout_s is not None and self.timeout_s >= self.execution_timeout_s:
