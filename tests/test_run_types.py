@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import pytest
+from airflow.sdk.api.datamodels._generated import DagRunType as TaskDagRunType
 from airflow.utils.types import DagRunType
 
 from tuning_pipeline.run_types import ASKED_FOR, asked_for, mode_of_run
@@ -12,10 +15,10 @@ def test_every_run_type_of_this_airflow_has_an_answer() -> None:
     assert set(ASKED_FOR) == {str(run_type) for run_type in DagRunType}
 
 
-@pytest.mark.parametrize("run_type", DagRunType)
-def test_a_run_that_somebody_asked_for_is_told_from_one_of_the_schedule(run_type: DagRunType) -> None:
-    by_request = {DagRunType.MANUAL, DagRunType.OPERATOR_TRIGGERED, DagRunType.ASSET_MATERIALIZATION}
-    assert asked_for(run_type) == (run_type in by_request)
+@pytest.mark.parametrize("seen_by", [DagRunType, TaskDagRunType], ids=["scheduler", "task"])
+def test_a_run_that_somebody_asked_for_is_told_from_one_of_the_schedule(seen_by: type[Enum]) -> None:
+    asked = {run_type.value for run_type in seen_by if asked_for(run_type)}
+    assert asked == {"manual", "operator_triggered", "asset_materialization"}
 
 
 @pytest.mark.parametrize(

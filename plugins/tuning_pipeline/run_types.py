@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ ASKED_FOR = {
 }
 
 
-def asked_for(run_type: str) -> bool:
+def asked_for(run_type: str | Enum) -> bool:
     """Whether somebody asked for this very run. A run type that nobody has answered for here is one they did not."""
-    return ASKED_FOR.get(str(run_type), False)
+    # Tasks get another enumeration than the scheduler's: its members are texts, but neither print nor hash as these.
+    return ASKED_FOR.get(str(getattr(run_type, "value", run_type)), False)
 
 
 def mode_of_run(conf: Mapping[str, Any] | None, otherwise: str) -> Any:

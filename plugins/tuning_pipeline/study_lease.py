@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException, TaskDeferred
 
-from tuning_pipeline.lease_table import Lease, Leases, lease_engine
+from tuning_pipeline.lease_table import Lease, Leases, lease_engine, make_lease_table
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -51,6 +51,7 @@ def held_study(study: str, who: RunIdentity, url: sqlalchemy.URL, *, last: bool 
     engine = lease_engine(url)
     leases = Leases(engine)
     try:
+        make_lease_table(engine)
         other = leases.take(study, who, lambda lease: _is_free(lease, who))
         if other is not None:
             raise _come_again(study, other)
