@@ -37,5 +37,9 @@ class DeviceError(TuningError):
     """A GPU was asked for and cannot be used."""
 
 
+class RunEndedError(TuningError):
+    """Somebody ended the run from outside; what finished is kept, and the run can go on."""
+
+
 class TrialLimitError(TuningError):
     """Too many trials failed; the message carries the first cause."""

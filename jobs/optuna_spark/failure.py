@@ -19,6 +19,7 @@ _NEXT = {
     "WriterDiedError": "See whether the driver's machine ran out of memory, then run again: finished trials are kept.",
     "DataError": "Correct data in the study file, then run again.",
     "DeviceError": "Check the cluster's GPUs, or set resources.gpus_per_task to 0 for the CPU.",
+    "RunEndedError": "Start the run again: it goes on, and tries again what was running.",
     "TrialLimitError": "Correct the objective or the search space, then run again: finished trials are kept.",
 }
 _FALLBACK = "Read the log above this card from its first error on."

@@ -13,6 +13,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from optuna_spark.errors import TuningError
+from tuning_pipeline.driver_end import end_application
 from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, card, describe_failure, driver_failure
 from tuning_pipeline.links import SparkLink, StudyLink, show_links, spark_page
 from tuning_pipeline.runs import begin
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
     from tuning_pipeline.study_file import StudyFile
 
 REACH_S = 5.0
+# To try again is right in every case: Airflow takes no state from a task that was marked, cleared or deleted meanwhile.
 _KILLED = Failure(
-    what="Airflow ended this task: it was marked, cleared or stopped from outside",
-    next="Trigger with mode resume to go on: finished trials are kept.",
+    what="this task was ended from outside: it was marked or cleared, or Airflow is being stopped",
+    next="Nothing where Airflow is stopped: once it is back, the task is tried again and goes on with its trials. A run"
+    " that was marked or deleted goes on when it is triggered again with mode resume.",
+    retry=True,
 )
 
 
@@ -51,6 +55,7 @@ class TuneOperator(SparkSubmitOperator):
         super().__init__(conn_id=study.settings.connections.spark, **kwargs)
         self.study = study
         self.spark_page = ""
+        self.spec_file = ""
         self.was_killed = False
 
     def execute(self, context: Context) -> None:
@@ -86,8 +91,11 @@ class TuneOperator(SparkSubmitOperator):
         return None
 
     def on_kill(self) -> None:
-        """End the Spark application: Airflow was told to end this task."""
+        """End the Spark application: Airflow was told to end this task, and may be told so several times."""
+        if self.was_killed:
+            return
         self.was_killed = True
+        end_application(self.spec_file, self.log)
         super().on_kill()
 
     def _out_of_time(self) -> Failure:
@@ -114,6 +122,7 @@ class TuneOperator(SparkSubmitOperator):
         spec = self.spec_of(study, run.run_id)
         secrets = run_secrets(study.settings)
         spec_file = write_private(scratch / "spec.json", spec.to_json())
+        self.spec_file = str(spec_file)
         secrets_file = write_private(scratch / "secrets.json", secrets.to_json()) if secrets else None
         self._take(submission(study, spec, package, spec_file, secrets_file))
         self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
