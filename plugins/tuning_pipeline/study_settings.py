@@ -25,6 +25,7 @@ from optuna_spark.spec import (
 )
 from tuning_pipeline.databricks_settings import DatabricksSettings, check_databricks
 from tuning_pipeline.form_fields import FormSettings, check_form
+from tuning_pipeline.number_limits import check_numbers
 from tuning_pipeline.retune_settings import RetuneSettings, check_retune
 
 DAY_S = 86_400
@@ -213,6 +214,7 @@ class StudySettings:
             raise SpecError("distribution local is for runs without Spark; use joblib, rdd or dataframe")
         self.first_day()
         self._check_timezone()
+        check_numbers(self)
 
     def _check_references(self) -> None:
         options = self.data.format_options if self.data is not None else {}
