@@ -168,6 +168,13 @@ def check_cluster(connection: Connection) -> None:
             )
         )
     addresses = master_addresses(master)
+    if any(":" in host and f"[{host}]" not in master for host, _ in addresses):
+        raise TaskError(
+            Failure(
+                what=f"connection {connection.conn_id!r} names the Spark master {master}, whose host cannot be read",
+                next="Write an IPv6 address in brackets, spark://[::1], and the port in its own field.",
+            )
+        )
     problems = [problem for host, port in addresses if (problem := _unreachable(host, port))]
     if problems and len(problems) == len(addresses):
         raise TaskError(
