@@ -29,6 +29,10 @@ class StudyMismatchError(TuningError):
     """The stored study does not fit the spec (directions or search space differ)."""
 
 
+class StudyNameError(TuningError):
+    """The database takes the study's name for that of another one."""
+
+
 class DataError(TuningError):
     """The training table is missing, unreadable or unusable."""
 

@@ -15,6 +15,7 @@ FAILURE_VARIABLE = "TUNING_FAILURE_FILE"
 _NEXT = {
     "SpecError": "Correct the study file or the trigger form, then run again.",
     "StudyMismatchError": "Use another study name, or trigger with mode reset.",
+    "StudyNameError": "Choose a study name that differs from the other one in more than capital letters.",
     "StorageError": "Correct the database connection, then run again: finished trials are kept.",
     "WriterDiedError": "See whether the driver's machine ran out of memory, then run again: finished trials are kept.",
     "DataError": "Correct data in the study file, then run again.",

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from optuna_spark.errors import StudyMismatchError
 from optuna_spark.search_space import distributions
 from optuna_spark.spec import TuningSpec
-from optuna_spark.storage import create_storage
+from optuna_spark.storage import check_name, create_storage
 from tuning_pipeline.failures import Failure, TaskError
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,11 @@ def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str) -> dict[str,
     Raises:
         TaskError: Mode create, and the study exists.
         StudyMismatchError: The stored study does not fit the spec; the message says how.
+        StudyNameError: The database takes the name for another study's.
     """
     storage = create_storage(url)
     try:
+        check_name(spec.study_name, storage)
         exists = spec.study_name in optuna.get_all_study_names(storage)
         mine = exists and _created_by(spec.study_name, storage) == spec.run_id
         if exists and not mine and mode == "create":
