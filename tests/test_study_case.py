@@ -16,13 +16,12 @@ from tuning_pipeline.study import prepare_study
 
 @pytest.fixture
 def url(mysql_server: MysqlServer) -> Iterator[sqlalchemy.URL]:
-    place = {"host": mysql_server.host, "port": mysql_server.port}
-    account = {"user": mysql_server.admin_user, "password": mysql_server.admin_password}
-    with pymysql.connect(**place, **account, autocommit=True) as connection, connection.cursor() as cursor:
+    host, port = mysql_server.host, mysql_server.port
+    user, password = mysql_server.admin_user, mysql_server.admin_password
+    connection = pymysql.connect(host=host, port=port, user=user, password=password, autocommit=True)
+    with connection, connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE letters CHARACTER SET utf8mb4")
-        yield sqlalchemy.URL.create(
-            "mysql+pymysql", account["user"], account["password"], place["host"], place["port"], "letters"
-        )
+        yield sqlalchemy.URL.create("mysql+pymysql", user, password, host, port, "letters")
         cursor.execute("DROP DATABASE letters")
 
 

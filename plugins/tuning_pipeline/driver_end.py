@@ -72,6 +72,6 @@ def _gone_within(processes: list[psutil.Process], seconds: float) -> bool:
 def _lives(process: psutil.Process) -> bool:
     try:
         # Java is a zombie for some milliseconds while its other threads end.
-        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+        return bool(process.is_running()) and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False

@@ -27,10 +27,10 @@ _NO_CLOCK = ("@once", "@continuous")
 
 def zone_of(settings: StudySettings) -> Timezone | FixedTimezone:
     """The time zone of a study's schedule and first day."""
-    if settings.timezone is not None:
-        return pendulum.timezone(settings.timezone)
-    default = conf.get_mandatory_value("core", "default_timezone")
-    return pendulum.local_timezone() if default == "system" else pendulum.timezone(default)
+    name = settings.timezone or conf.get_mandatory_value("core", "default_timezone")
+    if settings.timezone is None and name == "system":
+        return pendulum.local_timezone()
+    return pendulum.UTC if name.lower() == "utc" else pendulum.Timezone(name)
 
 
 def first_moment(settings: StudySettings) -> datetime.datetime | None:
