@@ -13,6 +13,7 @@ import pendulum
 from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 from airflow.sdk.configuration import conf
 from croniter import CroniterBadDateError, croniter
+from pendulum.tz.local_timezone import get_local_timezone
 
 from optuna_spark.errors import SpecError
 
@@ -29,7 +30,7 @@ def zone_of(settings: StudySettings) -> Timezone | FixedTimezone:
     """The time zone of a study's schedule and first day."""
     name = settings.timezone or conf.get_mandatory_value("core", "default_timezone")
     if settings.timezone is None and name == "system":
-        return pendulum.local_timezone()
+        return get_local_timezone()
     return pendulum.UTC if name.lower() == "utc" else pendulum.Timezone(name)
 
 
