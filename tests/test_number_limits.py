@@ -63,7 +63,7 @@ def test_airflow_refuses_a_larger_number_when_a_run_is_triggered(item: FormField
         refused(params, {item.param: number})
 
 
-@pytest.mark.attack("the trigger", "the same hidden in an object or a list", times=8 * len(HUGE))
+@pytest.mark.attack("the trigger", "a number of that kind inside an object or a list", times=8 * len(HUGE))
 @pytest.mark.parametrize("item", [f for f in HOLDERS if f.param != "spark_conf"], ids=lambda item: item.param)
 def test_airflow_refuses_a_larger_number_inside_a_value(item: FormField, study: Study) -> None:
     params = as_the_scheduler_has_them(study(XGBOOST))

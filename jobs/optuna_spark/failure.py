@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -46,7 +47,9 @@ def write_failure(failure: dict[str, str]) -> None:
     """Leave the failure where the caller asked for it, if it did."""
     path = os.environ.get(FAILURE_VARIABLE)
     if path:
-        Path(path).write_text(json.dumps(failure), encoding="utf-8")
+        # A task that ran out of time takes its folder away before it ends this program.
+        with contextlib.suppress(FileNotFoundError):
+            Path(path).write_text(json.dumps(failure), encoding="utf-8")
 
 
 def _first_cause(error: BaseException) -> str:

@@ -82,6 +82,9 @@ class TuneOperator(SparkSubmitOperator):
             if self.was_killed:
                 return _KILLED
             return driver_failure(_read_report(report), where="Spark's output above, and the Spark UI")
+        except KeyboardInterrupt:  # of `airflow dags test`
+            self.on_kill()
+            raise
         except AirflowTaskTimeout:
             # Airflow kills the application when this reaches it, so it must; only the card is added.
             self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
