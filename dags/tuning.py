@@ -31,7 +31,7 @@ from airflow.sdk import DAG, chain
 from tuning_pipeline import retune_tasks, tasks
 from tuning_pipeline.form import form_params
 from tuning_pipeline.notify import load_notifier
-from tuning_pipeline.retune_settings import dag_schedule
+from tuning_pipeline.schedule import dag_schedule, first_moment
 from tuning_pipeline.studies import read_studies
 from tuning_pipeline.study_file import StudyFile
 
@@ -45,8 +45,8 @@ def tuning_dag(study: StudyFile) -> DAG:
         study.dag_id,
         description=settings.description or f"Tune study {settings.study}",
         doc_md=__doc__,
-        schedule=dag_schedule(settings.schedule, settings.retune),
-        start_date=settings.first_day(),
+        schedule=dag_schedule(settings),
+        start_date=first_moment(settings),
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=timedelta(seconds=(settings.retries + 1) * settings.execution_timeout_s + HOUR_S),

@@ -80,6 +80,10 @@ class DatabaseRun:
     def stop_reason(self) -> str | None:
         return self._claims.stop_reason()
 
+    def stop(self, reason: str) -> None:
+        """No worker takes a further trial."""
+        self._claims.stop(reason)
+
     def finish(self) -> None:
         """Close what workers left behind; after all of them ended."""
         close_abandoned(self._stored)

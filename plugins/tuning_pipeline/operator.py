@@ -13,6 +13,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from optuna_spark.errors import TuningError
+from tuning_pipeline.driver_end import end_application
 from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, card, describe_failure, driver_failure
 from tuning_pipeline.links import SparkLink, StudyLink, show_links, spark_page
 from tuning_pipeline.runs import prepared
@@ -33,9 +34,12 @@ if TYPE_CHECKING:
     from tuning_pipeline.study_file import StudyFile
 
 REACH_S = 5.0
+# To try again is right in every case: Airflow takes no state from a task that was marked, cleared or deleted meanwhile.
 _KILLED = Failure(
-    what="Airflow ended this task: it was marked, cleared or stopped from outside",
-    next="Trigger with mode resume to go on: finished trials are kept.",
+    what="this task was ended from outside: it was marked or cleared, or Airflow is being stopped",
+    next="Nothing where Airflow is stopped: once it is back, the task is tried again and goes on with its trials. A run"
+    " that was marked or deleted goes on when it is triggered again with mode resume.",
+    retry=True,
 )
 
 
@@ -52,6 +56,7 @@ class TuneOperator(SparkSubmitOperator):
         super().__init__(conn_id=study.settings.connections.spark, **kwargs)
         self.study = study
         self.spark_page = ""
+        self.spec_file = ""
         self.was_killed = False
 
     def execute(self, context: Context) -> None:
@@ -85,6 +90,9 @@ class TuneOperator(SparkSubmitOperator):
             if self.was_killed:
                 return _KILLED
             return driver_failure(_read_report(report), where="Spark's output above, and the Spark UI")
+        except KeyboardInterrupt:  # of `airflow dags test`
+            self.on_kill()
+            raise
         except AirflowTaskTimeout:
             # Airflow kills the application when this reaches it, so it must; only the card is added.
             self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
@@ -94,8 +102,11 @@ class TuneOperator(SparkSubmitOperator):
         return None
 
     def on_kill(self) -> None:
-        """End the Spark application: Airflow was told to end this task."""
+        """End the Spark application: Airflow was told to end this task, and may be told so several times."""
+        if self.was_killed:
+            return
         self.was_killed = True
+        end_application(self.spec_file, self.log)
         super().on_kill()
 
     def _out_of_time(self) -> Failure:
@@ -121,6 +132,7 @@ class TuneOperator(SparkSubmitOperator):
         spec = self.spec_of(run)
         secrets = run_secrets(study.settings)
         spec_file = write_private(scratch / "spec.json", spec.to_json())
+        self.spec_file = str(spec_file)
         secrets_file = write_private(scratch / "secrets.json", secrets.to_json()) if secrets else None
         self._take(submission(study, spec, package, spec_file, secrets_file))
         self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
@@ -187,6 +199,13 @@ def check_cluster(connection: Connection) -> None:
             )
         )
     addresses = master_addresses(master)
+    if any(":" in host and f"[{host}]" not in master for host, _ in addresses):
+        raise TaskError(
+            Failure(
+                what=f"connection {connection.conn_id!r} names the Spark master {master}, whose host cannot be read",
+                next="Write an IPv6 address in brackets, spark://[::1], and the port in its own field.",
+            )
+        )
     problems = [problem for host, port in addresses if (problem := _unreachable(host, port))]
     if problems and len(problems) == len(addresses):
         raise TaskError(

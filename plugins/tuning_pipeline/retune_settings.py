@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
+from typing import Literal
 
 from optuna_spark.errors import SpecError
 
@@ -52,14 +50,3 @@ def check_retune(settings: RetuneSettings, *, has_data: bool, directions: int) -
         raise SpecError("rule drift works with one direction only; use always or new_data", "retune")
     if directions > 1 and settings.publish == "better":
         raise SpecError("publish better works with one direction only; use always", "retune")
-
-
-def dag_schedule(cron: str | None, settings: RetuneSettings) -> Any:
-    """What Airflow's DAG takes as its schedule: a cron expression, assets, both, or nothing."""
-    assets = [Asset(name) for name in settings.assets]
-    if not assets:
-        return cron
-    any_of_them = AssetAny(*assets)
-    if cron is None:
-        return any_of_them
-    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=any_of_them)

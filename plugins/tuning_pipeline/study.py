@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from optuna_spark.errors import StudyMismatchError
 from optuna_spark.search_space import distributions
 from optuna_spark.spec import TuningSpec
-from optuna_spark.storage import close_storage, create_storage
+from optuna_spark.storage import check_name, close_storage, create_storage
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.replaced_studies import put_study
 from tuning_pipeline.study_runs import StudyRuns, read_runs, write_runs
@@ -39,9 +39,11 @@ def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str 
     Raises:
         TaskError: Mode create, and the study exists; or a later run's reset has replaced this run's study.
         StudyMismatchError: The stored study does not fit the spec; the message says how.
+        StudyNameError: The database takes the name for another study's.
     """
     storage = create_storage(url)
     try:
+        check_name(spec.study_name, storage)
         runs = _runs(spec, storage)
         if runs is not None and spec.run_id in runs.former:
             raise _reset_since(spec.study_name, runs)
