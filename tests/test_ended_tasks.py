@@ -89,7 +89,7 @@ class Workplace:
         return dict(self.site.api("GET", path))
 
     def files(self) -> list[str]:
-        """What drivers and executors have put into the folders for temporary files; Spark's worker keeps an empty one."""
+        """What drivers and executors have left in the folders for temporary files; the worker keeps an empty one."""
         folders = (self.layout.scratch, scratch_dir(self.layout.state))
         names = ("spark-", "blockmgr-", "optuna-spark-", "liblz4", "pymp-")
         found = [path for folder in folders for path in folder.iterdir() if path.name.startswith(names)]
