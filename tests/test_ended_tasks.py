@@ -33,7 +33,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-TRIALS = 60
+TRIALS = 200
 STUDY = (
     f"objective: gate:gated\nretries: 2\nretry_delay_s: 1\ntrials: {TRIALS}\ntasks: 2\nseed: 1\ndistribution: rdd\n"
     "search_space: {x: {type: float, low: 0, high: 1}}\nspark:\n  executor_memory: 512m\n"
@@ -89,10 +89,11 @@ class Workplace:
         return dict(self.site.api("GET", path))
 
     def files(self) -> list[str]:
-        """What Spark's programs and ours have put into the folders for temporary files."""
+        """What drivers and executors have left in the folders for temporary files; the worker keeps an empty one."""
         folders = (self.layout.scratch, scratch_dir(self.layout.state))
         names = ("spark-", "blockmgr-", "optuna-spark-", "liblz4", "pymp-")
-        return [path.name for folder in folders for path in folder.iterdir() if path.name.startswith(names)]
+        found = [path for folder in folders for path in folder.iterdir() if path.name.startswith(names)]
+        return [path.name for path in found if not path.is_dir() or any(path.iterdir())]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def run_id(place: Workplace) -> str:
     """A run in the middle of its trials."""
     place.gate.unlink(missing_ok=True)
     found = place.site.trigger(place.dag, {"mode": "reset"})
-    wait_until(lambda: running(place, found), "a run in the middle of its trials", 300, 0.5)
+    wait_until(lambda: running(place, found), "a run in the middle of its trials", 600, 0.5)
     assert place.files()  # else there would be nothing to see of their going
     return found
 
@@ -145,37 +146,21 @@ def mark_run(state: str) -> Callable[[Workplace, str], None]:
     return mark
 
 
-def delete_run(place: Workplace, run_id: str) -> None:
-    place.site.api("DELETE", f"/dags/{place.dag}/dagRuns/{quote(run_id)}")
-
-
 @pytest.mark.parametrize(
     ("mark", "state"),
-    [
-        (mark_task("success"), "success"),
-        (mark_task("failed"), "failed"),
-        (mark_run("failed"), "failed"),
-        (delete_run, None),
-    ],
+    [(mark_task("success"), "success"), (mark_task("failed"), "failed"), (mark_run("failed"), "failed")],
 )
 def test_what_was_marked_keeps_its_state_and_leaves_nothing(
-    mark: Callable[[Workplace, str], None], state: str | None, place: Workplace, run_id: str
+    mark: Callable[[Workplace, str], None], state: str, place: Workplace, run_id: str
 ) -> None:
     assert place.drivers()
     mark(place, run_id)
-    wait_until(lambda: not place.drivers(), "the driver to end", 60)
+    wait_until(lambda: not place.drivers(), "the driver to end")
     assert place.trials("RUNNING") == []
-    assert place.files() == []
+    wait_until(lambda: not place.files(), "the temporary files to go")
     time.sleep(8)  # longer than a retry takes to begin
-    if state is not None:
-        assert (place.task(run_id)["state"], place.task(run_id)["try_number"]) == (state, 1)
+    assert (place.task(run_id)["state"], place.task(run_id)["try_number"]) == (state, 1)
     assert not place.drivers()
-
-
-def test_a_cleared_task_goes_on(place: Workplace, run_id: str) -> None:
-    body = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["tune"], "only_failed": False, "reset_dag_runs": True}
-    place.site.api("POST", f"/dags/{place.dag}/clearTaskInstances", body)
-    finishes(place, run_id)
 
 
 def finishes(place: Workplace, run_id: str) -> None:
@@ -185,16 +170,16 @@ def finishes(place: Workplace, run_id: str) -> None:
     assert place.task(run_id)["try_number"] == 2
     assert len(place.trials("COMPLETE")) == TRIALS
     assert place.trials("RUNNING") == []
-    assert place.files() == []
+    wait_until(lambda: not place.files(), "the temporary files to go")
 
 
 def test_a_task_of_a_scheduler_that_is_stopped_goes_on_when_it_is_back(place: Workplace, run_id: str) -> None:
     scheduler = Service("airflow-scheduler", place.layout.state)
     below = descendants(scheduler.pid)
     os.kill(scheduler.pid, signal.SIGTERM)
-    wait_until(lambda: not any(birth(pid) for pid in [scheduler.pid, *below]), "the scheduler's processes to end", 60)
+    wait_until(lambda: not any(birth(pid) for pid in [scheduler.pid, *below]), "the scheduler's processes to end")
     assert place.trials("RUNNING") == []
-    assert place.files() == []
+    wait_until(lambda: not place.files(), "the temporary files to go")
     assert place.task(run_id)["state"] == "up_for_retry"
     place.site.services.ensure()
     finishes(place, run_id)

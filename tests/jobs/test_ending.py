@@ -30,7 +30,7 @@ from tests.support.programs import outputs
 from tests.support.submit import SAMPLES, TUNE, submit_command, submit_environment
 from tests.support.waiting import wait_until
 
-TRIALS = 12
+TRIALS = 300  # far more than a slow machine gets done before it is seen that the run is on its way
 
 
 @pytest.fixture
