@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna_spark.results import quiet
 from optuna_spark.spec import Direction
 from optuna_spark.storage import close_storage, create_storage
+from tuning_pipeline.study_names import NEW, REPLACED
 from tuning_pipeline.study_runs import StudyRuns, write_runs
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def put_study(storage: RDBStorage, name: str, directions: Sequence[Direction], r
     Returns:
         The name that the study which was there has now; None when none was, or it held no trial.
     """
-    new = f"{name}.new"
+    new = name + NEW
     _delete(storage, new)  # what a killed attempt left
     with quiet():  # else Optuna announces a study of a name that nobody chose
         optuna.create_study(study_name=new, storage=storage, directions=list(directions))
@@ -55,7 +56,7 @@ def put_back(storage: RDBStorage, name: str, back: str) -> str | None:
 
 
 def _replaced_name(name: str) -> str:
-    return f"{name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    return f"{name}{REPLACED}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 
 
 def rename(storage: RDBStorage, names: dict[str, str]) -> None:
@@ -68,7 +69,7 @@ def rename(storage: RDBStorage, names: dict[str, str]) -> None:
 
 def replaced_studies(storage: RDBStorage, name: str) -> list[str]:
     """Names of what resets of a study have replaced, oldest first."""
-    form = re.compile(re.escape(name) + r"\.replaced-\d{8}T\d{6}\.\d{6}Z")
+    form = re.compile(re.escape(name + REPLACED) + r"\d{8}T\d{6}\.\d{6}Z")
     return sorted(found for found in optuna.get_all_study_names(storage) if form.fullmatch(found))
 
 

@@ -10,6 +10,8 @@ from tuning_pipeline.study_file import StudyFile, shown
 
 # A study is kept under such a name when a reset replaces it.
 REPLACED = ".replaced-"
+# The new study has this one until it takes the old one's place.
+NEW = ".new"
 # And the trials that rule drift runs again; retune.rescore_study.
 RESCORE = ".rescore"
 
@@ -49,6 +51,6 @@ def clashing_studies(studies: Sequence[StudyFile]) -> Iterator[Clash]:
 def _kept_beside(name: str, other: str) -> str | None:
     """The other name, where it is one that is used for what belongs to the first study."""
     rest = other.casefold().removeprefix(name.casefold())
-    if rest != other.casefold() and (rest == RESCORE or rest.startswith(REPLACED)):
+    if rest != other.casefold() and (rest in (RESCORE, NEW) or rest.startswith(REPLACED)):
         return other
     return None
