@@ -138,6 +138,7 @@ class StudySettings:
         form: Which of these keys a run's trigger form may change.
         exports: Base folder or object store URL of the exports.
         top_k: How many trials to export (single objective; otherwise the Pareto front).
+        keep_exports: How many runs' exports of the study stay; older ones are removed. None: all.
     """
 
     study: str = ""
@@ -178,6 +179,7 @@ class StudySettings:
     form: FormSettings = field(default_factory=FormSettings)
     exports: str | None = None
     top_k: int = 10
+    keep_exports: int | None = None
 
     def __post_init__(self) -> None:
         if self.target == "databricks":
@@ -187,6 +189,8 @@ class StudySettings:
         for name, minimum in (("retries", 0), ("retry_delay_s", 0), ("execution_timeout_s", 1), ("top_k", 1)):
             if getattr(self, name) < minimum:
                 raise SpecError(f"{name} must be at least {minimum}, got {getattr(self, name):g}")
+        if self.keep_exports is not None and self.keep_exports < 1:
+            raise SpecError(f"keep_exports must be at least 1, or null to keep all, got {self.keep_exports}")
         if self.timeout_s is not None and self.timeout_s >= self.execution_timeout_s:
             raise SpecError(
                 f"timeout_s must be below execution_timeout_s ({self.execution_timeout_s:g}), else the task is"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from tuning_pipeline.study_file import StudyFile
-
-log = logging.getLogger(__name__)
 
 OpenStorage = Callable[["StudyFile"], AbstractContextManager[Any]]
 SHORT_TASK = timedelta(minutes=30)
@@ -85,6 +82,8 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
     def export_best_trials() -> dict[str, Any]:
         from optuna_spark.storage import create_storage
         from tuning_pipeline.export import export_study
+        from tuning_pipeline.published import note_if_better, note_published
+        from tuning_pipeline.retention import remove_old_exports
 
         run, run_id, _ = run_of(study)
         with (open_storage or _in_database)(run) as url:
@@ -92,23 +91,16 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
             best = export_study(stored, run.exports_base(), run_id, run.settings.top_k)
             _remember_data(stored)
         context = get_current_context()
+        place = run.exports_base(), run.settings.study
         if when_better is None:
+            note_published(*place, best)
             context["outlet_events"][asset].extra = best
-        elif _beats_published(best, context["inlet_events"][asset]):
+        elif note_if_better(*place, best, context["inlet_events"][asset]):
             context["outlet_events"][when_better].add(asset, extra=best)
+        remove_old_exports(*place, run.settings.keep_exports)
         return {key: best[key] for key in ("study", "value", "trial", "folder")}
 
     return export_best_trials()
-
-
-def _beats_published(best: Mapping[str, Any], events: Sequence[Any]) -> bool:
-    from tuning_pipeline.retune import is_better
-
-    published = events[-1].extra.get("value") if len(events) else None
-    better = is_better(best["value"], published, best["directions"][0])
-    if not better:
-        log.info("No asset event: value %s is no better than %s, published last", best["value"], published)
-    return better
 
 
 def _remember_data(stored: Any) -> None:
