@@ -21,6 +21,7 @@ FILE_MAXIMA: dict[str, float] = {
     "retries": 100,
     "retry_delay_s": _DAY_S,
     "execution_timeout_s": 100_000_000,
+    "keep_exports": 1_000_000,
     "keep_replaced": 10_000,
     "retune.drift": 1_000_000,
     "retune.warm_start": 10_000,

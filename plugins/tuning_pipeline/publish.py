@@ -58,6 +58,34 @@ def publish_latest(folder: ObjectStoragePath, files: Files) -> None:
     publish_folder(latest, {**files, LATEST_MARKER: f"{folder.name}\n".encode()}, LATEST_MARKER)
 
 
+def publish_file(file: ObjectStoragePath, content: bytes) -> None:
+    """Make `file`, whose folder is there, hold `content`: the old or the new, and nothing between."""
+    local = local_path(file)
+    if local is None:
+        file.write_bytes(content)
+        return
+    new = _hidden(local, "new")
+    try:
+        new.write_bytes(content)
+        new.replace(local)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def remove_folder(folder: ObjectStoragePath, marker: str) -> None:
+    """Remove a folder that was published with this marker; whoever looks at it sees it whole or not at all."""
+    local = local_path(folder)
+    if local is not None:
+        old = _hidden(local, "old")
+        local.rename(old)
+        _remove(old)
+        return
+    (folder / marker).unlink()
+    for path in _objects(folder):
+        path.unlink()
+
+
 def _publish_directory(folder: Path, files: Files) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)

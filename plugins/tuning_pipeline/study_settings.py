@@ -144,6 +144,7 @@ class StudySettings:
         exports: Base folder or object store URL of the exports.
         top_k: How many trials to export (single objective; otherwise the Pareto front).
         keep_replaced: How many of the studies that mode reset replaced are kept beside the study.
+        keep_exports: How many runs' exports of the study stay; older ones are removed. None: all.
     """
 
     study: str = ""
@@ -186,6 +187,7 @@ class StudySettings:
     exports: str | None = None
     top_k: int = 10
     keep_replaced: int = 1
+    keep_exports: int | None = None
 
     def __post_init__(self) -> None:
         if self.target == "databricks":
@@ -196,6 +198,8 @@ class StudySettings:
         for name, minimum in minima.items():
             if getattr(self, name) < minimum:
                 raise SpecError(f"{name} must be at least {minimum}, got {getattr(self, name):g}")
+        if self.keep_exports is not None and self.keep_exports < 1:
+            raise SpecError(f"keep_exports must be at least 1, or null to keep all, got {self.keep_exports}")
         if self.timeout_s is not None and self.timeout_s >= self.execution_timeout_s:
             raise SpecError(
                 f"timeout_s must be below execution_timeout_s ({self.execution_timeout_s:g}), else the task is"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -90,34 +90,29 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
     @readable_failures
     def export_best_trials() -> dict[str, Any]:
         from tuning_pipeline.export_run import export_run
+        from tuning_pipeline.published import note_if_better, note_published
+        from tuning_pipeline.retention import remove_old_exports
 
         context = get_current_context()
         run = prepared(study, context)
         with run.hold_study(last=True), (open_storage or _in_database)(run) as url:
             exported = export_run(run, url, fingerprint(context))
-            best = exported.best
+            best, place = exported.best, (run.study.exports_base(), run.study.settings.study)
             if not exported.newest:
                 context["task"].outlets = []  # else Airflow makes an event of every success
             elif run.study.settings.study != study.settings.study:
                 log.info("No asset event: %s is the asset of study %s", asset.name, study.settings.study)
                 context["task"].outlets = []
             elif when_better is None:
+                note_published(*place, best)
                 context["outlet_events"][asset].extra = best
-            elif _beats_published(best, context["inlet_events"][asset]):
+            elif note_if_better(*place, best, context["inlet_events"][asset]):
                 context["outlet_events"][when_better].add(asset, extra=best)
+            if exported.newest:
+                remove_old_exports(*place, run.study.settings.keep_exports)
         return {key: best[key] for key in ("study", "value", "trial", "folder")}
 
     return export_best_trials()
-
-
-def _beats_published(best: Mapping[str, Any], events: Sequence[Any]) -> bool:
-    from tuning_pipeline.retune import is_better
-
-    published = events[-1].extra.get("value") if len(events) else None
-    better = is_better(best["value"], published, best["directions"][0])
-    if not better:
-        log.info("No asset event: value %s is no better than %s, published last", best["value"], published)
-    return better
 
 
 def fingerprint(context: Context) -> str:
