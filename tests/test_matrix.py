@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -46,20 +46,30 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def played() -> Iterator[Mapping[tuple[str, int], Seen]]:
-    """Every cell, played."""
+def played(request: pytest.FixtureRequest) -> Iterator[Mapping[tuple[str, int], Seen]]:
+    """Every cell of the stories that this session of pytest asks for, played."""
     if find_program() is None or not spark_environment().exists():
         pytest.skip("needs a MySQL server and the Spark environment: run `make setup`")
     with scratch_folder() as folder:
-        layout = checkout(folder, {})
-        prepare(layout)
+        layout, stories = checkout(folder, {}), wanted(request.session.items)
+        prepare(layout, stories)
         try:
-            yield play(*started(layout))
+            yield play(stories, *started(layout, len(stories)))
         finally:
             stop_services(layout)
 
 
-def prepare(layout: Layout) -> None:
+def wanted(items: Sequence[pytest.Item]) -> list[Story]:
+    """The stories of the tests that are to run."""
+    names = {
+        item.callspec.params["story"].name
+        for item in items
+        if hasattr(item, "callspec") and "story" in item.callspec.params
+    }
+    return [story for story in STORIES if story.name in names]
+
+
+def prepare(layout: Layout, stories: Sequence[Story]) -> None:
     """A checkout whose spark-submit is the tests' own, with a DAG folder for each story.
 
     A task parses its DAG's file with all its study files: of one file for all stories, each task would read them all.
@@ -68,7 +78,7 @@ def prepare(layout: Layout) -> None:
     own.unlink()
     install(own / "spark" / "bin")
     (layout.root / "dags" / "starter.py").write_text(STARTER)
-    for story in STORIES:
+    for story in stories:
         studies = studies_of(layout, story)
         studies.mkdir(parents=True)
         (studies.parent / "tuning.py").write_bytes((DAGS / "tuning.py").read_bytes())
@@ -82,35 +92,36 @@ def studies_of(layout: Layout, story: Story) -> Path:
 
 
 def write_config(layout: Layout) -> None:
-    """Airflow as by default, but that it parses files once; tasks parse theirs themselves."""
+    """Airflow as by default, but that it waits for its own database, and parses files once: tasks parse theirs."""
     layout.airflow_home.mkdir(exist_ok=True)
     key = secrets.token_hex(32)
     (layout.airflow_home / "airflow.cfg").write_text(
-        f"[dag_processor]\nmin_file_process_interval = 3600\n"
+        f"[database]\nsql_alchemy_conn = sqlite:///{layout.airflow_home}/airflow.db?timeout=120\n"
+        "[dag_processor]\nmin_file_process_interval = 3600\n"
         f"[api]\nsecret_key = {key}\n[api_auth]\njwt_secret = {key}\n"
     )
 
 
-def started(layout: Layout) -> tuple[Site, sa.URL]:
+def started(layout: Layout, stories: int) -> tuple[Site, sa.URL]:
     known = passwords.load_or_create(layout.state / "secrets.env")
     server = MysqlServer(layout.state, known[passwords.DATABASE_ADMIN])
     server.ensure()
     connections = airflow.connections(layout, server, 0, known)
     local = json.dumps({"conn_type": "spark", "host": "local[1]"})
     site = serve(layout, {**connections, "AIRFLOW_CONN_TUNING_SPARK": local}, machine.java_home())
-    site.wait_for_dags(len(STORIES) + 2)  # with `starter` and `use_best_params`
+    site.wait_for_dags(stories + 2)  # with `starter` and `use_best_params`
     account = (server.admin_user, server.admin_password, server.host, server.port, airflow.DATABASE)
     return site, sa.URL.create("mysql+pymysql", *account)
 
 
-def play(site: Site, url: sa.URL) -> Mapping[tuple[str, int], Seen]:
+def play(stories: Sequence[Story], site: Site, url: sa.URL) -> Mapping[tuple[str, int], Seen]:
     """All stories at once: while one waits for Airflow, the others go on."""
     site.api("PATCH", "/dags/starter", {"is_paused": False})
     make_database(site, url)
     storage = create_storage(url)
     seen: dict[tuple[str, int], Seen] = {}
     plays = {}
-    for story in STORIES:
+    for story in stories:
         stage = Stage(site, story.name, studies_of(site.layout, story), storage)
         plays[story.name] = Play(stage, steps(story, stage, seen))
     while plays:
@@ -119,7 +130,7 @@ def play(site: Site, url: sa.URL) -> Mapping[tuple[str, int], Seen]:
             one.stage.runs = [run for run in runs if run["dag_id"] == one.stage.dag]
             if not goes_on(one, name, seen):
                 del plays[name]
-        time.sleep(1)
+        time.sleep(2)
     return seen
 
 

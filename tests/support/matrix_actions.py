@@ -237,7 +237,8 @@ def at_gate(stage: Stage, label: str) -> Iterator[Condition]:
     """Start a run, and wait until it tunes."""
     stage.set_gate(is_open=False)
     trigger(stage, label, {"mode": "resume"})
-    yield lambda: holds_a_number(stage.waiting_at_gate)
+    yield lambda: holds_a_number(stage.waiting_at_gate) or stage.all_ended()
+    assert stage.waiting_at_gate.exists(), stage.log(label, "tune")
 
 
 def holds_a_number(file: Path) -> bool:

@@ -41,7 +41,9 @@ def make_local(spec_file: Path) -> None:
 
 def environment(options: Mapping[str, str]) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    return own | {"PYTHONPATH": options["--py-files"].replace(",", os.pathsep), "PYTHONUNBUFFERED": "1"}
+    files = [Path(name) for name in options["--py-files"].split(",")]
+    paths = [str(file.parent if file.suffix == ".py" else file) for file in files]
+    return own | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 
 def main(arguments: Sequence[str]) -> None:
