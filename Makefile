@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # What you may set. No value is ever read as code: `value` keeps make from reading it, and recipes take it, quoted, from
 # the environment, so that the shell does not read it either.
-override SETTINGS := PYTHON STUDY TRIALS UI_PORT CASES RUNS ONLY RESULTS
+override SETTINGS := PYTHON STUDY TRIALS REPLACED UI_PORT CASES RUNS ONLY RESULTS
 $(foreach name,$(SETTINGS),$(if $(filter-out undefined,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 
 # The first Python that is new enough; PYTHON=/path/to/python overrides.
@@ -18,6 +18,8 @@ override LOCAL = $(if $(PYTHON),,$(error Python 3.11 or later is needed and none
 
 STUDY ?= diabetes
 TRIALS ?=
+# Of `make restore`: which of the replaced studies, by default the one that was replaced last.
+REPLACED ?=
 # Of Airflow's web pages; a free one is taken where somebody else has it.
 UI_PORT ?= 8080
 # Of the benchmark: which cases, how often each contender runs, which of them (all), and where the numbers go.
@@ -30,7 +32,7 @@ export $(SETTINGS)
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
+.PHONY: restore bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -45,6 +47,9 @@ check-studies: ## read all study files, name what is wrong in them, start nothin
 	@$(LOCAL) setup
 	@AIRFLOW_HOME=.state/airflow AIRFLOW__CORE__LOAD_EXAMPLES=False PYTHONPATH=jobs:plugins \
 		$(AIRFLOW_ENV)/python -m tuning_pipeline.check dags/studies
+
+restore: ## bring back a study that mode reset replaced: STUDY=diabetes (REPLACED=name, by default the newest)
+	@$(LOCAL) restore --study "$$STUDY" --replaced "$$REPLACED"
 
 screenshots: ## take the README's pictures anew: a real run in a real browser (chromium, chromium-driver)
 	@$(LOCAL) setup --tests

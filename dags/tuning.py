@@ -4,15 +4,16 @@ Airflow decides when and with what, Spark runs the trials, MySQL remembers the s
 
 | Task | What it does |
 | --- | --- |
-| `provision_database` | waits for MySQL, makes database, account and Optuna's tables |
+| `provision_database` | waits for MySQL, makes database, account and tables; waits while another run has the study |
 | `prepare_study` | creates, resumes or resets the study |
 | `tune` | runs the trials on the Spark cluster; its log shows progress every few seconds |
 | `export_best_trials` | writes the best trials and a report, and publishes the best parameters as an asset |
 
 **Trigger** opens a form with the defaults of the study file (`dags/studies/<name>.yaml`). *Mode* says what happens
-to a study that exists: `resume` goes on with it, `reset` deletes it and starts again, `create` refuses to touch it.
+to a study that exists: `resume` goes on with it, `reset` starts again and keeps it under another name, `create` refuses
+to touch it.
 
-A study with a `retune.rule` asks `decide_retune` first: a run that nobody triggered by hand is skipped when there is
+A study with a `retune.rule` asks `decide_retune` first: a run that nobody asked for is skipped when there is
 nothing new, and the task's log and the run's tab *Best trials* say why.
 
 A failed task ends with a card: what happened, why, what to do. Trials that finished are kept: run again with
@@ -30,7 +31,7 @@ from airflow.sdk import DAG, chain
 from tuning_pipeline import retune_tasks, tasks
 from tuning_pipeline.form import form_params
 from tuning_pipeline.notify import load_notifier
-from tuning_pipeline.retune_settings import dag_schedule
+from tuning_pipeline.schedule import dag_schedule, first_moment
 from tuning_pipeline.studies import read_studies
 from tuning_pipeline.study_file import StudyFile
 
@@ -44,8 +45,8 @@ def tuning_dag(study: StudyFile) -> DAG:
         study.dag_id,
         description=settings.description or f"Tune study {settings.study}",
         doc_md=__doc__,
-        schedule=dag_schedule(settings.schedule, settings.retune),
-        start_date=settings.first_day(),
+        schedule=dag_schedule(settings),
+        start_date=first_moment(settings),
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=timedelta(seconds=(settings.retries + 1) * settings.execution_timeout_s + HOUR_S),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PLAIN_DATA = {"spec", "errors", "decode", "storage", "samplers", "search_space", "results", "study_copy"}
+PLAIN_DATA = {"spec", "errors", "decode", "storage", "retries", "samplers", "search_space", "results", "study_copy"}
 PLAIN_DATA |= {"plain_secrets", "run_secrets", "tls", "mysql_connection", "trial_tables"}
 PLAIN_DATA |= {"objectives.defaults", "objectives.xgboost_params", "objectives.xgboost_metrics"}
 CLUSTER = {"pyspark", "joblibspark", "xgboost", "cudf", "cupy", "joblib"}

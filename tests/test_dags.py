@@ -6,7 +6,9 @@ import itertools
 from datetime import timedelta
 from pathlib import Path
 
+import pendulum
 import pytest
+from airflow.sdk import CronTriggerTimetable
 
 from tests.support.airflow import DAGS, QUICK_STUDY, DagFolder, migrated_home
 
@@ -41,7 +43,7 @@ def test_a_dag_takes_its_settings_from_the_study_file(folder: DagFolder) -> None
         "retry_delay_s: 7\nexecution_timeout_s: 600\ndescription: A study\n",
     )
     dag = folder.bag().dags["tune_full"]
-    assert dag.schedule == "0 3 * * 1"
+    assert dag.schedule == CronTriggerTimetable("0 3 * * 1", timezone=pendulum.timezone("UTC"))
     assert str(dag.start_date) == "2026-01-31 00:00:00+00:00"
     assert (dag.owner, dag.description) == ("ann", "A study")
     assert dag.tags == {"a", "tuning", "quadratic"}

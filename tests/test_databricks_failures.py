@@ -72,9 +72,12 @@ class TaskInstance:
 
     files: dict[str, Any]
     try_number: int = 1
+    task_id: str = "tune"
     pushed: dict[str, Any] = field(default_factory=dict)
 
-    def xcom_pull(self, task_ids: str) -> Any:
+    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
+        if key != "return_value":
+            return None
         return {key: list(value) if isinstance(value, tuple) else value for key, value in self.files.items()}
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -83,7 +86,9 @@ class TaskInstance:
 
 @dataclass
 class DagRun:
+    dag_id: str = "tune_example"
     run_id: str = "manual__1"
+    run_type: str = "manual"
     conf: dict[str, Any] = field(default_factory=dict)
 
 
@@ -289,7 +294,7 @@ def test_only_the_live_runs_of_this_dag_run_are_ended(
     workspace: Workspace, tried: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace.faults.start_s = 4
-    others = [DagRun(f"manual__{number}") for number in (2, 3, 4, 5)]
+    others = [DagRun(run_id=f"manual__{number}") for number in (2, 3, 4, 5)]
     for dag_run in others:
         operator, context = tried()
         submit_and_die((operator, context | {"dag_run": dag_run}), monkeypatch)

@@ -17,7 +17,7 @@ from tests.support.connections import ADMIN, TUNING, admin_fields, set_connectio
 from tests.support.databricks import VOLUME, Workspace
 from tests.support.databricks_fixtures import workspace as workspace  # a fixture
 from tests.support.studies import study_reader
-from tuning_pipeline import tasks
+from tuning_pipeline import runs
 from tuning_pipeline.databricks_retune import data_fingerprint, rescore_best_trial
 from tuning_pipeline.databricks_storage import upload_job_files
 from tuning_pipeline.databricks_tasks import tune
@@ -132,7 +132,7 @@ def test_the_best_trial_runs_again_on_databricks_and_decides(
     (tuned,) = workspace.runs.values()
     assert (states["rescore_best_trial"], states["tune"], tuned.result) == ("skipped", "success", "SUCCESS")
     # Only somebody's hand starts a run here; what a schedule would do is what is asked for.
-    monkeypatch.setattr(tasks, "by_hand", lambda context: False)
+    monkeypatch.setattr(runs, "asked_for", lambda run_type: False)
     states = folder.test("tune_cloud")
     _, rescored = workspace.runs.values()
     assert rescored.payload["run_name"].startswith(f"tune {tmp_path.name}.rescore (")

@@ -28,7 +28,18 @@ PAGE = "http://spark.example:8080"
 
 @dataclass(frozen=True)
 class Run:
+    dag_id: str = "tune_s"
+    run_id: str = "manual__1"
+    run_type: str = "manual"
     conf: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskInstance:
+    task_id: str = "tune"
+
+    def xcom_pull(self, task_ids: str, key: str) -> None:
+        return None
 
 
 @pytest.fixture
@@ -46,7 +57,7 @@ def logged(text: str) -> str:
 @pytest.mark.attack("the trigger", "a secret of a connection that the task itself does not use, in its log", times=12)
 def test_the_secrets_of_every_connection_are_masked_from_a_tasks_first_line(connections: None, tmp_path: Path) -> None:
     secrets = [*PASSWORDS.values(), *(quote(word, safe="") for word in PASSWORDS.values()), *TOKENS.values()]
-    begin(study_reader(tmp_path)("objective: quadratic\n"), {"dag_run": Run(), "params": {}})  # type: ignore[typeddict-item]
+    begin(study_reader(tmp_path)("objective: quadratic\n"), {"dag_run": Run(), "ti": TaskInstance(), "params": {}})  # type: ignore[typeddict-item]
     for secret in secrets:
         assert secret not in logged(f"mysql://l:{secret}@h and {secret} again")
     assert logged(f"{PAGE} by pymysql") == f"{PAGE} by pymysql"

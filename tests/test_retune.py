@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
+from optuna_spark.errors import SpecError
 from optuna_spark.spec import DataSpec, ParamSpec, TuningSpec
 from tests.support.airflow import QUICK_STUDY, DagFolder
 from tuning_pipeline.failures import TaskError
@@ -22,8 +23,10 @@ from tuning_pipeline.retune import (
     rescoring,
     warm_started,
 )
-from tuning_pipeline.retune_settings import RetuneSettings, dag_schedule
+from tuning_pipeline.retune_settings import RetuneSettings
+from tuning_pipeline.schedule import dag_schedule
 from tuning_pipeline.study_file import StudyFileError, read_study
+from tuning_pipeline.study_settings import StudySettings
 
 SPACE = {
     "x": ParamSpec("float", 0.0, 1.0),
@@ -144,10 +147,16 @@ def test_better_follows_the_direction() -> None:
 
 
 def test_cron_and_assets_can_both_start_a_run() -> None:
-    assert dag_schedule("@daily", RetuneSettings()) == "@daily"
-    assert dag_schedule(None, RetuneSettings()) is None
-    assert type(dag_schedule(None, RetuneSettings(assets=("table", "s3://b/k")))).__name__ == "AssetAny"
-    assert type(dag_schedule("0 3 * * 1", RetuneSettings(assets=("table",)))).__name__ == "AssetOrTimeSchedule"
+    def schedule(cron: str | None, *assets: str) -> Any:
+        return dag_schedule(StudySettings(study="s", schedule=cron, retune=RetuneSettings(assets=assets)))
+
+    assert type(schedule("@daily")).__name__ == "CronTriggerTimetable"
+    assert schedule("@once") == "@once"
+    assert schedule(None) is None
+    assert type(schedule(None, "table", "s3://b/k")).__name__ == "AssetAny"
+    assert type(schedule("0 3 * * 1", "table")).__name__ == "AssetOrTimeSchedule"
+    with pytest.raises(SpecError, match="schedule @once cannot be had together"):
+        schedule("@once", "table")
 
 
 @pytest.mark.parametrize(

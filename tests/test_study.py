@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import sqlalchemy
 from optuna_spark.errors import StudyMismatchError
 from optuna_spark.search_space import distributions
 from optuna_spark.spec import ParamSpec, TuningSpec
+from optuna_spark.storage import close_storage, create_storage
 from tuning_pipeline.failures import TaskError
-from tuning_pipeline.study import check_search_space, prepare_study
+from tuning_pipeline.study import check_prepared, check_search_space, prepare_study
+from tuning_pipeline.study_runs import StudyRuns, read_runs, write_runs
 
 SPACE = {"x": ParamSpec("float", 0, 1), "n": ParamSpec("int", 1, 9), "c": ParamSpec("categorical", choices=("a", "b"))}
 
@@ -53,12 +56,78 @@ def test_several_directions_are_kept(url: sqlalchemy.URL) -> None:
     assert [d.name for d in stored(url).directions] == ["MINIMIZE", "MAXIMIZE"]
 
 
-def test_reset_deletes_this_study_only(url: sqlalchemy.URL) -> None:
+def test_reset_touches_this_study_only_and_keeps_it_under_another_name(url: sqlalchemy.URL) -> None:
     prepare_study(spec(), url, "resume")
     run_trials(url)
     prepare_study(TuningSpec("other"), url, "resume")
-    assert prepare_study(spec("run 2"), url, "reset")["trials"] == {}
-    assert set(optuna.get_all_study_names(str(url))) == {"other", "s"}
+    prepared = prepare_study(spec("run 2"), url, "reset")
+    assert prepared["trials"] == {}
+    assert set(optuna.get_all_study_names(str(url))) == {"other", "s", prepared["replaced"]}
+    assert re.fullmatch(r"s\.replaced-\d{8}T\d{6}\.\d{6}Z", prepared["replaced"])
+    assert len(stored(url, prepared["replaced"]).trials) == 3
+
+
+def test_a_study_without_trials_is_not_worth_keeping(url: sqlalchemy.URL) -> None:
+    prepare_study(spec(), url, "resume")
+    assert "replaced" not in prepare_study(spec("run 2"), url, "reset")
+    assert optuna.get_all_study_names(str(url)) == ["s"]
+
+
+def test_a_reset_that_was_killed_half_way_is_done_over(url: sqlalchemy.URL) -> None:
+    prepare_study(spec(), url, "resume")
+    run_trials(url)
+    optuna.create_study(study_name="s.new", storage=str(url))
+    kept = prepare_study(spec("run 2"), url, "reset")["replaced"]
+    assert set(optuna.get_all_study_names(str(url))) == {"s", kept}
+
+
+@pytest.mark.parametrize("mode", ["resume", "reset", "create"])
+def test_a_run_whose_study_was_reset_since_may_not_prepare_again(url: sqlalchemy.URL, mode: str) -> None:
+    prepare_study(spec("run 1"), url, "reset")
+    run_trials(url)
+    prepare_study(spec("run 2"), url, "reset")
+    run_trials(url, 2)
+    with pytest.raises(TaskError, match=r"no longer the one that this run prepared.*run 2 works on it"):
+        prepare_study(spec("run 1"), url, mode)
+    with pytest.raises(TaskError, match="no longer the one that this run prepared"):
+        check_prepared("s", url, "run 1")
+    check_prepared("s", url, "run 2")
+    assert len(stored(url).trials) == 2
+
+
+def test_an_older_reset_that_prepares_again_keeps_what_a_later_run_added(url: sqlalchemy.URL) -> None:
+    prepare_study(spec("run 1"), url, "reset")
+    prepare_study(spec("run 2"), url, "resume")
+    run_trials(url)
+    assert prepare_study(spec("run 1"), url, "reset")["trials"] == {"complete": 3}
+
+
+def test_a_study_that_is_gone_is_named(url: sqlalchemy.URL) -> None:
+    prepare_study(spec("run 1"), url, "resume")
+    optuna.delete_study(study_name="s", storage=str(url))
+    with pytest.raises(TaskError, match="study 's' is gone"):
+        check_prepared("s", url, "run 1")
+
+
+def test_a_study_of_an_earlier_version_goes_on(url: sqlalchemy.URL) -> None:
+    study = optuna.create_study(study_name="s", storage=str(url))
+    study.set_user_attr("created_by_run", "run 1")
+    run_trials(url)
+    check_prepared("s", url, "run 0")  # begun before the upgrade: nobody can know
+    assert prepare_study(spec("run 1"), url, "reset")["trials"] == {"complete": 3}
+    assert prepare_study(spec("run 2"), url, "resume")["trials"] == {"complete": 3}
+    assert prepare_study(spec("run 3"), url, "reset")["trials"] == {}
+
+
+def test_the_runs_of_a_study_fit_into_its_column(url: sqlalchemy.URL) -> None:
+    prepare_study(spec("run"), url, "resume")
+    storage = create_storage(url)
+    runs = StudyRuns({f"{i:0250}": "digest" for i in range(1000)}, [f"{i:0250}" for i in range(1000)])
+    write_runs("s", storage, runs)
+    kept = read_runs("s", storage)
+    close_storage(storage)
+    assert (kept.newest, kept.former[-1]) == (runs.newest, runs.former[-1])
+    assert 150 < len(kept.own) < 200
 
 
 def test_a_retried_reset_keeps_the_trials_of_its_own_run(url: sqlalchemy.URL) -> None:

@@ -123,6 +123,7 @@ def test_the_password_is_in_the_environment_and_nowhere_else(tmp_path: Path) -> 
         "OPTUNA_STORAGE_URL": url,
         "TUNING_FAILURE_FILE": str(tmp_path / "f"),
         "TUNING_LOG_FORMAT": "%(message)s",
+        "TUNING_OWN_SESSION": "1",
     }
     given = study(tmp_path)
     assert "hush" not in repr(submission(given, given.to_spec("r"), tmp_path / "p.zip", tmp_path / "s"))

@@ -41,6 +41,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     running = commands.add_parser("run", help="tune one study")
     running.add_argument("--study", default="diabetes")
     running.add_argument("--trials", default="")
+    restoring = commands.add_parser("restore", help="bring back a study that a reset replaced")
+    restoring.add_argument("--study", default="diabetes")
+    restoring.add_argument("--replaced", default="")
     showing = commands.add_parser("ui", help="start Airflow's services, MySQL and Spark")
     showing.add_argument("--port", type=int, default=ui.PORT)
     commands.add_parser("pack", help="build the archive for workers that have nothing installed")
@@ -60,6 +63,14 @@ def run_command(layout: Layout, study: str, trials: str) -> int:
     with one_at_a_time(layout.state / "run" / "setup.lock"):
         env = bring_up(layout)
     return run.run_study(layout, study, trials, env)
+
+
+def restore_command(layout: Layout, study: str, replaced: str) -> int:
+    run.check_request(layout, study, "")
+    layout.prepare()
+    with one_at_a_time(layout.state / "run" / "setup.lock"):
+        env = bring_up(layout)
+    return run.restore_study(layout, study, replaced, env)
 
 
 def bring_up(layout: Layout) -> dict[str, str]:
@@ -119,6 +130,8 @@ def main(arguments: list[str]) -> int:
     try:
         if options.command == "run":
             return run_command(layout, options.study, options.trials)
+        if options.command == "restore":
+            return restore_command(layout, options.study, options.replaced)
         if options.command == "ui":
             ui_command(layout, options.port)
         elif options.command == "setup":

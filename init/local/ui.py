@@ -177,6 +177,8 @@ def service_environment(layout: Layout, env: Mapping[str, str], url: str) -> dic
         "AIRFLOW__API__WORKERS": "1",
         # On a busy machine the API server's first answer to a task takes longer than the default of 5 s.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+        # A task that was killed keeps its slot of the pool until then; it says every 5 s that it is there.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
         "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna_spark.decode import to_dict
+from optuna_spark.ending import ENDING
 from optuna_spark.errors import SpecError, StorageError, TuningError
 from optuna_spark.failure import describe_failure, write_failure
 from optuna_spark.objectives import check_objective, default_search_space
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run and exit: 0 when the trials are done, 1 with one readable cause when not."""
     configure_logging()
     args = parser().parse_args(arguments)
+    ENDING.on_sigterm()
     exit_with_card(lambda: _run(args))
 
 
@@ -176,10 +178,21 @@ def _run(args: argparse.Namespace) -> None:
 
         def connect() -> SparkSession:
             spark = spark_session(spec, secrets.conf if secrets else None)
-            at_the_end.callback(spark.stop)
+            at_the_end.callback(_stop, spark)
             return spark
 
         run_spec(spec, url, None if spec.distribution == "local" else connect, secrets.data if secrets else None)
+
+
+def _stop(spark: SparkSession) -> None:
+    """Stop the session, where it is still there: who ends a run may have ended Spark's Java as well."""
+    with ENDING.tidying():
+        try:
+            spark.stop()
+        except Exception as error:  # whatever Py4J raises when nobody answers
+            if not ENDING.asked:
+                raise
+            log.info("[tuning] Spark had ended before: %s", type(error).__name__)
 
 
 def run_spec(

@@ -13,6 +13,7 @@ from optuna_spark.database_source import FINISHED, StoredStudy, close_abandoned,
 from optuna_spark.errors import TrialLimitError
 from optuna_spark.outcome import LOST
 from optuna_spark.progress import Snapshot
+from optuna_spark.queued import new_sets
 from optuna_spark.spec import TuningSpec
 from optuna_spark.stops import reaches_target, should_terminate
 from optuna_spark.worker import WorkerPayload
@@ -36,8 +37,8 @@ class DatabaseRun:
         for claim in self._claims.held():
             release(self._stored, claim)
         close_abandoned(self._stored)
-        for params in self._spec.enqueue:
-            self._study.enqueue_trial(params, skip_if_exists=True)
+        for params in new_sets(self._spec.enqueue, self._study.get_trials(deepcopy=False)):
+            self._study.enqueue_trial(dict(params))
         self._before = self._claims.counts().done
         history = len(self._study.get_trials(deepcopy=False))
         return WorkerPayload(self._spec.to_json(), run_key(self._spec), history, storage_url=self._url)
@@ -78,6 +79,10 @@ class DatabaseRun:
 
     def stop_reason(self) -> str | None:
         return self._claims.stop_reason()
+
+    def stop(self, reason: str) -> None:
+        """No worker takes a further trial."""
+        self._claims.stop(reason)
 
     def finish(self) -> None:
         """Close what workers left behind; after all of them ended."""

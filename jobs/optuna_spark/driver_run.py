@@ -37,6 +37,9 @@ class DriverRun:
     def stop_reason(self) -> str | None:
         return self._coordinator.stop_reason()
 
+    def stop(self, reason: str) -> None:
+        self._coordinator.stop(reason)
+
     def finish(self) -> None:
         self._coordinator.finish()
         # The last write may have failed only now.

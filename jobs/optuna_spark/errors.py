@@ -29,12 +29,20 @@ class StudyMismatchError(TuningError):
     """The stored study does not fit the spec (directions or search space differ)."""
 
 
+class StudyNameError(TuningError):
+    """The database takes the study's name for that of another one."""
+
+
 class DataError(TuningError):
     """The training table is missing, unreadable or unusable."""
 
 
 class DeviceError(TuningError):
     """A GPU was asked for and cannot be used."""
+
+
+class RunEndedError(TuningError):
+    """Somebody ended the run from outside; what finished is kept, and the run can go on."""
 
 
 class TrialLimitError(TuningError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,10 +16,12 @@ FAILURE_VARIABLE = "TUNING_FAILURE_FILE"
 _NEXT = {
     "SpecError": "Correct the study file or the trigger form, then run again.",
     "StudyMismatchError": "Use another study name, or trigger with mode reset.",
+    "StudyNameError": "Choose a study name that differs from the other one in more than capital letters.",
     "StorageError": "Correct the database connection, then run again: finished trials are kept.",
     "WriterDiedError": "See whether the driver's machine ran out of memory, then run again: finished trials are kept.",
     "DataError": "Correct data in the study file, then run again.",
     "DeviceError": "Check the cluster's GPUs, or set resources.gpus_per_task to 0 for the CPU.",
+    "RunEndedError": "Start the run again: it goes on, and tries again what was running.",
     "TrialLimitError": "Correct the objective or the search space, then run again: finished trials are kept.",
 }
 _FALLBACK = "Read the log above this card from its first error on."
@@ -44,7 +47,9 @@ def write_failure(failure: dict[str, str]) -> None:
     """Leave the failure where the caller asked for it, if it did."""
     path = os.environ.get(FAILURE_VARIABLE)
     if path:
-        Path(path).write_text(json.dumps(failure), encoding="utf-8")
+        # A task that ran out of time takes its folder away before it ends this program.
+        with contextlib.suppress(FileNotFoundError):
+            Path(path).write_text(json.dumps(failure), encoding="utf-8")
 
 
 def _first_cause(error: BaseException) -> str:

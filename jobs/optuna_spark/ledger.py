@@ -20,6 +20,7 @@ from optuna_spark.history import FINISHED_WELL
 from optuna_spark.lost_trials import is_forgiven, next_try_attrs
 from optuna_spark.messages import Assignment, Update, Worker
 from optuna_spark.outcome import LOST, Outcome
+from optuna_spark.queued import new_sets
 from optuna_spark.records import TrialRecord
 from optuna_spark.sampled_study import QueuedParametersError, SampledStudy, StoredStudy
 from optuna_spark.spec import TuningSpec
@@ -258,8 +259,8 @@ class Ledger:
             mine = trial.user_attrs.get("run_id") == self._spec.run_id and trial.number not in tried_again
             if mine and not self.budget.over:
                 self._queue_again(trial)
-        for params in self._spec.enqueue:
-            self._study.queue(params, {"run_id": self._spec.run_id}, unless_known=True)
+        for params in new_sets(self._spec.enqueue, self._study.trials()):
+            self._study.queue(params, {"run_id": self._spec.run_id})
         for trial in self._study.trials()[len(trials) :]:
             self._journal.put(self._record(trial.number))
 

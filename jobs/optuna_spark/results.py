@@ -45,6 +45,12 @@ def snapshot(study: optuna.Study) -> optuna.Study:
     return with_trials(study, [_masked(t) for t in study.get_trials(deepcopy=False)])
 
 
+def without_runs(study: optuna.Study, keys: Container[str]) -> optuna.Study:
+    """The study as it is now, without the trials of these runs, to read from."""
+    trials = study.get_trials(deepcopy=False)
+    return with_trials(study, [t for t in trials if t.user_attrs.get("run_id") not in keys])
+
+
 def with_trials(study: optuna.Study, trials: Sequence[FrozenTrial]) -> optuna.Study:
     """A study like `study` (name, directions, metric names) that has just these trials, to read from."""
     return fixed_study(study.study_name, study.directions, study.metric_names, trials)
@@ -57,7 +63,7 @@ def fixed_study(
     trials: Sequence[FrozenTrial],
 ) -> optuna.Study:
     """A study in memory that has just these trials, to read from."""
-    with _quiet():
+    with quiet():
         study = optuna.create_study(study_name=name, directions=directions, storage=FixedTrials(trials))
         if metric_names is not None:
             study.set_metric_names(metric_names)
@@ -135,8 +141,8 @@ def state_counts(trials: Iterable[FrozenTrial]) -> dict[str, int]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna from announcing a new study, which it is not, and metric names as experimental."""
+def quiet() -> Iterator[None]:
+    """Keep Optuna from announcing a new study, which is none to a user, and metric names as experimental."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

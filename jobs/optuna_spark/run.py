@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from optuna_spark import errors
 from optuna_spark.database_run import DatabaseRun
 from optuna_spark.driver_run import DriverRun
-from optuna_spark.errors import SpecError, TuningError
+from optuna_spark.ending import ENDING
+from optuna_spark.errors import RunEndedError, SpecError, TuningError
 from optuna_spark.launch import launch
 from optuna_spark.progress import PREFIX, Snapshot, duration, progress_line
 from optuna_spark.run_secrets import DataSecrets
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 PROGRESS_S = 3.0
 LEAVE_S = 30.0
+# Less than ending.END_S, with time left to close what the workers leave behind.
+ENDED_LEAVE_S = 8.0
 
 
 class Run(Protocol):
@@ -46,6 +49,8 @@ class Run(Protocol):
     def watch(self, snapshot: Snapshot) -> None: ...
 
     def stop_reason(self) -> str | None: ...
+
+    def stop(self, reason: str) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -91,7 +96,8 @@ def tune(
         snapshot, reason = run.snapshot(), run.stop_reason()
         run.watch(snapshot)
     finally:
-        run.finish()
+        with ENDING.tidying():
+            run.finish()
     log.info(progress_line(snapshot))
     _raise_if_short(spec, snapshot, reason, reports)
     log.info("%s Done in %s%s", PREFIX, duration(snapshot.elapsed_s), f": {reason}" if reason else "")
@@ -116,11 +122,12 @@ def _open(run: Run, spark: SparkSession | Callable[[], SparkSession] | None) -> 
         opened = pool.submit(run.open)
         try:
             session = spark()
+            opened.result()
         except BaseException:
-            if opened.exception() is None:
-                run.finish()
+            with ENDING.tidying():
+                if opened.exception() is None:
+                    run.finish()
             raise
-        opened.result()
     return session
 
 
@@ -141,11 +148,28 @@ def _watch_while_launched(
             snapshot = run.snapshot()
             log.info(progress_line(snapshot))
             run.watch(snapshot)
+    except RunEndedError as ended:
+        run.stop(str(ended))
+        if spec.coordination == "database":
+            # Its workers write to the study themselves: they must be gone before their trials are closed.
+            _cancel_jobs(spark)
+            launched.wait(ENDED_LEAVE_S)
+        raise
     except TuningError:
         # The run has been stopped: let workers end what they do, so that no trial begins after it is cleaned up.
         launched.wait(LEAVE_S)
         raise
     return launched.reports()
+
+
+def _cancel_jobs(spark: SparkSession | None) -> None:
+    """End the workers in the middle of their trials."""
+    if spark is None:
+        return
+    try:
+        spark.sparkContext.cancelAllJobs()
+    except Exception as error:  # noqa: BLE001  # Spark's Java may be gone already, and its jobs with it
+        log.info("%s Spark had ended before: %s", PREFIX, type(error).__name__)
 
 
 class _Launched(threading.Thread):

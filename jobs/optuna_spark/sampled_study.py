@@ -160,10 +160,10 @@ class SampledStudy:
         self._memory.set_trial_user_attr(number, "error", error)
         self._memory.set_trial_state_values(number, TrialState.FAIL)
 
-    def queue(self, params: Mapping[str, Any], attrs: Mapping[str, Any], unless_known: bool = False) -> None:
-        """Let one of the next trials use these parameters; `unless_known`: and not if a trial has them already."""
+    def queue(self, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> None:
+        """Let one of the next trials use these parameters."""
         with self._memory.showing("all"):
-            self._study.enqueue_trial(dict(params), user_attrs=dict(attrs), skip_if_exists=unless_known)
+            self._study.enqueue_trial(dict(params), user_attrs=dict(attrs))
 
     def take_new_attrs(self) -> dict[str, Any]:
         """The study's system attributes the sampler has set since the last call."""

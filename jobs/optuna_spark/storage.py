@@ -12,7 +12,7 @@ from optuna.storages import RDBStorage
 from pymysql.constants import CR
 from sqlalchemy.exc import DBAPIError
 
-from optuna_spark.errors import StorageError, StudyMismatchError, TlsError
+from optuna_spark.errors import StorageError, StudyMismatchError, StudyNameError, TlsError
 from optuna_spark.mysql_connection import settings_of
 from optuna_spark.retries import PatientConnect, code_of, is_overtaken, retried
 from optuna_spark.samplers import build_pruner, build_sampler
@@ -141,12 +141,28 @@ def explain(error: BaseException, url: str | sqlalchemy.URL) -> StorageError:
     return StorageError(f"the storage {describe_url(parsed)} cannot be used: {original}")
 
 
+def check_name(name: str, storage: RDBStorage) -> None:
+    """Refuse a name that the database takes for another study's: MySQL's usual collations do not look at case.
+
+    Raises:
+        StudyNameError: It does; Optuna would end in a stack, or go on with the other study.
+    """
+    try:
+        stored = storage.get_study_name_from_id(storage.get_study_id_from_name(name))
+    except KeyError:
+        return
+    if stored != name:
+        raise StudyNameError(f"the database holds study {stored!r}, and takes the name {name!r} for the same")
+
+
 def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
     """The spec's study, created where it does not exist yet, with the spec's sampler and pruner.
 
     Raises:
         StudyMismatchError: The stored study has other directions.
+        StudyNameError: The database takes the name for another study's.
     """
+    check_name(spec.study_name, storage)
     study = optuna.create_study(
         study_name=spec.study_name,
         storage=storage,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,6 +102,8 @@ def _environment() -> dict[str, str]:
 
 def serve(pipe: Connection) -> None:
     """Be that process: take the writer, then write what comes, until the driver closes the pipe or is gone."""
+    # Who ends a run may signal every process of it; this one has yet to write how the run ended.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(EOFError, ConnectionError):
         writer: StudyWriter = pipe.recv()
         with contextlib.closing(writer):

@@ -10,6 +10,7 @@ import pymysql
 from tuning_pipeline.connections import tls_settings
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.mysql_hook import WRONG_PASSWORD, PyMySqlHook, code_of, place
+from tuning_pipeline.readable_connections import plain_host
 from tuning_pipeline.study_settings import HOST_PATTERN
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _why_unknown(settings: StudySettings, admin: Connection, connection: Connect
 
 
 def _address(connection: Connection) -> tuple[Any, ...]:
-    return connection.host, connection.port, connection.extra_dejson.get("unix_socket")
+    return plain_host(connection.host or ""), connection.port, connection.extra_dejson.get("unix_socket")
 
 
 def create_account(cursor: Any, connection: Connection, host: str) -> None:

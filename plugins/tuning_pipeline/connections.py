@@ -16,6 +16,7 @@ from optuna_spark.errors import TlsError
 from optuna_spark.plain_secrets import holds_secret
 from optuna_spark.tls import KEYS, TlsSettings
 from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.readable_connections import check_readable, is_in_environment, plain_host, unreadable
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -33,11 +34,17 @@ def find_connection(conn_id: str, *, everything: bool = False) -> Connection | N
     Args:
         conn_id: Its id.
         everything: All of its extra is secret, whatever it is called.
+
+    Raises:
+        TaskError: There is one, and it cannot be used as it is.
     """
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
+        if is_in_environment(conn_id):
+            raise unreadable(conn_id) from None
         return None
+    check_readable(connection)
     _mask(connection, everything)
     return connection
 
@@ -83,7 +90,7 @@ def require_connection(conn_id: str, purpose: str, *, everything: bool = False) 
     """The connection, as `find_connection` gives it.
 
     Raises:
-        TaskError: There is none of that id.
+        TaskError: There is none of that id, or it cannot be used as it is.
     """
     connection = find_connection(conn_id, everything=everything)
     if connection is None:
@@ -124,7 +131,7 @@ def storage_url(connection: Connection) -> sqlalchemy.URL:
         "mysql+pymysql",
         username=connection.login,
         password=connection.password,
-        host=connection.host,
+        host=plain_host(str(connection.host)),
         port=connection.port or MYSQL_PORT,
         database=connection.schema,
         query=tls_settings(connection).keys(),

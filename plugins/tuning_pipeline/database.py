@@ -26,6 +26,7 @@ from tuning_pipeline.account import (
 )
 from tuning_pipeline.connections import database_connection, find_connection, storage_url
 from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.lease_table import LEASES
 from tuning_pipeline.mysql_hook import (
     PyMySqlHook,
     explain,
@@ -125,10 +126,17 @@ def _check_access(hook: PyMySqlHook, connection: Connection, wait_s: float) -> N
         if cursor.execute("SHOW GRANTS") and any(" ON " not in grant for (grant,) in cursor.fetchall()):
             log.info("Rights of account %s come from a role; whether they suffice shows when they are used", account)
             return
-        tables = cursor.execute("SHOW TABLES LIKE 'alembic\\_version'")
-    missing = [right for right in (READ_WRITE if tables else RIGHTS) if right not in rights]
+        needed = _rights_needed(cursor)
+    missing = [right for right in needed if right not in rights]
     if missing:
         raise _lacks(missing, connection, f"'{account}'@'{host}'")
+
+
+def _rights_needed(cursor: Any) -> tuple[str, ...]:
+    """By the tables that are there: Optuna's, and the one with who works on which study."""
+    if not cursor.execute("SHOW TABLES LIKE 'alembic\\_version'"):
+        return RIGHTS
+    return READ_WRITE if cursor.execute("SHOW TABLES LIKE %s", LEASES.name) else (*READ_WRITE, "CREATE")
 
 
 def _create_tables(connection: Connection, hook: PyMySqlHook | None) -> str:

@@ -16,20 +16,26 @@ from airflow.providers.databricks.operators.databricks import (
     DatabricksSubmitRunOperator,
 )
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
-from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout, TaskDeferralTimeout
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowRescheduleException,
+    AirflowTaskTimeout,
+    TaskDeferralTimeout,
+)
 
 from optuna_spark.decode import from_dict
 from optuna_spark.errors import TuningError
 from tuning_pipeline.databricks_failures import killed, run_failure
 from tuning_pipeline.databricks_payload import RemoteFiles, idempotency_token, run_payload
 from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure
-from tuning_pipeline.runs import begin
+from tuning_pipeline.runs import begin, prepared
 from tuning_pipeline.study_settings import StudySettings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from optuna_spark.spec import TuningSpec
+    from tuning_pipeline.runs import StudyRun
     from tuning_pipeline.study_file import StudyFile
 
 UPLOAD_TASK = "upload_job_files"
@@ -73,6 +79,8 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         try:
             self.run_id = self._submit(hook, context)
             self._push_link(hook, context)
+        except AirflowRescheduleException:
+            raise  # another run works on the study
         except (TuningError, AirflowException, requests.RequestException) as error:
             raise self._card(self._explain(error)) from None
         if self.was_killed:
@@ -128,23 +136,40 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         from tuning_pipeline.databricks_check import check_run
         from tuning_pipeline.databricks_storage import passwordless_url
 
-        run_id = context["dag_run"].run_id
-        study = begin(self.study, context)
-        spec, files = self.job_of(study, run_id, self._files(study, run_id))
-        token = idempotency_token(f"{self.dag_id}/{run_id}/{self.task_id}/{files.output}", attempt)
-        payload = run_payload(study, spec, files, token, passwordless_url(study))
+        run = self.run_of(context)
+        # Held from here to the run's last task; what Airflow says of the run keeps it held while the job goes on.
+        with run.hold_study():
+            self.check_study(run)
+            spec, files = self.job_of(run, self._files(run))
+        token = idempotency_token(f"{self.dag_id}/{run.key}/{self.task_id}/{files.output}", attempt)
+        payload = run_payload(run.study, spec, files, token, passwordless_url(run.study))
         check_run(payload)
         return payload
 
-    def job_of(self, study: StudyFile, run_id: str, files: RemoteFiles) -> tuple[TuningSpec, RemoteFiles]:
-        """What the cluster is told to do, and where the files for it lie."""
-        return study.to_spec(run_id), files
+    def run_of(self, context: Any) -> StudyRun:
+        """The run that the task belongs to."""
+        return prepared(self.study, context)
 
-    def _files(self, study: StudyFile, run_id: str) -> RemoteFiles:
+    def check_study(self, run: StudyRun) -> None:
+        """Refuse a study that is no longer the run's.
+
+        Raises:
+            TaskError: A later run has reset it.
+        """
+        from tuning_pipeline.study import check_prepared
+
+        if run.study.has_database:
+            check_prepared(run.study.settings.study, run.storage_url(), run.key)
+
+    def job_of(self, run: StudyRun, files: RemoteFiles) -> tuple[TuningSpec, RemoteFiles]:
+        """What the cluster is told to do, and where the files for it lie."""
+        return run.spec, files
+
+    def _files(self, run: StudyRun) -> RemoteFiles:
         """The run's files, found anew: whoever may trigger a DAG may also rewrite what its tasks returned."""
         from tuning_pipeline.databricks_storage import upload_job_files
 
-        return from_dict(RemoteFiles, upload_job_files(study, run_id))
+        return from_dict(RemoteFiles, upload_job_files(run.study, run.key))
 
     def _push_link(self, hook: DatabricksHook, context: Context) -> None:
         url = hook.get_run_page_url(self._run())
@@ -197,16 +222,15 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
     def _report(self, context: Any) -> Mapping[str, str] | None:
         from tuning_pipeline.databricks_storage import failure_report, run_output
 
-        return failure_report(self.databricks_conn_id, run_output(self.study, context["dag_run"].run_id))
+        return failure_report(self.databricks_conn_id, run_output(self.study, begin(self.study, context).key))
 
     def _end_runs(self, context: Context) -> None:
         from tuning_pipeline.databricks_runs import end_live_runs
         from tuning_pipeline.databricks_storage import run_output
 
-        run_id = context["dag_run"].run_id
         try:
-            study = begin(self.study, context)
-            end_live_runs(study, run_id, run_output(study, run_id))
+            run = begin(self.study, context)
+            end_live_runs(run.study, run.key, run_output(run.study, run.key))
         except TuningError as error:
             raise self._card(describe_failure(error)) from None
 

@@ -18,6 +18,7 @@ from tuning_pipeline.databricks_operator import TuneOnDatabricks
 from tuning_pipeline.databricks_storage import PURPOSE, upload_spec
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.retune_tasks import best_params, skip_if_nobody_needs_it
+from tuning_pipeline.runs import begin
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from optuna_spark.spec import TuningSpec
     from tuning_pipeline.databricks_payload import RemoteFiles
+    from tuning_pipeline.runs import StudyRun
     from tuning_pipeline.study_file import StudyFile
 
 MOUNTS = ("/Volumes/", "/Workspace/", "/dbfs/", "dbfs:/")
@@ -40,10 +42,17 @@ class RescoreOnDatabricks(TuneOnDatabricks):
         skip_if_nobody_needs_it(self.study, context)
         super().execute(context)
 
-    def job_of(self, study: StudyFile, run_id: str, files: RemoteFiles) -> tuple[TuningSpec, RemoteFiles]:
+    def run_of(self, context: Any) -> StudyRun:
+        """The run, before its study is prepared."""
+        return begin(self.study, context)
+
+    def job_of(self, run: StudyRun, files: RemoteFiles) -> tuple[TuningSpec, RemoteFiles]:
         """One trial with the best parameters."""
-        spec = retune.rescoring(study.to_spec(run_id), best_params(study))
-        return spec, dataclasses.replace(files, spec=upload_spec(study, spec))
+        spec = retune.rescoring(run.spec, best_params(run))
+        return spec, dataclasses.replace(files, spec=upload_spec(run.study, spec))
+
+    def check_study(self, run: StudyRun) -> None:
+        """The trial goes into a study of its own."""
 
 
 def rescore_best_trial(study: StudyFile) -> RescoreOnDatabricks:

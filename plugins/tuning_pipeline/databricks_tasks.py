@@ -56,8 +56,8 @@ def upload_job_files(study: StudyFile) -> XComArg:
     def upload_job_files() -> dict[str, Any]:
         from tuning_pipeline.databricks_storage import upload_job_files as upload
 
-        run, run_id, _ = tasks.run_of(study)
-        return upload(run, run_id)
+        run = tasks.run_of(study)
+        return upload(run.study, run.key)
 
     return upload_job_files()
 
@@ -69,11 +69,13 @@ def prepare_study(study: StudyFile) -> XComArg:
     @readable_failures
     def prepare_study() -> dict[str, Any]:
         from tuning_pipeline.databricks_storage import study_file
+        from tuning_pipeline.replaced_studies import drop_replaced_in
         from tuning_pipeline.study import prepare_study as prepare
 
-        run, run_id, mode = tasks.run_of(study)
-        with study_file(run) as url:
-            return prepare(run.to_spec(run_id), url, mode)
+        run = tasks.run_of(study)
+        with study_file(run.study) as url:
+            drop_replaced_in(url, run.study.settings.study, run.study.settings.keep_replaced)
+            return prepare(run.spec, url, run.mode)
 
     return prepare_study()
 
@@ -99,8 +101,8 @@ def end_run(study: StudyFile) -> Any:
 
         if get_current_context()["ti"].xcom_pull(task_ids=UPLOAD_TASK) is None:
             return []
-        run, run_id, _ = tasks.run_of(study)
-        return end_live_runs(run, run_id, run_output(run, run_id))
+        run = tasks.run_of(study)
+        return end_live_runs(run.study, run.key, run_output(run.study, run.key))
 
     return end_run().as_teardown()
 
@@ -113,7 +115,7 @@ def fetch_results(study: StudyFile) -> XComArg:
     def fetch_results() -> dict[str, Any]:
         from tuning_pipeline.databricks_storage import fetch_results as fetch
 
-        return fetch(tasks.run_of(study)[0])
+        return fetch(tasks.run_of(study).study)
 
     return fetch_results()
 
@@ -122,4 +124,4 @@ def export_best_trials(study: StudyFile) -> XComArg:
     """As on standalone, from what fetch_results brought."""
     from tuning_pipeline.databricks_storage import fetched_study
 
-    return tasks.export_best_trials(study, open_storage=fetched_study)
+    return tasks.export_best_trials(study, open_storage=lambda run: fetched_study(run.study))

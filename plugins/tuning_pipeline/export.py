@@ -47,7 +47,13 @@ _ARROW_TYPES = {
 
 
 def export_study(
-    study: optuna.Study, base: ObjectStoragePath | str | Path, run_id: str, top_k: int = 10
+    study: optuna.Study,
+    base: ObjectStoragePath | str | Path,
+    run_id: str,
+    top_k: int = 10,
+    *,
+    run_key: str = "",
+    latest: bool = True,
 ) -> dict[str, Any]:
     """Write the results of a study to `<base>/<study>/<run id>/` and point `<base>/<study>/latest` at them.
 
@@ -58,6 +64,8 @@ def export_study(
         base: The folder of all exports: a path, or the URL of an object store.
         run_id: Identity of the run, such as Airflow's; see `folder_name` for the folder it gets.
         top_k: How many trials best_trials.* hold; a Pareto front is always whole.
+        run_key: What the run's trials are marked with; by default `run_id`.
+        latest: Whether `latest` is to lead to this folder.
 
     Returns:
         The content of best_params.json and `folder`, the folder written: plain data for XCom or an asset event.
@@ -65,11 +73,12 @@ def export_study(
     Raises:
         TuningError: The study has no complete trial, or the folder cannot be written.
     """
-    files = export_files(snapshot(study), run_id, top_k)
-    folder = exports_base(base) / folder_name(study.study_name) / folder_name(run_id)
+    files = export_files(snapshot(study), run_id, top_k, run_key or run_id)
+    folder = export_folder(base, study.study_name, run_id)
     try:
         publish_folder(folder, files, marker=BEST_PARAMS)
-        publish_latest(folder, files)
+        if latest:
+            publish_latest(folder, files)
     except OSError as error:
         raise TuningError(
             f"cannot write the exports to {folder}: {error}; check the folder's permissions and free space"
@@ -79,7 +88,12 @@ def export_study(
     return {**json.loads(files[BEST_PARAMS]), "folder": shown}
 
 
-def export_files(study: optuna.Study, run_id: str, top_k: int) -> dict[str, bytes]:
+def export_folder(base: ObjectStoragePath | str | Path, study_name: str, run_id: str) -> ObjectStoragePath:
+    """Where the export of a run lies."""
+    return exports_base(base) / folder_name(study_name) / folder_name(run_id)
+
+
+def export_files(study: optuna.Study, run_id: str, top_k: int, run_key: str) -> dict[str, bytes]:
     """The files of an export, contents by name; nothing is written."""
     params = best_params(study, run_id)
     best = best_trials(study, top_k)
@@ -90,7 +104,7 @@ def export_files(study: optuna.Study, run_id: str, top_k: int) -> dict[str, byte
         "best_trials.json": _json(trial_records(best)),
         **_tables("best_trials", best, columns),
         **_tables("trials", trials, columns),
-        "report.html": render_report(study, run_id, top_k).encode(),
+        "report.html": render_report(study, run_id, top_k, run_key).encode(),
     }
 
 

@@ -22,7 +22,15 @@ WIDTH = 100
 # to log in that is not taken.
 REFUSALS = {1045, 1044, 1698, 1130, 1049, 1142, 2026, 2059}
 # What the driver names in its failure file and trying again cannot mend.
-PERMANENT = {"SpecError", "TlsError", "StudyMismatchError", "DataError", "DeviceError", "TrialLimitError"}
+PERMANENT = {
+    "SpecError",
+    "TlsError",
+    "StudyMismatchError",
+    "StudyNameError",
+    "DataError",
+    "DeviceError",
+    "TrialLimitError",
+}
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,8 @@ def _rows(label: str, text: str) -> list[str]:
 _NEXT = {
     "SpecError": "Correct the study file or the trigger form, then run again.",
     "StudyFileError": "Correct the study file or the trigger form, then run again.",
-    "StudyMismatchError": "Use another study name, or trigger with mode reset to delete the stored trials.",
+    "StudyMismatchError": "Use another study name, or trigger with mode reset to begin anew.",
+    "StudyNameError": "Choose a study name that differs from the other one in more than capital letters.",
     "TlsError": "Correct ssl_mode, ssl_ca, ssl_cert or ssl_key in the Airflow connection's extra, or the server.",
     "StorageError": "Correct the Airflow connection or the server, then run again: finished trials are kept.",
 }

@@ -15,7 +15,7 @@ from tuning_pipeline.study_file import StudyFile, StudyFileError
 
 MODES = ("resume", "reset", "create")
 MODE_HELP = (
-    "resume: go on with the study, or start it. reset: delete this study and all its trials, then start again."
+    "resume: go on with the study, or start it. reset: start again; the study as it is now is kept under another name."
     " create: start it, and fail if it exists."
 )
 

@@ -81,7 +81,16 @@ def _text(*, null: bool = False, **rules: Any) -> dict[str, Any]:
     return {"type": ["null", "string"] if null else "string", **rules}
 
 
-_OBJECT = {"type": "object"}
+# Of numbers without a limit of their own, and of those in objects and lists: Airflow stores none much longer.
+MAX_NUMBER = 10**15
+_VALUE = {"$ref": "#/$defs/value"}
+_VALUES = {
+    "additionalProperties": _VALUE,
+    "$defs": {
+        "value": {"minimum": -MAX_NUMBER, "maximum": MAX_NUMBER, "items": _VALUE, "additionalProperties": _VALUE}
+    },
+}
+_OBJECT = {"type": "object", **_VALUES}
 _BOOLEAN = {"type": "boolean"}
 _SIZE = _text(null=True, pattern="^[1-9][0-9]{0,5}[kmgtKMGT]?[bB]?$")
 
@@ -180,7 +189,12 @@ COMMON = (
     FormField(
         "enqueue",
         'Sets of parameters to try first, such as [{"x": 1.5}].',
-        {"type": "array", "items": {"type": "object"}, "maxItems": 10_000},
+        {
+            "type": "array",
+            "items": {"type": "object", "additionalProperties": _VALUE},
+            "maxItems": 10_000,
+            "$defs": _VALUES["$defs"],
+        },
         Reach.NOTHING,
         SAMPLING,
     ),
@@ -214,7 +228,7 @@ COMMON = (
     FormField(
         "stop.target_value",
         "Stop as soon as the best value is this good (one direction only). Empty: never.",
-        _number(null=True),
+        _number(null=True, minimum=-MAX_NUMBER, maximum=MAX_NUMBER),
         Reach.NOTHING,
         STOPPING,
         "target_value",

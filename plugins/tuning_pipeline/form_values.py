@@ -15,13 +15,12 @@ from typing import Any
 from optuna_spark.decode import describe
 from optuna_spark.errors import SpecError
 from optuna_spark.objectives.xgboost_params import ALLOWED_VALUES, OBJECTIVES
-from tuning_pipeline.form_fields import FormField
+from tuning_pipeline.form_fields import MAX_NUMBER, FormField
 
 MAX_VALUES = 50_000
 MAX_DEPTH = 6
 # In arguments of samplers and pruners a number is mostly a count of things that are then made.
 MAX_ARGUMENT = 1_000_000
-MAX_NUMBER = 10**15
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 # A text that is a number, or lists of them: XGBoost's constraints, and metrics such as error@0.7.

@@ -13,6 +13,7 @@ from pymysql.constants import CR
 from optuna_spark.mysql_connection import connect
 from tuning_pipeline.connections import MYSQL_PORT, tls_settings
 from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.readable_connections import plain_host, shown_host
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -43,7 +44,7 @@ class PyMySqlHook(MySqlHook):
         connection = self.connection
         return connect(
             tls_settings(connection),
-            host=connection.host or "localhost",
+            host=plain_host(connection.host or "localhost"),
             port=int(connection.port or MYSQL_PORT),
             user=connection.login,
             password=connection.password or "",
@@ -88,7 +89,7 @@ def wait_for_server(hook: PyMySqlHook, connection: Connection, wait_s: float) ->
 
 def place(connection: Connection) -> str:
     """Host and port for messages."""
-    return f"{connection.host or 'localhost'}:{connection.port or MYSQL_PORT}"
+    return f"{shown_host(plain_host(connection.host or 'localhost'))}:{connection.port or MYSQL_PORT}"
 
 
 def explain(error: BaseException, connection: Connection) -> TaskError:

@@ -13,9 +13,10 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from optuna_spark.errors import TuningError
+from tuning_pipeline.driver_end import end_application
 from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, card, describe_failure, driver_failure
 from tuning_pipeline.links import SparkLink, StudyLink, show_links, spark_page
-from tuning_pipeline.runs import begin
+from tuning_pipeline.runs import prepared
 from tuning_pipeline.scratch import scratch_folder, write_private
 from tuning_pipeline.submit import (
     Submission,
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection, Context
 
     from optuna_spark.spec import TuningSpec
+    from tuning_pipeline.runs import StudyRun
     from tuning_pipeline.study_file import StudyFile
 
 REACH_S = 5.0
+# To try again is right in every case: Airflow takes no state from a task that was marked, cleared or deleted meanwhile.
 _KILLED = Failure(
-    what="Airflow ended this task: it was marked, cleared or stopped from outside",
-    next="Trigger with mode resume to go on: finished trials are kept.",
+    what="this task was ended from outside: it was marked or cleared, or Airflow is being stopped",
+    next="Nothing where Airflow is stopped: once it is back, the task is tried again and goes on with its trials. A run"
+    " that was marked or deleted goes on when it is triggered again with mode resume.",
+    retry=True,
 )
 
 
@@ -51,6 +56,7 @@ class TuneOperator(SparkSubmitOperator):
         super().__init__(conn_id=study.settings.connections.spark, **kwargs)
         self.study = study
         self.spark_page = ""
+        self.spec_file = ""
         self.was_killed = False
 
     def execute(self, context: Context) -> None:
@@ -61,22 +67,32 @@ class TuneOperator(SparkSubmitOperator):
             AirflowException: It failed, and trying again may help.
         """
         try:
-            with scratch_folder() as scratch:
-                failure = self._failure_of(context, scratch)
+            run = self.run_of(context)
+            with run.hold_study(), scratch_folder() as scratch:
+                failure = self._failure_of(context, scratch, run)
+                if failure is not None:
+                    raise as_airflow_error(failure, f"{self.task_id} failed")
+            return
         except TuningError as error:
             failure = describe_failure(error)
-        if failure is not None:
-            raise as_airflow_error(failure, f"{self.task_id} failed")
+        raise as_airflow_error(failure, f"{self.task_id} failed")
 
-    def _failure_of(self, context: Context, scratch: Path) -> Failure | None:
+    def run_of(self, context: Context) -> StudyRun:
+        """The run that the task belongs to."""
+        return prepared(self.study, context)
+
+    def _failure_of(self, context: Context, scratch: Path, run: StudyRun) -> Failure | None:
         report = write_private(scratch / "failure.json", "")
-        self._prepare(context, scratch, report)
+        self._prepare(context, scratch, report, run)
         try:
             super().execute(context)
         except AirflowException:
             if self.was_killed:
                 return _KILLED
             return driver_failure(_read_report(report), where="Spark's output above, and the Spark UI")
+        except KeyboardInterrupt:  # of `airflow dags test`
+            self.on_kill()
+            raise
         except AirflowTaskTimeout:
             # Airflow kills the application when this reaches it, so it must; only the card is added.
             self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
@@ -86,8 +102,11 @@ class TuneOperator(SparkSubmitOperator):
         return None
 
     def on_kill(self) -> None:
-        """End the Spark application: Airflow was told to end this task."""
+        """End the Spark application: Airflow was told to end this task, and may be told so several times."""
+        if self.was_killed:
+            return
         self.was_killed = True
+        end_application(self.spec_file, self.log)
         super().on_kill()
 
     def _out_of_time(self) -> Failure:
@@ -98,31 +117,41 @@ class TuneOperator(SparkSubmitOperator):
             " or set timeout_s below it, which ends a run in good order.",
         )
 
-    def _prepare(self, context: Context, scratch: Path, report: Path) -> None:
-        from tuning_pipeline.connections import database_connection, require_connection, storage_url
+    def _prepare(self, context: Context, scratch: Path, report: Path, run: StudyRun) -> None:
         from tuning_pipeline.secret_connections import run_secrets
 
-        run = context["dag_run"]
-        study = begin(self.study, context)
-        spark = require_connection(study.settings.connections.spark, "the Spark cluster")
+        study = run.study
+        spark = require_cluster(study)
         self.spark_page = spark_page(spark, master_of(spark))
         show_links(self, context)
         check_cluster(spark)
-        url = storage_url(database_connection(study.settings.connections.database))
+        url = run.storage_url()
+        self.check_study(run)
         package = pack_package(scratch / "optuna_spark.zip")
         package.chmod(0o600)
-        spec = self.spec_of(study, run.run_id)
+        spec = self.spec_of(run)
         secrets = run_secrets(study.settings)
         spec_file = write_private(scratch / "spec.json", spec.to_json())
+        self.spec_file = str(spec_file)
         secrets_file = write_private(scratch / "secrets.json", secrets.to_json()) if secrets else None
         self._take(submission(study, spec, package, spec_file, secrets_file))
         self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
 
-    def spec_of(self, study: StudyFile, run_id: str) -> TuningSpec:
+    def check_study(self, run: StudyRun) -> None:
+        """Refuse a study that is no longer the run's.
+
+        Raises:
+            TaskError: A later run has reset it.
+        """
+        from tuning_pipeline.study import check_prepared
+
+        check_prepared(run.study.settings.study, run.storage_url(), run.key)
+
+    def spec_of(self, run: StudyRun) -> TuningSpec:
         """What the application is told to do."""
         from tuning_pipeline.retune import warm_started
 
-        return warm_started(study.to_spec(run_id), study.exports_base(), study.settings.retune.warm_start)
+        return warm_started(run.spec, run.study.exports_base(), run.study.settings.retune.warm_start)
 
     def _take(self, given: Submission) -> None:
         self.application = given.application
@@ -132,6 +161,17 @@ class TuneOperator(SparkSubmitOperator):
         self.py_files = given.py_files
         if given.archives:
             self.conf["spark.archives"] = given.archives
+
+
+def require_cluster(study: StudyFile) -> Connection:
+    """The connection of a study's Spark cluster.
+
+    Raises:
+        TaskError: There is none of that id.
+    """
+    from tuning_pipeline.connections import require_connection
+
+    return require_connection(study.settings.connections.spark, "the Spark cluster")
 
 
 def check_cluster(connection: Connection) -> None:
@@ -159,6 +199,13 @@ def check_cluster(connection: Connection) -> None:
             )
         )
     addresses = master_addresses(master)
+    if any(":" in host and f"[{host}]" not in master for host, _ in addresses):
+        raise TaskError(
+            Failure(
+                what=f"connection {connection.conn_id!r} names the Spark master {master}, whose host cannot be read",
+                next="Write an IPv6 address in brackets, spark://[::1], and the port in its own field.",
+            )
+        )
     problems = [problem for host, port in addresses if (problem := _unreachable(host, port))]
     if problems and len(problems) == len(addresses):
         raise TaskError(

@@ -64,13 +64,13 @@ td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 """
 
 
-def render_report(study: optuna.Study, run_id: str, top_k: int = 10) -> str:
+def render_report(study: optuna.Study, run_id: str, top_k: int = 10, run_key: str = "") -> str:
     """The page of a study.
 
     Args:
         study: The study, with at least one complete trial; its trials are read several times, so pass a
             snapshot rather than a study whose trials are in a database.
-        run_id: The run that ends with this report; its trials carry it as the user attribute `run_id`.
+        run_id: The run that ends with this report.
         top_k: How many of the best trials to list, up to `MAX_BEST_TRIALS`.
 
     Raises:
@@ -82,7 +82,7 @@ def render_report(study: optuna.Study, run_id: str, top_k: int = 10) -> str:
         [
             _header(study, run_id),
             _cards(study, best[0], trials),
-            f'<div class="pair">{_params(best[0], len(study.directions))}{_states(trials, run_id)}</div>',
+            f'<div class="pair">{_params(best[0], len(study.directions))}{_states(trials, run_key or run_id)}</div>',
             _best_table(study, best),
             *_sections(draw_sections(study)),
         ]
@@ -130,9 +130,9 @@ def _params(best: FrozenTrial, n_values: int) -> str:
     return f"<section><h2>{title}</h2>{_table(['parameter', 'value'], rows)}</section>"
 
 
-def _states(trials: Sequence[FrozenTrial], run_id: str) -> str:
+def _states(trials: Sequence[FrozenTrial], run_key: str) -> str:
     study = state_counts(trials)
-    run = state_counts(t for t in trials if t.user_attrs.get("run_id") == run_id)
+    run = state_counts(t for t in trials if t.user_attrs.get("run_id") == run_key)
     rows = [[state.lower(), f"{n:,}", f"{run.get(state, 0):,}"] for state, n in study.items()]
     return f"<section><h2>Trials by state</h2>{_table(['state', 'study', 'this run'], rows)}</section>"
 

@@ -16,6 +16,7 @@ from optuna_spark.results import best_trials
 from optuna_spark.spec import ParamSpec, StopSpec, TuningSpec
 from tuning_pipeline.export_paths import exports_base, folder_name
 from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.study_names import RESCORE
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -167,7 +168,7 @@ def rescoring(spec: TuningSpec, params: Mapping[str, Any]) -> TuningSpec:
 
 def rescore_study(name: str) -> str:
     """Name of the study that holds the trials of `rescoring`."""
-    return f"{name}.rescore"
+    return f"{name}{RESCORE}"
 
 
 def rescored_value(study: optuna.Study, run_id: str) -> float | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
+from typing import Literal
 
 from optuna_spark.errors import SpecError
 
@@ -16,7 +14,7 @@ class RetuneSettings:
 
     Attributes:
         assets: Names or URIs of Airflow assets; an update of any of them starts a run.
-        mode: What such a run does with the stored study: resume goes on with it, reset begins anew.
+        mode: What a run whose conf says no mode does with the stored study: resume goes on with it, reset begins anew.
         rule: always; new_data: only when the data differs from what was tuned on last; drift: only when the best
             trial, run again on today's data, has another value.
         drift: How much that value has to move, as a share of the old one.
@@ -52,14 +50,3 @@ def check_retune(settings: RetuneSettings, *, has_data: bool, directions: int) -
         raise SpecError("rule drift works with one direction only; use always or new_data", "retune")
     if directions > 1 and settings.publish == "better":
         raise SpecError("publish better works with one direction only; use always", "retune")
-
-
-def dag_schedule(cron: str | None, settings: RetuneSettings) -> Any:
-    """What Airflow's DAG takes as its schedule: a cron expression, assets, both, or nothing."""
-    assets = [Asset(name) for name in settings.assets]
-    if not assets:
-        return cron
-    any_of_them = AssetAny(*assets)
-    if cron is None:
-        return any_of_them
-    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=any_of_them)

@@ -12,12 +12,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 from tuning_pipeline import tasks
 from tuning_pipeline.failures import readable_failures
 from tuning_pipeline.operator import TuneOperator
+from tuning_pipeline.runs import begin
 
 if TYPE_CHECKING:
     import optuna
     from airflow.sdk import Context
 
     from optuna_spark.spec import TuningSpec
+    from tuning_pipeline.runs import StudyRun
     from tuning_pipeline.study_file import StudyFile
 
 log = logging.getLogger(__name__)
@@ -43,20 +45,22 @@ def decide_retune(study: StudyFile) -> Any:
         from tuning_pipeline import retune
 
         context = get_current_context()
-        run, run_id, _ = tasks.run_of(study)
-        rescored = _stored(run, retune.rescore_study(run.settings.study))
-        fingerprint = _fingerprint(run) if run.settings.retune.rule == "new_data" else ""
-        decision = retune.decide(
-            run.settings.retune,
-            by_hand=tasks.by_hand(context),
-            study=_stored(run, run.settings.study),
-            fingerprint=fingerprint,
-            rescored=retune.rescored_value(rescored, run_id) if rescored else None,
-        )
-        context["ti"].xcom_push(key=FINGERPRINT, value=fingerprint)
-        if not decision.tune:
-            context["ti"].xcom_push(key=SKIPPED_BECAUSE, value=decision.reason)
-            raise AirflowSkipException(f"nothing to tune: {decision.reason}")
+        run = tasks.run_of(study)
+        with run.hold_study():
+            name = run.study.settings.study
+            rescored = _stored(run, retune.rescore_study(name))
+            fingerprint = _fingerprint(run.study) if run.study.settings.retune.rule == "new_data" else ""
+            decision = retune.decide(
+                run.study.settings.retune,
+                by_hand=run.asked_for,
+                study=_stored(run, name),
+                fingerprint=fingerprint,
+                rescored=retune.rescored_value(rescored, run.key) if rescored else None,
+            )
+            context["ti"].xcom_push(key=FINGERPRINT, value=fingerprint)
+            if not decision.tune:
+                context["ti"].xcom_push(key=SKIPPED_BECAUSE, value=decision.reason)
+                raise AirflowSkipException(f"nothing to tune: {decision.reason}")
         log.info("Tuning: %s", decision.reason)
         return decision.reason
 
@@ -77,11 +81,18 @@ class RescoreOperator(TuneOperator):
         skip_if_nobody_needs_it(self.study, context)
         super().execute(context)
 
-    def spec_of(self, study: StudyFile, run_id: str) -> TuningSpec:
+    def run_of(self, context: Context) -> StudyRun:
+        """The run, before its study is prepared."""
+        return begin(self.study, context)
+
+    def check_study(self, run: StudyRun) -> None:
+        """The trial goes into a study of its own."""
+
+    def spec_of(self, run: StudyRun) -> TuningSpec:
         """One trial with the best parameters."""
         from tuning_pipeline.retune import rescoring
 
-        return rescoring(study.to_spec(run_id), best_params(study))
+        return rescoring(run.spec, best_params(run))
 
 
 def skip_if_nobody_needs_it(study: StudyFile, context: Context) -> None:
@@ -90,17 +101,18 @@ def skip_if_nobody_needs_it(study: StudyFile, context: Context) -> None:
     Raises:
         AirflowSkipException: The run was triggered by hand, or there is no best trial yet.
     """
-    if tasks.by_hand(context):
+    run = begin(study, context)
+    if run.asked_for:
         raise AirflowSkipException("triggered by hand: the rule is not asked")
-    if not best_params(tasks.run_of(study)[0]):
+    if not best_params(run):
         raise AirflowSkipException("there is no earlier result")
 
 
-def best_params(study: StudyFile) -> dict[str, Any]:
+def best_params(run: StudyRun) -> dict[str, Any]:
     """Parameters of the best trial in the study's database; none without one."""
     from tuning_pipeline.retune import best_trial
 
-    stored = _stored(study, study.settings.study)
+    stored = _stored(run, run.study.settings.study)
     best = best_trial(stored) if stored else None
     return dict(best.params) if best else {}
 
@@ -115,12 +127,12 @@ def _fingerprint(study: StudyFile) -> str:
     return fingerprint(study.settings.data)
 
 
-def _stored(study: StudyFile, name: str) -> optuna.Study | None:
+def _stored(run: StudyRun, name: str) -> optuna.Study | None:
     import optuna
 
     from optuna_spark.storage import create_storage
 
     try:
-        return optuna.load_study(study_name=name, storage=create_storage(tasks.storage_of(study)))
+        return optuna.load_study(study_name=name, storage=create_storage(run.storage_url()))
     except KeyError:
         return None

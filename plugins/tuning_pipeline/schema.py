@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from optuna_spark.mysql_connection import sealing_other_engines
 from optuna_spark.storage import engine_options
 from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.lease_table import make_lease_table
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -25,7 +26,7 @@ LOCK_S = 120
 
 
 def ensure_schema(url: sqlalchemy.URL) -> str:
-    """Create Optuna's tables, or upgrade those of an older Optuna.
+    """Create Optuna's tables, or upgrade those of an older Optuna; and the table of leases.
 
     Returns:
         The schema version.
@@ -44,6 +45,7 @@ def ensure_schema(url: sqlalchemy.URL) -> str:
             log.info("Upgrading Optuna's tables from %s to %s", current, head)
             with sealing_other_engines():
                 storage.upgrade()
+        make_lease_table(storage.engine)
         return head
     finally:
         storage.remove_session()

@@ -61,8 +61,7 @@ def _opened(data: DataSpec) -> RunSecrets:
 def _authorization(connection: Connection, data: DataSpec) -> str:
     """The header for a URL: Basic with a login, Bearer without; for the connection's own host only."""
     url = urlsplit(data.path)
-    given = urlsplit(connection.host if "://" in (connection.host or "") else f"https://{connection.host or ''}")
-    if not connection.host or (given.hostname, connection.port or given.port or 443) != (url.hostname, url.port or 443):
+    if not connection.host or _address(connection) != (url.hostname, url.port or 443):
         raise _unusable(
             connection,
             f"must have host {url.hostname} and the port of data.path, so that its login goes nowhere else;"
@@ -75,6 +74,16 @@ def _authorization(connection: Connection, data: DataSpec) -> str:
     header = base64.b64encode(f"{connection.login}:{connection.password}".encode()).decode()
     mask_secret(header)
     return f"Basic {header}"
+
+
+def _address(connection: Connection) -> tuple[str | None, int]:
+    """Host and port of the connection, whose host may be a URL and an IPv6 address."""
+    host = connection.host or ""
+    try:
+        given = urlsplit(host if "://" in host else f"https://{host}")
+        return given.hostname, connection.port or given.port or 443
+    except ValueError:
+        raise _unusable(connection, f"has host {host}, which is none: write an IPv6 address as [::1]") from None
 
 
 def _reader_options(connection: Connection, data: DataSpec) -> dict[str, str]:

@@ -11,8 +11,9 @@ from airflow.sdk.exceptions import AirflowException, ParamValidationError
 from optuna_spark.errors import SpecError, TuningError
 from tuning_pipeline.form import form_params
 from tuning_pipeline.notify import load_notifier
-from tuning_pipeline.retune_settings import dag_schedule
+from tuning_pipeline.schedule import check_comes, dag_schedule, first_moment
 from tuning_pipeline.study_file import StudyFile, StudyFileError, read_study, shown
+from tuning_pipeline.study_names import Clash, clashing_files, clashing_studies
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,14 @@ class StudyFolder:
 
 
 def read_studies(folder: Path) -> StudyFolder:
-    """Read every study file of a folder."""
+    """Read every study file of a folder. Two that clash are both broken: which one is meant nobody can know."""
     studies, errors = [], []
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+    paths = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    same_dag = list(clashing_files(paths))
+    for path in paths:
+        if clashes := _clashes_of(path, same_dag):
+            errors += clashes
+            continue
         try:
             study = read_study(path)
             _check_for_airflow(study)
@@ -35,7 +41,14 @@ def read_studies(folder: Path) -> StudyFolder:
             errors.append(str(error))
         except Exception as error:  # noqa: BLE001  # one file must not take the others' DAGs away; it is shown
             errors.append(f"{shown(path)}: {type(error).__name__}: {error}")
-    return StudyFolder(tuple(studies), tuple(errors))
+    same_study = list(clashing_studies(studies))
+    errors += [message for study in studies for message in _clashes_of(study.path, same_study)]
+    good = (study for study in studies if not _clashes_of(study.path, same_study))
+    return StudyFolder(tuple(good), tuple(errors))
+
+
+def _clashes_of(path: Path, clashes: list[Clash]) -> list[str]:
+    return [clash.message_for(path) for clash in clashes if path in clash.files]
 
 
 def _check_for_airflow(study: StudyFile) -> None:
@@ -47,15 +60,20 @@ def _check_for_airflow(study: StudyFile) -> None:
     settings = study.settings
     try:
         load_notifier(settings.on_failure)
+        schedule = dag_schedule(settings)
     except SpecError as error:
         raise StudyFileError(f"{shown(study.path)}: {error}") from None
     try:
         DAG(
             study.dag_id,
-            schedule=dag_schedule(settings.schedule, settings.retune),
+            schedule=schedule,
+            start_date=first_moment(settings),
             max_active_runs=1,
             auto_register=False,
         ).validate()  # type: ignore[no-untyped-call]  # Airflow left it without
+        check_comes(settings.schedule)
+    except SpecError as error:
+        raise StudyFileError(f"{shown(study.path)}: {error}") from None
     except (AirflowException, ValueError) as error:
         raise StudyFileError(
             f"{shown(study.path)}: schedule: must be a cron expression, a preset such as @daily, or null,"

@@ -9,71 +9,99 @@ from typing import Any
 import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import BaseStorage
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from optuna_spark.errors import StudyMismatchError
 from optuna_spark.search_space import distributions
 from optuna_spark.spec import TuningSpec
-from optuna_spark.storage import create_storage
+from optuna_spark.storage import check_name, close_storage, create_storage
 from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.replaced_studies import put_study
+from tuning_pipeline.study_runs import StudyRuns, read_runs, write_runs
 
 log = logging.getLogger(__name__)
 
-# Which run created the study, or its present form after a reset: what makes a retried task harmless.
-CREATED_BY = "created_by_run"
 
-
-def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str) -> dict[str, Any]:
+def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str = "unknown") -> dict[str, Any]:
     """Bring the study into the state a run starts from.
 
     Args:
-        spec: The run.
+        spec: The run; its run_id is the run's key.
         url: The study's storage; Optuna's tables are there.
-        mode: resume, reset (delete this study and start again) or create (fail if it exists). A second call
-            with the same run id keeps what the first one and its trials made.
+        mode: resume, reset (keep this study under another name and start again) or create (fail if it exists). A
+            second call with the same run id keeps what the first one, its trials and later runs made.
+        digest: Of the settings that the run goes on with, see `settings_digest`.
 
     Returns:
-        study, mode, and how many trials it holds by state.
+        study, mode, how many trials it holds by state, and the name that a replaced study has now.
 
     Raises:
-        TaskError: Mode create, and the study exists.
+        TaskError: Mode create, and the study exists; or a later run's reset has replaced this run's study.
         StudyMismatchError: The stored study does not fit the spec; the message says how.
+        StudyNameError: The database takes the name for another study's.
     """
     storage = create_storage(url)
     try:
-        exists = spec.study_name in optuna.get_all_study_names(storage)
-        mine = exists and _created_by(spec.study_name, storage) == spec.run_id
-        if exists and not mine and mode == "create":
+        check_name(spec.study_name, storage)
+        runs = _runs(spec, storage)
+        if runs is not None and spec.run_id in runs.former:
+            raise _reset_since(spec.study_name, runs)
+        if runs is not None and not runs.has(spec.run_id) and mode == "create":
             raise _exists(spec.study_name)
-        if exists and not mine and mode == "reset":
-            log.info("Deleting study %s and its trials", spec.study_name)
-            optuna.delete_study(study_name=spec.study_name, storage=storage)
-            exists = False
-        study = _load(spec, storage) if exists else _create(spec, storage)
+        if runs is None or (mode == "reset" and not runs.has(spec.run_id)):
+            return _begin(spec, storage, mode, (runs or StudyRuns({})).replaced().with_run(spec.run_id, digest))
+        study = _load(spec, storage)
+        write_runs(spec.study_name, storage, runs.with_run(spec.run_id, digest))
         return _summary(study, mode)
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        close_storage(storage)
 
 
-def _load(spec: TuningSpec, storage: BaseStorage) -> optuna.Study:
+def _begin(spec: TuningSpec, storage: RDBStorage, mode: str, runs: StudyRuns) -> dict[str, Any]:
+    """A new study; the one of this name, if there is one, is kept under another."""
+    kept = put_study(storage, spec.study_name, spec.directions, runs)
+    log.info("Created study %s", spec.study_name)
+    study = optuna.load_study(study_name=spec.study_name, storage=storage)
+    return _summary(study, mode) | ({"replaced": kept} if kept else {})
+
+
+def _runs(spec: TuningSpec, storage: RDBStorage) -> StudyRuns | None:
+    """The runs of the study as it is stored; None where there is no study."""
+    try:
+        return read_runs(spec.study_name, storage)
+    except KeyError:
+        return None
+
+
+def check_prepared(name: str, url: sqlalchemy.URL, key: str) -> None:
+    """Refuse to put a run's trials into a study that a later reset has put into the place of the run's own.
+
+    Raises:
+        TaskError: The study is gone, or another one has its name.
+    """
+    storage = create_storage(url, prepared=True)
+    try:
+        runs = read_runs(name, storage)
+    except KeyError:
+        raise TaskError(
+            Failure(
+                what=f"study {name!r} is gone: somebody deleted it after this run prepared it",
+                next="Clear prepare_study of this run and what follows it, or trigger a new run.",
+            )
+        ) from None
+    finally:
+        close_storage(storage)
+    if runs.lost(key):
+        raise _reset_since(name, runs)
+
+
+def _load(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
     study = optuna.load_study(study_name=spec.study_name, storage=storage)
     check_directions(spec, tuple(d.name.lower() for d in study.directions))
     for note in check_search_space(distributions(spec.search_space), stored_distributions(study)):
         log.info("Study %s: %s", spec.study_name, note)
     return study
-
-
-def _create(spec: TuningSpec, storage: BaseStorage) -> optuna.Study:
-    study = optuna.create_study(study_name=spec.study_name, storage=storage, directions=list(spec.directions))
-    study.set_user_attr(CREATED_BY, spec.run_id)
-    log.info("Created study %s", spec.study_name)
-    return study
-
-
-def _created_by(name: str, storage: BaseStorage) -> Any:
-    return optuna.load_study(study_name=name, storage=storage).user_attrs.get(CREATED_BY)
 
 
 def stored_distributions(study: optuna.Study) -> dict[str, BaseDistribution]:
@@ -152,6 +180,16 @@ def _exists(name: str) -> TaskError:
     return TaskError(
         Failure(
             what=f"study {name!r} exists, and mode create must not touch it",
-            next="Trigger with mode resume to go on with it, with reset to delete it, or choose another study name.",
+            next="Trigger with mode resume to go on with it, with reset to begin anew, or choose another study name.",
+        )
+    )
+
+
+def _reset_since(name: str, runs: StudyRuns) -> TaskError:
+    return TaskError(
+        Failure(
+            what=f"study {name!r} is no longer the one that this run prepared: it was reset or restored since, and run"
+            f" {runs.newest} works on it",
+            next="Trigger a new run; the README says how to bring a replaced study back.",
         )
     )

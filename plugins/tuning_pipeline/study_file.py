@@ -49,6 +49,11 @@ class StudyFile:
     def dag_id(self) -> str:
         return f"tune_{self.name}"
 
+    @property
+    def has_database(self) -> bool:
+        """Whether the study lives in a database that Airflow reaches; else it is a file that a cluster works on."""
+        return self.settings.target != "databricks" or self.settings.databricks.database == "external"
+
     def changed(self, changes: Mapping[str, Any]) -> StudyFile:
         """The study with some values replaced, checked again.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import zoneinfo
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,9 +25,11 @@ from optuna_spark.spec import (
 )
 from tuning_pipeline.databricks_settings import DatabricksSettings, check_databricks
 from tuning_pipeline.form_fields import FormSettings, check_form
+from tuning_pipeline.number_limits import check_numbers
 from tuning_pipeline.retune_settings import RetuneSettings, check_retune
 
 DAY_S = 86_400
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999
 DEFAULT_SAMPLER = ComponentSpec("TPESampler")
 DEFAULT_PRUNER = ComponentSpec("NopPruner")
 _SIZE = re.compile(r"[1-9][0-9]*[kmgtKMGT]?[bB]?")
@@ -125,7 +128,9 @@ class StudySettings:
         description: One line for the list of DAGs.
         target: Where trials run.
         schedule: Cron expression, preset such as @daily, or null: only when triggered.
-        start_date: First day of the schedule (YYYY-MM-DD).
+        start_date: First day of the schedule (YYYY-MM-DD), from its midnight on.
+        timezone: Whose clock schedule and start_date mean, such as Europe/Berlin; by default Airflow's
+            `[core] default_timezone`.
         retune: What starts a run besides the schedule, and what such a run does.
         pool: Airflow pool of the tasks that use the Spark cluster: it limits how many do at the same time.
         owner, tags: Shown in the list of DAGs.
@@ -138,6 +143,7 @@ class StudySettings:
         form: Which of these keys a run's trigger form may change.
         exports: Base folder or object store URL of the exports.
         top_k: How many trials to export (single objective; otherwise the Pareto front).
+        keep_replaced: How many of the studies that mode reset replaced are kept beside the study.
         keep_exports: How many runs' exports of the study stay; older ones are removed. None: all.
     """
 
@@ -146,6 +152,7 @@ class StudySettings:
     target: Literal["standalone", "databricks"] = "standalone"
     schedule: str | None = None
     start_date: str | None = None
+    timezone: str | None = None
     retune: RetuneSettings = field(default_factory=RetuneSettings)
     pool: str = "tuning_spark"
     owner: str = "tuning"
@@ -179,6 +186,7 @@ class StudySettings:
     form: FormSettings = field(default_factory=FormSettings)
     exports: str | None = None
     top_k: int = 10
+    keep_replaced: int = 1
     keep_exports: int | None = None
 
     def __post_init__(self) -> None:
@@ -186,7 +194,8 @@ class StudySettings:
             check_databricks(self)
         else:
             self._check_references()
-        for name, minimum in (("retries", 0), ("retry_delay_s", 0), ("execution_timeout_s", 1), ("top_k", 1)):
+        minima = {"retries": 0, "retry_delay_s": 0, "execution_timeout_s": 1, "top_k": 1, "keep_replaced": 0}
+        for name, minimum in minima.items():
             if getattr(self, name) < minimum:
                 raise SpecError(f"{name} must be at least {minimum}, got {getattr(self, name):g}")
         if self.keep_exports is not None and self.keep_exports < 1:
@@ -211,6 +220,8 @@ class StudySettings:
         if self.distribution == "local":
             raise SpecError("distribution local is for runs without Spark; use joblib, rdd or dataframe")
         self.first_day()
+        self._check_timezone()
+        check_numbers(self)
 
     def _check_references(self) -> None:
         options = self.data.format_options if self.data is not None else {}
@@ -221,11 +232,18 @@ class StudySettings:
                     " in data.connection or spark.conf_connection"
                 )
 
-    def first_day(self) -> datetime.datetime | None:
-        """`start_date` as a time zone aware midnight, UTC."""
+    def first_day(self) -> datetime.date | None:
+        """`start_date` as a day."""
         if self.start_date is None:
             return None
         try:
-            return datetime.datetime.strptime(self.start_date, "%Y-%m-%d").replace(tzinfo=datetime.UTC)
+            day = datetime.datetime.strptime(self.start_date, "%Y-%m-%d").date()
         except ValueError:
             raise SpecError(f"start_date must be a day such as 2026-01-31, got {self.start_date!r}") from None
+        if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+            raise SpecError(f"start_date must be from {_FIRST_YEAR} to {_LAST_YEAR}, got {self.start_date!r}")
+        return day
+
+    def _check_timezone(self) -> None:
+        if self.timezone is not None and self.timezone not in zoneinfo.available_timezones():
+            raise SpecError(f"timezone must be a name such as Europe/Berlin or UTC, got {self.timezone!r}")

@@ -135,8 +135,14 @@ def master_addresses(master: str) -> list[tuple[str, int]]:
 
 def driver_environment(url: str, failure_file: Path) -> Mapping[str, str]:
     """What reaches the driver through its environment only: the storage URL carries the password."""
-    # Airflow puts the time before each line of the task's log.
-    return {"OPTUNA_STORAGE_URL": url, "TUNING_FAILURE_FILE": str(failure_file), "TUNING_LOG_FORMAT": "%(message)s"}
+    return {
+        "OPTUNA_STORAGE_URL": url,
+        "TUNING_FAILURE_FILE": str(failure_file),
+        # Airflow puts the time before each line of the task's log.
+        "TUNING_LOG_FORMAT": "%(message)s",
+        # Airflow kills the task's processes 5 s after it asked them to end; the driver may need longer (driver_end.py).
+        "TUNING_OWN_SESSION": "1",
+    }
 
 
 def conf_text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -11,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetAlias, get_current_context, task
 
 from tuning_pipeline.failures import readable_failures
-from tuning_pipeline.form import mode_of
 from tuning_pipeline.operator import TuneOperator
-from tuning_pipeline.runs import begin
+from tuning_pipeline.runs import begin, prepared
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
+    from tuning_pipeline.runs import StudyRun
     from tuning_pipeline.study_file import StudyFile
 
-OpenStorage = Callable[["StudyFile"], AbstractContextManager[Any]]
+log = logging.getLogger(__name__)
+
+OpenStorage = Callable[["StudyRun"], AbstractContextManager[Any]]
 SHORT_TASK = timedelta(minutes=30)
 
 
@@ -33,9 +36,11 @@ def provision_database(study: StudyFile) -> XComArg:
         from tuning_pipeline.database import provision
         from tuning_pipeline.secret_connections import run_secrets
 
-        settings = run_of(study)[0].settings
-        run_secrets(settings)  # the task that needs them comes late
-        return provision(settings)
+        run = run_of(study)
+        run_secrets(run.study.settings)  # the task that needs them comes late
+        made = provision(run.study.settings)
+        with run.hold_study():
+            return made
 
     return provision_database()
 
@@ -46,10 +51,14 @@ def prepare_study(study: StudyFile) -> XComArg:
     @task(execution_timeout=SHORT_TASK)
     @readable_failures
     def prepare_study() -> dict[str, Any]:
+        from tuning_pipeline.run_settings import keep_settings
         from tuning_pipeline.study import prepare_study as prepare
 
-        run, run_id, mode = run_of(study)
-        return prepare(run.to_spec(run_id), storage_of(run), mode)
+        run = run_of(study)
+        with run.hold_study():
+            if run.mode == "reset":
+                check_can_tune(run)
+            return prepare(run.spec, run.storage_url(), run.mode, keep_settings(run, get_current_context()))
 
     return prepare_study()
 
@@ -80,37 +89,36 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
     )
     @readable_failures
     def export_best_trials() -> dict[str, Any]:
-        from optuna_spark.storage import create_storage
-        from tuning_pipeline.export import export_study
+        from tuning_pipeline.export_run import export_run
         from tuning_pipeline.published import note_if_better, note_published
         from tuning_pipeline.retention import remove_old_exports
 
-        run, run_id, _ = run_of(study)
-        with (open_storage or _in_database)(run) as url:
-            stored = _stored_study(run, create_storage(url))
-            best = export_study(stored, run.exports_base(), run_id, run.settings.top_k)
-            _remember_data(stored)
         context = get_current_context()
-        place = run.exports_base(), run.settings.study
-        if when_better is None:
-            note_published(*place, best)
-            context["outlet_events"][asset].extra = best
-        elif note_if_better(*place, best, context["inlet_events"][asset]):
-            context["outlet_events"][when_better].add(asset, extra=best)
-        remove_old_exports(*place, run.settings.keep_exports)
+        run = prepared(study, context)
+        with run.hold_study(last=True), (open_storage or _in_database)(run) as url:
+            exported = export_run(run, url, fingerprint(context))
+            best, place = exported.best, (run.study.exports_base(), run.study.settings.study)
+            if not exported.newest:
+                context["task"].outlets = []  # else Airflow makes an event of every success
+            elif run.study.settings.study != study.settings.study:
+                log.info("No asset event: %s is the asset of study %s", asset.name, study.settings.study)
+                context["task"].outlets = []
+            elif when_better is None:
+                note_published(*place, best)
+                context["outlet_events"][asset].extra = best
+            elif note_if_better(*place, best, context["inlet_events"][asset]):
+                context["outlet_events"][when_better].add(asset, extra=best)
+            if exported.newest:
+                remove_old_exports(*place, run.study.settings.keep_exports)
         return {key: best[key] for key in ("study", "value", "trial", "folder")}
 
     return export_best_trials()
 
 
-def _remember_data(stored: Any) -> None:
-    """Note in the study what it was tuned on, for rule new_data."""
-    from tuning_pipeline.retune import TUNED_ON
-
-    context = get_current_context()
-    fingerprint = context["ti"].xcom_pull(task_ids="decide_retune", key="fingerprint")
-    if fingerprint and isinstance(fingerprint, str):
-        stored.set_user_attr(TUNED_ON, fingerprint)
+def fingerprint(context: Context) -> str:
+    """What decide_retune saw of the data; empty for a study whose rule does not ask."""
+    found = context["ti"].xcom_pull(task_ids="decide_retune", key="fingerprint")
+    return found if isinstance(found, str) else ""
 
 
 def best_params_asset(study_name: str) -> Asset:
@@ -118,31 +126,22 @@ def best_params_asset(study_name: str) -> Asset:
     return Asset(f"best_params_{study_name}")
 
 
-def run_of(study: StudyFile) -> tuple[StudyFile, str, str]:
-    """The study as this run's form changed it, the run's id, and what to do with a study that exists."""
-    context = get_current_context()
-    run = begin(study, context)
-    mode = mode_of(context["params"]) if by_hand(context) else study.settings.retune.mode
-    return run, context["dag_run"].run_id, mode
+def run_of(study: StudyFile) -> StudyRun:
+    """The run that the present task belongs to."""
+    return begin(study, get_current_context())
 
 
-def by_hand(context: Context) -> bool:
-    """Whether somebody triggered the run: a person, a script, `airflow dags test`."""
-    return context["dag_run"].run_type == "manual"
+def check_can_tune(run: StudyRun) -> None:
+    """Find out before a reset what would keep `tune` from running after it.
+
+    Raises:
+        TaskError: With the card that `tune` would end with.
+    """
+    if run.study.settings.target == "standalone":
+        from tuning_pipeline.operator import check_cluster, require_cluster
+
+        check_cluster(require_cluster(run.study))
 
 
-def storage_of(study: StudyFile) -> Any:
-    """Storage URL of the study's database, password and all: never log it."""
-    from tuning_pipeline.connections import database_connection, storage_url
-
-    return storage_url(database_connection(study.settings.connections.database))
-
-
-def _in_database(study: StudyFile) -> AbstractContextManager[Any]:
-    return nullcontext(storage_of(study))
-
-
-def _stored_study(study: StudyFile, storage: Any) -> Any:
-    import optuna
-
-    return optuna.load_study(study_name=study.settings.study, storage=storage)
+def _in_database(run: StudyRun) -> AbstractContextManager[Any]:
+    return nullcontext(run.storage_url())

@@ -21,6 +21,12 @@ def slow_parabola(trial: Any) -> float:
     return parabola(trial)
 
 
+def parabola_of_half_a_second(trial: Any) -> float:
+    value = parabola(trial)
+    time.sleep(0.5)
+    return value
+
+
 def never_lets_go(trial: Any) -> float:
     """Starts a thread for which Python waits at the end of the process."""
     threading.Thread(target=time.sleep, args=(600,)).start()

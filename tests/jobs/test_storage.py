@@ -6,12 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import sqlalchemy as sa
 from optuna.storages._rdb.models import BaseModel
 
 from optuna_spark.claims import CLAIMS, Claims, Counts
-from optuna_spark.storage import close_storage, create_storage, engine_options
+from optuna_spark.errors import StudyNameError
+from optuna_spark.spec import TuningSpec
+from optuna_spark.storage import close_storage, create_storage, engine_options, open_study
 from tests.support.coordination import empty_database
 
 
@@ -58,3 +61,20 @@ def test_many_at_once_all_get_in(url: sa.URL) -> None:
     with ThreadPoolExecutor(6) as pool:
         versions = list(pool.map(opened, [url] * 6))
     assert versions == [versions[0]] * 6
+
+
+@pytest.mark.parametrize("other", ["Q", "q"])
+def test_a_name_that_the_database_takes_for_another_studys_is_told(url: sa.URL, other: str) -> None:
+    storage = create_storage(url)
+    first = "q" if other == "Q" else "Q"
+    open_study(TuningSpec(first), storage)
+    if url.get_backend_name() == "sqlite":
+        assert open_study(TuningSpec(other), storage).trials == []
+        assert len(optuna.get_all_study_names(storage)) == 2
+    else:
+        rule = f"the database holds study '{first}', and takes the name '{other}' for the same"
+        with pytest.raises(StudyNameError, match=rule):
+            open_study(TuningSpec(other), storage)
+        assert optuna.get_all_study_names(storage) == [first]
+    assert open_study(TuningSpec(first), storage).study_name == first
+    close_storage(storage)

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 class Proxy:
     """Forwards to a port of this machine. `cut` breaks what is open; `target = None` lets nobody through."""
 
-    def __init__(self, target: int | None) -> None:
+    def __init__(self, target: int | None, host: str = "127.0.0.1") -> None:
         self.target = target
         self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family, backlog=256)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()

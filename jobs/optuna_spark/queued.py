@@ -1,0 +1,30 @@
+"""Which of the parameter sets to try first are new to a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+
+def new_sets(sets: Sequence[Mapping[str, Any]], trials: Iterable[FrozenTrial]) -> list[Mapping[str, Any]]:
+    """The sets that no trial has or waits with, each once.
+
+    Optuna's own `enqueue_trial(skip_if_exists=True)` goes through all trials for each set.
+    """
+    known = {_text(trial.system_attrs.get("fixed_params", trial.params)) for trial in trials}
+    found = []
+    for params in sets:
+        text = _text(params)
+        if text not in known:
+            known.add(text)
+            found.append(params)
+    return found
+
+
+def _text(params: Mapping[str, Any]) -> str:
+    """Equal for equal parameters, 1 and 1.0 among them."""
+    numbers = {k: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in params.items()}
+    return json.dumps(numbers, sort_keys=True, default=repr)
