@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from init.local import (
     compose,
     digests,
     environments,
+    keeper,
     licenses,
     locks,
     pack,
@@ -86,10 +88,12 @@ def bring_up(layout: Layout) -> dict[str, str]:
 def ui_command(layout: Layout, port: int) -> None:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
+        keeper.dismiss(layout)
         env = bring_up(layout)
         services = ui.AirflowServices(layout, env, port)
         say("starting Airflow's services (about half a minute)")
         services.ensure()
+        keeper.engage(layout, dict(os.environ))
     ui.show_login(layout, services)
 
 

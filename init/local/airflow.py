@@ -16,6 +16,8 @@ from init.local.spark_conf import conf_dir
 
 DATABASE = "optuna"
 TUNING_USER = "tuning"
+# SQLite's own 5 s are over soon when many runs are triggered at once and each of them has something to write.
+SQLITE_WAIT_S = 120
 # What the study files' key `pool` says by default.
 POOL = "tuning_spark"
 
@@ -32,6 +34,7 @@ def environment(layout: Layout, connections: Mapping[str, str], java_home: str |
         variables.pop(name, None)
     if java_home:
         variables["JAVA_HOME"] = java_home
+    variables.setdefault("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", metadata_url(layout))
     return (
         variables
         | dict(connections)
@@ -52,6 +55,14 @@ def environment(layout: Layout, connections: Mapping[str, str], java_home: str |
             "TUNING_SPARK_ENV": str(layout.spark_env),
         }
     )
+
+
+def metadata_url(layout: Layout) -> str:
+    """Airflow's metadata database, in SQLite: one writer at a time, for which the others wait instead of failing.
+
+    Airflow itself asks for the write-ahead log, in which readers wait for nobody.
+    """
+    return f"sqlite:///{layout.airflow_home / 'airflow.db'}?timeout={SQLITE_WAIT_S}"
 
 
 def connections(

@@ -16,7 +16,7 @@ from init.local.accounts import give_to, open_path, run_as
 from init.local.console import detail, run_step, tail
 from init.local.errors import SetupError
 from init.local.passwords import write_private
-from init.local.ports import LOOPBACK, free_ports
+from init.local.ports import LOOPBACK, same_ports
 from init.local.processes import Service, tied_to_parent
 
 ADMIN_USER = "tuning_admin"
@@ -102,8 +102,9 @@ class MysqlServer:
         """Starts the server unless it runs already and answers. Returns whether it had to."""
         if self.service.running() and self.service.facts().get("key") == self._key() and greets(self.port):
             return False
+        port = self.service.facts().get("port")
         self.stop()
-        self._start()
+        self._start(port)
         return True
 
     def stop(self) -> bool:
@@ -113,7 +114,8 @@ class MysqlServer:
         """Changes when the admin password or the way to start does: a server told otherwise must be restarted."""
         return sha256(f"own account|{self.admin_password}".encode()).hexdigest()[:16]
 
-    def _start(self) -> None:
+    def _start(self, port: object) -> None:
+        """Starts the server, at the port that it had where that is still free: others know it."""
         program = find_program()
         if program is None:
             raise SetupError("no MySQL server is installed: install mariadb-server or mysql-server")
@@ -125,10 +127,11 @@ class MysqlServer:
             self._initialise(program, account)
         for attempt in range(1, START_TRIES + 1):
             try:
-                self._launch(program, account)
+                self._launch(program, account, *same_ports(port))
                 return
             except SetupError:
                 self.stop()
+                port = None
                 if attempt == START_TRIES or "already in use" not in self.service.log.read_text(errors="replace"):
                     raise
 
@@ -155,13 +158,12 @@ class MysqlServer:
         run_step("preparing the MySQL data directory", command, log=log, env=self._environment())
         new.rename(self.datadir)
 
-    def _launch(self, program: Program, account: int | None) -> None:
+    def _launch(self, program: Program, account: int | None, port: int) -> None:
         init_file = self.datadir.parent / "init.sql"
         write_private(init_file, admin_sql(self.admin_password))
         give_to(init_file, account)
         for leftover in self.datadir.glob("server.sock*"):
             leftover.unlink()
-        (port,) = free_ports(1)
         command = [*server_command(program, self.datadir, port, init_file), f"--tmpdir={self.scratch}", *self.options]
         if os.geteuid() == 0 and account is None:
             command.append("--user=root")

@@ -24,6 +24,23 @@ def free_ports(count: int) -> list[int]:
         return list(islice(_bound(probes), count))
 
 
+def same_ports(*wished: object) -> list[int]:
+    """The ports a server had before, each of them as long as it can be had; a free one in its place otherwise."""
+    return [port if isinstance(port, int) and can_be_had(port) else free_ports(1)[0] for port in wished]
+
+
+def can_be_had(port: int) -> bool:
+    """Whether a server that starts now gets this port: nobody listens there."""
+    with socket.socket() as probe:
+        # As servers do: connections of the one before, which the kernel remembers for a minute, keep nobody out.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
 def _bound(probes: ExitStack) -> Iterator[int]:
     """Ports that can be bound, which `probes` holds; the kernel's own choice when there are no more below its range."""
     below = range(FIRST_PORT, int(KERNELS_RANGE.read_text().split()[0]))

@@ -53,6 +53,16 @@ def tied_to_parent(command: Sequence[str | Path], *, tied: bool = True, signal_n
     return ["setpriv", "--pdeathsig", signal_name, *parts] if tied else parts
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Whoever is asked to end in here does so a moment later: a process that was started is also written down."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @dataclass(frozen=True)
 class Service:
     """One named background process of a state folder, with its pid file and its log."""
@@ -73,20 +83,22 @@ class Service:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            pid = os.posix_spawn(
-                shutil.which(command[0], path=env.get("PATH")) or command[0],
-                list(command),
-                dict(env),
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, log, 1),
-                    (os.POSIX_SPAWN_DUP2, log, 2),
-                ],
-                setsid=True,
-            )
+            with _undisturbed():
+                pid = os.posix_spawn(
+                    shutil.which(command[0], path=env.get("PATH")) or command[0],
+                    list(command),
+                    dict(env),
+                    file_actions=[
+                        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_DUP2, log, 1),
+                        (os.POSIX_SPAWN_DUP2, log, 2),
+                    ],
+                    setsid=True,
+                    setsigmask=(),
+                )
+                self.adopt(pid, facts)
         finally:
             os.close(log)
-        self.adopt(pid, facts)
 
     def adopt(self, pid: int, facts: Mapping[str, Any]) -> None:
         """Writes down a process that the caller started."""
@@ -177,7 +189,7 @@ def one_at_a_time(lock: Path, seconds: float = LOCK_S) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                if time.monotonic() >= deadline:
                     raise SetupError(
                         f"another make in this checkout still holds {lock} after {seconds:g} s: end that one first"
                     ) from None

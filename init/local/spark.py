@@ -15,7 +15,7 @@ from init.local import scratch
 from init.local.console import tail
 from init.local.errors import SetupError
 from init.local.layout import REPOSITORY
-from init.local.ports import LOOPBACK, free_ports
+from init.local.ports import LOOPBACK, same_ports
 from init.local.processes import Service, tied_to_parent
 from init.local.spark_conf import conf_dir, kept_environment, scratch_dir, write_conf
 
@@ -101,9 +101,10 @@ class SparkCluster:
         key = write_conf(self.state)
         if self.running() and self.master.facts().get("key") == key and self.alive_workers() == 1:
             return False
+        ports = [self.master.facts().get("port"), self.master.facts().get("web_port")]
         for attempt in range(1, START_TRIES + 1):
             self.stop()
-            self._launch(key)
+            self._launch(key, *same_ports(*ports, None))
             try:
                 self._wait()
                 return True
@@ -111,6 +112,7 @@ class SparkCluster:
                 self.stop()
                 if attempt == START_TRIES or not self._lost_a_port():
                     raise
+                ports = [None, None]
         raise AssertionError("the loop above returns or raises")
 
     def running(self) -> bool:
@@ -131,8 +133,7 @@ class SparkCluster:
         except (OSError, ValueError, KeyError):
             return 0
 
-    def _launch(self, key: str) -> None:
-        port, web_port, worker_web_port = free_ports(3)
+    def _launch(self, key: str, port: int, web_port: int, worker_web_port: int) -> None:
         facts = {"port": port, "web_port": web_port, "key": key}
         self._start(self.master, "master.Master", ["--port", port, "--webui-port", web_port], facts)
         work = self.state / "spark" / "work"

@@ -15,6 +15,9 @@ from init.local.processes import Service
 from init.local.spark import SparkCluster, gpu_count, worker_cores, worker_memory_mib
 from init.local.spark_conf import scratch_dir
 
+# The process that starts again what ended, see init.local.keeper.
+KEEPER = "keeper"
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -93,8 +96,10 @@ def gpus_to_use() -> int:
 def stop_services(layout: Layout) -> list[str]:
     """Stops every process of this checkout, the ones that use the others first. Returns their names."""
     order = {"airflow-api-server": 1, "spark-worker": 2, "spark-master": 3, "mysql": 4}
+    # Before anything else, and before the others are looked for: it may be about to start one of them again.
+    stopped = [KEEPER] if Service(KEEPER, layout.state).stop() else []
     names = sorted(service_names(layout), key=lambda n: (order.get(n, 0), n))
-    stopped = [name for name in names if Service(name, layout.state).stop(first=first_signal(name))]
+    stopped += [name for name in names if Service(name, layout.state).stop(first=first_signal(name))]
     for folder in (layout.scratch, scratch_dir(layout.state)):
         scratch.empty(folder)
     return stopped

@@ -22,7 +22,7 @@ from init.local.console import detail, say, tail
 from init.local.errors import SetupError
 from init.local.layout import REPOSITORY, Layout
 from init.local.passwords import write_private
-from init.local.ports import LOOPBACK, accepts, free_ports
+from init.local.ports import LOOPBACK, accepts, can_be_had, free_ports
 from init.local.processes import Service
 
 START_S = 180.0
@@ -70,26 +70,46 @@ class AirflowServices:
         Raises:
             SetupError: A service ended at its start or did not become healthy; says which log to read.
         """
-        missing = [service for service in self.services if not service.running()]
-        if self.api_server in missing or self.api_server.facts().get("key") != self._key():
-            # All of them hold the addresses of the API server, Spark and MySQL, which may be others now.
+        if self.outdated() or not self._at_its_port():
             self.stop()
-            missing = self.services
+        missing = [service for service in self.services if not service.running()]
         facts = self._facts()
         write_passwords(self.layout)
         for service in missing:
-            command = [str(program(self.layout)), *COMMANDS[service.name]]
-            service.start(guarded(command), service_environment(self.layout, self.env, facts["url"]), facts)
+            self._start(service, facts)
         self._wait()
         return bool(missing)
+
+    def outdated(self) -> bool:
+        """Whether the addresses of Spark and MySQL, which all of the services hold, are others now."""
+        return self.api_server.facts().get("key") != self._key()
+
+    def _at_its_port(self) -> bool:
+        """Whether the API server is, or can be, where the others know it."""
+        return self.api_server.running() or can_be_had(self.api_server.facts()["port"])
+
+    def start_again(self, service: Service) -> None:
+        """Starts one of them that ended, where the others know it.
+
+        Raises:
+            SetupError: Its port is in use.
+        """
+        facts = self.api_server.facts()
+        if service == self.api_server and not can_be_had(facts["port"]):
+            raise SetupError(f"port {facts['port']} is in use")
+        self._start(service, facts)
+
+    def _start(self, service: Service, facts: Mapping[str, Any]) -> None:
+        command = [str(program(self.layout)), *COMMANDS[service.name]]
+        service.start(guarded(command), service_environment(self.layout, self.env, facts["url"]), facts)
 
     def stop(self) -> None:
         for service in reversed(self.services):
             service.stop()
 
     def _facts(self) -> dict[str, Any]:
-        if self.api_server.running():
-            return self.api_server.facts()
+        if known := self.api_server.facts():
+            return known
         port = free_ports(1)[0] if accepts(self.port) else self.port
         return {"port": port, "url": f"http://{LOOPBACK}:{port}{self.path}", "key": self._key()}
 
@@ -183,3 +203,4 @@ def show_login(layout: Layout, services: AirflowServices) -> None:
     for name, role in USERS.items():
         detail(f"log in as {name} (role {role}), password {known[name]}")
     detail(f"the passwords are kept in {passwords_file(layout)}; `make stop` ends everything")
+    detail(f"a service that ends is started again, which {layout.logs / 'keeper.log'} and the next `make ui` tell")

@@ -160,6 +160,7 @@ def serve(layout: Layout, connections: Mapping[str, str], java_home: str | None 
 # What the tests' own environment sets for Airflow must not steer the services.
 _OURS = {
     "AIRFLOW__CORE__DAGS_FOLDER",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
     "AIRFLOW__CORE__PLUGINS_FOLDER",
     "AIRFLOW__CORE__LOAD_EXAMPLES",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED",
