@@ -32,7 +32,7 @@ export $(SETTINGS)
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: restore bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
+.PHONY: restore test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -76,9 +76,13 @@ test-compose: ## docker compose up on an engine of its own (docker.io, docker-co
 	@$(LOCAL) setup --dev
 	@TEST_COMPOSE=1 $(AIRFLOW_ENV)/python -m pytest tests/compose
 
+test-matrix: ## whatever operators do with runs, on a real Airflow: the whole matrix of docs/runs.md (a quarter of an hour)
+	@$(LOCAL) setup --tests
+	@init/local/test-part.sh matrix
+
 test-databricks: ## only the tests of target databricks
 	@$(LOCAL) setup --dev
-	@init/local/test-databricks.sh
+	@init/local/test-part.sh databricks
 
 bench: ## measure the engine beside its peers, about an hour: CASES=a,c RUNS=3 (installs the peers, 1.3 GB)
 	@$(LOCAL) setup --bench

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ def site() -> Iterator[Site]:
 def trigger(site: Site, token: str, count: int, together: Barrier) -> list[int]:
     """The status of each of so many triggers."""
     together.wait(timeout=60)
-    body = {"logical_date": None, "conf": {}}
+    body: dict[str, Any] = {"logical_date": None, "conf": {}}
     return [site.request("POST", "/api/v2/dags/light/dagRuns", body, token)[0] for _ in range(count)]
 
 

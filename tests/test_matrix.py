@@ -7,6 +7,7 @@ is then one test. Spark is not what this is about: the driver runs without it (t
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from init.local.mysql import MysqlServer, find_program
 from init.local.stack import stop_services
 from optuna_spark.storage import create_storage
 from tests.support.airflow import DAGS
-from tests.support.matrix import STORIES, Story, table
+from tests.support.matrix import STORIES, USUAL, Story, table
 from tests.support.matrix_actions import GATED, STARTER
 from tests.support.matrix_stage import Condition, Held, Play, Stage
 from tests.support.plain_submit import install
@@ -31,8 +32,10 @@ from tests.support.site import Site, checkout, serve
 pytestmark = pytest.mark.slow
 
 STEP_LIMIT_S = 600.0  # far from what a step takes: a safety net
+ALL = os.environ.get("TEST_MATRIX") == "1"
+WHOLE = pytest.mark.skipif(not ALL, reason="part of the whole matrix: run `make test-matrix`")
 CELLS = [
-    pytest.param(story, n, id=f"{story.name}-{n}: {cell.does.words}")
+    pytest.param(story, n, id=f"{story.name}-{n}: {cell.does.words}", marks=[] if story in USUAL else [WHOLE])
     for story in STORIES
     for n, cell in enumerate(story.cells)
 ]
@@ -65,6 +68,7 @@ def wanted(items: Sequence[pytest.Item]) -> list[Story]:
         item.callspec.params["story"].name
         for item in items
         if hasattr(item, "callspec") and "story" in item.callspec.params
+        if ALL or item.callspec.params["story"] in USUAL
     }
     return [story for story in STORIES if story.name in names]
 

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# test-part.sh databricks|matrix: the tests of target databricks alone, on both sides, as `make test` runs them among
+# others; or the whole matrix of docs/runs.md, of which `make test` runs a part.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+export TUNING_SPARK_ENV=${TUNING_SPARK_ENV:-$PWD/.state/envs/spark}
+for name in $(compgen -e); do
+    case $name in AIRFLOW*) unset "$name" ;; esac
+done
+export AIRFLOW_HOME=$PWD/.state/test/airflow
+export AIRFLOW__CORE__LOAD_EXAMPLES=False
+export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
+export SPARK_LOCAL_IP=127.0.0.1
+PATH=$PWD/init/spark/bin:$PWD/.state/envs/airflow/bin:$PATH
+
+case ${1:?usage: test-part.sh databricks|matrix} in
+    databricks)
+        .state/envs/spark/bin/python -m pytest tests/jobs/test_study_copy.py tests/jobs/test_databricks_notebook.py
+        .state/envs/airflow/bin/python -m pytest tests/test_databricks*.py tests/test_init_databricks.py
+        ;;
+    matrix) TEST_MATRIX=1 .state/envs/airflow/bin/python -m pytest tests/test_matrix.py ;;
+    *) echo "error: unknown part $1" >&2; exit 2 ;;
+esac
