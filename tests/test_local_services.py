@@ -233,7 +233,7 @@ def test_a_half_made_data_directory_is_made_anew(folder: Path) -> None:
 def test_a_port_taken_in_the_last_moment_is_not_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with private_mysql() as other:
         offers = iter([[other.port], free_ports(1)])
-        monkeypatch.setattr("init.local.mysql.free_ports", lambda _: next(offers))
+        monkeypatch.setattr("init.local.mysql.same_ports", lambda _: next(offers))
         server = MysqlServer(folder, "mine", die_with_parent=True)
         try:
             assert server.ensure()

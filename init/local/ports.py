@@ -26,7 +26,8 @@ def free_ports(count: int) -> list[int]:
 
 def same_ports(*wished: object) -> list[int]:
     """The ports a server had before, each of them as long as it can be had; a free one in its place otherwise."""
-    return [port if isinstance(port, int) and can_be_had(port) else free_ports(1)[0] for port in wished]
+    spare = iter(free_ports(len(wished)))  # together, so that none is given twice
+    return [port if isinstance(port, int) and can_be_had(port) else next(spare) for port in wished]
 
 
 def can_be_had(port: int) -> bool:
