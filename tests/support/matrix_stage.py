@@ -170,7 +170,7 @@ class Stage:
 
     def _export_folders(self) -> list[Path]:
         base = self.site.layout.exports / self.name
-        return [folder for folder in base.glob("*") if not folder.is_symlink()]
+        return [folder for folder in base.glob("[!.]*") if not folder.is_symlink()]
 
     def _latest(self) -> str:
         file = self.site.layout.exports / self.name / "latest" / "best_params.json"
