@@ -18,9 +18,7 @@ from tests.support.site import Site, checkout, serve
 from tests.support.waiting import wait_until
 
 # Its only run so far, on a busy machine, failed, and nobody has looked why.
-UNSHOWN = pytest.mark.skipif(
-    os.environ.get("TEST_UNSHOWN") != "1", reason="not yet shown to hold: TEST_UNSHOWN=1 runs it"
-)
+UNSHOWN = pytest.mark.skipif(os.environ.get("TEST_UNSHOWN") != "1", reason="not shown to hold: TEST_UNSHOWN=1")
 pytestmark = [pytest.mark.slow, UNSHOWN]
 
 CLIENTS = 8

@@ -34,9 +34,7 @@ TRIALS = 300  # far more than a slow machine gets done before it is seen that th
 
 
 # With this many trials it has not been run.
-UNSHOWN = pytest.mark.skipif(
-    os.environ.get("TEST_UNSHOWN") != "1", reason="not yet shown to hold: TEST_UNSHOWN=1 runs it"
-)
+UNSHOWN = pytest.mark.skipif(os.environ.get("TEST_UNSHOWN") != "1", reason="not shown to hold: TEST_UNSHOWN=1")
 
 
 @pytest.fixture
