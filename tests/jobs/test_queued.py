@@ -16,7 +16,7 @@ def waiting(params: dict[str, Any]) -> optuna.trial.FrozenTrial:
 
 
 def finished(value: float) -> optuna.trial.FrozenTrial:
-    space = {"x": optuna.distributions.FloatDistribution(0, 10)}
+    space: dict[str, optuna.distributions.BaseDistribution] = {"x": optuna.distributions.FloatDistribution(0, 10)}
     return optuna.trial.create_trial(params={"x": value}, distributions=space, value=1.0)
 
 
