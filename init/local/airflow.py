@@ -17,7 +17,7 @@ from init.local.spark_conf import conf_dir
 DATABASE = "optuna"
 TUNING_USER = "tuning"
 # SQLite's own 5 s are over soon when many runs are triggered at once and each of them has something to write.
-SQLITE_WAIT_S = 120
+SQLITE_WAIT_S = 60
 # What the study files' key `pool` says by default.
 POOL = "tuning_spark"
 
