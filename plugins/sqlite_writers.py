@@ -1,6 +1,6 @@
 """Where Airflow's metadata database is SQLite, its API server writes for one request at a time.
 
-SQLite has one writer at a time anyway. The API server waits in its event loop for the writer before it, and when that is
+SQLite has one writer at a time anyway. The API server waits in its event loop for the writer before it. When that is
 another of its requests, whose transaction ends in the same event loop, each waits for the other, until the first gives
 up with "database is locked" (HTTP 500). Other databases lock rows, and nothing is done here.
 """
@@ -8,8 +8,8 @@ up with "database is locked" (HTTP 500). Other databases lock rows, and nothing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk.configuration import conf
@@ -53,13 +53,12 @@ async def _request(receive: Receive) -> list[Message]:
     return messages
 
 
-def _middlewares() -> Iterator[dict[str, Any]]:
-    if str(conf.get("database", "sql_alchemy_conn", fallback="")).startswith("sqlite"):
-        yield {"middleware": OneWriter, "name": "One writer at a time for SQLite"}
+ON_SQLITE = str(conf.get("database", "sql_alchemy_conn", fallback="")).startswith("sqlite")
+MIDDLEWARES = [{"middleware": OneWriter, "name": "One writer at a time for SQLite"}] if ON_SQLITE else []
 
 
 class SqliteWriters(AirflowPlugin):
     """No request of many at once fails because another one writes."""
 
     name = "sqlite_writers"
-    fastapi_root_middlewares: ClassVar[list[dict[str, Any]]] = list(_middlewares())
+    fastapi_root_middlewares = MIDDLEWARES
