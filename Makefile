@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # What you may set. No value is ever read as code: `value` keeps make from reading it, and recipes take it, quoted, from
 # the environment, so that the shell does not read it either.
-override SETTINGS := PYTHON STUDY TRIALS REPLACED UI_PORT CASES RUNS ONLY RESULTS
+override SETTINGS := PYTHON STUDY TRIALS REPLACED DAYS UI_PORT CASES RUNS ONLY RESULTS
 $(foreach name,$(SETTINGS),$(if $(filter-out undefined,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 
 # The first Python that is new enough; PYTHON=/path/to/python overrides.
@@ -20,6 +20,8 @@ STUDY ?= diabetes
 TRIALS ?=
 # Of `make restore`: which of the replaced studies, by default the one that was replaced last.
 REPLACED ?=
+# Of `make tidy`: what is older goes.
+DAYS ?= 30
 # Of Airflow's web pages; a free one is taken where somebody else has it.
 UI_PORT ?= 8080
 # Of the benchmark: which cases, how often each contender runs, which of them (all), and where the numbers go.
@@ -32,7 +34,7 @@ export $(SETTINGS)
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: restore test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
+.PHONY: restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -50,6 +52,9 @@ check-studies: ## read all study files, name what is wrong in them, start nothin
 
 restore: ## bring back a study that mode reset replaced: STUDY=diabetes (REPLACED=name, by default the newest)
 	@$(LOCAL) restore --study "$$STUDY" --replaced "$$REPLACED"
+
+tidy: ## remove Airflow's rows and logs of runs that are older than DAYS=30 days; studies and exports stay
+	@$(LOCAL) tidy --days "$$DAYS"
 
 screenshots: ## take the README's pictures anew: a real run in a real browser (chromium, chromium-driver)
 	@$(LOCAL) setup --tests

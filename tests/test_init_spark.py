@@ -80,6 +80,50 @@ def machine() -> Iterator[Machine]:
 
 
 @needs_spark
+def test_a_worker_removes_what_applications_of_the_past_left(machine: Machine) -> None:
+    every_second = "-Dspark.worker.cleanup.interval=1 -Dspark.worker.cleanup.appDataTtl=3600"
+    machine.env["SPARK_WORKER_OPTS"] = every_second
+    old, new = (machine.state / "work" / f"app-20260101000000-000{number}" / "0" / "stderr" for number in (1, 2))
+    for file in (old, new):
+        file.parent.mkdir(parents=True)
+        file.write_text("the words of an executor")
+    for path in (old, old.parent, old.parents[1]):
+        os.utime(path, (1, 1))
+    assert machine.start_master().returncode == 0
+    assert machine.start_worker().returncode == 0
+    wait_until(lambda: not old.parents[1].exists(), "the old application to be removed")
+    assert new.exists()
+
+
+@needs_spark
+def test_a_history_server_removes_old_event_logs(machine: Machine, tmp_path: Path) -> None:
+    events, conf = tmp_path / "events", tmp_path / "conf"
+    events.mkdir()
+    run_program([SCRIPTS / "make-conf.sh", conf, machine.secret], env=machine.env)
+    log = events / "app-20260101000000-0001"
+    lines = [
+        {"Event": "SparkListenerLogStart", "Spark Version": "4.0.0"},
+        {"Event": "SparkListenerApplicationStart", "App Name": "a", "App ID": log.name, "Timestamp": 1, "User": "u"},
+        {"Event": "SparkListenerApplicationEnd", "Timestamp": 2},
+    ]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    os.utime(log, (1, 1))
+    (spark_home,) = spark_environment().glob("lib/python3*/site-packages/pyspark")
+    settings = {"logDirectory": events.as_uri(), "cleaner.interval": "1s"}
+    options = " ".join(f"-Dspark.history.fs.{name}={value}" for name, value in settings.items())
+    options += f" -Dspark.history.ui.port={machine.port}"
+    env = machine.env | {"SPARK_CONF_DIR": str(conf), "SPARK_HISTORY_OPTS": options, "SPARK_LOCAL_IP": LOOPBACK}
+    command = [str(spark_home / "bin" / "spark-class"), "org.apache.spark.deploy.history.HistoryServer"]
+    server = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: not log.exists() or server.poll() is not None, "the old event log to be removed")
+        assert not log.exists()
+    finally:
+        server.kill()
+        server.wait(timeout=60)
+
+
+@needs_spark
 def test_a_cluster_starts_once_offers_its_gpus_and_stops(machine: Machine) -> None:
     started = machine.start_master()
     assert started.returncode == 0, started.stderr

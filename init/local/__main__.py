@@ -22,6 +22,7 @@ from init.local import (
     pack,
     run,
     stack,
+    tidy,
     ui,
 )
 from init.local.console import complain, say
@@ -46,6 +47,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     restoring.add_argument("--replaced", default="")
     showing = commands.add_parser("ui", help="start Airflow's services, MySQL and Spark")
     showing.add_argument("--port", type=int, default=ui.PORT)
+    tidying = commands.add_parser("tidy", help="remove what Airflow keeps of old runs")
+    tidying.add_argument("--days", default="30")
     commands.add_parser("pack", help="build the archive for workers that have nothing installed")
     commands.add_parser("compose-env", help="write the secrets for docker compose")
     commands.add_parser("compose-digests", help="hold the images of docker compose to their digests")
@@ -134,6 +137,8 @@ def main(arguments: list[str]) -> int:
             return restore_command(layout, options.study, options.replaced)
         if options.command == "ui":
             ui_command(layout, options.port)
+        elif options.command == "tidy":
+            tidy.tidy(layout, options.days)
         elif options.command == "setup":
             setup_command(layout, options)
         else:

@@ -1,0 +1,50 @@
+"""Removes what Airflow keeps of old runs: rows of its metadata database, logs of tasks and of `make run`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from init.local import airflow
+from init.local.console import run_step, say
+from init.local.errors import SetupError
+from init.local.layout import Layout
+
+# The oldest that a number of days may mean: Airflow's own dates begin later.
+LONGEST = 3650
+
+
+def tidy(layout: Layout, days: str) -> None:
+    """Removes what is older than so many days. Studies and exports stay.
+
+    Raises:
+        SetupError: days is not a whole number from 1 to 3650, or the database could not be cleaned.
+    """
+    if not days.isdecimal() or not 1 <= int(days) <= LONGEST:
+        raise SetupError(f"DAYS must be a whole number from 1 to {LONGEST}, got {days!r}")
+    if not (layout.airflow_home / "airflow.db").exists():
+        say("Airflow has kept nothing here yet")
+        return
+    remove_before(layout, datetime.now(UTC) - timedelta(days=int(days)))
+
+
+def remove_before(layout: Layout, moment: datetime) -> None:
+    clean: list[str | Path] = [airflow.program(layout), "db", "clean", "--yes", "--error-on-cleanup-failure"]
+    # Without --skip-archive every removed row would be kept in a further table.
+    clean += ["--skip-archive", "--clean-before-timestamp", moment.isoformat()]
+    env = airflow.environment(layout, {}, None)
+    run_step("cleaning Airflow's metadata database", clean, log=layout.logs / "tidy.log", env=env)
+    tasks = layout.airflow_home / "logs"
+    removed = [file for file in [*tasks.rglob("*"), *layout.logs.glob("run-*.log")] if _remove_file(file, moment)]
+    for folder in sorted(tasks.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()
+    say(f"removed what Airflow kept from before {moment:%Y-%m-%d %H:%M} UTC, and {len(removed)} logs")
+
+
+def _remove_file(file: Path, moment: datetime) -> bool:
+    """Removes a file, or a link that leads nowhere, that was not written since. Returns whether it did."""
+    if file.is_dir() or file.lstat().st_mtime >= moment.timestamp():
+        return False
+    file.unlink()
+    return True
