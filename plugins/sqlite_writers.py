@@ -53,12 +53,13 @@ async def _request(receive: Receive) -> list[Message]:
     return messages
 
 
-ON_SQLITE = str(conf.get("database", "sql_alchemy_conn", fallback="")).startswith("sqlite")
-MIDDLEWARES = [{"middleware": OneWriter, "name": "One writer at a time for SQLite"}] if ON_SQLITE else []
+def middlewares(database: str) -> list[dict[str, Any]]:
+    """What the API server needs in front of a metadata database with this URL."""
+    return [{"middleware": OneWriter, "name": "one writer"}] if database.startswith("sqlite") else []
 
 
 class SqliteWriters(AirflowPlugin):
     """No request of many at once fails because another one writes."""
 
     name = "sqlite_writers"
-    fastapi_root_middlewares = MIDDLEWARES
+    fastapi_root_middlewares = middlewares(str(conf.get("database", "sql_alchemy_conn", fallback="")))
