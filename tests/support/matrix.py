@@ -314,8 +314,9 @@ STORIES = (
     DATES, WAS_RESET, RESUMED, AGAIN, BESIDE, KILLED, FROM_ELSEWHERE, ASKED_RESET, BY_HAND, FORBIDDEN_CONF, RENAMED,
     MARKED, ENDED,
 )  # fmt: skip
-# What `make test` plays and docs/runs.md shows; all of them take a quarter of an hour more.
-USUAL = tuple(story for story in STORIES if story.name in ("was_reset", "by_hand", "beside", "renamed"))
+# What `make test` plays and docs/runs.md shows; all of them take a quarter of an hour more. Not BESIDE: for seconds
+# `airflow dags test` leaves a task where a scheduler of the same metadata database may take it, and then both fail.
+USUAL = tuple(story for story in STORIES if story.name in ("was_reset", "by_hand", "renamed"))
 HEAD = ("Study", "What is done", "Runs", "Trials of the study", "Exports", "`latest`", "Events", "Kept from before")
 
 
