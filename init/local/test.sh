@@ -15,7 +15,7 @@ logs=.state/test
 mkdir -p "$logs"
 tries=$PWD/$logs/attacks.jsonl
 rm -f "$tries"
-wanted=(--attacks "$tries")
+wanted=(--attacks "$tries" --durations=40 --durations-min=5)
 if [ "${1:-}" = attacks ]; then wanted+=(-m attack); fi
 export AIRFLOW_HOME=$PWD/$logs/airflow
 export AIRFLOW__CORE__LOAD_EXAMPLES=False
