@@ -48,7 +48,7 @@ ui: ## start Airflow's web pages and scheduler, MySQL and Spark, and print addre
 check-studies: ## read all study files, name what is wrong in them, start nothing
 	@$(LOCAL) setup
 	@AIRFLOW_HOME=.state/airflow AIRFLOW__CORE__LOAD_EXAMPLES=False PYTHONPATH=jobs:plugins \
-		$(AIRFLOW_ENV)/python -m tuning_pipeline.check dags/studies
+		$(AIRFLOW_ENV)/python -m tuning_pipeline.dag.check dags/studies
 
 restore: ## bring back a study that mode reset replaced: STUDY=diabetes (REPLACED=name, by default the newest)
 	@$(LOCAL) restore --study "$$STUDY" --replaced "$$REPLACED"
@@ -119,7 +119,7 @@ pack: ## build .state/pack/environment.tar.gz, the Spark environment for workers
 
 databricks-job: ## write STUDY as a Databricks job (JSON and asset bundle) below .state/databricks
 	@$(LOCAL) setup
-	@PYTHONPATH=jobs:plugins $(AIRFLOW_ENV)/python -m tuning_pipeline.databricks_job_files "$$STUDY" .state/databricks
+	@PYTHONPATH=jobs:plugins $(AIRFLOW_ENV)/python -m tuning_pipeline.targets.databricks.write_job "$$STUDY" .state/databricks
 
 compose-env: ## write .secrets/ with random passwords, and .env, for `docker compose up`
 	@$(LOCAL) compose-env

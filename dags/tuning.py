@@ -28,12 +28,13 @@ from typing import Any
 
 from airflow.sdk import DAG, chain
 
-from tuning_pipeline import retune_tasks, tasks
-from tuning_pipeline.form import form_params
-from tuning_pipeline.notify import load_notifier
-from tuning_pipeline.schedule import dag_schedule, first_moment
-from tuning_pipeline.studies import read_studies
-from tuning_pipeline.study_file import StudyFile
+from tuning_pipeline.dag.form import form_params
+from tuning_pipeline.dag.notify import load_notifier
+from tuning_pipeline.dag.schedule import dag_schedule, first_moment
+from tuning_pipeline.dag.studies import read_studies
+from tuning_pipeline.study_file.study_file import StudyFile
+from tuning_pipeline.tasks import retune as retune_tasks
+from tuning_pipeline.tasks import steps as tasks
 
 HOUR_S = 3600
 
@@ -78,7 +79,7 @@ def steps(study: StudyFile) -> list[Any]:
 
 def databricks_steps(study: StudyFile) -> list[Any]:
     """The chain on Databricks; its client library is imported only where a study goes there."""
-    from tuning_pipeline import databricks_tasks
+    from tuning_pipeline.targets.databricks import tasks as databricks_tasks
 
     return databricks_tasks.steps(study)
 

@@ -6,7 +6,7 @@ Airflow passes the whole run as `--spec-file`. By hand, the arguments are those 
 storage URL comes from OPTUNA_STORAGE_URL, so that its password shows in no process list.
 """
 
-from optuna_spark.cli import main
+from optuna_spark.entry.command_line import main
 
 if __name__ == "__main__":
     main()

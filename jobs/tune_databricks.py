@@ -15,7 +15,7 @@ def start(package: str, arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="tuning-") as folder:
         local = shutil.copy(package, folder)
         sys.path.insert(0, local)
-        from optuna_spark.databricks_job import main
+        from optuna_spark.entry.databricks import main
 
         main(local, arguments)
 

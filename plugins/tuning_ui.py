@@ -18,7 +18,7 @@ from airflow.sdk.configuration import conf
 
 @cache
 def _pages() -> Callable[..., Awaitable[None]]:
-    from tuning_pipeline.ui import pages
+    from tuning_pipeline.pages.pages import pages
 
     return pages()
 

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders.report import report, storage_url
-from optuna_spark.run import tune
-from optuna_spark.session import spark_session
-from optuna_spark.spec import TuningSpec
+from optuna_spark.distribution.spark_session import spark_session
+from optuna_spark.driver.run import tune
+from optuna_spark.spec.tuning import TuningSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

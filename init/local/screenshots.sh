@@ -10,7 +10,7 @@ taken=.state/test/screenshots
 export AIRFLOW_HOME=$PWD/.state/test/airflow SPARK_LOCAL_IP=127.0.0.1 TUNING_SCREENSHOTS=$PWD/$taken
 PATH=$PWD/init/spark/bin:$PWD/.state/envs/airflow/bin:$PATH
 rm -rf "$taken"
-.state/envs/airflow/bin/python -m pytest tests/test_ui.py -k from_the_trigger_form_to_the_report
+.state/envs/airflow/bin/python -m pytest tests/whole/test_ui.py -k from_the_trigger_form_to_the_report
 for picture in best-trials study; do
     install -m 644 "$taken/$picture.png" "docs/images/$picture.png"
     echo "docs/images/$picture.png"

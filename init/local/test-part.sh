@@ -16,9 +16,9 @@ PATH=$PWD/init/spark/bin:$PWD/.state/envs/airflow/bin:$PATH
 
 case ${1:?usage: test-part.sh databricks|matrix} in
     databricks)
-        .state/envs/spark/bin/python -m pytest tests/jobs/test_study_copy.py tests/jobs/test_databricks_notebook.py
-        .state/envs/airflow/bin/python -m pytest tests/test_databricks*.py tests/test_init_databricks.py
+        .state/envs/spark/bin/python -m pytest tests/jobs/storage/test_study_copy.py tests/jobs/entry/test_databricks_notebook.py
+        .state/envs/airflow/bin/python -m pytest tests/plugins/targets/databricks tests/whole/test_databricks*.py tests/init/databricks
         ;;
-    matrix) TEST_MATRIX=1 .state/envs/airflow/bin/python -m pytest tests/test_matrix.py ;;
+    matrix) TEST_MATRIX=1 .state/envs/airflow/bin/python -m pytest tests/whole/test_matrix.py ;;
     *) echo "error: unknown part $1" >&2; exit 2 ;;
 esac

@@ -25,8 +25,8 @@ PATH=$PWD/init/spark/bin:$PWD/.state/envs/airflow/bin:$PATH
 failed=()
 
 # Airflow's services, started for real: these tests take the longest.
-services=(tests/test_ui.py tests/test_databricks_killed.py tests/test_ended_tasks.py tests/test_local_keeper.py
-    tests/test_local_load.py tests/test_matrix.py)
+services=(tests/whole/test_ui.py tests/whole/test_databricks_killed.py tests/whole/test_ended_tasks.py tests/init/local/test_keeper.py
+    tests/whole/test_load.py tests/whole/test_matrix.py)
 declare -A beside=()
 
 part() { # name, command...

@@ -138,7 +138,7 @@ client_string() { # quotes a value for an option file
 statements() {
     local account rights database_pattern
     account="'$user'@'$allow_from'"
-    # As provision_database grants them; plugins/tuning_pipeline/account.py says what needs which.
+    # As provision_database grants them; plugins/tuning_pipeline/database/account.py says what needs which.
     rights="SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES"
     database_pattern=${database//_/\\_} # in GRANT, _ stands for any character
     cat <<EOF

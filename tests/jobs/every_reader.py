@@ -6,10 +6,10 @@ import json
 import os
 import sys
 
-from optuna_spark.cli import configure_logging, run_spec
-from optuna_spark.failure import describe_failure
-from optuna_spark.session import spark_session
-from optuna_spark.spec import TuningSpec
+from optuna_spark.distribution.spark_session import spark_session
+from optuna_spark.entry.command_line import configure_logging, run_spec
+from optuna_spark.entry.failure_report import describe_failure
+from optuna_spark.spec.tuning import TuningSpec
 
 
 def main(specs: list[str]) -> None:

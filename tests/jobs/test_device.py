@@ -9,7 +9,7 @@ import pytest
 
 from optuna_spark.device import CHOSEN, VISIBLE, Device, check_cufile_policy, require_cuda, task_device, visible_index
 from optuna_spark.errors import DeviceError
-from optuna_spark.spec import ResourceSpec
+from optuna_spark.spec.tuning import ResourceSpec
 from tests.support.programs import run_python
 
 
@@ -90,7 +90,7 @@ def test_a_gpu_that_is_not_there_is_an_error() -> None:
 
 def test_choosing_a_device_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from optuna_spark.device import task_device; from optuna_spark.spec import ResourceSpec;"
+        "import sys; from optuna_spark.device import task_device; from optuna_spark.spec.tuning import ResourceSpec;"
         "task_device(ResourceSpec(gpus_per_task=1), ['0']);"
         "print(sorted({'numpy', 'pyarrow', 'xgboost', 'cupy'} & set(sys.modules)))"
     )

@@ -19,12 +19,12 @@ import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
 from init.local.mysql import MysqlServer
-from optuna_spark.client import CoordinatorClient
-from optuna_spark.coordinator import Coordinator, Endpoint
+from optuna_spark.driver.coordinator import Coordinator, Endpoint
 from optuna_spark.errors import TuningError
-from optuna_spark.spec import ParamSpec, TuningSpec
-from optuna_spark.wire import WireError
-from optuna_spark.worker import run_trial
+from optuna_spark.spec.tuning import ParamSpec, TuningSpec
+from optuna_spark.wire.frames import WireError
+from optuna_spark.worker.driver_source import CoordinatorClient
+from optuna_spark.worker.worker import run_trial
 from tests.support.waiting import join
 
 XY = {"x": ParamSpec("float", low=-10, high=10), "y": ParamSpec("int", low=-5, high=5)}

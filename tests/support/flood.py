@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 
-from optuna_spark.sealing import protocol_bytes
+from optuna_spark.wire.sealing import protocol_bytes
 
 MOST = 4000
 SPARE = 50  # files that the program itself needs

@@ -1,7 +1,7 @@
 """The matrix: ways of starting a run x its mode x what is done to it afterwards, and what then stands where.
 
 Each story is a study of its own, each cell one step of it with what the study, the exports and the asset events hold
-after that step. tests/test_matrix.py plays the stories on a real Airflow; docs/runs.md has them as a table:
+after that step. tests/whole/test_matrix.py plays the stories on a real Airflow; docs/runs.md has them as a table:
 
     python -m tests.support.matrix
 """

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 from init.local.airflow import program
 from tests.support.matrix_stage import Condition, Stage
-from tuning_pipeline.lease_table import LEASES
-from tuning_pipeline.study_lease import DEAD_S
+from tuning_pipeline.database.lease_table import LEASES
+from tuning_pipeline.runs.study_lease import DEAD_S
 
 # The DAG that starts others, in the site's folder.
 STARTER = """

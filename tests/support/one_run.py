@@ -29,7 +29,7 @@ from tests.support.waiting import wait_until
 PROGRAM = """
 import pathlib, sys, tempfile, time
 from pyspark import SparkContext
-from optuna_spark.session import _daemon_file
+from optuna_spark.distribution.spark_session import _daemon_file
 
 def task(_):
     return tempfile.mkdtemp(prefix="of-a-task-")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tuning_pipeline.study_file import StudyFile, read_study
+from tuning_pipeline.study_file.study_file import StudyFile, read_study
 
 
 def study_reader(folder: Path) -> Callable[[str], StudyFile]:

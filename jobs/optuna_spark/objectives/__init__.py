@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from optuna_spark.device import Device
 from optuna_spark.objectives.defaults import default_search_space, effective_search_space
-from optuna_spark.objectives.xgboost_metrics import metrics
-from optuna_spark.objectives.xgboost_params import check_parameters
-from optuna_spark.run_secrets import DataSecrets
-from optuna_spark.spec import TuningSpec
+from optuna_spark.objectives.xgboost.metrics import metrics
+from optuna_spark.objectives.xgboost.params import check_parameters
+from optuna_spark.spec.run_secrets import DataSecrets
+from optuna_spark.spec.tuning import TuningSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +73,7 @@ def build_objective(context: ObjectiveContext) -> Objective:
 
         return Quadratic(context.spec)
     if context.spec.objective == "xgboost":
-        from optuna_spark.objectives.xgboost import XGBoostObjective
+        from optuna_spark.objectives.xgboost.objective import XGBoostObjective
 
         return XGBoostObjective(context)
     from optuna_spark.objectives.custom import load_objective

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from optuna_spark.objectives.xgboost_params import canonical
-from optuna_spark.spec import ParamSpec, TuningSpec
+from optuna_spark.objectives.xgboost.params import canonical
+from optuna_spark.spec.tuning import ParamSpec, TuningSpec
 
 QUADRATIC = {"x": ParamSpec("float", -10, 10)}
 

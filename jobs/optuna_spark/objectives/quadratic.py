@@ -6,8 +6,8 @@ from typing import Any
 
 from optuna_spark.errors import SpecError
 from optuna_spark.objectives.defaults import effective_search_space
-from optuna_spark.search_space import suggest_params
-from optuna_spark.spec import TuningSpec
+from optuna_spark.sampling.search_space import suggest_params
+from optuna_spark.spec.tuning import TuningSpec
 
 
 class Quadratic:

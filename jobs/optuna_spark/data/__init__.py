@@ -1,0 +1,1 @@
+"""Path or table to matrices: fetch, read, check, split."""

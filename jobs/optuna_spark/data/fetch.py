@@ -1,0 +1,174 @@
+"""A table's file on this machine: local paths made plain, URLs fetched once."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import logging
+import os
+import socket
+import tempfile
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPMessage
+from pathlib import Path
+from typing import IO
+
+from optuna_spark.data.reader_errors import fetch_words
+from optuna_spark.errors import DataError
+from optuna_spark.spec.run_secrets import DataSecrets
+from optuna_spark.spec.tuning import DataSpec
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 30
+_BLOCK = 1 << 20
+_AUTHORIZATION = "Authorization"
+
+
+def local_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
+    """Where this machine has the table's file; fetches it when `data.path` is a URL.
+
+    Args:
+        data: The table.
+        secrets: What its connection holds.
+
+    Raises:
+        DataError: It is not there, cannot be fetched, or is not the file with `data.sha256`.
+    """
+    if data.is_url:
+        return _fetched(data, secrets or DataSecrets())
+    path = Path(plain_path(data.path))
+    if not path.exists():
+        raise DataError(
+            f"data.path {str(path.absolute())!r} does not exist on {socket.gethostname()}: put the file where"
+            " every Spark worker can read it, or give a URL, or use distribution dataframe"
+        )
+    if data.sha256 is not None:
+        _check_digest(path, data, data.sha256)
+    return path
+
+
+def plain_path(path: str) -> str:
+    """A local path without its scheme: `file:/a`, `file:///a` and `dbfs:/a` become `/a`, `/a`, `/dbfs/a`.
+
+    Raises:
+        DataError: The scheme is one only Spark can read.
+    """
+    scheme, separator, rest = path.partition(":/")
+    if not separator or "/" in scheme:
+        return path
+    rest = "/" + rest.lstrip("/")
+    if scheme == "file":
+        return urllib.parse.unquote(rest)
+    if scheme == "dbfs":
+        return rest if rest.startswith("/Volumes/") else f"/dbfs{rest}"
+    raise DataError(
+        f"data.path {path!r} cannot be read by a worker itself: use distribution dataframe (Spark reads it),"
+        " or a path or URL"
+    )
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept: $TUNING_STATE/data, else a folder of this user's own in the temp folder."""
+    state = os.environ.get("TUNING_STATE")
+    if state:
+        folder = Path(state) / "data"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    folder = Path(tempfile.gettempdir()) / f"tuning-data-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise DataError(f"{folder} belongs to another user: set TUNING_STATE to a folder of your own")
+    return folder
+
+
+def cached_path(data: DataSpec) -> Path:
+    """Where the file of a URL is kept; its name holds the digest, so that another version is another file."""
+    name = urllib.parse.unquote(Path(urllib.parse.urlsplit(data.path).path).name) or "table"
+    return cache_folder() / f"{(data.sha256 or '')[:16]}-{Path(name).name}"
+
+
+def _fetched(data: DataSpec, secrets: DataSecrets) -> Path:
+    path = cached_path(data)
+    with _locked(path.with_name(path.name + ".lock")):  # one worker of a machine downloads, the others wait
+        if not path.exists():
+            _download(data, secrets, path)
+        elif data.sha256 is not None:
+            _check_digest(path, data, data.sha256)
+    return path
+
+
+def _download(data: DataSpec, secrets: DataSecrets, path: Path) -> None:
+    part = tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False)  # noqa: SIM115
+    try:
+        with part:
+            _copy(data, secrets, path, part)
+        if data.sha256 is not None:
+            _check_digest(Path(part.name), data, data.sha256, data.path)
+        Path(part.name).replace(path)
+    except BaseException:
+        Path(part.name).unlink(missing_ok=True)
+        raise
+
+
+def _copy(data: DataSpec, secrets: DataSecrets, path: Path, target: IO[bytes]) -> None:
+    log.info("Fetching %s to %s", data.path, path)
+    request = urllib.request.Request(data.path)  # noqa: S310  # DataSpec.is_url
+    if secrets.authorization:
+        request.add_unredirected_header(_AUTHORIZATION, secrets.authorization)
+    try:
+        with urllib.request.build_opener(_SameOrigin).open(request, timeout=TIMEOUT_S) as source:
+            while block := source.read(_BLOCK):
+                target.write(block)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if data.connection and getattr(error, "code", None) in (401, 403):
+            raise DataError(
+                f"the server of {data.path} refuses the login of connection {data.connection!r} ({fetch_words(error)}):"
+                " correct it in Airflow"
+            ) from None
+        raise DataError(
+            f"cannot fetch {data.path} ({fetch_words(error)}): download it by hand and save it as {path} on every Spark"
+            " worker, or set data.path to a copy you can reach"
+        ) from None
+
+
+class _SameOrigin(urllib.request.HTTPRedirectHandler):
+    """Follows redirections; the login goes along only to the same scheme, host and port."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        login = req.get_header(_AUTHORIZATION)
+        if following is not None and login and _origin(newurl) == _origin(req.full_url):
+            following.add_unredirected_header(_AUTHORIZATION, login)
+        return following
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _check_digest(path: Path, data: DataSpec, sha256: str, source: str = "") -> None:
+    if path.is_dir():
+        raise DataError(f"sha256 is for one file and {path} is a folder: remove data.sha256")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        found = digest if data.names_in_errors else "another"
+        raise DataError(
+            f"{source or path} must have sha256 {sha256}, got {found}: the file is another version or broken;"
+            + (" correct data.sha256" if source else " replace it, or correct data.sha256")
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,69 @@
+"""The label column as XGBoost wants it: numbers for regression, classes 0..k-1 for classification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from optuna_spark.data.matrix import Floats, check_finite, check_numeric, count_missing, numbers
+from optuna_spark.errors import DataError
+
+MAX_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What to predict.
+
+    Attributes:
+        values: (n_rows,) float32; for classification the position of the row's class in `classes`.
+        classes: The label's distinct values, sorted; empty for regression.
+    """
+
+    values: Floats
+    classes: tuple[Any, ...] = ()
+
+
+def encode_labels(column: pa.ChunkedArray, words: str, task: str) -> Labels:
+    """Check and convert the label column, which errors call `words`, for `task` (regression, binary or multiclass).
+
+    Raises:
+        DataError: Missing or infinite labels, text to regress on, or a number of classes that does not fit.
+    """
+    n_missing, first = count_missing(column)
+    if n_missing:
+        raise DataError(
+            f"label {words} must hold a value in every row, got {n_missing} empty or NaN (first in row"
+            f" {first}): remove these rows"
+        )
+    if task == "regression":
+        check_numeric(column, words)
+        values = numbers(column).to_numpy()
+        check_finite(words, int(np.isinf(values).sum()))
+        return Labels(values)
+    return _encode_classes(column, words, task)
+
+
+def _encode_classes(column: pa.ChunkedArray, words: str, task: str) -> Labels:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    classes = pc.unique(column)
+    classes = classes.take(pc.sort_indices(classes))
+    _check_classes(len(classes), words, task)
+    codes = pc.index_in(column, value_set=classes)
+    return Labels(codes.to_numpy().astype(np.float32), tuple(classes.to_pylist()))
+
+
+def _check_classes(n: int, words: str, task: str) -> None:
+    if n < 2:
+        raise DataError(f"label {words} must hold at least 2 classes, got {n}: check data.label")
+    if task == "binary" and n != 2:
+        raise DataError(f"label {words} must hold 2 classes for task binary, got {n}: set xgboost.task to multiclass")
+    if n > MAX_CLASSES:
+        raise DataError(
+            f"label {words} must hold at most {MAX_CLASSES} classes, got {n}: set xgboost.task to regression"
+        )

@@ -1,0 +1,152 @@
+"""The training table in memory: read once per Python process, kept for the tasks that follow."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from optuna_spark.data.cache import LruCache
+from optuna_spark.data.fetch import local_file
+from optuna_spark.data.labels import Labels, encode_labels
+from optuna_spark.data.matrix import to_matrix
+from optuna_spark.data.read_arrow import Columns, bundled_table, column_words, label_name, open_table
+from optuna_spark.device import Device, require_cuda
+from optuna_spark.errors import DataError
+from optuna_spark.spec.run_secrets import DataSecrets
+from optuna_spark.spec.tuning import DataSpec
+
+log = logging.getLogger(__name__)
+
+MIN_ROWS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A table ready to train on.
+
+    Attributes:
+        features: (n_rows, n_features) float32; NumPy on the CPU, CuPy on a GPU.
+        labels: What to predict, always on the CPU.
+        names: The feature columns.
+        key: Equal for equal tables on the same device.
+    """
+
+    features: Any
+    labels: Labels
+    names: tuple[str, ...]
+    key: Hashable
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.features.shape[0])
+
+
+# One table: a worker has one study at a time, and the table is most of its memory.
+_datasets: LruCache[Dataset] = LruCache(1)
+
+
+def load_dataset(
+    data: DataSpec, task: str, device: Device, table: pa.Table | None = None, secrets: DataSecrets | None = None
+) -> Dataset:
+    """The table of `data`, loaded to `device` once per process. Thread-safe.
+
+    Args:
+        data: Where the table is and what its label is.
+        task: regression, binary or multiclass: how the label is read.
+        device: Where the features shall be.
+        table: The table itself, when Spark read it.
+        secrets: What the connection of `data` holds.
+
+    Raises:
+        DataError: The table is missing, unreadable or cannot be trained on.
+        DeviceError: The GPU or what is needed to read with it is missing.
+    """
+    require_cuda(device)
+    path = None if table is not None or data.is_bundled else local_file(data, secrets)
+    key = (repr(data), task, device, *_version(path, table))  # repr: format_options is a dict
+    return _datasets.get(key, lambda: _load(data, task, device, path, table, key))
+
+
+def forget_datasets() -> None:
+    """Drop what `load_dataset` keeps."""
+    _datasets.clear()
+
+
+def _load(
+    data: DataSpec, task: str, device: Device, path: Path | None, table: pa.Table | None, key: Hashable
+) -> Dataset:
+    dataset = None
+    if device.kind == "cuda":
+        from optuna_spark.data import read_cudf as gpu
+
+        dataset = gpu.read_dataset(data, task, device, path, key) if path is not None else None
+    if dataset is None:
+        dataset = from_table(_table(data, path, table), data, task, key)
+        if device.kind == "cuda":
+            dataset = gpu.to_device(dataset, device)
+    log.info(
+        "Loaded %s rows, %s features from %s to %s",
+        dataset.n_rows,
+        len(dataset.names),
+        data.path,
+        device.name,
+    )
+    return dataset
+
+
+def _table(data: DataSpec, path: Path | None, table: Columns | None) -> Columns:
+    if table is not None:
+        return table
+    return bundled_table(data.path) if path is None else open_table(data, path)
+
+
+def from_table(table: Columns, data: DataSpec, task: str, key: Hashable = None) -> Dataset:
+    """A dataset on the CPU from a table.
+
+    Raises:
+        DataError: The table cannot be trained on.
+    """
+    check_rows(table.num_rows, data)
+    label = label_name(table.column_names, data)
+    words = column_words(table.column_names, data)
+    labels = encode_labels(table.select([label]).column(0), words[label], task)
+    features = {name: words[name] for name in table.column_names if name != label}
+    return Dataset(to_matrix(table, features), labels, tuple(features), key)
+
+
+def check_rows(n_rows: int, data: DataSpec) -> None:
+    """Refuse a table with nothing to hold out."""
+    if n_rows < MIN_ROWS:
+        raise DataError(f"the table must have at least {MIN_ROWS} rows, got {n_rows}: check data.path {data.path!r}")
+
+
+def _version(path: Path | None, table: pa.Table | None) -> tuple[Hashable, ...]:
+    """What changes when the table's content does, so that a reused Python worker does not train on the old one."""
+    if table is not None:
+        return (_digest(table),)
+    if path is None:
+        return ()
+    stat = path.stat()
+    return (str(path), stat.st_mtime_ns, stat.st_size)
+
+
+def _digest(table: pa.Table) -> str:
+    digest = hashlib.blake2b(str(table.schema).encode())
+    for column in table.columns:
+        for chunk in column.chunks:
+            digest.update(f"{len(chunk)},{chunk.offset}".encode())
+            for buffer in chunk.buffers():
+                digest.update(memoryview(buffer) if buffer is not None else b"-")
+    return digest.hexdigest()
+
+
+def host(array: Any) -> np.ndarray[Any, Any]:
+    """A NumPy or CuPy array as NumPy."""
+    return array if isinstance(array, np.ndarray) else np.asarray(array.get())

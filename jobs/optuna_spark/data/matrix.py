@@ -1,0 +1,127 @@
+"""A table's columns as numbers: which columns are, one matrix of them, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from optuna_spark.data.read_arrow import Columns
+from optuna_spark.errors import DataError
+
+Floats = npt.NDArray[np.float32]
+_BLOCK_ROWS = 1 << 13  # rows of a block of 100 columns fit into a core's cache, where columns become rows
+_GROUP_BYTES = 64 << 20  # how much of a table is in memory beside its matrix
+
+
+def to_matrix(table: Columns, words: Mapping[str, str]) -> Floats:
+    """Columns of a table as one array, (n_rows, n_names) float32, row by row; missing values are NaN.
+
+    Args:
+        table: The table.
+        words: Its columns by name, and how an error calls each.
+
+    Raises:
+        DataError: A column holds something else than finite or missing numbers.
+    """
+    matrix = np.empty((table.num_rows, len(words)), dtype=np.float32)
+    for start, group in _groups(list(words), table.num_rows):
+        _fill(matrix[:, start : start + len(group)], table.select(group), words)
+    # Arrow would keep the memory for its next table, and there is none.
+    pa.default_memory_pool().release_unused()
+    return matrix
+
+
+def _groups(names: Sequence[str], n_rows: int) -> Iterator[tuple[int, Sequence[str]]]:
+    """The names, as many at a time as their columns (8 bytes a value) fit into _GROUP_BYTES."""
+    size = max(1, _GROUP_BYTES // (8 * n_rows))
+    for start in range(0, len(names), size):
+        yield start, names[start : start + size]
+
+
+def _fill(matrix: Floats, table: pa.Table, words: Mapping[str, str]) -> None:
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        check_numeric(column, words[name])
+    n_infinite = np.zeros(table.num_columns, dtype=np.intp)
+    row = 0
+    for batch in table.to_batches(max_chunksize=_BLOCK_ROWS):
+        block = matrix[row : row + batch.num_rows]
+        for i, column in enumerate(batch.columns):
+            block[:, i] = numbers(column).to_numpy(zero_copy_only=False)
+        n_infinite += np.isinf(block).sum(axis=0)
+        row += batch.num_rows
+    for name, n in zip(table.column_names, n_infinite, strict=True):
+        check_finite(words[name], int(n))
+
+
+def check_numeric(column: pa.ChunkedArray, words: str) -> None:
+    """Refuse a column of text, dates or anything else that is not a number.
+
+    Raises:
+        DataError: It names the first such row and the type of what stands there.
+    """
+    kind = column.type
+    types = pa.types
+    if not (
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_boolean(kind)
+        or types.is_decimal(kind)
+        or types.is_null(kind)
+    ):
+        raise DataError(_not_numbers(column, words))
+
+
+def numbers(column: Any) -> Any:
+    """An Arrow array or chunked array of numbers, cast to float32."""
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    elif pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    return column.cast(pa.float32(), safe=False)
+
+
+def check_finite(words: str, n_infinite: int) -> None:
+    """Refuse infinite values, which XGBoost cannot train on."""
+    if n_infinite:
+        raise DataError(
+            f"{words} must hold finite numbers, got {n_infinite} infinite (or too large for float32):"
+            " leave them empty or clip them"
+        )
+
+
+def _not_numbers(column: pa.ChunkedArray, words: str) -> str:
+    row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if not _is_number(v)), (1, None))
+    if value is None:
+        row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if v is not None), (1, None))
+    # Neither the value nor the names inside a nested type: an error tells nothing of what stands in a file.
+    kind = str(column.type).partition("<")[0]
+    return (
+        f"{words} must hold numbers, got a value of type {kind} in row {row} ({type(value).__name__}):"
+        " convert the column to numbers or remove it"
+    )
+
+
+def _values(column: pa.ChunkedArray) -> Any:
+    return (value.as_py() for value in column)
+
+
+def _is_number(value: object) -> bool:
+    if value is None:
+        return True
+    try:
+        float(value)  # type: ignore[arg-type]  # anything may stand in a column
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def count_missing(column: pa.ChunkedArray) -> tuple[int, int]:
+    """How many values are null or NaN, and the row (from 1) of the first."""
+    missing = pc.is_null(column, nan_is_null=True)
+    n_missing = pc.sum(missing).as_py() or 0
+    return n_missing, (pc.index(missing, True).as_py() + 1 if n_missing else 0)

@@ -1,0 +1,141 @@
+"""Reading a training table with Arrow: whole, or a few columns at a time where the format allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from optuna_spark.data.reader_errors import reader_words
+from optuna_spark.errors import DataError
+from optuna_spark.spec.tuning import DataSpec
+
+BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
+
+
+class Columns(Protocol):
+    """A table whose columns can be had a few at a time; an Arrow table is one."""
+
+    @property
+    def column_names(self) -> list[str]: ...
+
+    @property
+    def num_rows(self) -> int: ...
+
+    def select(self, columns: Sequence[str]) -> pa.Table: ...
+
+
+class ParquetColumns:
+    """A Parquet file, or a folder of them, that is read when columns are selected.
+
+    So a table is never in memory beside the matrix that is made from it.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._files = pa.parquet.ParquetDataset(path)
+            self.column_names: list[str] = self._files.schema.names
+            self.num_rows = sum(int(file.count_rows()) for file in self._files.fragments)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, "parquet", error) from None
+
+    def select(self, columns: Sequence[str]) -> pa.Table:
+        """The columns, read now.
+
+        Raises:
+            DataError: They cannot be read.
+        """
+        try:
+            return self._files.read(columns=list(columns))
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(self._path, "parquet", error) from None
+
+
+def file_format(data: DataSpec, path: Path) -> str:
+    """Which of csv and parquet: what the spec says, else what the ending says."""
+    if data.format is not None:
+        return data.format
+    return "parquet" if path.is_dir() or path.suffix in (".parquet", ".pq") else "csv"
+
+
+def open_table(data: DataSpec, path: Path) -> Columns:
+    """A CSV file, read whole, or a Parquet file (or a folder of them), read when columns are selected.
+
+    Raises:
+        DataError: The file cannot be read as that format.
+    """
+    if file_format(data, path) == "parquet":
+        return ParquetColumns(path)
+    parse = pa.csv.ParseOptions(delimiter=data.separator)
+    convert = pa.csv.ConvertOptions(strings_can_be_null=True)  # an empty text is a missing label
+    try:
+        table: Columns = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
+        _ = table.column_names  # Arrow decodes them only when asked
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, "csv", error) from None
+    return table
+
+
+def bundled_table(path: str) -> Columns:
+    """A table that comes with scikit-learn; its label is the last column, `target`."""
+    import sklearn.datasets
+
+    name = path.removeprefix("sklearn:")
+    if name not in BUNDLED:
+        raise DataError(f"data.path must be one of sklearn:{', sklearn:'.join(BUNDLED)}, got {path!r}")
+    bunch = getattr(sklearn.datasets, f"load_{name}")()
+    columns = {str(n): bunch.data[:, i] for i, n in enumerate(bunch.feature_names)}
+    table: Columns = pa.table({**columns, "target": bunch.target})
+    return table
+
+
+def label_name(table_columns: list[str], data: DataSpec) -> str:
+    """The column to predict.
+
+    Raises:
+        DataError: There is no such column, or nothing else than it.
+    """
+    if len(table_columns) < 2:
+        raise DataError(
+            f"the table needs a label and at least one more column, got {len(table_columns)}: is data.separator"
+            f" {data.separator!r} right?"
+        )
+    label = table_columns[-1] if data.label is None else data.label
+    if table_columns.count(label) != 1:
+        found = "no" if label not in table_columns else "more than one"
+        given = repr(label) if data.label is not None or data.names_in_errors else "(the last column's name)"
+        has = f": {_shortened(table_columns)}" if data.names_in_errors else f" {len(table_columns)} columns"
+        raise DataError(f"data.label {given} names {found} column; the table has{has}")
+    return label
+
+
+def column_words(names: Sequence[str], data: DataSpec) -> dict[str, str]:
+    """How an error calls each column: by name, or by number where the file's content is not to be told.
+
+    Raises:
+        DataError: Two columns have the same name, so that they cannot be told apart.
+    """
+    words: dict[str, str] = {}
+    for number, name in enumerate(names, 1):
+        if name in words:
+            again = f"{name!r} twice" if data.names_in_errors else f"{words[name]} and column {number} with the same"
+            raise DataError(f"columns must have different names, got {again}: rename one")
+        words[name] = f"column {name!r}" if data.names_in_errors else f"column {number}"
+    return words
+
+
+def _shortened(names: list[str], limit: int = 30) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _unreadable(path: Path, kind: str, error: BaseException) -> DataError:
+    return DataError(f"cannot read {path} as {kind}: {reader_words(error, kind)}")

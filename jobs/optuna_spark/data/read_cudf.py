@@ -1,0 +1,91 @@
+"""Reading a table with cuDF straight into GPU memory. Imported only where a trial runs on a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import logging
+import sys
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna_spark.data.labels import encode_labels
+from optuna_spark.data.load import Dataset, check_rows
+from optuna_spark.data.matrix import check_finite
+from optuna_spark.data.read_arrow import column_words, file_format, label_name
+from optuna_spark.data.reader_errors import reader_words
+from optuna_spark.device import Device, check_cufile_policy
+from optuna_spark.errors import DataError
+from optuna_spark.spec.tuning import DataSpec
+
+log = logging.getLogger(__name__)
+
+
+def read_dataset(data: DataSpec, task: str, device: Device, path: Path, key: Hashable) -> Dataset | None:
+    """The table read by cuDF; None where cuDF is not installed or a column is not made of numbers.
+
+    The caller then reads with Arrow, which says what is wrong with the column.
+    """
+    if importlib.util.find_spec("cudf") is None:
+        log.warning("cuDF is not installed here: %s is read on the CPU and copied to %s", path, device.name)
+        return None
+    check_cufile_policy(str(path))
+    import cupy
+
+    with cupy.cuda.Device(device.index):
+        frame = _read(data, path)
+        check_rows(len(frame), data)
+        names = [str(name) for name in frame.columns]
+        label, words = label_name(names, data), column_words(names, data)
+        features = frame.drop(columns=[label])
+        if any(dtype.kind not in "iufb" for dtype in features.dtypes):
+            return None
+        labels = encode_labels(_chunked(frame[label]), words[label], task)
+        return Dataset(_matrix(features, words), labels, tuple(map(str, features.columns)), key)
+
+
+def _read(data: DataSpec, path: Path) -> Any:
+    import cudf
+
+    try:
+        if file_format(data, path) == "parquet":
+            return cudf.read_parquet(str(path))
+        return cudf.read_csv(str(path), sep=data.separator)
+    except (RuntimeError, ValueError, OSError) as error:
+        kind = file_format(data, path)
+        raise DataError(f"cannot read {path} as {kind}: {reader_words(error, kind)}") from None
+
+
+def _chunked(series: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.chunked_array([series.to_arrow()])
+
+
+def _matrix(frame: Any, words: Mapping[str, str]) -> Any:
+    """(n_rows, n_columns) float32 in GPU memory, filled column by column: one copy of the table, not two."""
+    import cupy
+
+    matrix = cupy.empty(frame.shape, dtype=cupy.float32)
+    for i, name in enumerate(frame.columns):
+        matrix[:, i] = frame[name].astype("float32").to_cupy(na_value=float("nan"))
+        check_finite(words[str(name)], int(cupy.isinf(matrix[:, i]).sum()))
+    return matrix
+
+
+def to_device(dataset: Dataset, device: Device) -> Dataset:
+    """The dataset with its features in GPU memory; unchanged without CuPy, XGBoost then copies what it needs."""
+    if importlib.util.find_spec("cupy") is None:
+        return dataset
+    import cupy
+
+    with cupy.cuda.Device(device.index):
+        return dataclasses.replace(dataset, features=cupy.asarray(dataset.features))
+
+
+def free_memory() -> None:
+    """Give CuPy's unused blocks back to the GPU."""
+    cupy = sys.modules.get("cupy")
+    if cupy is not None:
+        cupy.get_default_memory_pool().free_all_blocks()

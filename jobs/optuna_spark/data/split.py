@@ -1,0 +1,117 @@
+"""Which rows train and which validate: the same on every worker, device and platform.
+
+The split depends on the rows' content and the seed alone, not on their order: Spark may deliver a table's rows
+in another order each time. Rows with equal features stay together, so that no duplicate of a training row is
+validated on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from optuna_spark.data.load import Dataset, host
+from optuna_spark.errors import DataError
+
+Rows = npt.NDArray[np.intp]
+Hashes = npt.NDArray[np.uint64]
+DEFAULT_SEED = 0
+_BLOCK = 1 << 16
+
+
+class Part(NamedTuple):
+    """Row numbers of one training and one validation set."""
+
+    train: Rows
+    validation: Rows
+
+
+def split(dataset: Dataset, holdout: float, folds: int | None, seed: int | None) -> list[Part]:
+    """Split a table into one hold-out part, or into `folds` parts for cross-validation.
+
+    Classes are spread evenly over the parts as far as groups of equal rows allow.
+
+    Args:
+        dataset: The table.
+        holdout: Share of the rows to validate on, without `folds`.
+        folds: Number of parts; each row is validated on in exactly one.
+        seed: None means a fixed default, because every worker must have the same split.
+
+    Raises:
+        DataError: Too few distinct rows for that.
+    """
+    groups = row_hashes(dataset.features)
+    keys = _shuffled(groups, DEFAULT_SEED if seed is None else seed)
+    strata = dataset.labels.values if dataset.labels.classes else np.zeros(dataset.n_rows, np.float32)
+    order, positions = _positions(keys, dataset.labels.values, strata)
+    if folds is None:
+        return _checked([_part(order, positions < holdout)], f"holdout {holdout:g}")
+    fold = np.minimum((positions * folds).astype(np.intp), folds - 1)
+    return _checked([_part(order, fold == i) for i in range(folds)], f"folds {folds}")
+
+
+def row_hashes(features: Any) -> Hashes:
+    """One number per row, (n_rows,) uint64: equal for equal rows.
+
+    Two different rows with the same number (about 1 pair in 2**64) would merely stay together.
+
+    Args:
+        features: (n_rows, n_features) float32, NumPy or CuPy; hashed on the CPU, so that both give the same.
+    """
+    hashes = np.empty(features.shape[0], dtype=np.uint64)
+    for start in range(0, len(hashes), _BLOCK):
+        block = host(features[start : start + _BLOCK]) + np.float32(0)  # -0.0 becomes 0.0
+        block[np.isnan(block)] = np.nan  # one bit pattern for every NaN
+        hashes[start : start + _BLOCK] = _hash_block(block.view(np.uint32))
+    return hashes
+
+
+def _hash_block(bits: npt.NDArray[np.uint32]) -> Hashes:
+    state = np.full(bits.shape[0], 0x9E3779B97F4A7C15, dtype=np.uint64)
+    for column in np.ascontiguousarray(bits.T):
+        state = _mixed(state ^ column)
+    return state
+
+
+def _mixed(state: Hashes) -> Hashes:
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every input bit moves every output bit."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def _shuffled(groups: Hashes, seed: int) -> Hashes:
+    """A pseudo-random number per group.
+
+    PCG64's raw stream is the same in every NumPy version; methods of Generator need not be (NEP 19).
+    """
+    return _mixed(groups ^ np.random.PCG64(seed).random_raw(1)[0])
+
+
+def _positions(keys: Hashes, labels: Any, strata: Any) -> tuple[Rows, npt.NDArray[np.float64]]:
+    """Rows in shuffled order, and where each row's group lies in its stratum, from 0 to 1.
+
+    A group that holds several classes counts as the smallest of them.
+    """
+    order = np.lexsort((labels, keys))
+    starts = np.flatnonzero(np.concatenate(([True], np.diff(keys[order]) != 0)))
+    sizes = np.diff(np.append(starts, len(order)))
+    stratum = strata[order][starts]
+    middle = np.empty(len(starts))
+    for value in np.unique(stratum):
+        chosen = stratum == value
+        size = sizes[chosen]
+        middle[chosen] = (np.cumsum(size) - size / 2) / size.sum()
+    return order, np.repeat(middle, sizes)
+
+
+def _part(order: Rows, validation: npt.NDArray[np.bool_]) -> Part:
+    return Part(order[~validation], order[validation])
+
+
+def _checked(parts: list[Part], rule: str) -> list[Part]:
+    if any(len(part.train) == 0 or len(part.validation) == 0 for part in parts):
+        raise DataError(f"the table has too few distinct rows for {rule}: use fewer folds or more data")
+    return parts

@@ -1,0 +1,90 @@
+"""What one worker asks and is answered, from its greeting to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from optuna_spark.driver.request_handler import Desk
+from optuna_spark.wire.frames import FrameStream, Message, WireError
+from optuna_spark.wire.messages import Worker, operation, unbegun_trials
+
+MOST_UPDATES = 32
+
+
+class Conversation:
+    """Reads a worker's messages, and bounds what is there of them at a time.
+
+    A worker asks one thing of a kind at a time; a second before the first is answered is a reason to send it away.
+    Updates, which have no answer, wait for the sampler, up to 32; then none is read until one is done. Nor is one who
+    does not read what it has been answered. Beats are answered to one who waits, so that it knows that nothing was
+    kept from it.
+
+    Args:
+        worker: Who speaks.
+        stream: Its connection.
+        desk: Answers.
+        silence_s: Whoever says nothing for so long, or does not read, is taken for dead.
+    """
+
+    def __init__(self, worker: Worker, stream: FrameStream, desk: Desk, silence_s: float) -> None:
+        self._worker, self._stream, self._desk, self._silence_s = worker, stream, desk, silence_s
+        self._open: set[str] = set()
+        self._updates = asyncio.Semaphore(MOST_UPDATES)
+        self._reason: BaseException | None = None
+
+    async def run(self) -> list[int]:
+        """Serve until the worker says goodbye; returns the trials that it gives back.
+
+        Raises:
+            TimeoutError: It has fallen silent.
+            OSError, asyncio.IncompleteReadError: The connection has ended.
+            WireError: It is sent away, because of what it said.
+            TuningError: It is sent away, because the run has failed.
+        """
+        try:
+            while (name := operation(message := await self._next())) != "bye":
+                if name == "beat":
+                    await self._beat(message)
+                else:
+                    await self._handle(name, message)
+        except (OSError, asyncio.IncompleteReadError):
+            if self._reason is not None:  # and that is why
+                raise self._reason from None
+            raise
+        return unbegun_trials(message)
+
+    async def _next(self) -> Message:
+        async with asyncio.timeout(self._silence_s):
+            await self._stream.drain()
+            return await self._stream.read()
+
+    async def _beat(self, message: Message) -> None:
+        if message.get("echo") is True:
+            self._stream.write({"beat": True})
+        await asyncio.sleep(0)  # others first, also when more has arrived already
+
+    async def _handle(self, name: str, message: Message) -> None:
+        if name == "update":
+            await self._updates.acquire()
+            await asyncio.sleep(0)
+        elif name in self._open:
+            raise WireError(f"it sent a second {name!r:.80} before the first was answered")
+        else:
+            self._open.add(name)
+        self._desk.answer(self._worker, message, partial(self._reply, name))
+
+    def _reply(self, name: str, reply: Message | None, error: BaseException | None) -> None:
+        """Answer a message; send the worker away when there is no answer."""
+        try:
+            if error is not None:
+                raise error
+            if reply is not None and name != "update":
+                self._stream.write(reply)
+        except Exception as reason:  # noqa: BLE001  # raised again by run, which the closed stream wakes
+            self._reason = self._reason or reason
+            self._stream.close()
+        if name == "update":
+            self._updates.release()
+        elif name != "tell" or reply is None or "durable" in reply:  # after a long trial a tell is answered twice
+            self._open.discard(name)

@@ -1,0 +1,138 @@
+"""A run coordinated through the database, as the driver sees it: it sets up, watches and stops it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import datetime
+
+from optuna.trial import FrozenTrial, TrialState
+
+from optuna_spark.driver.budget import broken_limit
+from optuna_spark.driver.progress import Snapshot
+from optuna_spark.errors import TrialLimitError
+from optuna_spark.sampling.enqueue import new_sets
+from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.stop_and_retry import reaches_target, should_terminate
+from optuna_spark.worker.database_source import FINISHED, StoredStudy, close_abandoned, release
+from optuna_spark.worker.outcome import LOST
+from optuna_spark.worker.worker import WorkerPayload
+
+
+class DatabaseRun:
+    """The driver's side of `coordination: database`. Not thread-safe: after `open`, the watching thread uses it."""
+
+    def __init__(self, spec: TuningSpec, url: str) -> None:
+        self._spec, self._url = spec, url
+
+    def open(self) -> None:
+        """Open the study and the claims on its trials."""
+        self._stored = StoredStudy.open(self._spec, self._url, run_key(self._spec))
+        self._study, self._claims = self._stored.study, self._stored.claims
+
+    def start(self, bind: str, host: str) -> WorkerPayload:
+        """Make the budget, clean up after a driver that died, queue the spec's first points. Nothing listens here."""
+        self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
+        self._claims.create(self._spec.trials)
+        for claim in self._claims.held():
+            release(self._stored, claim)
+        close_abandoned(self._stored)
+        for params in new_sets(self._spec.enqueue, self._study.get_trials(deepcopy=False)):
+            self._study.enqueue_trial(dict(params))
+        self._before = self._claims.counts().done
+        history = len(self._study.get_trials(deepcopy=False))
+        return WorkerPayload(self._spec.to_json(), run_key(self._spec), history, storage_url=self._url)
+
+    def snapshot(self) -> Snapshot:
+        """Where the run stands, read from the database."""
+        counts = self._claims.counts()
+        best, failed = self._best(), len(self._mine(TrialState.FAIL))
+        return Snapshot(
+            total=self._spec.trials,
+            finished=counts.done - (failed if self._spec.stop.failures_count else 0),
+            failed=failed,
+            running=counts.claimed,
+            elapsed_s=time.monotonic() - self._started,
+            finished_before=self._before,
+            best_value=None if best is None else best.value,
+            best_number=None if best is None else best.number,
+        )
+
+    def watch(self, snapshot: Snapshot) -> None:
+        """Stop the run where one of its limits is reached.
+
+        Raises:
+            TrialLimitError: Too many trials failed.
+        """
+        spec = self._spec
+        if error := self._too_many_failures():
+            self._claims.stop(str(error))
+            raise error
+        if snapshot.finished >= snapshot.total:
+            return
+        if spec.timeout_s is not None and snapshot.elapsed_s > spec.timeout_s:
+            self._claims.stop(f"the timeout of {spec.timeout_s:g} s was reached")
+        if reaches_target(spec, snapshot.best_value):
+            self._claims.stop(f"the target value {spec.stop.target_value:g} was reached")
+        if spec.stop.terminator and snapshot.finished and self._should_terminate():
+            self._claims.stop("Optuna's terminator expects no further improvement")
+
+    def stop_reason(self) -> str | None:
+        return self._claims.stop_reason()
+
+    def stop(self, reason: str) -> None:
+        """No worker takes a further trial."""
+        self._claims.stop(reason)
+
+    def finish(self) -> None:
+        """Close what workers left behind; after all of them ended."""
+        close_abandoned(self._stored)
+        self._stored.close()
+
+    def _best(self) -> FrozenTrial | None:
+        if len(self._spec.directions) > 1:
+            return None
+        try:
+            return self._study.best_trial
+        except ValueError:  # no trial is complete yet
+            return None
+
+    def _should_terminate(self) -> bool:
+        return should_terminate(self._study.get_trials(deepcopy=False), self._study.directions)
+
+    def _mine(self, *states: TrialState) -> list[FrozenTrial]:
+        trials = self._study.get_trials(deepcopy=False, states=states)
+        return [t for t in trials if t.user_attrs.get("run_id") == self._spec.run_id]
+
+    def _too_many_failures(self) -> TrialLimitError | None:
+        ended = sorted(self._mine(TrialState.FAIL, *FINISHED), key=_ended_at)
+        since = [t for t in ended if not _lost(t) and t.datetime_complete and t.datetime_complete >= self._started_at]
+        return failure_limit_error(self._spec, since)
+
+
+def failure_limit_error(spec: TuningSpec, ended: list[FrozenTrial]) -> TrialLimitError | None:
+    """The error of a run whose trials (in the order they ended) failed too often; None where they did not."""
+    failures = [t for t in ended if t.state == TrialState.FAIL]
+    in_a_row = 0
+    for trial in reversed(ended):
+        if trial.state != TrialState.FAIL:
+            break
+        in_a_row += 1
+    rule = broken_limit(spec.stop, len(failures), in_a_row)
+    if rule is None:
+        return None
+    first = failures[0]
+    return TrialLimitError(f"{rule}; the first, trial {first.number}: {first.user_attrs.get('error', '')}")
+
+
+def run_key(spec: TuningSpec) -> str:
+    """The key of a run's claims: short, whatever the names are."""
+    return hashlib.sha256(f"{spec.study_name}\n{spec.run_id}".encode()).hexdigest()
+
+
+def _ended_at(trial: FrozenTrial) -> float:
+    return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
+
+
+def _lost(trial: FrozenTrial) -> bool:
+    return trial.user_attrs.get("error") == LOST

@@ -1,0 +1,112 @@
+"""The driver's port: lets in who knows the run's secret, and has the desk answer them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+
+from optuna_spark.driver.conversation import Conversation
+from optuna_spark.driver.gate import BACKLOG, HANDSHAKE_S, Gate
+from optuna_spark.driver.request_handler import Desk
+from optuna_spark.errors import TuningError
+from optuna_spark.wire.frames import MAX_HELLO, SILENT_BEATS, FrameStream, Message, WireError
+from optuna_spark.wire.messages import Worker, worker_name
+
+log = logging.getLogger(__name__)
+
+
+class WorkerServer:
+    """Serves workers over TCP, in one event loop.
+
+    Args:
+        desk: Answers the workers.
+        secret: What a worker must know.
+        heartbeat_s: A worker that is silent for six times as long, or does not read, is taken for dead.
+        greeting: The first message each worker gets.
+    """
+
+    def __init__(self, desk: Desk, secret: bytes, heartbeat_s: float, greeting: Message) -> None:
+        self._desk, self._secret, self._greeting = desk, secret, greeting
+        self._silence_s = SILENT_BEATS * heartbeat_s
+        self._keys = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gate: Gate | None = None
+
+    async def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; returns the address.
+
+        Raises:
+            TuningError: The port is taken, or the host is not this machine's.
+        """
+        try:
+            family, *_, address = (await asyncio.get_running_loop().getaddrinfo(host, port))[0]
+            listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        except OSError as error:
+            raise TuningError(
+                f"the driver cannot listen on {host}:{port}: {error.strerror or error};"
+                " set coordinator.port to a free port, or to 0 for any"
+            ) from error
+        bound = listener.getsockname()
+        self._gate = Gate(self._secret, self._admit)
+        self._gate.open(listener)
+        return bound[0], bound[1]
+
+    async def close(self) -> None:
+        """Stop listening, close all connections, and wait until the desk knows."""
+        if self._gate is not None:
+            self._gate.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _admit(self, connection: socket.socket, worker_nonce: bytes) -> None:
+        task = asyncio.create_task(self._welcome(connection, worker_nonce))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _welcome(self, connection: socket.socket, worker_nonce: bytes) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
+        try:
+            stream = FrameStream(reader, writer, self._secret, worker_nonce)
+            worker = await self._greet(stream, writer.get_extra_info("peername"))
+            if worker is not None:
+                await self._serve(worker, stream)
+        finally:
+            writer.close()
+            if writer.transport.get_write_buffer_size():  # it may be one that does not read
+                asyncio.get_running_loop().call_later(HANDSHAKE_S, writer.transport.abort)
+
+    async def _greet(self, stream: FrameStream, peer: object) -> Worker | None:
+        """Learn who it is. Until then a message must be short, and come soon."""
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                name = worker_name(await stream.read(MAX_HELLO))
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, WireError) as error:
+            log.warning("A connection from %s ended before it was known whose it is: %s", peer, _text(error))
+            return None
+        return Worker(next(self._keys), name)
+
+    async def _serve(self, worker: Worker, stream: FrameStream) -> None:
+        unbegun = list[int]()
+        self._desk.enter(worker)
+        try:
+            stream.write(self._greeting)
+            unbegun = await Conversation(worker, stream, self._desk, self._silence_s).run()
+        except TimeoutError:
+            log.warning("Worker %s has said or read nothing for %g s: taken for dead", worker.name, self._silence_s)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            log.info("The connection of worker %s ended: %s", worker.name, _text(error))
+        except TuningError as error:
+            log.warning("Worker %s is sent away: %s", worker.name, error)
+        except Exception:
+            log.exception("A message of worker %s could not be handled", worker.name)
+        finally:
+            await asyncio.shield(self._desk.leave(worker, unbegun))
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it said nothing for {HANDSHAKE_S:g} s"
+    return "it was closed" if isinstance(error, asyncio.IncompleteReadError) else str(error)

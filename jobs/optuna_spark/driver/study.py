@@ -1,0 +1,233 @@
+"""The study in the driver's memory, with the spec's sampler and pruner: everything that calls Optuna."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
+from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from optuna_spark.errors import StudyMismatchError, TuningError
+from optuna_spark.sampling.build import build_pruner, build_sampler
+from optuna_spark.sampling.history import RECENT, HistoryStorage
+from optuna_spark.sampling.search_space import distributions, suggest_params
+from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.wire.messages import Update
+from optuna_spark.worker.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """What the database holds of the study when a run starts."""
+
+    directions: Sequence[StudyDirection]
+    trials: Sequence[FrozenTrial]
+    system_attrs: Mapping[str, Any]
+
+
+class QueuedParametersError(Exception):
+    """Parameters that were queued do not fit the search space; `trial` is what they became."""
+
+    def __init__(self, trial: Trial, reason: str) -> None:
+        super().__init__(f"the queued parameters do not fit the search space: {reason}")
+        self.trial = trial
+
+
+class _Study(optuna.Study):
+    """A study whose sampler can say that its search space is exhausted (Optuna's stop needs `optimize`)."""
+
+    exhausted = False
+
+    def stop(self) -> None:
+        self.exhausted = True
+
+
+class SampledStudy:
+    """Samples trials, takes their results, asks the pruner. Not thread-safe.
+
+    Args:
+        spec: The run.
+        stored: The study as the database has it.
+
+    Raises:
+        StudyMismatchError: The study's trials have a declared parameter of another kind.
+    """
+
+    def __init__(self, spec: TuningSpec, stored: StoredStudy) -> None:
+        self._spec = spec
+        sampler = build_sampler(spec.sampler, sampler_seed(spec.seed, len(stored.trials)))
+        limit = None if needs_all(sampler) else spec.coordinator.history
+        self._memory = HistoryStorage(limit, recent_share(sampler))
+        self._id = self._memory.load(spec.study_name, stored.directions, stored.trials)
+        check_search_space(spec, self._memory.stored_distributions)
+        for key, value in stored.system_attrs.items():
+            if portable(key):
+                self._memory.set_study_system_attr(self._id, key, value)
+        self._attrs = self._memory.get_study_system_attrs(self._id)
+        self._study = _Study(spec.study_name, self._memory, sampler, build_pruner(spec.pruner, spec.max_steps))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the sampler has tried every combination there is."""
+        return self._study.exhausted
+
+    @property
+    def directions(self) -> Sequence[StudyDirection]:
+        return self._study.directions
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by number; for reading only."""
+        return self._memory.everything(self._id)
+
+    def frozen(self, number: int) -> FrozenTrial:
+        """A trial as it is now; for reading only."""
+        return self._memory.get_trial(number)
+
+    def ask(self) -> Trial:
+        """A new trial, or the first one that is queued, with the declared search space sampled.
+
+        Raises:
+            QueuedParametersError: The trial was queued with parameters that do not fit.
+            TuningError: The sampler failed.
+        """
+        try:
+            trial = self._study.ask()
+            try:
+                suggest_params(trial, self._spec.search_space)
+            except ValueError as error:
+                if "fixed_params" in self.frozen(trial.number).system_attrs:
+                    raise QueuedParametersError(trial, str(error)) from error
+                raise
+            return trial
+        except QueuedParametersError:
+            raise
+        except Exception as error:
+            raise self._sampler_failed(error) from error
+
+    def prepare(self, trial: Trial) -> None:
+        """Do what can be sampled before the objective runs, when no search space is declared."""
+        if not self._spec.search_space:
+            try:
+                _ = trial.relative_params  # sampled when first looked at
+            except Exception as error:
+                raise self._sampler_failed(error) from error
+
+    def suggest(self, trial: Trial, name: str, distribution: BaseDistribution) -> float:
+        """What Optuna's Trial suggests, in internal representation; raises what it raises."""
+        return float(distribution.to_internal_repr(_suggest(trial, name, distribution)))
+
+    def update(self, trial: Trial, update: Update) -> None:
+        for step, value in update.reports:
+            trial.report(value, step)
+        for key, attr in update.user_attrs.items():
+            trial.set_user_attr(key, attr)
+        for key, violation in update.constraints.items():
+            trial.set_constraint(key, violation)
+
+    def should_prune(self, trial: Trial) -> bool:
+        with self._memory.showing("pruner"):
+            return bool(trial.should_prune())  # some pruners answer with numpy's
+
+    def tell(self, trial: Trial, outcome: Outcome) -> None:
+        """Finish a trial; it is finished even when the sampler's own bookkeeping then fails.
+
+        Raises:
+            TuningError: The sampler failed.
+        """
+        if outcome.error is not None:
+            trial.set_user_attr("error", outcome.error)
+        try:
+            self._study.tell(trial, outcome.values, outcome.state)
+        except Exception as error:
+            if not self.frozen(trial.number).state.is_finished():
+                raise
+            raise self._sampler_failed(error) from error
+
+    def close_abandoned(self, number: int, error: str) -> None:
+        """Fail a stored trial that nobody runs any more; the sampler, which has not sampled it, is not told."""
+        self._memory.set_trial_user_attr(number, "error", error)
+        self._memory.set_trial_state_values(number, TrialState.FAIL)
+
+    def queue(self, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> None:
+        """Let one of the next trials use these parameters."""
+        with self._memory.showing("all"):
+            self._study.enqueue_trial(dict(params), user_attrs=dict(attrs))
+
+    def take_new_attrs(self) -> dict[str, Any]:
+        """The study's system attributes the sampler has set since the last call."""
+        attrs, before = self._memory.get_study_system_attrs(self._id), self._attrs
+        if attrs is before:  # the storage replaces what it changes
+            return {}
+        self._attrs = attrs
+        return {k: v for k, v in attrs.items() if portable(k) and before.get(k) != v}
+
+    def _sampler_failed(self, error: Exception) -> TuningError:
+        return TuningError(f"sampler {self._spec.sampler.name} failed: {type(error).__name__}: {error}")
+
+
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, FloatDistribution):
+        low, high = distribution.low, distribution.high
+        return trial.suggest_float(name, low, high, step=distribution.step, log=distribution.log)
+    if isinstance(distribution, IntDistribution):
+        low, high = distribution.low, distribution.high
+        return trial.suggest_int(name, low, high, step=distribution.step, log=distribution.log)
+    assert isinstance(distribution, CategoricalDistribution)
+    return trial.suggest_categorical(name, distribution.choices)
+
+
+def check_search_space(spec: TuningSpec, stored: Mapping[str, BaseDistribution]) -> None:
+    """Refuse a search space that cannot go on where the stored one stopped; ranges may change, kinds may not.
+
+    Raises:
+        StudyMismatchError: Naming the first such parameter, as stored and as wanted.
+    """
+    for name, wanted in distributions(spec.search_space).items():
+        try:
+            check_distribution_compatibility(stored.get(name, wanted), wanted)
+        except ValueError as error:
+            raise StudyMismatchError(
+                f"study {spec.study_name!r} has trials with {name} as {stored[name]}, the spec wants {wanted}:"
+                " use another study name, or reset the study"
+            ) from error
+
+
+def needs_all(sampler: BaseSampler) -> bool:
+    """Whether a sampler must see every trial, because it tries each combination once."""
+    return isinstance(sampler, GridSampler | BruteForceSampler)
+
+
+def recent_share(sampler: BaseSampler) -> float:
+    """How much of what a sampler is shown in a long study are the most recent trials.
+
+    TPE compares the best 25 trials with all others: what it is shown must look like the whole history, where the
+    most recent ones, which it puts near the best, have a small part. Others go on from their last generation.
+    """
+    return 1 / 50 if isinstance(sampler, TPESampler) else RECENT
+
+
+def portable(key: str) -> bool:
+    """Whether a study's system attribute means the same in memory and in the database.
+
+    Genetic samplers cache ids of parents there, which differ; they compute them again.
+    """
+    return ":parent:" not in key
+
+
+def sampler_seed(seed: int | None, history: int) -> int | None:
+    """The spec's seed for a new study; for one that holds trials a seed of their number, not to repeat them."""
+    if seed is None or not history:
+        return seed
+    return int(np.random.SeedSequence([seed, history]).generate_state(1)[0])

@@ -1,0 +1,209 @@
+"""Arguments of jobs/tune.py -> TuningSpec -> run; a failure becomes one card, not a stack."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna_spark.distribution.spark_session import spark_session
+from optuna_spark.entry.ending import ENDING
+from optuna_spark.entry.failure_report import describe_failure, write_failure
+from optuna_spark.errors import SpecError, StorageError, TuningError
+from optuna_spark.objectives import check_objective, default_search_space
+from optuna_spark.spec.decode import to_dict
+from optuna_spark.spec.plain_secrets import refuse_plain_secrets
+from optuna_spark.spec.run_secrets import DataSecrets, take_secrets
+from optuna_spark.spec.tuning import COORDINATIONS, DISTRIBUTIONS, DataSpec, ResourceSpec, TuningSpec
+from optuna_spark.storage.optuna_storage import URL_VARIABLE, parse_url, storage_url_from_environment
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+# Layout of a log line, in logging's words: for whoever puts a time before each line himself.
+LAYOUT_VARIABLE = "TUNING_LOG_FORMAT"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run and exit: 0 when the trials are done, 1 with one readable cause when not."""
+    configure_logging()
+    args = parser().parse_args(arguments)
+    ENDING.on_sigterm()
+    exit_with_card(lambda: _run(args))
+
+
+def configure_logging() -> None:
+    """Our lines to standard output, the libraries' warnings with them."""
+    layout = os.environ.get(LAYOUT_VARIABLE, "%(asctime)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=layout, stream=sys.stdout, force=True)
+    for noisy in ("py4j", "optuna", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def exit_with_card(action: Callable[[], None]) -> None:
+    """Run the action; when it fails, leave its cause in the failure file and as the exit's one line."""
+    try:
+        action()
+    except Exception as error:
+        failure = describe_failure(error)
+        write_failure(failure)
+        if not isinstance(error, TuningError):
+            log.exception("The run failed")
+        sys.stdout.flush()
+        sys.exit(f"{failure['error']}: {failure['what']}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, with the reference's arguments, meanings and defaults."""
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = result.add_argument
+    add(
+        "--spec-file", help="file with the whole run as JSON, as Airflow passes it; the other options are then not used"
+    )
+    add("--secrets-file", help="file with what the run must know and nobody else may; removed once it is read")
+    add("--spec", help="the same as a text, for use by hand")
+    add("--objective", default="", help="quadratic, xgboost or module:function (xgboost with --filepath)")
+    add("--filepath", help="table to train on: a CSV or Parquet file every worker can read")
+    add("--label", help="column to predict; the last one by default")
+    add("--separator", help="field separator of a CSV file; found in its first line by default")
+    add("--trials", type=int, default=100, help="trials to run in all")
+    add("--tasks", type=int, default=2, help="Spark tasks, each a worker that runs one trial at a time")
+    add("--jobs", type=int, default=8, help="threads that launch Spark jobs at the same time (joblib)")
+    add("--distribution", default="joblib", choices=DISTRIBUTIONS, help="how the workers are started")
+    add("--coordination", default="driver", choices=COORDINATIONS, help="who hands out the trials")
+    add("--direction", default="minimize", choices=("minimize", "maximize"))
+    add("--study-name", help="optuna-spark-<objective> by default")
+    add("--storage", help=f"storage URL without password; by default {URL_VARIABLE} of the environment")
+    add("--localhost", action="store_true", help="the database of the storage URL is on this machine")
+    add("--seed", type=int, help="seed of the sampler and of the data split")
+    add("--gpus-per-task", type=float, default=0.0, help="GPUs of a task, fractions allowed; 0 = CPU")
+    add("--run-id", help="go on with the run of this id; a new run by default")
+    return result
+
+
+def spec_from_arguments(args: argparse.Namespace) -> TuningSpec:
+    """The run the command line describes.
+
+    Raises:
+        SpecError: An argument is missing or out of range.
+    """
+    if args.spec_file is not None:
+        return read_spec(Path(args.spec_file))
+    spec = TuningSpec.from_json(args.spec) if args.spec is not None else _spec_of_options(args)
+    refuse_plain_secrets(to_dict(spec))  # arguments stand in the process list
+    return spec
+
+
+def _spec_of_options(args: argparse.Namespace) -> TuningSpec:
+    objective = args.objective or ("xgboost" if args.filepath else "quadratic")
+    if objective == "xgboost" and not args.filepath:
+        raise SpecError("--filepath is required for objective xgboost: name a CSV or Parquet file")
+    return TuningSpec(
+        study_name=args.study_name or f"optuna-spark-{objective.replace(':', '-')}",
+        objective=objective,
+        directions=(args.direction,),
+        search_space=default_search_space(objective),
+        data=_data(args) if args.filepath else None,
+        seed=args.seed,
+        trials=args.trials,
+        tasks=args.tasks,
+        jobs=args.jobs,
+        distribution=args.distribution,
+        coordination=args.coordination,
+        resources=ResourceSpec(gpus_per_task=args.gpus_per_task),
+        run_id=args.run_id or f"manual-{os.getpid()}-{os.urandom(4).hex()}",
+    )
+
+
+def read_spec(path: Path) -> TuningSpec:
+    """The run in a file.
+
+    Raises:
+        SpecError: The file is missing or not a spec.
+    """
+    try:
+        return TuningSpec.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"the spec {path} cannot be read: {error.strerror}; send the job's files again") from error
+
+
+def _data(args: argparse.Namespace) -> DataSpec:
+    separator = args.separator or _separator(args.filepath)
+    return DataSpec(args.filepath, separator=separator, label=args.label)
+
+
+def _separator(filepath: str) -> str:
+    path = Path(filepath)
+    if path.suffix in (".parquet", ".pq") or not path.is_file():
+        return ","
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = file.readline()
+    try:
+        return csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter
+    except csv.Error:
+        return ","
+
+
+def storage_url(args: argparse.Namespace) -> str:
+    """The storage: `--storage`, else the environment.
+
+    Raises:
+        StorageError: None is given, or the one on the command line carries a password.
+    """
+    url = parse_url(args.storage or storage_url_from_environment())
+    if args.storage and url.password:
+        raise StorageError(
+            f"--storage must not carry a password, other users can read it there: set {URL_VARIABLE} instead"
+        )
+    if args.localhost:
+        url = url.set(host="127.0.0.1")
+    return url.render_as_string(hide_password=False)
+
+
+def _run(args: argparse.Namespace) -> None:
+    spec = spec_from_arguments(args)
+    secrets = take_secrets(Path(args.secrets_file)) if args.secrets_file else None
+    check_objective(spec)
+    url = storage_url(args)
+    os.environ.pop(URL_VARIABLE, None)
+    with ExitStack() as at_the_end:
+
+        def connect() -> SparkSession:
+            spark = spark_session(spec, secrets.conf if secrets else None)
+            at_the_end.callback(_stop, spark)
+            return spark
+
+        run_spec(spec, url, None if spec.distribution == "local" else connect, secrets.data if secrets else None)
+
+
+def _stop(spark: SparkSession) -> None:
+    """Stop the session, where it is still there: who ends a run may have ended Spark's Java as well."""
+    with ENDING.tidying():
+        try:
+            spark.stop()
+        except Exception as error:  # whatever Py4J raises when nobody answers
+            if not ENDING.asked:
+                raise
+            log.info("[tuning] Spark had ended before: %s", type(error).__name__)
+
+
+def run_spec(
+    spec: TuningSpec,
+    url: str,
+    spark: SparkSession | Callable[[], SparkSession] | None,
+    secrets: DataSecrets | None = None,
+) -> None:
+    """Run the trials and name the best one; whoever made the session stops it. Arguments as of `run.tune`."""
+    from optuna_spark.driver.run import tune
+
+    best = tune(spec, url, spark, secrets).snapshot
+    if best.best_value is not None:
+        log.info("[tuning] Best value %.10g in trial %s", best.best_value, best.best_number)

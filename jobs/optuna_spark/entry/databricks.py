@@ -1,0 +1,168 @@
+"""A run as a Databricks job: jobs/tune_databricks.py calls this on the cluster's driver."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna_spark.distribution.spark_session import spark_session
+from optuna_spark.entry.command_line import configure_logging, exit_with_card, read_spec, run_spec
+from optuna_spark.entry.failure_report import FAILURE_VARIABLE
+from optuna_spark.errors import DataError, StorageError
+from optuna_spark.objectives import check_objective
+from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
+from optuna_spark.spec.run_secrets import DataSecrets
+from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.optuna_storage import parse_url
+from optuna_spark.storage.study_copy import StudyCopy
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+PASSWORD_VARIABLE = "OPTUNA_STORAGE_PASSWORD"  # noqa: S105  # a name
+# Where init/databricks/init_optuna.sh leaves the URL of the driver's MySQL.
+HOME_VARIABLE, HOME = "TUNING_HOME", "/var/lib/tuning"
+
+
+def main(package: str, arguments: Sequence[str]) -> None:
+    """Run; end with one readable cause when it fails.
+
+    Args:
+        package: The zip this module was imported from; workers get it too.
+        arguments: See `parser`.
+    """
+    configure_logging()
+    args = parser().parse_args(arguments)
+    Path(args.output).mkdir(parents=True, exist_ok=True)
+    failure = Path(args.output) / "failure.json"
+    failure.unlink(missing_ok=True)
+    os.environ[FAILURE_VARIABLE] = str(failure)
+    exit_with_card(lambda: _run(args, package))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments that tuning_pipeline.targets.databricks.payload.parameters writes."""
+    result = argparse.ArgumentParser(description=__doc__)
+    add = result.add_argument
+    add("--spec-file", required=True, help="the run as JSON")
+    add("--output", required=True, help="folder for what the run has to say")
+    add("--run-id", help="identity of the run, instead of the one in the spec")
+    add("--py-file", action="append", default=[], help="Python file or zip that workers need too")
+    add("--study-copy", help="file that is the study between two clusters; the database is the driver's")
+    add("--dump-every", type=float, default=60.0, help="seconds between two copies of the study")
+    add("--storage", help="URL of an external database, without its password")
+    add("--secret", help="<scope>/<key> of its password, where the environment has none")
+    return result
+
+
+def _run(args: argparse.Namespace, package: str) -> None:
+    from pyspark.sql import SparkSession
+
+    spec = read_spec(Path(args.spec_file))
+    if args.run_id:
+        spec = spec.with_changes(run_id=args.run_id)
+    url = storage_url(args)
+    # Databricks has a session ready, whose properties are the cluster's.
+    spark = SparkSession.getActiveSession() or spark_session(spec)
+    ship(spark, [package, *args.py_file])
+    check_objective(spec)
+    copy = StudyCopy(Path(args.study_copy), url) if args.study_copy else None
+    if copy is not None:
+        copy.restore()
+    with copy.kept(args.dump_every) if copy is not None else nullcontext():
+        run_spec(spec, url, spark, data_secrets(spec))
+
+
+def storage_url(args: argparse.Namespace) -> str:
+    """The study's database: the driver's own, or the external one with its password.
+
+    Raises:
+        StorageError: There is none, or its password is nowhere.
+    """
+    if not args.storage:
+        return driver_url()
+    password = os.environ.pop(PASSWORD_VARIABLE, None) or _database_password(args.secret or "")
+    return parse_url(args.storage).set(password=password).render_as_string(hide_password=False)
+
+
+def data_secrets(spec: TuningSpec) -> DataSecrets:
+    """The reader options given as {{secrets/<scope>/<key>}}: Databricks itself resolves those of a cluster only.
+
+    Raises:
+        DataError: The workspace has no such secret, or the cluster may not read it.
+    """
+    options = spec.data.format_options if spec.data is not None else {}
+    references = {name: value for name, value in options.items() if SECRET_REFERENCE.fullmatch(value)}
+    return DataSecrets(options={name: _secret(value[len("{{secrets/") : -2]) for name, value in references.items()})
+
+
+def driver_url() -> str:
+    """The URL the init script left, readable by its own account only.
+
+    Raises:
+        StorageError: It left none.
+    """
+    file = Path(os.environ.get(HOME_VARIABLE, HOME)) / "storage-url"
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StorageError(
+            f"the driver has no MySQL ({file}: {error.strerror}): give the cluster the init script init_optuna.sh with"
+            " TUNING_DATABASE=driver, or use database external"
+        ) from error
+
+
+def _database_password(name: str) -> str:
+    """The password of the database, for a cluster whose environment does not hold it."""
+    try:
+        return _secret(name)
+    except DataError as error:
+        raise StorageError(
+            f"the password of the database is not there: set {PASSWORD_VARIABLE} to {{{{secrets/{name}}}}} in the"
+            " cluster's environment variables"
+        ) from error.__cause__
+
+
+def _secret(name: str) -> str:
+    """A secret of the workspace.
+
+    Args:
+        name: <scope>/<key>.
+
+    Raises:
+        DataError: There is none, or the account of the run may not read it.
+    """
+    scope, _, key = name.partition("/")
+    try:
+        from databricks.sdk.runtime import dbutils  # type: ignore[import-not-found]  # part of Databricks' runtime
+
+        return str(dbutils.secrets.get(scope, key))
+    except Exception as error:
+        raise DataError(
+            f"the workspace gives no secret {{{{secrets/{name}}}}}, which data.format_options names: make it, and let"
+            " the account of the run read its scope"
+        ) from error
+
+
+def ship(spark: SparkSession, files: Sequence[str]) -> None:
+    """Make Python files importable here and on the workers.
+
+    Spark's JVM cannot read a Volume by its path, so it gets copies from the local disk. They lie where Spark keeps its
+    own, and go with it and not with this run: on a cluster that lives on, an executor that comes later asks for the
+    files of all runs before.
+    """
+    from pyspark import SparkFiles
+
+    folder = Path(tempfile.mkdtemp(prefix="tuning-", dir=SparkFiles.getRootDirectory()))
+    for name in files:
+        local = shutil.copyfile(name, folder / Path(name).name)
+        spark.sparkContext.addPyFile(str(local))

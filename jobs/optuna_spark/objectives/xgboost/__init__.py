@@ -1,0 +1,1 @@
+"""The objective `xgboost`: its parameters, metrics, matrices and one trial of it."""

@@ -1,0 +1,109 @@
+"""Quantised training and validation matrices, kept between trials and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+from xgboost import DataIter
+from xgboost import QuantileDMatrix as Matrix
+
+from optuna_spark.data.cache import LruCache
+from optuna_spark.data.load import Dataset
+from optuna_spark.data.split import Part, Rows, split
+from optuna_spark.device import Device
+
+# The default search space has four values of max_bin.
+KEPT = 4
+SMALL = 256 << 20  # bytes that all kept matrices may always take
+BLOCK_ROWS = 1 << 15
+
+
+class Fold(NamedTuple):
+    """A training matrix and the validation matrix that shares its cuts."""
+
+    train: Matrix
+    validation: Matrix
+
+
+class Matrices:
+    """The folds of one split of one table, quantised once per `max_bin`. Thread-safe."""
+
+    def __init__(self, dataset: Dataset, parts: list[Part], device: Device) -> None:
+        self.dataset = dataset
+        self.parts = parts
+        self._device = device
+        self._folds: LruCache[list[Fold]] = LruCache(sets_to_keep(dataset.features.nbytes, len(parts)))
+
+    def folds(self, max_bin: int) -> list[Fold]:
+        """One per part of the split."""
+        return self._folds.get(max_bin, lambda: [self._fold(part, max_bin) for part in self.parts])
+
+    def clear(self) -> None:
+        """Drop every matrix, for instance after an out-of-memory error."""
+        self._folds.clear()
+
+    def _fold(self, part: Part, max_bin: int) -> Fold:
+        with on_device(self.dataset.features, self._device):
+            train = self._matrix(part.train, max_bin, None)
+            return Fold(train, self._matrix(part.validation, max_bin, train))
+
+    def _matrix(self, rows: Rows, max_bin: int, cuts_of: Matrix | None) -> Matrix:
+        options = {"max_bin": max_bin, "ref": cuts_of, "nthread": self._device.threads}
+        if self._device.kind == "cpu":
+            return Matrix(_Blocks(self.dataset, rows), **options)
+        return Matrix(self.dataset.features[rows], label=self.dataset.labels.values[rows], **options)
+
+
+class _Blocks(DataIter):
+    """Some rows of a table, a block at a time: all at once would be a second copy of the table.
+
+    XGBoost makes the same cuts of them, however many blocks there are.
+    """
+
+    def __init__(self, dataset: Dataset, rows: Rows) -> None:
+        super().__init__(release_data=True)
+        self._dataset, self._rows, self._done = dataset, rows, 0
+
+    def next(self, input_data: Callable[..., None]) -> bool:
+        rows = self._rows[self._done : self._done + BLOCK_ROWS]
+        if len(rows) == 0:
+            return False
+        input_data(data=self._dataset.features[rows], label=self._dataset.labels.values[rows])
+        self._done += len(rows)
+        return True
+
+    def reset(self) -> None:
+        self._done = 0
+
+
+def sets_to_keep(table_bytes: int, n_parts: int) -> int:
+    """For how many values of `max_bin` the matrices are kept: as many as fit into twice the table's memory.
+
+    Each of `n_parts` folds holds all rows once, at up to two bytes a value.
+    """
+    room = max(SMALL, 2 * table_bytes)
+    return max(1, min(KEPT, room * 2 // (table_bytes * n_parts)))
+
+
+def on_device(features: Any, device: Device) -> AbstractContextManager[Any]:
+    """Make the GPU current while CuPy arrays are used; nothing for NumPy."""
+    if type(features).__module__.partition(".")[0] != "cupy":
+        return nullcontext()
+    import cupy
+
+    return cupy.cuda.Device(device.index)  # type: ignore[no-any-return]  # CuPy has no types
+
+
+_matrices: LruCache[Matrices] = LruCache(1)
+
+
+def matrices_for(dataset: Dataset, device: Device, holdout: float, folds: int | None, seed: int | None) -> Matrices:
+    """The matrices of a split, kept for the tasks that this Python process runs later.
+
+    Raises:
+        DataError: Too few distinct rows for the split.
+    """
+    key = (dataset.key, device, holdout, folds, seed)
+    return _matrices.get(key, lambda: Matrices(dataset, split(dataset, holdout, folds, seed), device))

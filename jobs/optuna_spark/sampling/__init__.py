@@ -1,0 +1,1 @@
+"""Samplers and pruners: built from a spec, and what they look at."""

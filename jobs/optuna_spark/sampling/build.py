@@ -1,0 +1,109 @@
+"""Samplers and pruners by their class names."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, cast
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from optuna_spark.errors import SpecError
+from optuna_spark.sampling import array_tpe as tpe
+from optuna_spark.sampling.extrapolation_pruner import ExtrapolationPruner
+from optuna_spark.spec.decode import unknown_key
+from optuna_spark.spec.tuning import ComponentSpec
+
+CONSTRAINTS_ATTR = "constraints"
+OWN = (ExtrapolationPruner,)
+MAX_GRID = 1_000_000
+
+
+def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
+    """The sampler a spec names.
+
+    `seed` is used where the sampler takes one and the spec's arguments do not set it. An argument whose value
+    is a mapping with `name` (and `args`) is itself a sampler. Samplers that take `constraints_func` read a
+    trial's constraints from its user attribute `constraints`, a list of numbers (feasible: all <= 0).
+
+    Raises:
+        SpecError: No such sampler, an argument it does not take, or a value it refuses.
+    """
+    cls = _find(optuna.samplers, BaseSampler, component.name, "sampler")
+    args = dict(component.args)
+    parameters = inspect.signature(cls).parameters
+    if "seed" in parameters:
+        args.setdefault("seed", seed)
+    if args.pop("constraints", False):
+        if "constraints_func" not in parameters:
+            raise SpecError(f"{component.name} takes no constraints; remove sampler.args.constraints")
+        args["constraints_func"] = read_constraints
+    if cls is optuna.samplers.GridSampler:
+        _check_grid(args.get("search_space"))
+    return cast(BaseSampler, _build(cls, args, "sampler"))
+
+
+def _check_grid(space: object) -> None:
+    """Refuse a grid that would not fit into memory: GridSampler makes all of it at once."""
+    axes = space.values() if isinstance(space, Mapping) else ()
+    points = math.prod(len(axis) for axis in axes if isinstance(axis, Sequence))
+    if points > MAX_GRID:
+        raise SpecError(f"a grid must have at most {MAX_GRID} points, got more", "sampler.args.search_space")
+
+
+def build_pruner(component: ComponentSpec, max_steps: int | None = None) -> BasePruner:
+    """The pruner a spec names, Optuna's or our own; nested pruners (PatientPruner) as for `build_sampler`.
+
+    `max_steps`, the last step of a full trial where it is known, is what ExtrapolationPruner goes by when its
+    arguments do not say.
+
+    Raises:
+        SpecError: No such pruner, an argument it does not take, or a value it refuses.
+    """
+    cls = _find(optuna.pruners, BasePruner, component.name, "pruner")
+    args = dict(component.args)
+    if cls is ExtrapolationPruner and max_steps is not None:
+        args.setdefault("max_resource", max_steps)
+    return cast(BasePruner, _build(cls, args, "pruner"))
+
+
+def read_constraints(trial: FrozenTrial) -> Sequence[float]:
+    """The constraint values an objective stored; a trial without any is infeasible."""
+    return cast(Sequence[float], trial.user_attrs.get(CONSTRAINTS_ATTR, (1.0,)))
+
+
+def _find(module: ModuleType, base: type, name: str, kind: str) -> type:
+    classes = {n: getattr(module, n) for n in module.__all__ if n not in ("BaseSampler", "BaseGASampler", "BasePruner")}
+    classes |= {c.__name__: c for c in OWN}
+    valid = {n: c for n, c in classes.items() if isinstance(c, type) and issubclass(c, base)}
+    if name not in valid:
+        raise SpecError(unknown_key(name, list(valid), kind), kind)
+    return valid[name]
+
+
+def _faster(cls: type) -> type:
+    """A class of our own that gives the same answers sooner, where there is one."""
+    tested = optuna.__version__.rpartition(".")[0] in tpe.SAME_AS
+    return tpe.ArrayTPESampler if cls is optuna.samplers.TPESampler and tested else cls
+
+
+def _build(cls: type, args: dict[str, Any], kind: str) -> Any:
+    parameters = [p for p in inspect.signature(cls).parameters if p != "self"]
+    for name, value in args.items():
+        if name not in parameters:
+            raise SpecError(unknown_key(name, parameters), f"{kind}.args")
+        if isinstance(value, Mapping) and "name" in value:
+            nested = ComponentSpec(value["name"], dict(value.get("args", {})))
+            args[name] = build_sampler(nested, None) if kind == "sampler" else build_pruner(nested)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return _faster(cls)(**args)
+    except (TypeError, ValueError, ImportError) as error:
+        raise SpecError(f"{cls.__name__} refuses its arguments: {error}", f"{kind}.args") from error

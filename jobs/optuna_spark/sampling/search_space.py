@@ -1,0 +1,45 @@
+"""The declared search space as Optuna's distributions, and a trial's values for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from optuna_spark.spec.tuning import ParamSpec
+
+
+def distribution(param: ParamSpec) -> BaseDistribution:
+    """The Optuna distribution of one declared parameter."""
+    if param.type == "categorical":
+        return CategoricalDistribution(param.choices)
+    assert param.low is not None  # ParamSpec checked it
+    assert param.high is not None
+    if param.type == "int":
+        return IntDistribution(int(param.low), int(param.high), param.log, int(param.step or 1))
+    return FloatDistribution(param.low, param.high, param.log, param.step)
+
+
+def distributions(search_space: Mapping[str, ParamSpec]) -> dict[str, BaseDistribution]:
+    """The Optuna distributions of a search space, by parameter name."""
+    return {name: distribution(param) for name, param in search_space.items()}
+
+
+def suggest_params(trial: Any, search_space: Mapping[str, ParamSpec]) -> dict[str, Any]:
+    """Let `trial` suggest every parameter; ints are ints, categoricals one of their choices."""
+    return {name: _suggest(trial, name, param) for name, param in search_space.items()}
+
+
+def _suggest(trial: Any, name: str, param: ParamSpec) -> Any:
+    if param.type == "categorical":
+        return trial.suggest_categorical(name, param.choices)
+    if param.type == "int":
+        low, high, step = int(param.low or 0), int(param.high or 0), int(param.step or 1)
+        return trial.suggest_int(name, low, high, step=step, log=param.log)
+    return trial.suggest_float(name, param.low, param.high, step=param.step, log=param.log)

@@ -1,0 +1,1 @@
+"""One run as plain data. Standard library only."""

@@ -1,0 +1,65 @@
+"""What a run has to know and nobody else may: it travels beside the spec, in a file that is read once, then in memory.
+
+Standard library only, like the spec.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from optuna_spark.errors import SpecError
+from optuna_spark.spec.decode import from_dict, to_dict
+
+
+@dataclass(frozen=True)
+class DataSecrets:
+    """What opens the training table.
+
+    Attributes:
+        authorization: Header of the request for a URL, `Basic ...` or `Bearer ...`; the workers need it.
+        options: Spark reader options; the driver needs them.
+    """
+
+    authorization: str = field(default="", repr=False)
+    options: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def removed_from(self, text: str) -> str:
+        """A text, such as Spark's words about a table it cannot read, without them."""
+        for value in (self.authorization, *self.options.values()):
+            text = text.replace(value, "***") if len(value) > 3 else text
+        return text
+
+
+@dataclass(frozen=True)
+class RunSecrets:
+    """The secrets of a run.
+
+    Attributes:
+        data: What opens the table.
+        conf: Spark properties that must show nowhere.
+    """
+
+    data: DataSecrets = field(default_factory=DataSecrets)
+    conf: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def to_json(self) -> str:
+        """What `take_secrets` reads."""
+        return json.dumps(to_dict(self))
+
+
+def take_secrets(path: Path) -> RunSecrets:
+    """Read the secrets of a run and remove their file.
+
+    Raises:
+        SpecError: It is missing or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        path.unlink()
+        return from_dict(RunSecrets, json.loads(text))
+    except OSError as error:
+        raise SpecError(f"the run's secrets in {path} cannot be read: {error.strerror}; start the run again") from None
+    except (ValueError, SpecError):
+        raise SpecError(f"{path} does not hold a run's secrets; start the run again") from None

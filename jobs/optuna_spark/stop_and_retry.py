@@ -1,0 +1,75 @@
+"""The best trial so far, and the two ways a run ends because it is good enough."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import cast
+
+from optuna.study import StudyDirection
+from optuna.terminator import BestValueStagnationEvaluator
+from optuna.trial import FrozenTrial, TrialState
+
+from optuna_spark.spec.tuning import TuningSpec
+
+MIN_TRIALS = 20  # as optuna.terminator.Terminator's default
+
+
+class BestTrial:
+    """Keeps the best feasible trial of a study with one direction.
+
+    Attributes:
+        trial: The best so far; None before the first, and with several directions.
+    """
+
+    def __init__(self, spec: TuningSpec) -> None:
+        self.trial: FrozenTrial | None = None
+        self._single = len(spec.directions) == 1
+        self._maximize = spec.directions[0] == "maximize"
+        self._spec = spec
+
+    def see_all(self, trials: Sequence[FrozenTrial]) -> None:
+        for trial in trials:
+            self.see(trial)
+
+    def see(self, trial: FrozenTrial) -> None:
+        if not self._single or trial.state != TrialState.COMPLETE:
+            return
+        if any(violation > 0 for violation in trial.constraints.values()):
+            return
+        if self.trial is None or self._better(_value(trial), _value(self.trial)):
+            self.trial = trial
+
+    @property
+    def reaches_target(self) -> bool:
+        return reaches_target(self._spec, self.trial.value if self.trial else None)
+
+    def _better(self, value: float, other: float) -> bool:
+        return value > other if self._maximize else value < other
+
+
+def reaches_target(spec: TuningSpec, value: float | None) -> bool:
+    """Whether `value`, of a study with one direction, is as good as the spec's target value, if it has one."""
+    target = spec.stop.target_value
+    if target is None or value is None:
+        return False
+    return value >= target if spec.directions[0] == "maximize" else value <= target
+
+
+def _value(trial: FrozenTrial) -> float:
+    return cast(float, trial.value)  # complete trials have one
+
+
+def should_terminate(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> bool:
+    """Whether the best value has stagnated for longer than Optuna's evaluator allows (30 trials).
+
+    Of Optuna's evaluators this is the one that needs neither torch nor cross-validation scores. It is asked
+    directly, because Terminator copies the whole study twice for each question.
+    """
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    if len(complete) < MIN_TRIALS or len(directions) > 1:
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # experimental, and optuna.terminator goes in Optuna 6
+        evaluator = BestValueStagnationEvaluator()
+    return evaluator.evaluate(complete, directions[0]) < 0

@@ -1,0 +1,153 @@
+"""The budget of a run as rows in the database: what makes it exact when every worker opens the storage itself.
+
+One row per trial of the run. A worker takes a free row, runs a trial for it, and marks it done; a trial that
+failed sets its row free again. Rows are changed by compare-and-swap on their version, so any SQL database does.
+A worker's beats raise the version of the row it holds: another worker that sees the same version for too long,
+by its own clock, takes the row over. No clock of two machines is ever compared.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from optuna_spark.storage.retries import is_overtaken, retried
+
+ClaimState = Literal["free", "claimed", "done"]
+
+_metadata = sa.MetaData()
+
+CLAIMS = sa.Table(
+    "optuna_spark_claims",
+    _metadata,
+    sa.Column("run_key", sa.String(250), primary_key=True),
+    sa.Column("slot", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("worker", sa.String(250), nullable=False, default=""),
+    sa.Column("trial", sa.Integer),
+    sa.Column("version", sa.BigInteger, nullable=False, default=0),
+)
+
+RUNS = sa.Table(
+    "optuna_spark_runs",
+    _metadata,
+    sa.Column("run_key", sa.String(250), primary_key=True),
+    sa.Column("stop_reason", sa.Text),
+)
+
+
+make_tables = retried(_metadata.create_all, when=is_overtaken)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One trial of the run's budget, and who works on it."""
+
+    slot: int
+    state: ClaimState
+    worker: str
+    trial: int | None
+    version: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many rows of the budget are in which state."""
+
+    free: int
+    claimed: int
+    done: int
+
+
+class Claims:
+    """The budget of one run. Thread-safe: each call is one short transaction.
+
+    Args:
+        engine: The database; closing it is the caller's.
+        run_key: The run.
+    """
+
+    def __init__(self, engine: sa.Engine, run_key: str) -> None:
+        self.run_key = run_key
+        self._engine = engine
+
+    @retried
+    def create(self, trials: int) -> None:
+        """Make the rows of the run that do not exist yet; a resumed run keeps what was done."""
+        make_tables(self._engine)
+        with self._engine.begin() as connection:
+            here = self._mine(sa.select(CLAIMS.c.slot), CLAIMS)
+            slots = set(connection.execute(here).scalars())
+            new = [self._row(slot) for slot in range(trials) if slot not in slots]
+            if new:
+                connection.execute(sa.insert(CLAIMS), new)
+            connection.execute(sa.delete(RUNS).where(RUNS.c.run_key == self.run_key))
+            connection.execute(sa.insert(RUNS), {"run_key": self.run_key, "stop_reason": None})
+
+    def _row(self, slot: int) -> dict[str, Any]:
+        return {"run_key": self.run_key, "slot": slot, "state": "free", "worker": "", "version": 0}
+
+    @retried
+    def counts(self) -> Counts:
+        query = self._mine(sa.select(CLAIMS.c.state, sa.func.count()), CLAIMS).group_by(CLAIMS.c.state)
+        with self._engine.connect() as connection:
+            rows = {row[0]: row[1] for row in connection.execute(query)}
+        return Counts(rows.get("free", 0), rows.get("claimed", 0), rows.get("done", 0))
+
+    @retried
+    def held(self) -> list[Claim]:
+        """The rows somebody works on."""
+        return self._read(CLAIMS.c.state == "claimed", limit=None)
+
+    @retried
+    def take_free(self, worker: str) -> Claim | None:
+        """Take a free row for `worker`; None when there is none, or the run was stopped."""
+        while free := self._read(sa.and_(CLAIMS.c.state == "free", self._is_going_on()), limit=64):
+            # Different workers start at different rows, so that they rarely want the same one.
+            start = random.randrange(len(free))  # noqa: S311  # spreads load, no secret
+            for claim in free[start:] + free[:start]:
+                taken = self.change(claim, "claimed", worker, None)
+                if taken is not None:
+                    return taken
+        return None
+
+    @retried
+    def change(self, claim: Claim, state: ClaimState, worker: str, trial: int | None) -> Claim | None:
+        """Write a new state for a row unless somebody else changed it first; None when somebody did."""
+        update = (
+            sa.update(CLAIMS)
+            .where(CLAIMS.c.run_key == self.run_key, CLAIMS.c.slot == claim.slot)
+            .where(CLAIMS.c.version == claim.version)
+            .values(state=state, worker=worker, trial=trial, version=claim.version + 1)
+        )
+        with self._engine.begin() as connection:
+            changed = connection.execute(update).rowcount
+        return Claim(claim.slot, state, worker, trial, claim.version + 1) if changed else None
+
+    @retried
+    def stop(self, reason: str) -> None:
+        """No worker takes another row after this."""
+        update = sa.update(RUNS).where(RUNS.c.run_key == self.run_key).values(stop_reason=reason)
+        with self._engine.begin() as connection:
+            connection.execute(update)
+
+    @retried
+    def stop_reason(self) -> str | None:
+        with self._engine.connect() as connection:
+            return connection.execute(self._mine(sa.select(RUNS.c.stop_reason), RUNS)).scalar()
+
+    def _is_going_on(self) -> sa.ColumnElement[bool]:
+        stopped = self._mine(sa.select(RUNS.c.run_key), RUNS).where(RUNS.c.stop_reason.is_not(None))
+        return ~stopped.exists()
+
+    def _read(self, condition: sa.ColumnElement[bool], limit: int | None) -> list[Claim]:
+        columns = (CLAIMS.c.slot, CLAIMS.c.state, CLAIMS.c.worker, CLAIMS.c.trial, CLAIMS.c.version)
+        query = self._mine(sa.select(*columns), CLAIMS).where(condition).order_by(CLAIMS.c.slot).limit(limit)
+        with self._engine.connect() as connection:
+            return [Claim(*row) for row in connection.execute(query)]
+
+    def _mine(self, query: sa.Select[Any], table: sa.Table) -> sa.Select[Any]:
+        return query.where(table.c.run_key == self.run_key)

@@ -1,0 +1,160 @@
+"""The thread that writes to the database: whatever has gathered while it was writing goes into one transaction."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from optuna_spark.errors import StorageError
+from optuna_spark.storage.connection import comes_back
+from optuna_spark.storage.trial_record import TrialRecord
+
+log = logging.getLogger(__name__)
+
+DELAY_S = 0.5
+PATIENCE_S = 300.0
+
+
+class Writer(Protocol):
+    """Where the groups go; see WriterProcess."""
+
+    def write(self, records: list[TrialRecord], study_attrs: Mapping[str, Any]) -> None: ...
+
+
+class Committer:
+    """Takes the records of trials and writes them in groups. Thread-safe.
+
+    A finished trial is written at once. A trial that began or went on is written within `DELAY_S`: most short
+    trials are then already finished, and cost one insertion instead of an insertion and a change. New trials
+    are written in the order of their numbers, because Optuna numbers trials by their rows.
+
+    Args:
+        writer: Used by the committer's thread only.
+        explain_error: Turns a database error that cannot be repaired into one a person can act on.
+        on_failure: Called from the committer's thread when it gives up; all that waits fails.
+
+    Attributes:
+        error: Why it has given up; None while it has not.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        explain_error: Callable[[Exception], StorageError],
+        on_failure: Callable[[StorageError], None],
+    ) -> None:
+        self._writer, self._explain, self._on_failure = writer, explain_error, on_failure
+        self._wake = threading.Condition()
+        self._records: dict[int, TrialRecord] = {}
+        self._since: dict[int, float] = {}
+        self._attrs: dict[str, Any] = {}
+        self._waiting: list[Future[None]] = []
+        self._highest = -1
+        self._closing = False
+        self.error: StorageError | None = None
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._thread.start()
+
+    def put(self, record: TrialRecord) -> None:
+        """Write this record, or a later one of the same trial, soon."""
+        with self._wake:
+            self._records[record.number] = record
+            self._since.setdefault(record.number, time.monotonic())
+            self._wake.notify()
+
+    def put_attrs(self, attrs: Mapping[str, Any]) -> None:
+        """Write these system attributes of the study with the next group."""
+        with self._wake:
+            self._attrs.update(attrs)
+
+    def commit(self, record: TrialRecord) -> Future[None]:
+        """Write this record at once; the future is done when it is durable."""
+        done: Future[None] = Future()
+        with self._wake:
+            if self.error is not None:
+                done.set_exception(self.error)
+                return done
+            self._records[record.number] = record
+            self._since[record.number] = -math.inf
+            self._waiting.append(done)
+            self._wake.notify()
+        return done
+
+    def close(self) -> None:
+        """Write all that is left and end; safe to call twice."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._due():
+                    if self._closing:
+                        return
+                    self._wake.wait(DELAY_S / 2 if self._records else None)
+                group, attrs, waiting = self._take()
+            try:
+                self._write(group, attrs)
+            except Exception as error:  # noqa: BLE001  # whatever it is, nothing must wait for ever
+                self._give_up(self._as_storage_error(error), waiting)
+                return
+            for done in waiting:
+                done.set_result(None)
+
+    def _due(self) -> bool:
+        if self._closing or not self._records:
+            return bool(self._records or self._attrs)
+        return min(self._since.values()) < time.monotonic() - DELAY_S
+
+    def _take(self) -> tuple[list[TrialRecord], dict[str, Any], list[Future[None]]]:
+        """The records that are due, and the new trials numbered before them."""
+        old = time.monotonic() - DELAY_S
+        due = {n for n, since in self._since.items() if self._closing or since < old}
+        last = max(due, default=-1)
+        due |= {n for n in self._records if n < last and n > self._highest}
+        self._highest = max(self._highest, last)
+        group = [self._records.pop(n) for n in sorted(due)]
+        for number in due:
+            del self._since[number]
+        attrs, self._attrs = self._attrs, {}
+        waiting, self._waiting = self._waiting, []
+        return group, attrs, waiting
+
+    def _write(self, group: list[TrialRecord], attrs: Mapping[str, Any]) -> None:
+        """Write a group, waiting for a server that restarts or a lock that is held."""
+        deadline = time.monotonic() + PATIENCE_S
+        pause_s = 0.05
+        while True:
+            try:
+                self._writer.write(group, attrs)
+                return
+            except Exception as error:
+                if not comes_back(error) or time.monotonic() > deadline:
+                    raise
+                log.warning("The database did not take a group of %s trials, trying again: %s", len(group), error)
+            time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
+            pause_s = min(5.0, 2 * pause_s)
+
+    def _as_storage_error(self, error: Exception) -> StorageError:
+        if isinstance(error, StorageError):
+            return error
+        return self._explain(error)
+
+    def _give_up(self, error: StorageError, waiting: list[Future[None]]) -> None:
+        log.error("Writing to the database has failed for good: %s", error)
+        with self._wake:
+            self.error = error
+            waiting = waiting + self._waiting
+            self._waiting = []
+        # Before the answers: a worker that is sent away comes back at once, and must find the run over.
+        self._on_failure(error)
+        for done in waiting:
+            done.set_exception(error)

@@ -1,0 +1,66 @@
+"""What a trial takes from an objective: what Optuna takes, within the limits of its tables in MySQL."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from optuna_spark.wire.frames import MAX_DEPTH, depth
+
+# The columns' types: TEXT, VARCHAR(512), INTEGER.
+TEXT_BYTES = 65_535
+NAME_LENGTH = 512
+CONSTRAINT_LENGTH = NAME_LENGTH - 32  # Optuna stores it under a longer name
+ATTR_DEPTH = MAX_DEPTH - 8  # in the message that brings it, with something to spare
+MAX_STEP = 2**31 - 1
+
+
+def as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"The `value` argument is of type '{type(value)}' but supposed to be a float.") from None
+
+
+def as_step(step: Any) -> int:
+    try:
+        number = int(step)
+    except (TypeError, ValueError):
+        raise TypeError(f"The `step` argument is of type '{type(step)}' but supposed to be an int.") from None
+    if number < 0:
+        raise ValueError(f"`step={number}` must be non-negative.")
+    if number > MAX_STEP:
+        raise ValueError(f"`step={number}` must be at most {MAX_STEP}.")
+    return number
+
+
+def check_name(name: str, longest: int = NAME_LENGTH) -> None:
+    if len(name) > longest:
+        raise ValueError(f"a name must be at most {longest} characters, got {len(name)}: {name[:40]!r}...")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"a name must be text that UTF-8 can hold, got {name[:40]!r}") from None
+
+
+def check_distribution(text: str) -> None:
+    """Refuse a distribution, as JSON, that the database cannot hold."""
+    if len(text) > TEXT_BYTES:
+        raise ValueError(
+            f"a distribution must be at most {TEXT_BYTES} bytes of JSON, got {len(text)}: use fewer choices"
+        )
+
+
+def attr_size(key: str, value: Any) -> int:
+    """The bytes of a user attribute as JSON.
+
+    Raises:
+        TypeError: JSON cannot hold it, as with Optuna's RDBStorage.
+        ValueError: It is too long, or nested too deeply.
+    """
+    text = json.dumps(value)
+    if len(text) > TEXT_BYTES:
+        raise ValueError(f"user attribute {key!r} must be at most {TEXT_BYTES} bytes of JSON, got {len(text)}")
+    if text.count("[") + text.count("{") > ATTR_DEPTH and depth(json.loads(text)) > ATTR_DEPTH:
+        raise ValueError(f"user attribute {key!r} must be nested at most {ATTR_DEPTH} levels deep")
+    return len(text)

@@ -1,0 +1,1 @@
+"""Everything that crosses between the driver and its workers."""

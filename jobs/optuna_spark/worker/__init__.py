@@ -1,0 +1,1 @@
+"""What happens in a Spark task: a worker, its trials, and where it gets them from."""

@@ -1,0 +1,202 @@
+"""Trials straight from the database: each worker opens the storage itself (`coordination: database`)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
+
+from optuna_spark.driver.lost_trials import is_forgiven, next_try_attrs
+from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.claims import Claim, Claims
+from optuna_spark.storage.optuna_storage import close_storage, create_storage, join_study, open_study, set_trial_attr
+from optuna_spark.storage.retries import is_rolled_back, retried
+from optuna_spark.wire.frames import SILENT_BEATS
+from optuna_spark.worker.outcome import LOST, Outcome
+
+log = logging.getLogger(__name__)
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+WAIT_S = 0.5
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """The study of a run as one process sees it in the database, and the run's claims."""
+
+    spec: TuningSpec
+    storage: RDBStorage
+    study: optuna.Study
+    claims: Claims
+
+    @classmethod
+    def open(cls, spec: TuningSpec, url: str, key: str) -> StoredStudy:
+        """As the driver does: tables and study are made where they are missing."""
+        storage = create_storage(url)
+        return cls(spec, storage, open_study(spec, storage), Claims(storage.engine, key))
+
+    @classmethod
+    def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None) -> StoredStudy:
+        """As a worker does, after the driver's `open`."""
+        storage = create_storage(url, prepared=True)
+        return cls(spec, storage, join_study(spec, storage, seed), Claims(storage.engine, key))
+
+    def close(self) -> None:
+        """Close the connections; the claims use the storage's."""
+        close_storage(self.storage)
+
+
+class DatabaseSource:
+    """A TrialSource over Optuna's RDBStorage and the run's claims. Used by one thread, beats in another."""
+
+    def __init__(self, stored: StoredStudy, worker: str) -> None:
+        self._stored, self._worker = stored, worker
+        self._spec, self._study, self._claims = stored.spec, stored.study, stored.claims
+        self._held: Claim | None = None
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._watch = StaleWatch(SILENT_BEATS * stored.spec.coordinator.heartbeat_s)
+        threading.Thread(target=self._beat, daemon=True, name="claim-beat").start()
+
+    def ask(self) -> optuna.Trial | None:
+        claim = self._next_claim()
+        if claim is None:
+            return None
+        # A second try may leave a trial of the first behind, which the driver closes in the end.
+        trial = patient(retried(self._study.ask)())
+        trial.set_user_attr("run_id", self._spec.run_id)
+        trial.set_user_attr("worker", self._worker)
+        self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
+        return trial
+
+    def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            trial.set_user_attr("error", outcome.error)
+        values = None if outcome.values is None else list(outcome.values)
+        self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
+        spent = outcome.state in FINISHED or self._spec.stop.failures_count
+        with self._lock:
+            held, self._held = self._held, None
+        if held is not None:
+            self._claims.change(held, "done" if spent else "free", self._worker, trial.number)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._stored.close()
+
+    def _next_claim(self) -> Claim | None:
+        while (claim := self._claims.take_free(self._worker)) is None:
+            held = self._claims.held()
+            if not held or self._claims.stop_reason() is not None:
+                return None
+            for stale in self._watch.stale(held):
+                release(self._stored, stale)
+            time.sleep(WAIT_S)
+        return claim
+
+    def _hold(self, claim: Claim | None) -> None:
+        with self._lock:
+            self._held = claim
+
+    def _beat(self) -> None:
+        while not self._closed.wait(self._spec.coordinator.heartbeat_s):
+            try:
+                with self._lock:
+                    if self._held is not None:
+                        held = self._held
+                        self._held = self._claims.change(held, "claimed", held.worker, held.trial)
+            except DBAPIError as error:
+                # The next beat tries again; the claim is taken over only after six missed ones.
+                log.warning("The claim on a trial could not be renewed: %s", error)
+
+
+def patient(trial: optuna.Trial) -> optuna.Trial:
+    """The trial, with suggestions that survive a deadlock.
+
+    Optuna's cache between study and storage goes past the storage's own retries here. A lost connection is no reason
+    to suggest again: the value may be stored, and the next one would be another.
+    """
+    for name in ("suggest_float", "suggest_int", "suggest_categorical"):
+        setattr(trial, name, retried(getattr(trial, name), is_rolled_back))
+    return trial
+
+
+class StaleWatch:
+    """Which claims have not changed for `grace_s` seconds of this process's clock."""
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def stale(self, held: Iterable[Claim]) -> list[Claim]:
+        now, result = time.monotonic(), []
+        for claim in held:
+            version, since = self._seen.get(claim.slot, (-1, now))
+            if version != claim.version:
+                self._seen[claim.slot] = (claim.version, now)
+            elif now - since > self._grace_s:
+                result.append(claim)
+        return result
+
+
+def release(stored: StoredStudy, claim: Claim) -> None:
+    """Take a dead worker's claim: done when its trial was told, else the trial is closed, the claim freed."""
+    mine = stored.claims.change(claim, "claimed", "taken over", claim.trial)
+    if mine is None:
+        return
+    trial = None if claim.trial is None else _find(stored.study, claim.trial)
+    if trial is not None and not trial.state.is_finished():
+        # The worker may be slow, not dead, and tell its trial right now: whoever comes first counts.
+        trial = close_lost(stored, trial)
+    told = trial is not None and trial.state in FINISHED
+    stored.claims.change(mine, "done" if told else "free", "", claim.trial)
+
+
+def close_lost(stored: StoredStudy, trial: FrozenTrial) -> FrozenTrial:
+    """Record a trial nobody runs any more as failed, and queue its parameters again, a few times at most.
+
+    Returns:
+        The trial as it is stored now: another state than FAIL if somebody else finished it meanwhile.
+    """
+    log.warning("Trial %s was left running by a worker that died; closing it", trial.number)
+    try:
+        set_trial_attr(stored.storage, stored.study, trial.number, "error", LOST)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        log.info("Trial %s was finished meanwhile", trial.number)
+    closed = stored.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    if closed.params and is_forgiven(closed, stored.spec.stop):
+        stored.study.enqueue_trial(dict(closed.params), user_attrs=next_try_attrs(closed))
+    return closed
+
+
+def close_abandoned(stored: StoredStudy) -> None:
+    """Close every trial still RUNNING in the study; only where no worker of it can be alive."""
+    running = retried(stored.study.get_trials)(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in running:
+        close_lost(stored, trial)
+
+
+def rehearse() -> None:
+    """Run a trial in memory, because Optuna and SQLAlchemy load most of themselves when they are first used.
+
+    The daemon does so before it forks the workers (session.modules_to_import).
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = create_storage("sqlite://")
+    try:
+        study = optuna.create_study(storage=storage)
+        study.tell(study.ask({"x": FloatDistribution(0, 1)}), 0.0)
+    finally:
+        close_storage(storage)
+
+
+def _find(study: optuna.Study, number: int) -> FrozenTrial | None:
+    return next((t for t in study.get_trials(deepcopy=False) if t.number == number), None)

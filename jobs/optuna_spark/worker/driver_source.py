@@ -1,0 +1,189 @@
+"""A worker's source of trials in a run that the driver coordinates."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+
+from optuna_spark.storage.limits import check_distribution
+from optuna_spark.wire.frames import SILENT_BEATS, FrameSocket, Message, WireError
+from optuna_spark.wire.messages import Assignment, Update, outcome_to_message
+from optuna_spark.worker.outcome import Outcome
+from optuna_spark.worker.remote_study import RemoteStudy
+from optuna_spark.worker.trial import RemoteTrial
+
+log = logging.getLogger(__name__)
+
+CONNECT_S = 10.0
+RECONNECTS = 3
+_RAISED_HERE = {e.__name__: e for e in (ValueError, TypeError, NotImplementedError, OverflowError, RuntimeError)}
+
+
+class CoordinatorClient:
+    """A TrialSource connected to the driver. Used by one thread; a second one sends beats.
+
+    A connection that breaks is made again. The trial it broke in is lost: the driver, which could not know
+    better, has its parameters tried again.
+
+    Args:
+        address: Host and port of the driver.
+        secret: The run's secret.
+        worker: This worker's name, host:pid.
+        attempts: How often to try to connect, about 12 s in all.
+
+    Raises:
+        WireError: No driver of this run answers.
+    """
+
+    def __init__(self, address: tuple[str, int], secret: bytes, worker: str, attempts: int = 5) -> None:
+        self._address, self._secret, self._worker = address, secret, worker
+        self._closed = threading.Event()
+        self._waiting_since: float | None = None
+        self._next: Message | None = None
+        self._uncommitted: int | None = None  # the trial told last, while it may not be in the database yet
+        greeting = self._connect(attempts)
+        self._study = RemoteStudy(greeting["study_name"], greeting["directions"], self._stop)
+        self._distributions = {n: json_to_distribution(d) for n, d in greeting["distributions"].items()}
+        beats = threading.Thread(target=self._beat, args=(float(greeting["heartbeat_s"]),), daemon=True)
+        beats.start()
+
+    def ask(self) -> RemoteTrial | None:
+        """The next trial; waits while all that are left are being run. None when the run is over."""
+        reply, self._next = self._next, None
+        breaks = 0
+        while reply is None or not ("trial" in reply or reply["end"]):
+            try:
+                reply = self._request({"op": "ask"})
+            except WireError:
+                breaks += 1
+                if breaks > RECONNECTS:
+                    raise
+                self._connect_again()
+        return self._trial(reply["trial"]) if "trial" in reply else None
+
+    def tell(self, trial: RemoteTrial, outcome: Outcome) -> None:
+        """Record how a trial ended. The reply brings the next trial, after a long one before that is durable.
+
+        `wait_durable` waits for that; no further trial is told before.
+        """
+        message = {
+            "op": "tell",
+            "number": trial.number,
+            "changes": trial.take_changes().to_message(),
+            "ask": True,
+            **outcome_to_message(outcome),
+        }
+        try:
+            self.wait_durable()
+            self._uncommitted = trial.number
+            self._next = self._request(message)
+        except WireError:
+            self._connect_again()
+            log.warning("Trial %s was not told before the connection broke; it may be tried again", trial.number)
+
+    def wait_durable(self) -> None:
+        """Wait until the trial told last is in the database.
+
+        Raises:
+            WireError: The connection has ended.
+        """
+        while self._uncommitted is not None:
+            self._receive()
+
+    def close(self) -> None:
+        """Leave, giving back a trial that was not begun; safe to call twice."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        unbegun = [self._next["trial"]["number"]] if self._next and "trial" in self._next else []
+        with contextlib.suppress(WireError):  # the driver may have gone first
+            self._frames.send({"op": "bye", "unbegun": unbegun})
+        self._frames.close()
+
+    def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float:
+        text = distribution_to_json(distribution)
+        check_distribution(text)
+        reply = self._request({"op": "suggest", "number": number, "name": name, "distribution": text})
+        if "error" in reply:
+            raise _RAISED_HERE[reply["error"]](reply["text"])
+        return float(reply["value"])
+
+    def should_prune(self, number: int, changes: Update) -> bool:
+        return bool(self._request({"op": "prune", "number": number, "changes": changes.to_message()})["prune"])
+
+    def update(self, number: int, changes: Update) -> None:
+        self._frames.send({"op": "update", "number": number, "changes": changes.to_message()})
+
+    def _stop(self) -> None:
+        self._request({"op": "stop"})
+
+    def _request(self, message: Message) -> Message:
+        self._frames.send(message)
+        while (reply := self._receive()).keys() == {"durable"}:
+            pass
+        return reply
+
+    def _receive(self) -> Message:
+        try:
+            self._waiting_since = time.monotonic()
+            while "beat" in (message := self._frames.receive()):
+                self._waiting_since = time.monotonic()
+        finally:
+            self._waiting_since = None
+        if "durable" in message:
+            self._uncommitted = None
+        return message
+
+    def _trial(self, message: Message) -> RemoteTrial:
+        assignment = Assignment.from_message(message)
+        known = {name: self._distributions[name] for name in assignment.params}
+        return RemoteTrial(self, assignment, known, self._study)
+
+    def _beat(self, heartbeat_s: float) -> None:
+        while not self._closed.wait(heartbeat_s):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > SILENT_BEATS * heartbeat_s:
+                self._frames.close()  # and whoever waits connects again
+            with contextlib.suppress(WireError):  # the worker's own thread finds out by itself
+                # Who waits gets an echo: if an answer was kept from it, what follows does not open.
+                self._frames.send({"op": "beat", "echo": since is not None})
+
+    def _connect(self, attempts: int) -> Message:
+        """Connect and introduce this worker; returns the driver's greeting."""
+        self._frames, greeting = _open(self._address, self._secret, self._worker, attempts)
+        self._frames.notice_silence(SILENT_BEATS * float(greeting["heartbeat_s"]))
+        return greeting
+
+    def _connect_again(self) -> None:
+        self._frames.close()
+        self._connect(RECONNECTS)
+        log.warning("The connection to the driver broke and was made again")
+        self._uncommitted = None
+
+
+def _open(address: tuple[str, int], secret: bytes, worker: str, attempts: int) -> tuple[FrameSocket, Message]:
+    """Connect, a few times: a driver that starts many workers at once may not answer the first call."""
+    for attempt in range(1, attempts + 1):
+        try:
+            return _greeted(FrameSocket.connect(address, secret, CONNECT_S), worker)
+        except (OSError, WireError) as error:
+            if attempt == attempts:
+                raise WireError(
+                    f"no driver of this run answers at {address[0]}:{address[1]} ({error}): workers must reach the"
+                    " driver there; open the port (coordinator.port) or set coordination to database"
+                ) from error
+        time.sleep(0.2 * 2**attempt)
+    raise AssertionError
+
+
+def _greeted(frames: FrameSocket, worker: str) -> tuple[FrameSocket, Message]:
+    try:
+        frames.send({"op": "hello", "worker": worker})
+        return frames, frames.receive()
+    except BaseException:
+        frames.close()
+        raise

@@ -1,0 +1,209 @@
+"""The trial a worker holds: Optuna's Trial interface, with the study in the driver."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import math
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalChoiceType,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
+from optuna.trial import BaseTrial
+
+from optuna_spark.storage.limits import CONSTRAINT_LENGTH, as_float, as_step, attr_size, check_name
+from optuna_spark.wire.messages import Assignment, Update
+from optuna_spark.worker.remote_study import RemoteStudy
+
+FLUSH_S = 1.0
+FLUSH_BYTES = 256 * 1024
+FLUSH_CHANGES = 1000
+
+
+class TrialLink(Protocol):
+    """A trial's way to the driver; each call sends `changes` along."""
+
+    def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float: ...
+
+    def should_prune(self, number: int, changes: Update) -> bool: ...
+
+    def update(self, number: int, changes: Update) -> None: ...
+
+
+@dataclass
+class _Changes:
+    """What the objective has said and the driver does not know yet."""
+
+    reports: list[tuple[int, float]] = field(default_factory=list)
+    user_attrs: dict[str, Any] = field(default_factory=dict)
+    constraints: dict[str, float] = field(default_factory=dict)
+    size: int = 0
+
+    @property
+    def many(self) -> bool:
+        count = len(self.reports) + len(self.user_attrs) + len(self.constraints)
+        return self.size > FLUSH_BYTES or count >= FLUSH_CHANGES
+
+
+class RemoteTrial(BaseTrial):
+    """A running trial, used like `optuna.Trial` by an objective. Not thread-safe.
+
+    Parameters of a declared search space have been sampled already; others are sampled by the driver when they
+    are first suggested. Reports and attributes travel together: with `should_prune`, with the trial's end, or
+    once a second.
+
+    Args:
+        link: The way to the driver.
+        assignment: What the driver handed out.
+        distributions: Those of the parameters that are sampled already.
+        study: What an objective may know of the study.
+
+    Attributes:
+        study: Name, directions and `stop` of the study.
+    """
+
+    def __init__(
+        self,
+        link: TrialLink,
+        assignment: Assignment,
+        distributions: Mapping[str, BaseDistribution],
+        study: RemoteStudy,
+    ) -> None:
+        self._link, self._number, self._start = link, assignment.number, assignment.start
+        self._distributions = dict(distributions)
+        self._params = {n: distributions[n].to_external_repr(v) for n, v in assignment.params.items()}
+        self._user_attrs = dict(assignment.user_attrs)
+        self.study = study
+        self._constraints: dict[str, float] = {}
+        self._steps: set[int] = set()
+        self._changes = _Changes()
+        self._flushed = time.monotonic()
+
+    @property
+    def number(self) -> int:
+        return self._number
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return copy.deepcopy(self._params)
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return copy.deepcopy(self._distributions)
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        return copy.deepcopy(self._user_attrs)
+
+    @property
+    def datetime_start(self) -> datetime.datetime | None:
+        return self._start
+
+    @property
+    def constraints(self) -> dict[str, float]:
+        return dict(self._constraints)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        value: float = self._suggest(name, FloatDistribution(low, high, log=log, step=step))
+        return value
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return int(self._suggest(name, IntDistribution(low, high, log=log, step=step)))
+
+    def suggest_categorical(  # type: ignore[override]  # Optuna's overloads say the same
+        self, name: str, choices: Sequence[CategoricalChoiceType]
+    ) -> CategoricalChoiceType:
+        value: CategoricalChoiceType = self._suggest(name, CategoricalDistribution(choices))
+        return value
+
+    def suggest_uniform(self, name: str, low: float, high: float) -> float:
+        return self.suggest_float(name, low, high)
+
+    def suggest_loguniform(self, name: str, low: float, high: float) -> float:
+        return self.suggest_float(name, low, high, log=True)
+
+    def suggest_discrete_uniform(self, name: str, low: float, high: float, q: float) -> float:
+        return self.suggest_float(name, low, high, step=q)
+
+    def report(self, value: float, step: int) -> None:
+        self._check_single("report")
+        number, at = as_float(value), as_step(step)
+        if at in self._steps:
+            warnings.warn(f"The reported value is ignored because this `step={at}` is already reported.", stacklevel=2)
+            return
+        self._steps.add(at)
+        self._changes.reports.append((at, number))
+        self._flush_now_and_then()
+
+    def should_prune(self) -> bool:
+        self._check_single("should_prune")
+        return self._link.should_prune(self._number, self.take_changes())
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        check_name(key)
+        size = attr_size(key, value)
+        self._user_attrs[key] = value
+        self._changes.user_attrs[key] = value
+        self._changes.size += size
+        self._flush_now_and_then()
+
+    def set_constraint(self, key: str, value: float) -> None:
+        check_name(key, CONSTRAINT_LENGTH)
+        number = as_float(value)
+        if math.isnan(number):
+            raise ValueError(f"Attempted to set a constraint for {key!r}, but NaN is not allowed.")
+        if key in self._constraints:
+            warnings.warn(
+                f"The constraint value is ignored because this constraint `{key=}` is already set.", stacklevel=2
+            )
+            return
+        self._constraints[key] = number
+        self._changes.constraints[key] = number
+        self._flush_now_and_then()
+
+    def take_changes(self) -> Update:
+        """What has not been sent yet; the caller sends it."""
+        changes, self._changes = self._changes, _Changes()
+        self._flushed = time.monotonic()
+        return Update(tuple(changes.reports), changes.user_attrs, changes.constraints)
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        known = self._distributions.get(name)
+        if known is not None:
+            check_distribution_compatibility(known, distribution)
+            self._warn_if_other(name, known, distribution)
+            return self._params[name]
+        check_name(name)
+        internal = self._link.suggest(self._number, name, distribution)
+        value = distribution.to_external_repr(internal)
+        self._params[name], self._distributions[name] = value, distribution
+        return value
+
+    def _warn_if_other(self, name: str, known: BaseDistribution, distribution: BaseDistribution) -> None:
+        if known != distribution:
+            warnings.warn(
+                f'Inconsistent parameter values for distribution with name "{name}": this trial has it already,'
+                f" with {known}; that value is used and {distribution} is not.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def _check_single(self, method: str) -> None:
+        if len(self.study.directions) > 1:
+            raise NotImplementedError(f"Trial.{method} is not supported for multi-objective optimization.")
+
+    def _flush_now_and_then(self) -> None:
+        if self._changes.many or time.monotonic() - self._flushed > FLUSH_S:
+            self._link.update(self._number, self.take_changes())

@@ -1,0 +1,1 @@
+"""What a DAG file needs: the studies, their forms, schedules and notifiers."""

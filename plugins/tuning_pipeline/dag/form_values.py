@@ -1,0 +1,148 @@
+"""The rules for what a run's form may say, beyond those that a study file keeps too.
+
+A study file may name any sampler, pruner or format there is, and any text as a choice. A run may name what stands in
+our closed lists or in its study file, and otherwise only plain numbers: whatever a text might mean to a library, or to
+an objective of the author's own, it then means by the author's word.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from optuna_spark.errors import SpecError
+from optuna_spark.objectives.xgboost.params import ALLOWED_VALUES, OBJECTIVES
+from optuna_spark.spec.decode import describe
+from tuning_pipeline.dag.form_fields import MAX_NUMBER, FormField
+
+MAX_VALUES = 50_000
+MAX_DEPTH = 6
+# In arguments of samplers and pruners a number is mostly a count of things that are then made.
+MAX_ARGUMENT = 1_000_000
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
+# A text that is a number, or lists of them: XGBoost's constraints, and metrics such as error@0.7.
+_NUMBERS = re.compile(r"[-+0-9.eE,()\[\] ]{1,1000}")
+_AT_NUMBER = re.compile(r"@[0-9]{1,6}(\.[0-9]{1,6})?-?")
+_WORDS = {
+    "search_space": ("float", "int", "categorical"),
+    # QMCSampler, CmaEsSampler, and pruners that find out the number of steps.
+    "sampler.args": ("sobol", "halton", "ipop", "bipop"),
+    "pruner.args": ("auto",),
+}
+_XGBOOST_WORDS = (
+    *(word for words in (*ALLOWED_VALUES.values(), *OBJECTIVES.values()) for word in words),
+    "depthwise", "lossguide", "uniform", "gradient_based", "weighted", "tree", "forest", "one_output_per_tree",
+    "multi_output_tree",
+)  # fmt: skip
+# These hold values by name; their texts are looked up in the lists above and in the study file.
+_STRUCTURES = ("search_space", "enqueue", "sampler.args", "pruner.args", "xgboost.fixed")
+
+
+def check_value(item: FormField, value: Any, document: Mapping[str, Any]) -> None:
+    """Refuse a value that a run's form may not give.
+
+    Args:
+        item: The field.
+        value: Its value, other than the study file's own.
+        document: The study file.
+
+    Raises:
+        SpecError: The rule, the value, and what would allow it.
+    """
+    _check_size(value)
+    _check_limits(item.schema, value)
+    if item.closed:
+        _check_closed(item, value)
+    if item.key in _STRUCTURES:
+        _check_plain(item, value, _texts_of(document))
+    if item.key == "data.path":
+        _check_table(str(value), document)
+
+
+def _check_size(value: Any) -> None:
+    for count, (depth, leaf) in enumerate(_leaves(value)):
+        if count >= MAX_VALUES or depth > MAX_DEPTH:
+            raise SpecError(f"must hold at most {MAX_VALUES} values, nested at most {MAX_DEPTH} deep")
+        if isinstance(leaf, int | float) and not abs(leaf) <= MAX_NUMBER:
+            size = "more" if isinstance(leaf, int) or math.isfinite(leaf) else str(leaf)
+            raise SpecError(f"numbers must be finite and between -{MAX_NUMBER:.0e} and {MAX_NUMBER:.0e}, got {size}")
+
+
+def _check_limits(schema: Mapping[str, Any], value: Any) -> None:
+    """What the form itself refuses, for a run that did not come through it."""
+    limit, pattern = schema.get("maximum"), schema.get("pattern")
+    if limit is not None and isinstance(value, int | float) and value > limit:
+        raise SpecError(f"must be at most {limit:g}, got {value:g}")
+    if pattern is not None and isinstance(value, str) and not re.fullmatch(pattern, value):
+        raise SpecError(f"must match {pattern}, got {describe(value)}")
+
+
+def _check_closed(item: FormField, value: Any) -> None:
+    for name in value if isinstance(value, list | tuple) else [value]:
+        base, at, number = str(name).partition("@")
+        known = base in item.closed and (not at or (item.key == "xgboost.metric" and _AT_NUMBER.fullmatch(at + number)))
+        if name is not None and not (isinstance(name, str) and known):
+            raise SpecError(f"a run may name one of {', '.join(item.closed)}, got {describe(name)}; {_INSTEAD}")
+
+
+def _check_plain(item: FormField, value: Any, own: set[str]) -> None:
+    arguments = item.key in ("sampler.args", "pruner.args")
+    words = {*own, *_WORDS.get(item.key, ()), *(() if item.key == "pruner.args" else _XGBOOST_WORDS)}
+    for name, leaf in _named_leaves(value):
+        if name not in own and not _NAME.fullmatch(name):
+            raise SpecError(
+                f"names are a letter or '_', then letters, digits, '_' and '-', at most 100, got {describe(name)}"
+            )
+        if isinstance(leaf, str) and leaf not in words and not _NUMBERS.fullmatch(leaf):
+            raise SpecError(
+                f"{name}: a run may give numbers, or texts the study file has, got {describe(leaf)}; {_INSTEAD}"
+            )
+        if arguments and name != "seed" and isinstance(leaf, int) and abs(leaf) > MAX_ARGUMENT:
+            raise SpecError(f"{name}: a whole number must be at most {MAX_ARGUMENT}, got {describe(leaf)}; {_INSTEAD}")
+
+
+def _check_table(path: str, document: Mapping[str, Any]) -> None:
+    """Of the catalog's names only plain ones: Spark takes csv.`/a/file` and a class in that place for tables too."""
+    if (document.get("data") or {}).get("format") == "table" and not re.fullmatch(r"\w+(\.\w+){0,2}", path):
+        raise SpecError(f"a table is named as table, schema.table or catalog.schema.table, got {describe(path)}")
+
+
+_INSTEAD = "other ones are for the study file"
+
+
+def _texts_of(document: Mapping[str, Any]) -> set[str]:
+    """Every text and name under the keys of the study file that hold values by name."""
+    found: set[str] = set()
+    for key in _STRUCTURES:
+        part: Any = document
+        for name in key.split("."):
+            part = part.get(name) if isinstance(part, Mapping) else None
+        for name, leaf in _named_leaves(part):
+            found |= {name} | ({leaf} if isinstance(leaf, str) else set())
+    return found
+
+
+def _leaves(value: Any, depth: int = 0) -> Iterator[tuple[int, Any]]:
+    """Every value that holds no others, and every name, with its depth."""
+    if depth > MAX_DEPTH or not isinstance(value, Mapping | list | tuple):
+        yield depth, value
+        return
+    for name, part in value.items() if isinstance(value, Mapping) else enumerate(value):
+        yield depth, name
+        yield from _leaves(part, depth + 1)
+
+
+def _named_leaves(value: Any, name: str = "_") -> Iterator[tuple[str, Any]]:
+    """Every value that holds no others, with the name it stands under."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield str(key), None
+            yield from _named_leaves(part, str(key))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _named_leaves(part, name)
+    else:
+        yield name, value

@@ -1,0 +1,1 @@
+"""The study's database: server, account, tables, connections, and the study in it."""

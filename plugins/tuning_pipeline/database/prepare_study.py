@@ -1,0 +1,195 @@
+"""Create, resume or reset the study, and refuse one that does not fit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from optuna_spark.errors import StudyMismatchError
+from optuna_spark.sampling.search_space import distributions
+from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.optuna_storage import check_name, close_storage, create_storage
+from tuning_pipeline.database.replaced_studies import put_study
+from tuning_pipeline.database.study_runs import StudyRuns, read_runs, write_runs
+from tuning_pipeline.failures import Failure, TaskError
+
+log = logging.getLogger(__name__)
+
+
+def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str = "unknown") -> dict[str, Any]:
+    """Bring the study into the state a run starts from.
+
+    Args:
+        spec: The run; its run_id is the run's key.
+        url: The study's storage; Optuna's tables are there.
+        mode: resume, reset (keep this study under another name and start again) or create (fail if it exists). A
+            second call with the same run id keeps what the first one, its trials and later runs made.
+        digest: Of the settings that the run goes on with, see `settings_digest`.
+
+    Returns:
+        study, mode, how many trials it holds by state, and the name that a replaced study has now.
+
+    Raises:
+        TaskError: Mode create, and the study exists; or a later run's reset has replaced this run's study.
+        StudyMismatchError: The stored study does not fit the spec; the message says how.
+        StudyNameError: The database takes the name for another study's.
+    """
+    storage = create_storage(url)
+    try:
+        check_name(spec.study_name, storage)
+        runs = _runs(spec, storage)
+        if runs is not None and spec.run_id in runs.former:
+            raise _reset_since(spec.study_name, runs)
+        if runs is not None and not runs.has(spec.run_id) and mode == "create":
+            raise _exists(spec.study_name)
+        if runs is None or (mode == "reset" and not runs.has(spec.run_id)):
+            return _begin(spec, storage, mode, (runs or StudyRuns({})).replaced().with_run(spec.run_id, digest))
+        study = _load(spec, storage)
+        write_runs(spec.study_name, storage, runs.with_run(spec.run_id, digest))
+        return _summary(study, mode)
+    finally:
+        close_storage(storage)
+
+
+def _begin(spec: TuningSpec, storage: RDBStorage, mode: str, runs: StudyRuns) -> dict[str, Any]:
+    """A new study; the one of this name, if there is one, is kept under another."""
+    kept = put_study(storage, spec.study_name, spec.directions, runs)
+    log.info("Created study %s", spec.study_name)
+    study = optuna.load_study(study_name=spec.study_name, storage=storage)
+    return _summary(study, mode) | ({"replaced": kept} if kept else {})
+
+
+def _runs(spec: TuningSpec, storage: RDBStorage) -> StudyRuns | None:
+    """The runs of the study as it is stored; None where there is no study."""
+    try:
+        return read_runs(spec.study_name, storage)
+    except KeyError:
+        return None
+
+
+def check_prepared(name: str, url: sqlalchemy.URL, key: str) -> None:
+    """Refuse to put a run's trials into a study that a later reset has put into the place of the run's own.
+
+    Raises:
+        TaskError: The study is gone, or another one has its name.
+    """
+    storage = create_storage(url, prepared=True)
+    try:
+        runs = read_runs(name, storage)
+    except KeyError:
+        raise TaskError(
+            Failure(
+                what=f"study {name!r} is gone: somebody deleted it after this run prepared it",
+                next="Clear prepare_study of this run and what follows it, or trigger a new run.",
+            )
+        ) from None
+    finally:
+        close_storage(storage)
+    if runs.lost(key):
+        raise _reset_since(name, runs)
+
+
+def _load(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
+    study = optuna.load_study(study_name=spec.study_name, storage=storage)
+    check_directions(spec, tuple(d.name.lower() for d in study.directions))
+    for note in check_search_space(distributions(spec.search_space), stored_distributions(study)):
+        log.info("Study %s: %s", spec.study_name, note)
+    return study
+
+
+def stored_distributions(study: optuna.Study) -> dict[str, BaseDistribution]:
+    """The last distribution each parameter was sampled from."""
+    found: dict[str, BaseDistribution] = {}
+    for trial in study.get_trials(deepcopy=False):
+        found.update(trial.distributions)
+    return found
+
+
+def check_directions(spec: TuningSpec, stored: tuple[str, ...]) -> None:
+    """Compare the directions.
+
+    Raises:
+        StudyMismatchError: They differ.
+    """
+    if stored != tuple(spec.directions):
+        raise StudyMismatchError(
+            f"study {spec.study_name!r} is stored with directions {', '.join(stored)},"
+            f" but the study file says {', '.join(spec.directions)}"
+        )
+
+
+def check_search_space(wanted: Mapping[str, BaseDistribution], stored: Mapping[str, BaseDistribution]) -> list[str]:
+    """Compare a search space with what the study's trials were sampled from.
+
+    Optuna's samplers live with changed bounds and steps and with added or dropped parameters, but not with
+    another kind, scale or set of choices (optuna.distributions.check_distribution_compatibility).
+
+    Returns:
+        A line for each difference that is allowed.
+
+    Raises:
+        StudyMismatchError: Naming every parameter that cannot go on, as stored and as wanted.
+    """
+    conflicts: list[str] = []
+    notes: list[str] = []
+    for name in sorted(wanted.keys() & stored.keys()):
+        if wanted[name] == stored[name]:
+            continue
+        line = f"parameter {name}: stored {describe(stored[name])}, now {describe(wanted[name])}"
+        (notes if _compatible(wanted[name], stored[name]) else conflicts).append(line)
+    if conflicts:
+        raise StudyMismatchError("the stored trials do not fit the search space: " + "; ".join(conflicts))
+    if stored:
+        notes += [f"parameter {name} is new" for name in wanted if name not in stored]
+        notes += [f"parameter {name} is no longer tuned" for name in stored if wanted and name not in wanted]
+    return notes
+
+
+def _compatible(new: BaseDistribution, old: BaseDistribution) -> bool:
+    if isinstance(new, FloatDistribution | IntDistribution) and isinstance(old, FloatDistribution | IntDistribution):
+        return type(new) is type(old) and new.log == old.log
+    return False
+
+
+def describe(distribution: BaseDistribution) -> str:
+    """A distribution in the words of a study file."""
+    if isinstance(distribution, CategoricalDistribution):
+        return f"one of {', '.join(map(str, distribution.choices))}"
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        return str(distribution)
+    kind = "int" if isinstance(distribution, IntDistribution) else "float"
+    step = f", step {distribution.step:g}" if distribution.step not in (None, 1) else ""
+    return f"{kind} {distribution.low:g} to {distribution.high:g}{step}{', log' if distribution.log else ''}"
+
+
+def _summary(study: optuna.Study, mode: str) -> dict[str, Any]:
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    counts = {state.name.lower(): states.count(state) for state in TrialState if state in states}
+    log.info("Study %s holds %s trials", study.study_name, len(states))
+    return {"study": study.study_name, "mode": mode, "trials": counts}
+
+
+def _exists(name: str) -> TaskError:
+    return TaskError(
+        Failure(
+            what=f"study {name!r} exists, and mode create must not touch it",
+            next="Trigger with mode resume to go on with it, with reset to begin anew, or choose another study name.",
+        )
+    )
+
+
+def _reset_since(name: str, runs: StudyRuns) -> TaskError:
+    return TaskError(
+        Failure(
+            what=f"study {name!r} is no longer the one that this run prepared: it was reset or restored since, and run"
+            f" {runs.newest} works on it",
+            next="Trigger a new run; the README says how to bring a replaced study back.",
+        )
+    )

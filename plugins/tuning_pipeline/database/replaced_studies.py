@@ -1,0 +1,97 @@
+"""A study that a reset replaced is kept under another name, until newer ones have been replaced in their turn."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import optuna
+import sqlalchemy as sa
+from optuna.storages import RDBStorage
+
+from optuna_spark.results.best import quiet
+from optuna_spark.spec.tuning import Direction
+from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from tuning_pipeline.dag.study_names import NEW, REPLACED
+from tuning_pipeline.database.study_runs import StudyRuns, write_runs
+
+log = logging.getLogger(__name__)
+
+_RENAME = sa.text("UPDATE studies SET study_name = :new WHERE study_id = :study")
+
+
+def put_study(storage: RDBStorage, name: str, directions: Sequence[Direction], runs: StudyRuns) -> str | None:
+    """Put an empty study into the place of `name`, in one step: a crash leaves the old one or the new one.
+
+    Returns:
+        The name that the study which was there has now; None when none was, or it held no trial.
+    """
+    new = name + NEW
+    _delete(storage, new)  # what a killed attempt left
+    with quiet():  # else Optuna announces a study of a name that nobody chose
+        optuna.create_study(study_name=new, storage=storage, directions=list(directions))
+    write_runs(new, storage, runs)
+    if name not in optuna.get_all_study_names(storage):
+        rename(storage, {new: name})
+        return None
+    kept = _replaced_name(name)
+    rename(storage, {name: kept, new: name})
+    if not storage.get_n_trials(storage.get_study_id_from_name(kept)):
+        _delete(storage, kept)
+        return None
+    log.info("Study %s is kept as %s", name, kept)
+    return kept
+
+
+def put_back(storage: RDBStorage, name: str, back: str) -> str | None:
+    """Give a replaced study its name back. Returns the name that the study which had it has now, if one had."""
+    if name not in optuna.get_all_study_names(storage):
+        rename(storage, {back: name})
+        return None
+    kept = _replaced_name(name)
+    rename(storage, {name: kept, back: name})
+    return kept
+
+
+def _replaced_name(name: str) -> str:
+    return f"{name}{REPLACED}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+
+
+def rename(storage: RDBStorage, names: dict[str, str]) -> None:
+    """Give studies other names, in this order and in one transaction."""
+    rows = [(storage.get_study_id_from_name(old), new) for old, new in names.items()]
+    with storage.engine.begin() as connection:
+        for study, new in rows:
+            connection.execute(_RENAME, {"new": new, "study": study})
+
+
+def replaced_studies(storage: RDBStorage, name: str) -> list[str]:
+    """Names of what resets of a study have replaced, oldest first."""
+    form = re.compile(re.escape(name + REPLACED) + r"\d{8}T\d{6}\.\d{6}Z")
+    return sorted(found for found in optuna.get_all_study_names(storage) if form.fullmatch(found))
+
+
+def drop_replaced(storage: RDBStorage, name: str, keep: int) -> list[str]:
+    """Delete all but the newest `keep` of what resets of a study have replaced. Returns the names that went."""
+    found = replaced_studies(storage, name)
+    gone = found[: max(0, len(found) - keep)]
+    for old in gone:
+        log.info("Deleting study %s: keep_replaced is %s", old, keep)
+        _delete(storage, old)
+    return gone
+
+
+def drop_replaced_in(url: sa.URL, name: str, keep: int) -> list[str]:
+    """`drop_replaced` in a database that nobody else has open."""
+    storage = create_storage(url)
+    try:
+        return drop_replaced(storage, name, keep)
+    finally:
+        close_storage(storage)
+
+
+def _delete(storage: RDBStorage, name: str) -> None:
+    if name in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=name, storage=storage)

@@ -1,0 +1,96 @@
+"""python -m tuning_pipeline.database.restore_study FILE [NAME]: brings back a study that a reset replaced.
+
+FILE is the study's file; NAME says which of its replaced studies, by default the one that went last. The study that is
+there now is kept under a name of the same form, so that the command undoes itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from optuna_spark.errors import TuningError
+from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from tuning_pipeline.database.connections import database_connection, storage_url
+from tuning_pipeline.database.lease_table import Leases
+from tuning_pipeline.database.replaced_studies import put_back, replaced_studies
+from tuning_pipeline.failures import Failure, TaskError, card
+from tuning_pipeline.runs.study_lease import DEAD_S, STRANGER_S
+from tuning_pipeline.study_file.study_file import read_study
+
+
+def restore(file: Path, wanted: str = "") -> list[str]:
+    """Give a replaced study its name back.
+
+    Args:
+        file: The study file.
+        wanted: Name of the replaced study; empty for the newest.
+
+    Returns:
+        Lines for the person.
+
+    Raises:
+        TaskError: There is none of that name, or a run works on the study.
+        TuningError: The file or its database cannot be used.
+    """
+    study = read_study(file)
+    if not study.has_database:
+        raise TaskError(
+            Failure(
+                what=f"study {study.settings.study!r} lives in a file on a Databricks Volume, which this cannot change",
+                next="Fetch the file, rename the studies in it, and put it back.",
+            )
+        )
+    name = study.settings.study
+    storage = create_storage(storage_url(database_connection(study.settings.connections.database)))
+    try:
+        found = replaced_studies(storage, name)
+        if not found or (wanted and wanted not in found):
+            raise _none(name, wanted, found)
+        _refuse_while_held(Leases(storage.engine), name)
+        back = wanted or found[-1]
+        kept = put_back(storage, name, back)
+        lines = [f"study {name} is what was {back}"]
+        return [*lines, f"what had its name is kept as {kept}"] if kept else lines
+    finally:
+        close_storage(storage)
+
+
+def _refuse_while_held(leases: Leases, name: str) -> None:
+    lease = leases.look(name)
+    if lease is None or lease.idle_s > (DEAD_S if lease.busy else STRANGER_S):
+        return
+    since = datetime.fromtimestamp(lease.since_s, UTC).isoformat(timespec="seconds")
+    raise TaskError(
+        Failure(
+            what=f"run {lease.holder} has been working on study {name!r} since {since}",
+            next="Wait for its end, or mark it as failed, and try again some minutes later.",
+        )
+    )
+
+
+def _none(name: str, wanted: str, found: list[str]) -> TaskError:
+    what = f"no study {wanted!r} is kept" if wanted else f"no reset has replaced study {name!r}, or keep_replaced is 0"
+    return TaskError(Failure(what=what, next=f"There is: {', '.join(found)}." if found else ""))
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    if len(arguments) not in (1, 2):
+        sys.stderr.write("usage: python -m tuning_pipeline.database.restore_study FILE [NAME]\n")
+        return 2
+    try:
+        lines = restore(Path(arguments[0]), *arguments[1:])
+    except TaskError as error:
+        sys.stderr.write(card(error.failure, "nothing was restored") + "\n")
+        return 1
+    except TuningError as error:
+        sys.stderr.write(f"nothing was restored: {error}\n")
+        return 1
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

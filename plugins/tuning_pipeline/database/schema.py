@@ -1,0 +1,95 @@
+"""Optuna's tables: created or upgraded once, by one process at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import DBAPIError
+
+from optuna_spark.storage.mysql_connection import sealing_other_engines
+from optuna_spark.storage.optuna_storage import engine_options
+from tuning_pipeline.database.lease_table import make_lease_table
+from tuning_pipeline.failures import Failure, TaskError
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+    from tuning_pipeline.database.mysql_hook import PyMySqlHook
+
+log = logging.getLogger(__name__)
+
+LOCK_S = 120
+
+
+def ensure_schema(url: sqlalchemy.URL) -> str:
+    """Create Optuna's tables, or upgrade those of an older Optuna; and the table of leases.
+
+    Returns:
+        The schema version.
+
+    Raises:
+        TaskError: The tables belong to a newer Optuna.
+    """
+    # RDBStorage runs str.format on the URL.
+    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    storage = RDBStorage(text, engine_kwargs=engine_options(url), skip_compatibility_check=True)
+    try:
+        current, head = storage.get_current_version(), storage.get_head_version()
+        if current != head:
+            if current not in storage.get_all_versions():
+                raise _too_new(current, head)
+            log.info("Upgrading Optuna's tables from %s to %s", current, head)
+            with sealing_other_engines():
+                storage.upgrade()
+        make_lease_table(storage.engine)
+        return head
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+@contextmanager
+def schema_lock(hook: PyMySqlHook, database: str) -> Iterator[None]:
+    """Hold the server-wide lock of this database's schema: two creators at once break it (optuna issue 1092).
+
+    Raises:
+        TaskError: Another process held it for too long.
+    """
+    with closing(hook.get_conn()) as connection, connection.cursor() as cursor:
+        name = f"optuna_schema.{database}"[:64]
+        cursor.execute("SELECT GET_LOCK(%s, %s)", (name, LOCK_S))
+        if cursor.fetchone()[0] != 1:
+            raise _locked(database)
+        yield
+        cursor.execute("SELECT RELEASE_LOCK(%s)", (name,))
+
+
+def database_error(error: BaseException) -> BaseException | None:
+    """The driver's own exception inside one of SQLAlchemy's or Optuna's, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError):
+        cause = cause.__cause__
+    return cause.orig if isinstance(cause, DBAPIError) else None
+
+
+def _too_new(current: str, head: str) -> TaskError:
+    return TaskError(
+        Failure(
+            what=f"the database holds Optuna's schema {current}, newer than {head}, the one this Optuna knows",
+            next="Install the Optuna that made it in Airflow's environment, or use another database.",
+        )
+    )
+
+
+def _locked(database: str) -> TaskError:
+    return TaskError(
+        Failure(
+            what=f"another process has been preparing database {database!r} for more than {LOCK_S} s",
+            next="Wait for it, or end it.",
+            retry=True,
+        )
+    )

@@ -1,0 +1,178 @@
+"""The connections a study file names for secrets: `data.connection` and `spark.conf_connection`, read when a task runs.
+
+What they hold goes to the driver in a file of its own, never into the spec, an argument, a Spark property of the
+submission, a rendered field or an XCom.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from airflow.sdk.log import mask_secret
+
+from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets
+from tuning_pipeline.database.connections import require_connection
+from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.study_file.settings import OWN_CONF
+from tuning_pipeline.targets.standalone.submission import conf_text
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from optuna_spark.spec.tuning import DataSpec
+    from tuning_pipeline.study_file.settings import SparkSettings, StudySettings
+
+# Read by spark-submit, before the driver could add them.
+_TOO_LATE = ("spark.driver.", "spark.jars", "spark.pyspark.", "spark.submit.", "spark.files", "spark.archives")
+
+
+def run_secrets(settings: StudySettings) -> RunSecrets | None:
+    """What the study's connections hold for a run, masked in the log; None when it names none.
+
+    Raises:
+        TaskError: A connection is missing, holds nothing usable, or says what the study file says too.
+    """
+    data, spark = settings.data, settings.spark
+    opened = _opened(data) if data is not None and data.connection is not None else RunSecrets()
+    conf = _spark_properties(spark) if spark.conf_connection is not None else {}
+    if data is None or data.connection is None:
+        return RunSecrets(conf=conf) if conf else None
+    for name in opened.conf:
+        if name in conf or name in spark.conf:
+            raise _twice(data.connection, f"Spark property {name}", "the study file or spark.conf_connection")
+    return RunSecrets(opened.data, {**conf, **opened.conf})
+
+
+def _opened(data: DataSpec) -> RunSecrets:
+    """What opens the table: a header for a URL, else Spark's options or Hadoop's configuration."""
+    connection = require_connection(str(data.connection), "data.connection")
+    if data.is_url:
+        return RunSecrets(DataSecrets(authorization=_authorization(connection, data)))
+    store = _STORES.get(connection.conn_type or "")
+    if store is not None:
+        conf = {f"spark.hadoop.{name}": value for name, value in store(connection, data).items()}
+        return RunSecrets(conf=conf)
+    return RunSecrets(DataSecrets(options=_reader_options(connection, data)))
+
+
+def _authorization(connection: Connection, data: DataSpec) -> str:
+    """The header for a URL: Basic with a login, Bearer without; for the connection's own host only."""
+    url = urlsplit(data.path)
+    if not connection.host or _address(connection) != (url.hostname, url.port or 443):
+        raise _unusable(
+            connection,
+            f"must have host {url.hostname} and the port of data.path, so that its login goes nowhere else;"
+            f" it has {connection.host or 'none'}",
+        )
+    if not connection.password:
+        raise _unusable(connection, "has no password: give login and password, or a bearer token as password alone")
+    if not connection.login:
+        return f"Bearer {connection.password}"
+    header = base64.b64encode(f"{connection.login}:{connection.password}".encode()).decode()
+    mask_secret(header)
+    return f"Basic {header}"
+
+
+def _address(connection: Connection) -> tuple[str | None, int]:
+    """Host and port of the connection, whose host may be a URL and an IPv6 address."""
+    host = connection.host or ""
+    try:
+        given = urlsplit(host if "://" in host else f"https://{host}")
+        return given.hostname, connection.port or given.port or 443
+    except ValueError:
+        raise _unusable(connection, f"has host {host}, which is none: write an IPv6 address as [::1]") from None
+
+
+def _reader_options(connection: Connection, data: DataSpec) -> dict[str, str]:
+    """Options of Spark's reader: user and password, and the extra as it is."""
+    extra = {str(name): value for name, value in connection.extra_dejson.items()}
+    named = {"user": connection.login, "password": connection.password}
+    for name, value in extra.items():
+        if not isinstance(value, str | int | float | bool):
+            raise _unusable(connection, f"has an extra {name} that is no text, number or true/false")
+    options = {name: value for name, value in named.items() if value} | {n: conf_text(v) for n, v in extra.items()}
+    if not options:
+        raise _unusable(connection, "holds nothing that opens data.path: give login and password, or reader options")
+    for name in options:
+        if name.lower() in {given.lower() for given in data.format_options}:
+            raise _twice(str(connection.conn_id), f"reader option {name}", "data.format_options")
+    return options
+
+
+def _s3a(connection: Connection, data: DataSpec) -> Mapping[str, str]:
+    """Hadoop's S3A, for the bucket of data.path: https://hadoop.apache.org/docs/r3.4.1/hadoop-aws/tools/hadoop-aws/."""
+    bucket, extra = _place(connection, data, ("s3a",)), connection.extra_dejson
+    given = {
+        "access.key": connection.login or extra.get("aws_access_key_id"),
+        "secret.key": connection.password or extra.get("aws_secret_access_key"),
+        "session.token": extra.get("aws_session_token"),
+        "endpoint": extra.get("endpoint_url"),
+        "endpoint.region": extra.get("region_name"),
+    }
+    if not (given["access.key"] and given["secret.key"]):
+        raise _unusable(connection, "has no access key (login) and secret key (password); a role needs no connection")
+    return {f"fs.s3a.bucket.{bucket}.{name}": str(value) for name, value in given.items() if value}
+
+
+def _azure(connection: Connection, data: DataSpec) -> Mapping[str, str]:
+    """The account key: https://hadoop.apache.org/docs/r3.4.1/hadoop-azure/abfs.html."""
+    account = _place(connection, data, ("abfs", "abfss", "wasb", "wasbs")).rpartition("@")[2]
+    if not connection.password:
+        raise _unusable(connection, "has no password, which is the account key; other ways go into conf_connection")
+    return {f"fs.azure.account.key.{account}": connection.password}
+
+
+_STORES: dict[str, Callable[[Connection, DataSpec], Mapping[str, str]]] = {"aws": _s3a, "wasb": _azure}
+
+
+def _place(connection: Connection, data: DataSpec, schemes: tuple[str, ...]) -> str:
+    parts = urlsplit(data.path)
+    if parts.scheme not in schemes or not parts.netloc:
+        raise _unusable(connection, f"is of type {connection.conn_type}, for {schemes[0]}://, and data.path is another")
+    return parts.netloc
+
+
+def _spark_properties(spark: SparkSettings) -> dict[str, str]:
+    """The extra of `spark.conf_connection`."""
+    connection = require_connection(str(spark.conf_connection), "spark.conf_connection", everything=True)
+    properties = {str(name): value for name, value in connection.extra_dejson.items()}
+    if not properties:
+        raise _unusable(connection, 'must hold Spark properties in its extra, {"spark.hadoop.fs.x": "..."}')
+    for name, value in properties.items():
+        problem = _problem(name, value)
+        if problem:
+            raise _unusable(connection, f"holds {name}, which {problem}")
+        if name in spark.conf:
+            raise _twice(str(connection.conn_id), f"Spark property {name}", "spark.conf")
+    return {name: conf_text(value) for name, value in properties.items()}
+
+
+def _problem(name: str, value: object) -> str | None:
+    if not name.startswith("spark."):
+        return "is no Spark property: they start with spark."
+    if name in OWN_CONF:
+        return f"is set by {OWN_CONF[name]}"
+    if name.lower().endswith("javaoptions"):
+        return "would stand in the process list of the cluster: give the program a file to read instead"
+    if name.startswith(_TOO_LATE):
+        return (
+            "spark-submit reads before the driver can add it: put it into spark-defaults.conf on the driver's machine"
+        )
+    if not isinstance(value, str | int | float | bool):
+        return "is no text, number or true/false"
+    return None
+
+
+def _unusable(connection: Connection, problem: str) -> TaskError:
+    return TaskError(
+        Failure(what=f"connection {connection.conn_id!r} {problem}", next="Correct it under Admin > Connections.")
+    )
+
+
+def _twice(conn_id: str, what: str, where: str) -> TaskError:
+    return TaskError(
+        Failure(what=f"connection {conn_id!r} and {where} both set {what}", next="Remove it from one of the two.")
+    )

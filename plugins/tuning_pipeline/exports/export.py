@@ -1,0 +1,163 @@
+"""What a finished study leaves behind: a folder of tables, the parameters to use, and a report.
+
+exports/<study>/<run id>/   best_params.json  best_trials.{csv,json,parquet}  trials.{csv,parquet}  report.html
+exports/<study>/latest      -> the newest of them
+
+Takes a second to import (Arrow, Plotly): import it in the task that needs it, not in a DAG file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.json as pa_json
+import pyarrow.parquet as pq
+
+from optuna_spark.errors import TuningError
+from optuna_spark.results.best import best_params, best_trials, snapshot
+from optuna_spark.results.trial_rows import Column, trial_columns, trial_records, trial_rows
+from tuning_pipeline.exports.paths import exports_base, folder_name
+from tuning_pipeline.exports.whole_folders import local_path, publish_folder, publish_latest
+from tuning_pipeline.exports.report import render_report
+from tuning_pipeline.exports.spreadsheet import guarded
+
+if TYPE_CHECKING:
+    import optuna
+    from airflow.sdk import ObjectStoragePath
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
+
+BEST_PARAMS = "best_params.json"
+
+_ARROW_TYPES = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "text": pa.string(),
+    "datetime": pa.timestamp("us"),
+}
+
+
+def export_study(
+    study: optuna.Study,
+    base: ObjectStoragePath | str | Path,
+    run_id: str,
+    top_k: int = 10,
+    *,
+    run_key: str = "",
+    latest: bool = True,
+) -> dict[str, Any]:
+    """Write the results of a study to `<base>/<study>/<run id>/` and point `<base>/<study>/latest` at them.
+
+    The folder appears whole or not at all; the same `run_id` again replaces it.
+
+    Args:
+        study: The study; it is read once and not changed.
+        base: The folder of all exports: a path, or the URL of an object store.
+        run_id: Identity of the run, such as Airflow's; see `folder_name` for the folder it gets.
+        top_k: How many trials best_trials.* hold; a Pareto front is always whole.
+        run_key: What the run's trials are marked with; by default `run_id`.
+        latest: Whether `latest` is to lead to this folder.
+
+    Returns:
+        The content of best_params.json and `folder`, the folder written: plain data for XCom or an asset event.
+
+    Raises:
+        TuningError: The study has no complete trial, or the folder cannot be written.
+    """
+    files = export_files(snapshot(study), run_id, top_k, run_key or run_id)
+    folder = export_folder(base, study.study_name, run_id)
+    try:
+        publish_folder(folder, files, marker=BEST_PARAMS)
+        if latest:
+            publish_latest(folder, files)
+    except OSError as error:
+        raise TuningError(
+            f"cannot write the exports to {folder}: {error}; check the folder's permissions and free space"
+        ) from error
+    shown = str(local_path(folder) or folder)
+    log.info("Exported %s files of study %s to %s", len(files), study.study_name, shown)
+    return {**json.loads(files[BEST_PARAMS]), "folder": shown}
+
+
+def export_folder(base: ObjectStoragePath | str | Path, study_name: str, run_id: str) -> ObjectStoragePath:
+    """Where the export of a run lies."""
+    return exports_base(base) / folder_name(study_name) / folder_name(run_id)
+
+
+def export_files(study: optuna.Study, run_id: str, top_k: int, run_key: str) -> dict[str, bytes]:
+    """The files of an export, contents by name; nothing is written."""
+    params = best_params(study, run_id)
+    best = best_trials(study, top_k)
+    trials = study.get_trials(deepcopy=False)
+    columns = trial_columns(trials, len(study.directions))
+    return {
+        BEST_PARAMS: _json(params),
+        "best_trials.json": _json(trial_records(best)),
+        **_tables("best_trials", best, columns),
+        **_tables("trials", trials, columns),
+        "report.html": render_report(study, run_id, top_k, run_key).encode(),
+    }
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _tables(name: str, trials: list[FrozenTrial], columns: list[Column]) -> dict[str, bytes]:
+    rows = trial_rows(trials, columns)
+    return {f"{name}.csv": _csv(rows, columns), f"{name}.parquet": _parquet(rows, columns)}
+
+
+def _csv(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:
+    out = _Lines()
+    writer = csv.writer(out)
+    writer.writerow([guarded(c.name) for c in columns])
+    writer.writerows([_cell(row[c.name]) for c in columns] for row in rows)
+    return out.text.getvalue().encode()
+
+
+class _Lines:
+    """Lines that end as on Unix. A writer that were told so would leave a carriage return in a cell unquoted."""
+
+    def __init__(self) -> None:
+        self.text = io.StringIO(newline="")
+
+    def write(self, line: str) -> int:
+        return self.text.write(line.removesuffix("\r\n") + "\n")
+
+
+def _cell(value: Any) -> str | None:
+    text = _text(value)
+    return text if text is None else guarded(text)
+
+
+def _parquet(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:
+    # Arrow imports pandas (a second) to look at Python objects, but not to parse JSON. JSON has no infinity, so
+    # every value goes in as text and Arrow converts it; Python's text of a float is exact.
+    lines = "\n".join(json.dumps({name: _text(value) for name, value in row.items()}) for row in rows)
+    texts = pa.schema([(c.name, pa.string()) for c in columns])
+    table = pa_json.read_json(
+        io.BytesIO(lines.encode()),
+        read_options=pa_json.ReadOptions(block_size=len(lines) + 1),
+        parse_options=pa_json.ParseOptions(explicit_schema=texts, unexpected_field_behavior="error"),
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.cast(pa.schema([(c.name, _ARROW_TYPES[c.kind]) for c in columns])), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat() if isinstance(value, datetime) else repr(value)

@@ -1,0 +1,95 @@
+"""The export of one run: of its own trials and those before it, and never over what a later run has left.
+
+Takes a second to import, as `export` does.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from optuna_spark.results.best import without_runs
+from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from tuning_pipeline.exports.export import export_folder, export_study
+from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.database.replaced_studies import drop_replaced
+from tuning_pipeline.retune.rules import TUNED_ON
+from tuning_pipeline.database.study_runs import StudyRuns, read_runs
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+    from tuning_pipeline.runs.begin import StudyRun
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportedRun:
+    """What an export brought.
+
+    Attributes:
+        best: The content of best_params.json, and the folder.
+        newest: Whether no other run has worked on the study since: then `latest` leads here.
+    """
+
+    best: dict[str, Any]
+    newest: bool
+
+
+def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> ExportedRun:
+    """Write the export of a run; after that of the newest, let go what resets have replaced.
+
+    Args:
+        run: The run.
+        url: Where it left the study.
+        fingerprint: Of the data, to note in the study; empty for none.
+
+    Raises:
+        TaskError: The study is gone, or the run's trials went when a later run reset it.
+        TuningError: As for `export_study`.
+    """
+    settings, storage = run.study.settings, create_storage(url)
+    try:
+        runs = _runs(run, storage)
+        newest = runs.is_newest(run.key)
+        stored = optuna.load_study(study_name=settings.study, storage=storage)
+        best = export_study(
+            without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
+            run_key=run.key, latest=newest,
+        )  # fmt: skip
+        if newest:
+            if fingerprint:
+                stored.set_user_attr(TUNED_ON, fingerprint)
+            drop_replaced(storage, settings.study, settings.keep_replaced)
+        else:
+            log.info("Run %s has worked on the study since: `latest` and the published parameters stay", runs.newest)
+        return ExportedRun(best, newest)
+    finally:
+        close_storage(storage)
+
+
+def _runs(run: StudyRun, storage: Any) -> StudyRuns:
+    name = run.study.settings.study
+    folder = export_folder(run.study.exports_base(), name, run.identity.run_id)
+    try:
+        runs = read_runs(name, storage)
+    except KeyError:
+        raise TaskError(
+            Failure(
+                what=f"study {name!r} is gone: somebody deleted it after this run prepared it",
+                next=f"What was exported stays in {folder}. Trigger a new run.",
+            )
+        ) from None
+    if run.key in runs.former or (run.identity.made and runs.lost(run.key)):
+        raise TaskError(
+            Failure(
+                what=f"this run's trials are gone from study {name!r}: it was reset or restored since, and run"
+                f" {runs.newest} works on it",
+                next=f"What was exported stays in {folder}. The README says how to bring a replaced study back.",
+            )
+        )
+    return runs

@@ -1,0 +1,72 @@
+"""The report of a run, found by what the DAG's author and Airflow say of the run.
+
+Neither a request nor an XCom, which whoever may trigger a DAG may rewrite, has a say in where it is read: the DAG's own
+entry names study and exports base, and Airflow's list of runs the run.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.xcom import XComModel
+from airflow.sdk import ObjectStoragePath
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+from tuning_pipeline.exports.paths import exports_base, folder_name
+from tuning_pipeline.exports.whole_folders import local_path
+
+# Known by name: tuning_pipeline.tasks.steps, which defines it, is for DAG files.
+EXPORT_TASK = "export_best_trials"
+REPORT = "report.html"
+
+
+def export_folder(dag_id: str, run_id: str) -> ObjectStoragePath | None:
+    """Where a run's export lies, or will; None where this is no tuning DAG."""
+    with create_session() as session:
+        dag = SerializedDagModel.get_dag(dag_id, session=session)
+    task = dag.task_dict.get(EXPORT_TASK) if dag is not None else None
+    if task is None or not task.doc_json:
+        return None
+    noted = json.loads(task.doc_json)
+    return folder_below(noted["exports"], noted["study"], run_id)
+
+
+def folder_below(base: str, study: str, run_id: str) -> ObjectStoragePath | None:
+    """The folder of a run's export; None where it would lie outside the base."""
+    whole = exports_base(base)
+    folder = whole / folder_name(study) / folder_name(run_id)
+    inside, around = local_path(folder), local_path(whole)
+    if inside is not None and around is not None and not inside.resolve().is_relative_to(around.resolve()):
+        return None
+    return folder
+
+
+def read_report(folder: ObjectStoragePath) -> bytes | None:
+    """The report in an export; None while there is none.
+
+    Raises:
+        OSError: There is one, and it cannot be read.
+    """
+    try:
+        return bytes((folder / REPORT).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def returned(dag_id: str, run_id: str, task_id: str, key: str) -> Any:
+    """An XCom of a run; None when there is none."""
+    query = XComModel.get_many(run_id=run_id, dag_ids=dag_id, task_ids=task_id, key=key, limit=1)
+    with create_session() as session:
+        row = session.scalars(query).first()
+        return XComModel.deserialize_value(row) if row is not None else None
+
+
+def run_state(dag_id: str, run_id: str) -> str | None:
+    """The state of a run; None when there is no such run."""
+    query = select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+    with create_session() as session:
+        return session.scalar(query)

@@ -1,0 +1,1 @@
+"""Whether a run has anything to do, and what it starts from."""

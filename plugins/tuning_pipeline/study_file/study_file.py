@@ -1,0 +1,224 @@
+"""A study file: what it may say, and how it becomes a TuningSpec."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from optuna_spark.errors import SpecError, TuningError
+from optuna_spark.objectives.defaults import effective_search_space
+from optuna_spark.objectives.xgboost.params import check_parameters
+from optuna_spark.spec.decode import describe, from_dict, unknown_key
+from optuna_spark.spec.plain_secrets import refuse_plain_secrets
+from optuna_spark.spec.tuning import TuningSpec
+from tuning_pipeline.study_file.read_yaml import read_yaml
+from tuning_pipeline.study_file.settings import DEFAULT_PRUNER, DEFAULT_SAMPLER, StudySettings
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+
+
+class StudyFileError(TuningError):
+    """A study file, or the form that changes it, is wrong; the message names file, key and rule."""
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A study file that was read and found right.
+
+    Attributes:
+        path: The file.
+        document: Its content, normalised: what a form's changes are laid over.
+        settings: The same, typed.
+    """
+
+    path: Path
+    document: dict[str, Any]
+    settings: StudySettings
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def dag_id(self) -> str:
+        return f"tune_{self.name}"
+
+    @property
+    def has_database(self) -> bool:
+        """Whether the study lives in a database that Airflow reaches; else it is a file that a cluster works on."""
+        return self.settings.target != "databricks" or self.settings.databricks.database == "external"
+
+    def changed(self, changes: Mapping[str, Any]) -> StudyFile:
+        """The study with some values replaced, checked again.
+
+        Args:
+            changes: New values by dotted key, e.g. {"trials": 10, "xgboost.folds": 5}.
+
+        Raises:
+            StudyFileError: A changed value breaks a rule.
+        """
+        self._keep_connected(changes)
+        document = copy.deepcopy(self.document)
+        for key, value in changes.items():
+            section = document
+            *parents, last = key.split(".")
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            section[last] = value
+        return parse_study(self.path, document)
+
+    def _keep_connected(self, changes: Mapping[str, Any]) -> None:
+        """What a connection opens is the study file's word: a run could send its login anywhere else."""
+        data = self.settings.data
+        if data is None or data.connection is None:
+            return
+        for name in ("path", "format"):
+            if changes.get(f"data.{name}", getattr(data, name)) != getattr(data, name):
+                raise StudyFileError(
+                    f"{shown(self.path)}: data.{name}: cannot be changed for a run, since data.connection opens it;"
+                    " change the study file"
+                )
+
+    def to_spec(self, run_id: str) -> TuningSpec:
+        """What this study asks a run to do."""
+        return to_spec(self.settings, run_id)
+
+    def exports_base(self) -> str:
+        """Where exports go: the study file's word, else TUNING_EXPORTS, else `exports` beside the DAG folder."""
+        default = os.environ.get("TUNING_EXPORTS") or str(self.path.resolve().parents[2] / "exports")
+        return self.settings.exports or default
+
+
+def read_study(path: Path) -> StudyFile:
+    """Read and check a study file.
+
+    Raises:
+        StudyFileError: With a message that names the file, the key, the rule and the valid keys.
+    """
+    try:
+        if not _IDENTIFIER.fullmatch(path.stem):
+            raise SpecError("the file name may hold letters, digits, '_', '-' and '.' only: it names the DAG")
+        document = read_yaml(path)
+        refuse_plain_secrets(document)  # first, since other errors quote what they refuse
+        if not isinstance(document, dict):
+            raise SpecError(f"must hold keys and values, got {describe(document)}")
+        document = _normalise(document, path)
+    except SpecError as error:
+        raise StudyFileError(f"{shown(path)}: {error}") from None
+    return _checked(path, document)
+
+
+def parse_study(path: Path, document: dict[str, Any]) -> StudyFile:
+    """Check a normalised document.
+
+    Raises:
+        StudyFileError: As for `read_study`.
+    """
+    try:
+        refuse_plain_secrets(document)
+    except SpecError as error:
+        raise StudyFileError(f"{shown(path)}: {error}") from None
+    return _checked(path, document)
+
+
+def _checked(path: Path, document: dict[str, Any]) -> StudyFile:
+    try:
+        settings = from_dict(StudySettings, document)
+        check_spec(to_spec(settings, "check"))
+    except SpecError as error:
+        raise StudyFileError(f"{shown(path)}: {error}") from None
+    return StudyFile(path, document, settings)
+
+
+def to_spec(settings: StudySettings, run_id: str) -> TuningSpec:
+    """The part of a study that travels to the cluster.
+
+    Raises:
+        SpecError: The keys do not fit each other.
+    """
+    shared = {f.name for f in dataclasses.fields(TuningSpec)} & {f.name for f in dataclasses.fields(StudySettings)}
+    values = {name: getattr(settings, name) for name in shared}
+    spec = TuningSpec(study_name=settings.study, run_id=run_id, **values)
+    return spec.with_changes(search_space=effective_search_space(spec))
+
+
+def check_spec(spec: TuningSpec) -> None:
+    """What can be known wrong before any trial runs.
+
+    Raises:
+        SpecError: A parameter XGBoost would ignore; a sampler or pruner that Optuna does not have.
+    """
+    if spec.objective == "xgboost":
+        check_parameters(spec, spec.search_space)
+    if spec.sampler != DEFAULT_SAMPLER:
+        _check_component(spec, "sampler")
+    if spec.pruner != DEFAULT_PRUNER:
+        _check_component(spec, "pruner")
+
+
+def _check_component(spec: TuningSpec, kind: Literal["sampler", "pruner"]) -> None:
+    # Optuna takes 0.3 s to import: the DAG processor pays that only for studies that name a sampler or pruner.
+    from optuna_spark.sampling.build import build_pruner, build_sampler
+
+    try:
+        if kind == "sampler":
+            build_sampler(spec.sampler, spec.seed)
+        else:
+            build_pruner(spec.pruner, spec.max_steps)
+    except SpecError as error:
+        # A sampler may need a package, torch for example, that only the Spark side has.
+        if not isinstance(error.__cause__, ImportError):
+            raise
+
+
+def _normalise(document: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Short forms spelled out, relative paths resolved against the study file's folder."""
+    document = dict(document)
+    valid = [*(f.name for f in dataclasses.fields(StudySettings)), "direction"]
+    for key in document:
+        if key not in valid:
+            raise SpecError(unknown_key(str(key), valid))
+    if not document.get("study"):
+        document["study"] = path.stem
+    if "direction" in document:
+        if "directions" in document:
+            raise SpecError("give direction for one objective or directions for several, not both")
+        document["directions"] = [document.pop("direction")]
+    for key in ("sampler", "pruner"):
+        if isinstance(document.get(key), str):
+            document[key] = {"name": document[key]}
+    if document.get("objective") == "xgboost" and document.get("xgboost") is None:
+        document["xgboost"] = {}
+    _resolve_paths(document, path.parent)
+    return document
+
+
+def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
+    data, spark = document.get("data"), document.get("spark")
+    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"] and data.get("format") != "table":
+        document["data"] = {**data, "path": resolve_path(data["path"], folder)}
+    if isinstance(spark, dict):
+        document["spark"] = dict(spark)
+        for key in ("py_files", "archives"):
+            if isinstance(spark.get(key), list):
+                document["spark"][key] = [resolve_path(p, folder) if isinstance(p, str) else p for p in spark[key]]
+    if isinstance(document.get("exports"), str):
+        document["exports"] = resolve_path(document["exports"], folder)
+
+
+def resolve_path(path: str, folder: Path) -> str:
+    """A relative path made absolute; URLs, `sklearn:<name>` and absolute paths stay as they are."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path):
+        return path
+    return str((folder / path).resolve()) if not Path(path).is_absolute() else path
+
+
+def shown(path: Path) -> str:
+    """The file as its author knows it: with the folder it lies in."""
+    return "/".join(path.parts[-3:])

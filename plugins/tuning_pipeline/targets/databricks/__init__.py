@@ -1,0 +1,1 @@
+"""Target databricks: one run of a job in a Databricks workspace."""

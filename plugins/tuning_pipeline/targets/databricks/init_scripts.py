@@ -1,0 +1,59 @@
+"""The init scripts as they are sent to a workspace: one file each, with everything it needs inside.
+
+A script in the workspace may read no other file there, and where Databricks runs it from is its own affair:
+https://docs.databricks.com/en/init-scripts/referencing-files.html
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+from optuna_spark.spec.tuning import TuningSpec
+from tuning_pipeline.targets.standalone.submission import PACKAGE
+
+_ROOT = PACKAGE.parents[1]
+SCRIPTS = _ROOT / "init" / "databricks"
+_REQUIREMENTS = _ROOT / "requirements"
+# The lock files that a script installs from.
+LOCKS = {
+    "init_optuna.sh": ("databricks",),
+    "init_optuna_xgboost.sh": ("databricks-xgboost", "databricks-cudf"),
+}
+# Where the files go: right behind the first line that is no comment.
+_PLACE = "set -euo pipefail\n"
+
+
+def init_scripts(spec: TuningSpec) -> dict[str, bytes]:
+    """The init scripts for this spec, by name, in the order they run."""
+    names = ["init_optuna.sh", *(["init_optuna_xgboost.sh"] if spec.objective == "xgboost" else [])]
+    return {name: init_script(name) for name in names}
+
+
+def init_script(name: str) -> bytes:
+    """An init script that carries the lock files it installs from, and the program that installs them."""
+    files = [SCRIPTS / "install_locked.py"]
+    files += [_REQUIREMENTS / f"{lock}.{kind}" for lock in LOCKS[name] for kind in ("in", "txt")]
+    carried = f"carried() {{ # folder\n    base64 -d <<'END' | tar -xz -C \"$1\"\n{_archive(files)}END\n}}\n"
+    text = (SCRIPTS / name).read_text(encoding="utf-8")
+    return text.replace(_PLACE, _PLACE + carried, 1).encode()
+
+
+def _archive(files: list[Path]) -> str:
+    """A packed archive as text, the same for the same content."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for file in files:
+            content = _without_comments(file) if file.suffix == ".txt" else file.read_bytes()
+            entry = tarfile.TarInfo(file.name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return base64.encodebytes(gzip.compress(buffer.getvalue(), mtime=0)).decode()
+
+
+def _without_comments(lock: Path) -> bytes:
+    lines = lock.read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.lstrip().startswith("#")).encode()

@@ -1,0 +1,258 @@
+"""The task that runs the trials on Databricks: one run, whatever happens to the task that waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import requests
+from airflow.providers.databricks.exceptions import DatabricksApiError
+from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from airflow.providers.databricks.operators.databricks import (
+    XCOM_RUN_ID_KEY,
+    XCOM_RUN_PAGE_URL_KEY,
+    DatabricksSubmitRunOperator,
+)
+from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowRescheduleException,
+    AirflowTaskTimeout,
+    TaskDeferralTimeout,
+)
+
+from optuna_spark.errors import TuningError
+from optuna_spark.spec.decode import from_dict
+from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure
+from tuning_pipeline.runs.begin import begin, prepared
+from tuning_pipeline.study_file.settings import StudySettings
+from tuning_pipeline.targets.databricks.failures import killed, run_failure
+from tuning_pipeline.targets.databricks.payload import RemoteFiles, idempotency_token, run_payload
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from optuna_spark.spec.tuning import TuningSpec
+    from tuning_pipeline.runs.begin import StudyRun
+    from tuning_pipeline.study_file.study_file import StudyFile
+
+UPLOAD_TASK = "upload_job_files"
+LOG_LINES = 200
+
+
+class TuneOnDatabricks(DatabricksSubmitRunOperator):
+    """Submit the study's trials as a Databricks run and wait for it, here or in the triggerer.
+
+    Every attempt at a run has an idempotency token of its own, made of the DAG run and the attempt's number. So a
+    task that comes back after its worker or the triggerer died finds the run it had started, and only when that
+    one ended badly is there a next. This holds whether the task is deferrable or not, and leaves no moment in
+    which a run exists that nobody remembers, so the provider's `durable` is not needed.
+
+    Args:
+        study: The study file; the run's form is laid over it when the task runs.
+    """
+
+    def __init__(self, *, study: StudyFile, **kwargs: Any) -> None:
+        settings = study.settings
+        # The pool a study file does not name is the standalone cluster's, which this run does not use.
+        given = {"pool": settings.pool} if settings.pool != StudySettings().pool else {}
+        super().__init__(
+            databricks_conn_id=settings.connections.databricks,
+            deferrable=settings.databricks.deferrable,
+            polling_period_seconds=settings.databricks.poll_s,
+            durable=False,
+            **({"execution_timeout": timedelta(seconds=settings.execution_timeout_s)} | given | kwargs),
+        )
+        self.study = study
+        self.was_killed = False
+
+    def execute(self, context: Context) -> None:
+        """Run the trials.
+
+        Raises:
+            AirflowFailException: The run failed, with the card of the cause; trying again cannot help.
+            AirflowException: It failed, and trying again may help.
+        """
+        hook = self.hook()
+        try:
+            self.run_id = self._submit(hook, context)
+            self._push_link(hook, context)
+        except AirflowRescheduleException:
+            raise  # another run works on the study
+        except (TuningError, AirflowException, requests.RequestException) as error:
+            raise self._card(self._explain(error)) from None
+        if self.was_killed:
+            self.on_kill()  # the signal came before the run had a number
+        elif self.deferrable:
+            self.defer(trigger=self._trigger(), method_name="execute_complete", timeout=self.execution_timeout)
+        self._wait(hook, context)
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
+        """Called when the triggerer has seen the run end."""
+        try:
+            begin(self.study, context)
+        except TuningError as error:
+            raise self._card(describe_failure(error)) from None
+        self.run_id = int(event["run_id"])
+        self._finish(self.hook(), context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Called when the triggerer gives the task back; one that ran out of time there still has its run."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            self._end_runs(context)
+            raise self._card(self._out_of_time()) from None
+
+    def on_kill(self) -> None:
+        """Cancel the run: Airflow was told to end this task."""
+        self.was_killed = True
+        super().on_kill()  # type: ignore[no-untyped-call]  # the provider's
+
+    def hook(self) -> DatabricksHook:
+        return DatabricksHook(self.databricks_conn_id, retry_limit=5, retry_delay=1, caller=type(self).__name__)
+
+    def _submit(self, hook: DatabricksHook, context: Context) -> int:
+        attempts = context["ti"].try_number
+        for attempt in range(1, attempts + 1):
+            payload = self._payload(context, attempt)
+            run_id = hook.submit_run(payload)
+            if attempt == attempts or not self._ended_badly(hook, run_id):
+                return run_id
+            self.log.info("Run %s of an earlier try ended without success", run_id)
+        raise AssertionError("a task is in its first try at least")
+
+    def _ended_badly(self, hook: DatabricksHook, run_id: int) -> bool:
+        state = hook.get_run_state(run_id)
+        while state.life_cycle_state == "TERMINATING":  # the task's execution_timeout ends this as well
+            self.log.info("Run %s of an earlier try was cancelled: waiting for its end", run_id)
+            time.sleep(self.polling_period_seconds)
+            state = hook.get_run_state(run_id)
+        return bool(state.is_terminal and not state.is_successful)
+
+    def _payload(self, context: Context, attempt: int) -> dict[str, Any]:
+        from tuning_pipeline.targets.databricks.payload_check import check_run
+        from tuning_pipeline.targets.databricks.upload import passwordless_url
+
+        run = self.run_of(context)
+        # Held from here to the run's last task; what Airflow says of the run keeps it held while the job goes on.
+        with run.hold_study():
+            self.check_study(run)
+            spec, files = self.job_of(run, self._files(run))
+        token = idempotency_token(f"{self.dag_id}/{run.key}/{self.task_id}/{files.output}", attempt)
+        payload = run_payload(run.study, spec, files, token, passwordless_url(run.study))
+        check_run(payload)
+        return payload
+
+    def run_of(self, context: Any) -> StudyRun:
+        """The run that the task belongs to."""
+        return prepared(self.study, context)
+
+    def check_study(self, run: StudyRun) -> None:
+        """Refuse a study that is no longer the run's.
+
+        Raises:
+            TaskError: A later run has reset it.
+        """
+        from tuning_pipeline.database.prepare_study import check_prepared
+
+        if run.study.has_database:
+            check_prepared(run.study.settings.study, run.storage_url(), run.key)
+
+    def job_of(self, run: StudyRun, files: RemoteFiles) -> tuple[TuningSpec, RemoteFiles]:
+        """What the cluster is told to do, and where the files for it lie."""
+        return run.spec, files
+
+    def _files(self, run: StudyRun) -> RemoteFiles:
+        """The run's files, found anew: whoever may trigger a DAG may also rewrite what its tasks returned."""
+        from tuning_pipeline.targets.databricks.upload import upload_job_files
+
+        return from_dict(RemoteFiles, upload_job_files(run.study, run.key))
+
+    def _push_link(self, hook: DatabricksHook, context: Context) -> None:
+        url = hook.get_run_page_url(self._run())
+        context["ti"].xcom_push(key=XCOM_RUN_ID_KEY, value=self.run_id)
+        context["ti"].xcom_push(key=XCOM_RUN_PAGE_URL_KEY, value=url)
+        self.log.info("Run %s: %s", self.run_id, url)
+
+    def _trigger(self) -> DatabricksExecutionTrigger:
+        return DatabricksExecutionTrigger(
+            run_id=self._run(),
+            databricks_conn_id=self.databricks_conn_id,
+            polling_period_seconds=self.polling_period_seconds,
+            retry_limit=self.databricks_retry_limit,
+            retry_delay=self.databricks_retry_delay,
+        )
+
+    def _wait(self, hook: DatabricksHook, context: Context) -> None:
+        try:
+            while not hook.get_run_state(self._run()).is_terminal:
+                time.sleep(self.polling_period_seconds)
+        except (AirflowException, requests.RequestException) as error:
+            raise self._card(self._explain(error)) from None
+        except AirflowTaskTimeout:
+            # Airflow calls on_kill, which cancels the run, when this reaches it; only the card is added.
+            self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
+            raise
+        self._finish(hook, context)
+
+    def _finish(self, hook: DatabricksHook, context: Any) -> None:
+        try:
+            run = hook.get_run(self._run())
+            output = self._output(hook, run)
+            report = self._report(context) if run["state"].get("result_state") != "SUCCESS" else None
+        except (TuningError, AirflowException, requests.RequestException) as error:
+            raise self._card(self._explain(error)) from None
+        for line in str(output.get("logs", "")).splitlines()[-LOG_LINES:]:
+            self.log.info("| %s", line)
+        if run["state"].get("result_state") != "SUCCESS":
+            raise self._card(killed(run) if self.was_killed else run_failure(run, output, report))
+
+    def _output(self, hook: DatabricksHook, run: Mapping[str, Any]) -> dict[str, Any]:
+        """What the run's task wrote; none where it never started."""
+        tasks = run.get("tasks", [])
+        try:
+            return hook.get_run_output(tasks[-1]["run_id"]) if tasks else {}
+        except DatabricksApiError as error:
+            self.log.info("The run has no output: %s", error)
+            return {}
+
+    def _report(self, context: Any) -> Mapping[str, str] | None:
+        from tuning_pipeline.targets.databricks.upload import failure_report, run_output
+
+        return failure_report(self.databricks_conn_id, run_output(self.study, begin(self.study, context).key))
+
+    def _end_runs(self, context: Context) -> None:
+        from tuning_pipeline.targets.databricks.runs import end_live_runs
+        from tuning_pipeline.targets.databricks.upload import run_output
+
+        try:
+            run = begin(self.study, context)
+            end_live_runs(run.study, run.key, run_output(run.study, run.key))
+        except TuningError as error:
+            raise self._card(describe_failure(error)) from None
+
+    def _run(self) -> int:
+        assert self.run_id is not None
+        return self.run_id
+
+    def _explain(self, error: Exception) -> Failure:
+        from tuning_pipeline.targets.databricks.upload import explain_call
+
+        if isinstance(error, TuningError):
+            return describe_failure(error)
+        return explain_call(error, self.databricks_conn_id)
+
+    def _card(self, failure: Failure) -> AirflowException:
+        return as_airflow_error(failure, f"{self.task_id} failed")
+
+    def _out_of_time(self) -> Failure:
+        limit = self.execution_timeout.total_seconds() if self.execution_timeout else 0
+        return Failure(
+            what=f"the task ran longer than execution_timeout_s ({limit:g} s) and its run was cancelled",
+            next="Trigger with mode resume: finished trials are kept. Raise execution_timeout_s in the study file,"
+            " or set timeout_s below it, which ends a run in good order.",
+            retry=True,
+        )

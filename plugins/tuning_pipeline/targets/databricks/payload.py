@@ -1,0 +1,249 @@
+"""What Databricks is told: pure builders of the run, the job definition and the asset bundle.
+
+No value is a secret: a password is named as {{secrets/<scope>/<key>}}, which Databricks resolves on the cluster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna_spark.spec.tuning import TuningSpec
+from tuning_pipeline.study_file.databricks import ClusterSettings, DatabricksSettings
+from tuning_pipeline.study_file.study_file import StudyFile
+from tuning_pipeline.targets.standalone.submission import conf_text, gpu_amount
+
+TASK_KEY = "tune"
+PASSWORD_VARIABLE = "OPTUNA_STORAGE_PASSWORD"  # noqa: S105  # a name
+# A whole run of the job has this id, its repairs and retries included:
+# https://docs.databricks.com/en/jobs/dynamic-value-references.html
+JOB_RUN_ID = "{{job.run_id}}"
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """Where the files of a run lie, as the cluster sees them.
+
+    Attributes:
+        package: Zip of the optuna_spark package.
+        entry: jobs/tune_databricks.py.
+        init_scripts: What makes each node ready, in this order.
+        spec: The run's TuningSpec as JSON.
+        output: Folder the run writes to.
+        py_files: Further Python files and zips.
+        study_copy: The study as a file (database driver), else None.
+    """
+
+    package: str
+    entry: str
+    init_scripts: tuple[str, ...]
+    spec: str
+    output: str
+    py_files: tuple[str, ...] = ()
+    study_copy: str | None = None
+
+
+def output_folder(settings: DatabricksSettings, study_name: str, run_folder: str) -> str:
+    """Where a run leaves what it has to say."""
+    return f"{settings.folder}/runs/{study_name}/{run_folder}"
+
+
+def study_copy_path(settings: DatabricksSettings, study_name: str) -> str:
+    """The file that is the study between two runs with `database: driver`."""
+    return f"{settings.folder}/studies/{study_name}/study.db"
+
+
+def run_name(study_name: str, run_id: str) -> str:
+    """What the workspace shows as the run's name."""
+    return f"tune {study_name} ({run_id})"
+
+
+def run_payload(
+    study: StudyFile, spec: TuningSpec, files: RemoteFiles, token: str, storage: str | None
+) -> dict[str, Any]:
+    """The body of POST /api/2.2/jobs/runs/submit.
+
+    Args:
+        study: The study, as the run's form changed it.
+        spec: The run.
+        files: Where its files lie.
+        token: Idempotency token.
+        storage: URL of the external database without its password; None with database driver.
+    """
+    return {
+        "run_name": run_name(spec.study_name, spec.run_id),
+        "idempotency_token": token,
+        "timeout_seconds": int(study.settings.execution_timeout_s),
+        "tasks": [task(study, spec, files, parameters(study, files, storage))],
+    }
+
+
+def job_definition(study: StudyFile, spec: TuningSpec, files: RemoteFiles, storage: str | None) -> dict[str, Any]:
+    """The body of POST /api/2.2/jobs/create: the same task, each run of the job being a run of the study."""
+    given = [*parameters(study, files, storage), "--run-id", JOB_RUN_ID]
+    return {
+        "name": f"tune {spec.study_name}",
+        "max_concurrent_runs": 1,
+        "timeout_seconds": int(study.settings.execution_timeout_s),
+        "tags": {"study": spec.study_name, **study.settings.databricks.cluster.tags},
+        "tasks": [task(study, spec, files, given)],
+    }
+
+
+def bundle(name: str, job: Mapping[str, Any]) -> dict[str, Any]:
+    """A Databricks Asset Bundle (databricks.yml) that holds the job."""
+    return {
+        "bundle": {"name": name},
+        "resources": {"jobs": {name: dict(job)}},
+        "targets": {"default": {"default": True, "mode": "production"}},
+    }
+
+
+def task(study: StudyFile, spec: TuningSpec, files: RemoteFiles, given: list[str]) -> dict[str, Any]:
+    """The one task of a run."""
+    settings = study.settings.databricks
+    if settings.existing_cluster_id:
+        where: dict[str, Any] = {"existing_cluster_id": settings.existing_cluster_id}
+    else:
+        where = {"new_cluster": new_cluster(study, spec, files)}
+    return {
+        "task_key": TASK_KEY,
+        "spark_python_task": {"python_file": files.entry, "parameters": given},
+        **where,
+    }
+
+
+def parameters(study: StudyFile, files: RemoteFiles, storage: str | None) -> list[str]:
+    """Arguments of the entry script."""
+    settings = study.settings.databricks
+    given = [files.package, "--spec-file", files.spec, "--output", files.output]
+    for path in files.py_files:
+        given += ["--py-file", path]
+    if files.study_copy:
+        given += ["--study-copy", files.study_copy, "--dump-every", f"{settings.dump_every_s:g}"]
+    if storage:
+        given += ["--storage", storage, "--secret", f"{settings.secret_scope}/{settings.secret_key}"]
+    return given
+
+
+def new_cluster(study: StudyFile, spec: TuningSpec, files: RemoteFiles) -> dict[str, Any]:
+    """A cluster for one run, as the clusters API describes it."""
+    settings = study.settings.databricks
+    cluster = settings.cluster
+    single_node = cluster.workers == 0 and cluster.autoscale is None
+    tags = {**({"ResourceClass": "SingleNode"} if single_node else {}), **cluster.tags}
+    optional = {
+        "node_type_id": cluster.node_type,
+        "driver_node_type_id": cluster.driver_node_type,
+        "policy_id": cluster.policy_id,
+        "instance_pool_id": cluster.instance_pool_id,
+        "driver_instance_pool_id": cluster.driver_instance_pool_id,
+        "single_user_name": cluster.single_user,
+        "cluster_log_conf": log_conf(cluster.log_destination),
+        "custom_tags": tags,
+    }
+    return {
+        "spark_version": cluster.runtime(gpu=spec.resources.gpus_per_task > 0),
+        **size(cluster),
+        # RDDs, which start the workers, need the dedicated access mode.
+        "data_security_mode": "SINGLE_USER",
+        "spark_conf": spark_conf(study, spec, single_node),
+        "spark_env_vars": environment(settings, spec),
+        "init_scripts": [init_script(path) for path in (*files.init_scripts, *cluster.init_scripts)],
+        **{key: value for key, value in optional.items() if value},
+        **cluster.extra,
+    }
+
+
+def size(cluster: ClusterSettings) -> dict[str, Any]:
+    """How many workers."""
+    if cluster.autoscale is None:
+        return {"num_workers": cluster.workers}
+    return {"autoscale": {"min_workers": cluster.autoscale.min_workers, "max_workers": cluster.autoscale.max_workers}}
+
+
+def spark_conf(study: StudyFile, spec: TuningSpec, single_node: bool) -> dict[str, str]:
+    """Spark properties: derived, then those of `spark`, then those of `databricks.cluster`, which win."""
+    spark = study.settings.spark
+    conf = {"spark.task.cpus": str(spec.resources.cpus_per_task)}
+    if spec.resources.gpus_per_task:
+        conf["spark.task.resource.gpu.amount"] = gpu_amount(spec)
+    if single_node:
+        conf |= {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*, 4]"}
+    if study.settings.databricks.database == "external":
+        # Cluster variables are set on every node, but workers have no business with the database.
+        conf[f"spark.executorEnv.{PASSWORD_VARIABLE}"] = "-"
+    sizes = {
+        "spark.executor.cores": spark.executor_cores,
+        "spark.executor.memory": spark.executor_memory,
+        "spark.driver.memory": spark.driver_memory,
+    }
+    conf |= {key: str(value) for key, value in sizes.items() if value}
+    given = {**spark.conf, **study.settings.databricks.cluster.spark_conf}
+    return conf | {key: conf_text(value) for key, value in given.items()}
+
+
+def environment(settings: DatabricksSettings, spec: TuningSpec) -> dict[str, str]:
+    """Environment variables of every node."""
+    # cuDF cannot read Databricks' mounts through GPUDirect Storage; device.check_cufile_policy insists on this.
+    variables = {**settings.cluster.env, "LIBCUDF_CUFILE_POLICY": "OFF"}
+    variables["TUNING_DATABASE"] = settings.database
+    if spec.coordination == "database":
+        variables["TUNING_DB_CLIENTS"] = "cluster"
+    if settings.database == "external":
+        variables[PASSWORD_VARIABLE] = f"{{{{secrets/{settings.secret_scope}/{settings.secret_key}}}}}"
+    return variables
+
+
+def init_script(path: str) -> dict[str, Any]:
+    """An init script's place: a Volume, or the workspace, whose API leaves out the /Workspace in front."""
+    if path.startswith("/Volumes/"):
+        return {"volumes": {"destination": path}}
+    return {"workspace": {"destination": path.removeprefix("/Workspace")}}
+
+
+def log_conf(destination: str | None) -> dict[str, Any] | None:
+    """Where the logs go: a Volume, DBFS or S3."""
+    if destination is None:
+        return None
+    kind = "volumes" if destination.startswith("/Volumes/") else destination.partition(":")[0]
+    return {kind: {"destination": destination}}
+
+
+def idempotency_token(workspace_run: str, attempt: int) -> str:
+    """A token, 64 characters at most, that names one attempt at a run: the same submission twice is one run."""
+    return hashlib.sha256(f"{workspace_run}\n{attempt}".encode()).hexdigest()
+
+
+def on_cluster(spec: TuningSpec) -> TuningSpec:
+    """The spec with its data path as the cluster's readers take it.
+
+    Python reads DBFS below /dbfs, Spark as dbfs:/; Spark reads workspace files with file: in front.
+    """
+    if spec.data is None:
+        return spec
+    path = spec.data.path
+    if spec.distribution == "dataframe":
+        if path.startswith("/dbfs/"):
+            path = "dbfs:/" + path.removeprefix("/dbfs/")
+        elif path.startswith("/Workspace/"):
+            path = f"file:{path}"
+    elif path.startswith("dbfs:/Volumes/"):
+        path = path.removeprefix("dbfs:")
+    elif path.startswith("dbfs:/"):
+        path = "/dbfs/" + path.removeprefix("dbfs:/")
+    return with_data(spec, path)
+
+
+def is_local(path: str) -> bool:
+    """Whether a data path is a file on Airflow's machine, and not one the cluster sees itself."""
+    return path.startswith("/") and not path.startswith(("/Volumes/", "/Workspace/", "/dbfs/"))
+
+
+def with_data(spec: TuningSpec, path: str) -> TuningSpec:
+    """The spec with its table at another place."""
+    assert spec.data is not None
+    return spec.with_changes(data=dataclasses.replace(spec.data, path=path))

@@ -1,0 +1,79 @@
+"""The runs of a DAG run as the workspace lists them, found although nobody remembers their numbers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from databricks.sdk.service.jobs import RunType
+
+from tuning_pipeline.database.connections import require_connection
+from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.retune.rules import rescore_study
+from tuning_pipeline.targets.databricks.payload import run_name
+from tuning_pipeline.targets.databricks.upload import PURPOSE
+from tuning_pipeline.targets.databricks.workspace import open_workspace, readable_errors
+
+if TYPE_CHECKING:
+    from databricks.sdk import WorkspaceClient
+    from databricks.sdk.service.jobs import BaseRun
+
+    from tuning_pipeline.study_file.study_file import StudyFile
+
+log = logging.getLogger(__name__)
+
+# A cancelled run takes about a minute to give its machines back.
+PATIENCE_S = 600.0
+
+
+def end_live_runs(study: StudyFile, run_id: str, output: str, patience_s: float = PATIENCE_S) -> list[str]:
+    """Cancel what still runs for a DAG run, and wait until it is gone.
+
+    Args:
+        study: The study.
+        run_id: The DAG run.
+        output: Its output folder, which tells it from a run of another Airflow with the same name.
+        patience_s: How long to wait for the end.
+
+    Returns:
+        The links of the runs it cancelled.
+
+    Raises:
+        TaskError: The workspace does not answer, or a run does not end.
+    """
+    settings = study.settings
+    connection = require_connection(settings.connections.databricks, PURPOSE)
+    names = {run_name(name, run_id) for name in (settings.study, rescore_study(settings.study))}
+    with readable_errors(connection):
+        client = open_workspace(connection)
+        found = live_runs(client, names, output)
+        for run in found:
+            log.info("Cancelling run %s: %s", run.run_id, run.run_page_url)
+            client.jobs.cancel_run(run_id=run.run_id or 0)
+        deadline = time.monotonic() + patience_s
+        while left := live_runs(client, names, output) if found else []:
+            if time.monotonic() > deadline:
+                raise TaskError(_does_not_end(left[0], patience_s))
+            time.sleep(min(settings.databricks.poll_s, 10))
+    return [str(run.run_page_url) for run in found]
+
+
+def live_runs(client: WorkspaceClient, names: set[str], output: str) -> list[BaseRun]:
+    """The runs of these names that have not ended and write to this folder."""
+    listed = client.jobs.list_runs(active_only=True, run_type=RunType.SUBMIT_RUN, expand_tasks=True)
+    return [run for run in listed if run.run_name in names and _writes_to(run, output)]
+
+
+def _writes_to(run: BaseRun, output: str) -> bool:
+    scripts = [task.spark_python_task for task in run.tasks or [] if task.spark_python_task]
+    return any(output in (script.parameters or []) for script in scripts)
+
+
+def _does_not_end(run: BaseRun, patience_s: float) -> Failure:
+    return Failure(
+        what=f"run {run.run_id} was cancelled and still has not ended after {patience_s:g} s",
+        next="Look at it in the workspace, and end its cluster there if it costs money for nothing.",
+        where=str(run.run_page_url),
+        retry=True,
+    )

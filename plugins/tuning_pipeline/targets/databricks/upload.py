@@ -1,0 +1,258 @@
+"""What a study keeps in a Databricks workspace: its job's files, and with `database: driver` the study itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.databricks.exceptions import DatabricksApiError
+
+from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.study_copy import sqlite_url
+from optuna_spark.storage.tls import TlsSettings
+from tuning_pipeline.database.connections import database_connection, require_connection, storage_url, tls_settings
+from tuning_pipeline.exports.paths import exports_base, folder_name
+from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.retune.rules import warm_started
+from tuning_pipeline.targets.databricks.init_scripts import init_scripts
+from tuning_pipeline.targets.databricks.payload import (
+    RemoteFiles,
+    is_local,
+    on_cluster,
+    output_folder,
+    study_copy_path,
+    with_data,
+)
+from tuning_pipeline.targets.databricks.workspace import (
+    RemoteFolders,
+    open_workspace,
+    readable_errors,
+    refused,
+    unreachable,
+    workspace_url,
+)
+from tuning_pipeline.targets.standalone.submission import PACKAGE, own_objective, pack_package
+
+if TYPE_CHECKING:
+    import sqlalchemy
+    from airflow.sdk import Connection, ObjectStoragePath
+
+    from tuning_pipeline.study_file.study_file import StudyFile
+
+log = logging.getLogger(__name__)
+
+PURPOSE = "the Databricks workspace"
+ENTRY = PACKAGE.parent / "tune_databricks.py"
+
+
+def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
+    """Send what a run needs; files that are there already are not sent again.
+
+    Returns:
+        The fields of a RemoteFiles.
+
+    Raises:
+        TaskError: A file is missing here, or the workspace refuses one.
+    """
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    settings, spec = study.settings.databricks, study.to_spec(run_id)
+    spec = warm_started(spec, study.exports_base(), study.settings.retune.warm_start)
+    extra = py_files(study)
+    with readable_errors(connection):
+        folders = RemoteFolders(open_workspace(connection))
+        with tempfile.TemporaryDirectory() as scratch:
+            package = pack_package(Path(scratch) / "optuna_spark.zip")
+            code = f"{settings.folder}/code"
+            files = RemoteFiles(
+                package=folders.store_file(code, package),
+                entry=folders.store_file(f"{settings.scripts_folder}/code", ENTRY),
+                init_scripts=tuple(
+                    folders.store(f"{settings.scripts_folder}/code", name, content)
+                    for name, content in init_scripts(spec).items()
+                ),
+                spec=_store_spec(folders, settings.folder, spec),
+                output=run_output(study, run_id),
+                py_files=tuple(folders.store_file(code, file) for file in extra),
+                study_copy=study_copy_path(settings, spec.study_name) if settings.database == "driver" else None,
+            )
+    return dataclasses.asdict(files)
+
+
+def run_output(study: StudyFile, run_id: str) -> str:
+    """The folder a run writes to."""
+    return output_folder(study.settings.databricks, study.settings.study, folder_name(run_id))
+
+
+def upload_spec(study: StudyFile, spec: TuningSpec) -> str:
+    """Send another spec for the files that `upload_job_files` sent.
+
+    Returns:
+        Its path.
+
+    Raises:
+        TaskError: Its table is missing here, or the workspace refuses it.
+    """
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    with readable_errors(connection):
+        return _store_spec(RemoteFolders(open_workspace(connection)), study.settings.databricks.folder, spec)
+
+
+def _store_spec(folders: RemoteFolders, base: str, spec: TuningSpec) -> str:
+    data = local_data(spec)
+    if data is not None:
+        spec = with_data(spec, folders.store_file(f"{base}/data", data))
+    return folders.store(f"{base}/specs", "spec.json", on_cluster(spec).to_json().encode())
+
+
+def local_data(spec: TuningSpec) -> Path | None:
+    """The table, where it is a file of this machine."""
+    if spec.data is None or not is_local(spec.data.path):
+        return None
+    file = Path(spec.data.path)
+    if file.is_file():
+        return file
+    raise TaskError(
+        Failure(
+            what=f"data.path {file} is no file on this machine",
+            next="Correct it, or name a path the cluster sees: /Volumes/..., /Workspace/..., /dbfs/... or a cloud URL.",
+        )
+    )
+
+
+def py_files(study: StudyFile) -> list[Path]:
+    """The Python files that go along: an objective beside the study file, and those it names."""
+    own = own_objective(study.path.parent, study.settings.objective)
+    files = [*([own] if own else []), *(Path(name) for name in study.settings.spark.py_files)]
+    for file in files:
+        if not file.is_file():
+            raise TaskError(Failure(what=f"spark.py_files names {file}, which is no file on this machine"))
+    return files
+
+
+@contextmanager
+def study_file(study: StudyFile) -> Iterator[sqlalchemy.URL]:
+    """The study on the Volume as a database to work on; sent back when the block ends well."""
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    path = study_copy_path(study.settings.databricks, study.settings.study)
+    with readable_errors(connection), tempfile.TemporaryDirectory() as scratch:
+        folders, local = RemoteFolders(open_workspace(connection)), Path(scratch) / "study.db"
+        content = folders.read(path)
+        if content is not None:
+            local.write_bytes(content)
+        yield sqlite_url(local)
+        folders.write(path, local.read_bytes())
+
+
+def fetch_results(study: StudyFile) -> dict[str, Any]:
+    """Bring the study from the Volume to the exports.
+
+    Returns:
+        Where it lies, and its size.
+
+    Raises:
+        TaskError: The run left none.
+    """
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    path = study_copy_path(study.settings.databricks, study.settings.study)
+    with readable_errors(connection):
+        content = RemoteFolders(open_workspace(connection)).read(path)
+    if content is None:
+        raise TaskError(
+            Failure(
+                what=f"there is no study at {path}",
+                next="Somebody removed it, or databricks.files changed since the run; run again.",
+            )
+        )
+    target = results_path(study)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    log.info("Fetched %s (%s bytes) to %s", path, len(content), target)
+    return {"study": str(target), "bytes": len(content)}
+
+
+def results_path(study: StudyFile) -> ObjectStoragePath:
+    """Where fetch_results leaves the study."""
+    return exports_base(study.exports_base()) / folder_name(study.settings.study) / "study.db"
+
+
+@contextmanager
+def fetched_study(study: StudyFile) -> Iterator[sqlalchemy.URL]:
+    """What fetch_results brought, as a database to read."""
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch) / "study.db"
+        local.write_bytes(results_path(study).read_bytes())
+        yield sqlite_url(local)
+
+
+def failure_report(conn_id: str, output: str) -> Mapping[str, str] | None:
+    """What the job left in its failure file, or None."""
+    connection = require_connection(conn_id, PURPOSE)
+    with readable_errors(connection):
+        content = RemoteFolders(open_workspace(connection)).read(f"{output}/failure.json")
+    try:
+        report = json.loads(content or b"")
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def passwordless_url(study: StudyFile) -> str | None:
+    """The external database without its password; None with database driver.
+
+    Raises:
+        TaskError: The connection is not a MySQL server.
+    """
+    if study.settings.databricks.database == "driver":
+        return None
+    connection = database_connection(study.settings.connections.database)
+    if connection.conn_type != "mysql":
+        raise TaskError(
+            Failure(
+                what=f"connection {connection.conn_id!r} is of type {connection.conn_type}: no cluster can reach that",
+                next="Use a MySQL server that both sides reach, or databricks.database: driver.",
+            )
+        )
+    url, tls = storage_url(connection), _on_cluster(study, connection)
+    return url.set(password=None).update_query_dict(tls.keys()).render_as_string()
+
+
+def _on_cluster(study: StudyFile, connection: Connection) -> TlsSettings:
+    """The connection's TLS, with the files where the cluster has them.
+
+    Raises:
+        TaskError: The study file names none for a file of the connection, or one that the connection has not.
+    """
+    tls, settings = tls_settings(connection), study.settings.databricks
+    for name in ("ssl_ca", "ssl_cert", "ssl_key"):
+        here, there = getattr(tls, name), getattr(settings, name)
+        if (here is None) != (there is None):
+            raise TaskError(
+                Failure(
+                    what=f"{name} of connection {connection.conn_id!r} is {here or 'not set'}, and databricks.{name} in"
+                    f" the study file is {there or 'not set'}: TLS to MySQL needs both or none",
+                    next="The connection's path is on Airflow's machine, the study file's on the cluster, for example"
+                    " /Volumes/<catalog>/<schema>/<volume>/mysql-ca.pem.",
+                )
+            )
+    return dataclasses.replace(tls, ssl_ca=settings.ssl_ca, ssl_cert=settings.ssl_cert, ssl_key=settings.ssl_key)
+
+
+def explain_call(error: Exception, conn_id: str) -> Failure:
+    """The card of a call to the workspace that failed."""
+    host = workspace_url(require_connection(conn_id, PURPOSE))
+    status = error.http_status_code if isinstance(error, DatabricksApiError) else None
+    if status in (401, 403):
+        return refused(conn_id, host, str(error))
+    if isinstance(error, DatabricksApiError):
+        return Failure(
+            what=f"Databricks at {host} refuses the run",
+            why=str(error),
+            next="Correct databricks.cluster in the study file, then run again.",
+        )
+    return unreachable(conn_id, host, str(error))

@@ -1,0 +1,1 @@
+"""Target standalone: one Spark application by spark-submit."""

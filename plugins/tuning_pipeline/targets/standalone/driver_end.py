@@ -1,0 +1,78 @@
+"""How Spark's driver is ended from outside: asked first, given time, then killed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from logging import Logger
+from typing import Any
+
+import psutil
+
+# The driver ends itself within END_S of optuna_spark.entry.ending; a little longer, for Spark's Java after it. Where
+# Airflow kills the task before (a marked one 5 s after its SIGTERM), the driver goes on ending: it has a session of its
+# own.
+GRACE_S = 25.0
+_TICK_S = 0.1
+
+
+def end_application(argument: str, log: Logger | Any) -> None:
+    """End the application that this process has submitted, and wait until it is gone.
+
+    Its Python ends first, while Spark's Java still works: trials are closed, and Java removes its temporary files when
+    Python has ended.
+
+    Args:
+        argument: A word of the application's command line that no other process has.
+        log: Takes what is done.
+    """
+    application = _application(argument)
+    if not application:
+        return
+    drivers = [process for process in application[1:] if _names(process, argument)]
+    log.info("Ending Spark's driver: it has %g s to close its trials and its files", GRACE_S)
+    _signal(drivers or application[:1], psutil.Process.terminate)
+    if _gone_within(application, GRACE_S):
+        log.info("Spark's driver ended in good order")
+        return
+    log.warning("Spark's driver did not end within %g s: killed", GRACE_S)
+    _signal(application, psutil.Process.kill)
+
+
+def _application(argument: str) -> list[psutil.Process]:
+    """spark-submit, then every process below it; empty where there is none."""
+    for child in psutil.Process().children():
+        if _names(child, argument):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return [child, *child.children(recursive=True)]
+    return []
+
+
+def _names(process: psutil.Process, argument: str) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return argument in process.cmdline()
+    return False
+
+
+def _signal(processes: list[psutil.Process], send: Any) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            send(process)
+
+
+def _gone_within(processes: list[psutil.Process], seconds: float) -> bool:
+    # Not psutil.wait_procs: it would take the exit code that Airflow's hook waits for.
+    deadline = time.monotonic() + seconds
+    while any(_lives(process) for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_TICK_S)
+    return True
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        # Java is a zombie for some milliseconds while its other threads end.
+        return bool(process.is_running()) and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+    except psutil.NoSuchProcess:
+        return False

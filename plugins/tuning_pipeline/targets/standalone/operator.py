@@ -1,0 +1,244 @@
+"""The task that runs the trials: one Spark application, with the password only in its driver's environment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
+
+from optuna_spark.errors import TuningError
+from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, card, describe_failure, driver_failure
+from tuning_pipeline.runs.begin import prepared
+from tuning_pipeline.targets.standalone.driver_end import end_application
+from tuning_pipeline.targets.standalone.links import SparkLink, StudyLink, show_links, spark_page
+from tuning_pipeline.targets.standalone.scratch import scratch_folder, write_private
+from tuning_pipeline.targets.standalone.submission import (
+    Submission,
+    driver_environment,
+    master_addresses,
+    pack_package,
+    submission,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection, Context
+
+    from optuna_spark.spec.tuning import TuningSpec
+    from tuning_pipeline.runs.begin import StudyRun
+    from tuning_pipeline.study_file.study_file import StudyFile
+
+REACH_S = 5.0
+# To try again is right in every case: Airflow takes no state from a task that was marked, cleared or deleted meanwhile.
+_KILLED = Failure(
+    what="this task was ended from outside: it was marked or cleared, or Airflow is being stopped",
+    next="Nothing where Airflow is stopped: once it is back, the task is tried again and goes on with its trials. A run"
+    " that was marked or deleted goes on when it is triggered again with mode resume.",
+    retry=True,
+)
+
+
+class TuneOperator(SparkSubmitOperator):
+    """Submit the study's trials to the Spark cluster and wait for them.
+
+    Args:
+        study: The study file; the run's form is laid over it when the task runs.
+    """
+
+    operator_extra_links = (StudyLink(), SparkLink())
+
+    def __init__(self, *, study: StudyFile, **kwargs: Any) -> None:
+        super().__init__(conn_id=study.settings.connections.spark, **kwargs)
+        self.study = study
+        self.spark_page = ""
+        self.spec_file = ""
+        self.was_killed = False
+
+    def execute(self, context: Context) -> None:
+        """Run the application.
+
+        Raises:
+            AirflowFailException: It failed, with the card of the cause; trying again cannot help.
+            AirflowException: It failed, and trying again may help.
+        """
+        try:
+            run = self.run_of(context)
+            with run.hold_study(), scratch_folder() as scratch:
+                failure = self._failure_of(context, scratch, run)
+                if failure is not None:
+                    raise as_airflow_error(failure, f"{self.task_id} failed")
+            return
+        except TuningError as error:
+            failure = describe_failure(error)
+        raise as_airflow_error(failure, f"{self.task_id} failed")
+
+    def run_of(self, context: Context) -> StudyRun:
+        """The run that the task belongs to."""
+        return prepared(self.study, context)
+
+    def _failure_of(self, context: Context, scratch: Path, run: StudyRun) -> Failure | None:
+        report = write_private(scratch / "failure.json", "")
+        self._prepare(context, scratch, report, run)
+        try:
+            super().execute(context)
+        except AirflowException:
+            if self.was_killed:
+                return _KILLED
+            return driver_failure(_read_report(report), where="Spark's output above, and the Spark UI")
+        except KeyboardInterrupt:  # of `airflow dags test`
+            self.on_kill()
+            raise
+        except AirflowTaskTimeout:
+            # Airflow kills the application when this reaches it, so it must; only the card is added.
+            self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
+            raise
+        finally:
+            self.env_vars = None
+        return None
+
+    def on_kill(self) -> None:
+        """End the Spark application: Airflow was told to end this task, and may be told so several times."""
+        if self.was_killed:
+            return
+        self.was_killed = True
+        end_application(self.spec_file, self.log)
+        super().on_kill()
+
+    def _out_of_time(self) -> Failure:
+        limit = self.execution_timeout.total_seconds() if self.execution_timeout else 0
+        return Failure(
+            what=f"the task ran longer than execution_timeout_s ({limit:g} s) and was ended",
+            next="Trigger with mode resume: finished trials are kept. Raise execution_timeout_s in the study file,"
+            " or set timeout_s below it, which ends a run in good order.",
+        )
+
+    def _prepare(self, context: Context, scratch: Path, report: Path, run: StudyRun) -> None:
+        from tuning_pipeline.database.secret_connections import run_secrets
+
+        study = run.study
+        spark = require_cluster(study)
+        self.spark_page = spark_page(spark, master_of(spark))
+        show_links(self, context)
+        check_cluster(spark)
+        url = run.storage_url()
+        self.check_study(run)
+        package = pack_package(scratch / "optuna_spark.zip")
+        package.chmod(0o600)
+        spec = self.spec_of(run)
+        secrets = run_secrets(study.settings)
+        spec_file = write_private(scratch / "spec.json", spec.to_json())
+        self.spec_file = str(spec_file)
+        secrets_file = write_private(scratch / "secrets.json", secrets.to_json()) if secrets else None
+        self._take(submission(study, spec, package, spec_file, secrets_file))
+        self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
+
+    def check_study(self, run: StudyRun) -> None:
+        """Refuse a study that is no longer the run's.
+
+        Raises:
+            TaskError: A later run has reset it.
+        """
+        from tuning_pipeline.database.prepare_study import check_prepared
+
+        check_prepared(run.study.settings.study, run.storage_url(), run.key)
+
+    def spec_of(self, run: StudyRun) -> TuningSpec:
+        """What the application is told to do."""
+        from tuning_pipeline.retune.rules import warm_started
+
+        return warm_started(run.spec, run.study.exports_base(), run.study.settings.retune.warm_start)
+
+    def _take(self, given: Submission) -> None:
+        self.application = given.application
+        self.application_args = given.application_args
+        self.conf = dict(given.conf)
+        self.name = given.name
+        self.py_files = given.py_files
+        if given.archives:
+            self.conf["spark.archives"] = given.archives
+
+
+def require_cluster(study: StudyFile) -> Connection:
+    """The connection of a study's Spark cluster.
+
+    Raises:
+        TaskError: There is none of that id.
+    """
+    from tuning_pipeline.database.connections import require_connection
+
+    return require_connection(study.settings.connections.spark, "the Spark cluster")
+
+
+def check_cluster(connection: Connection) -> None:
+    """Find out what would otherwise show as a Java stack, minutes later.
+
+    Raises:
+        TaskError: spark-submit is not installed, the connection is not for a standalone master, or none answers.
+    """
+    master = master_of(connection)
+    binary = connection.extra_dejson.get("spark-binary", "spark-submit")
+    if shutil.which(binary) is None:
+        raise TaskError(
+            Failure(
+                what=f"{binary} is not on PATH of the Airflow worker",
+                next="Put init/spark/bin on its PATH, or install Spark there.",
+            )
+        )
+    # With YARN and Kubernetes the hook writes environment variables, and so the password, into arguments.
+    if not master.startswith(("spark://", "local")) or connection.extra_dejson.get("deploy-mode") == "cluster":
+        raise TaskError(
+            Failure(
+                what=f"connection {connection.conn_id!r} must name a Spark standalone master in client mode,"
+                f" got {master}",
+                next="Set its host to spark://<master> and its port to 7077.",
+            )
+        )
+    addresses = master_addresses(master)
+    if any(":" in host and f"[{host}]" not in master for host, _ in addresses):
+        raise TaskError(
+            Failure(
+                what=f"connection {connection.conn_id!r} names the Spark master {master}, whose host cannot be read",
+                next="Write an IPv6 address in brackets, spark://[::1], and the port in its own field.",
+            )
+        )
+    problems = [problem for host, port in addresses if (problem := _unreachable(host, port))]
+    if problems and len(problems) == len(addresses):
+        raise TaskError(
+            Failure(
+                what=f"no Spark master answers at {master}",
+                why="; ".join(problems),
+                next=f"Start the master, or correct host and port of connection {connection.conn_id!r}.",
+                retry=True,
+            )
+        )
+
+
+def master_of(connection: Connection) -> str:
+    """The master URL as SparkSubmitHook puts it together."""
+    host = connection.host or ""
+    if connection.conn_type == "spark" and host and ("://" in host or not connection.port):
+        master = host
+    else:
+        master = f"{connection.conn_type}://{host}"
+    return f"{master}:{connection.port}" if connection.port else master
+
+
+def _unreachable(host: str, port: int) -> str | None:
+    try:
+        socket.create_connection((host, port), timeout=REACH_S).close()
+    except OSError as error:
+        return f"{host}:{port}: {error.strerror or error}"
+    return None
+
+
+def _read_report(path: Path) -> Mapping[str, str] | None:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None

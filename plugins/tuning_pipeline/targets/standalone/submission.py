@@ -1,0 +1,150 @@
+"""What spark-submit is told: pure builders that return plain data."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import optuna_spark
+from optuna_spark.spec.tuning import TuningSpec
+from tuning_pipeline.study_file.settings import SparkSettings
+from tuning_pipeline.study_file.study_file import StudyFile
+
+PACKAGE = Path(optuna_spark.__file__).resolve().parent
+APPLICATION = PACKAGE.parent / "tune.py"
+# The same stamp in every archive: equal content gives an equal file.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What SparkSubmitOperator needs; no value is a secret."""
+
+    application: str
+    application_args: list[str]
+    conf: dict[str, str]
+    name: str
+    py_files: str
+    archives: str | None
+
+
+def submission(
+    study: StudyFile, spec: TuningSpec, package_zip: Path, spec_file: Path, secrets_file: Path | None = None
+) -> Submission:
+    """The submission of a run.
+
+    Args:
+        study: The study, as the run's form changed it.
+        spec: The run.
+        package_zip: Where `pack_package` put the package.
+        spec_file: Where the driver finds the spec: others can read its arguments, and the kernel limits their length.
+        secrets_file: Where it finds what the study's connections hold, if it names any.
+    """
+    settings = study.settings.spark
+    own = own_objective(study.path.parent, spec.objective)
+    files = [str(package_zip), *([str(own)] if own else []), *settings.py_files]
+    return Submission(
+        application=str(APPLICATION),
+        application_args=[
+            "--spec-file",
+            str(spec_file),
+            *(["--secrets-file", str(secrets_file)] if secrets_file else []),
+        ],
+        conf=spark_conf(spec, settings),
+        name=f"tune {spec.study_name}",
+        py_files=",".join(files),
+        archives=",".join(map(shipped_archive, settings.archives)) or None,
+    )
+
+
+def shipped_archive(archive: str) -> str:
+    """An archive, `path#name`, as Spark takes it: of a path with a blank in it Spark takes no `#name` but as a URI."""
+    path, mark, name = archive.partition("#")
+    return f"file://{quote(path)}{mark}{name}" if path.startswith("/") and quote(path) != path else archive
+
+
+def spark_conf(spec: TuningSpec, settings: SparkSettings) -> dict[str, str]:
+    """Spark properties: derived from tasks and resources, then the study file's own, which win."""
+    conf = {
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "WARN",
+        **_resource_conf(spec, settings.executor_cores),
+    }
+    sizes = {"spark.executor.memory": settings.executor_memory, "spark.driver.memory": settings.driver_memory}
+    conf |= {key: size for key, size in sizes.items() if size}
+    return conf | {key: conf_text(value) for key, value in settings.conf.items()}
+
+
+def _resource_conf(spec: TuningSpec, executor_cores: int | None) -> dict[str, str]:
+    cpus, gpus = spec.resources.cpus_per_task, spec.resources.gpus_per_task
+    # Tasks that share an executor: on a GPU as many as fit, on CPUs what `executor_cores` allows.
+    per_executor = max(1, (executor_cores or cpus) // cpus)
+    conf = {"spark.task.cpus": str(cpus)}
+    if gpus:
+        sharing = max(1, math.floor(1 / gpus + 1e-9))
+        per_executor = min(sharing, per_executor) if executor_cores else sharing
+        conf["spark.executor.resource.gpu.amount"] = f"{max(1, math.ceil(gpus))}"
+        conf["spark.task.resource.gpu.amount"] = gpu_amount(spec)
+        # CUDA keeps the GPU it started on: a reused worker could not take the one its next task is given.
+        conf["spark.python.worker.reuse"] = "false"
+    if gpus or executor_cores or cpus > 1:
+        conf["spark.executor.cores"] = str(executor_cores or cpus * per_executor)
+    executors = math.ceil(spec.tasks / per_executor)
+    conf["spark.cores.max"] = str(executors * int(conf.get("spark.executor.cores", cpus)))
+    return conf
+
+
+def gpu_amount(spec: TuningSpec) -> str:
+    """`spark.task.resource.gpu.amount` for a spec with GPUs."""
+    gpus = spec.resources.gpus_per_task
+    # joblibspark 0.6 runs int() over this property; it is given the fraction as an argument instead.
+    if spec.distribution == "joblib" and not float(gpus).is_integer():
+        return "1"
+    return f"{gpus:g}"
+
+
+def own_objective(folder: Path, objective: str) -> Path | None:
+    """The file of a `module:function` objective that lies beside the study file, if it does."""
+    module = objective.partition(":")[0].partition(".")[0]
+    file = folder / f"{module}.py"
+    return file if ":" in objective and file.is_file() else None
+
+
+def pack_package(target: Path, package: Path = PACKAGE) -> Path:
+    """Write the package as a zip for `--py-files`; the same sources give the same bytes."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(package.rglob("*.py")):
+            info = zipfile.ZipInfo(file.relative_to(package.parent).as_posix(), _EPOCH)
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, file.read_bytes(), zipfile.ZIP_DEFLATED)
+    return target
+
+
+def master_addresses(master: str) -> list[tuple[str, int]]:
+    """Hosts and ports of a standalone master URL, `spark://a:7077,b:7077` included; empty for other masters."""
+    if not master.startswith("spark://"):
+        return []
+    places = [place.rpartition(":") for place in master.removeprefix("spark://").split(",")]
+    return [(host.strip("[]"), int(port)) for host, _, port in places if port.isdigit()]
+
+
+def driver_environment(url: str, failure_file: Path) -> Mapping[str, str]:
+    """What reaches the driver through its environment only: the storage URL carries the password."""
+    return {
+        "OPTUNA_STORAGE_URL": url,
+        "TUNING_FAILURE_FILE": str(failure_file),
+        # Airflow puts the time before each line of the task's log.
+        "TUNING_LOG_FORMAT": "%(message)s",
+        # Airflow kills the task's processes 5 s after it asked them to end; the driver may need longer (driver_end.py).
+        "TUNING_OWN_SESSION": "1",
+    }
+
+
+def conf_text(value: Any) -> str:
+    """A Spark property's value as Spark writes it: true and false in small letters."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

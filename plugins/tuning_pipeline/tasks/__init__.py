@@ -1,0 +1,1 @@
+"""The tasks that a study's DAG has whatever its target."""

@@ -1,0 +1,147 @@
+"""The tasks of a study's DAG, in their order."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, AssetAlias, get_current_context, task
+
+from tuning_pipeline.failures import readable_failures
+from tuning_pipeline.runs.begin import begin, prepared
+from tuning_pipeline.targets.standalone.operator import TuneOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, XComArg
+
+    from tuning_pipeline.runs.begin import StudyRun
+    from tuning_pipeline.study_file.study_file import StudyFile
+
+log = logging.getLogger(__name__)
+
+OpenStorage = Callable[["StudyRun"], AbstractContextManager[Any]]
+SHORT_TASK = timedelta(minutes=30)
+
+
+def provision_database(study: StudyFile) -> XComArg:
+    """Server up, database, least-privilege account, Optuna's tables."""
+
+    @task(execution_timeout=SHORT_TASK)
+    @readable_failures
+    def provision_database() -> dict[str, Any]:
+        from tuning_pipeline.database.provision import provision
+        from tuning_pipeline.database.secret_connections import run_secrets
+
+        run = run_of(study)
+        run_secrets(run.study.settings)  # the task that needs them comes late
+        made = provision(run.study.settings)
+        with run.hold_study():
+            return made
+
+    return provision_database()
+
+
+def prepare_study(study: StudyFile) -> XComArg:
+    """Create, resume or reset the study."""
+
+    @task(execution_timeout=SHORT_TASK)
+    @readable_failures
+    def prepare_study() -> dict[str, Any]:
+        from tuning_pipeline.database.prepare_study import prepare_study as prepare
+        from tuning_pipeline.runs.settings import keep_settings
+
+        run = run_of(study)
+        with run.hold_study():
+            if run.mode == "reset":
+                check_can_tune(run)
+            return prepare(run.spec, run.storage_url(), run.mode, keep_settings(run, get_current_context()))
+
+    return prepare_study()
+
+
+def tune(study: StudyFile) -> TuneOperator:
+    """The trials, on Spark."""
+    limit = timedelta(seconds=study.settings.execution_timeout_s)
+    return TuneOperator(task_id="tune", study=study, execution_timeout=limit, pool=study.settings.pool)
+
+
+def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None) -> XComArg:
+    """Tables, report and best_params.json; the asset event tells others.
+
+    Args:
+        study: The study.
+        open_storage: Where the run left the study; by default in the database.
+    """
+    asset = best_params_asset(study.settings.study)
+    # An asset among the outlets gets an event in any case; an alias only when one is added.
+    when_better = AssetAlias(asset.name) if study.settings.retune.publish == "better" else None
+
+    @task(
+        execution_timeout=SHORT_TASK,
+        outlets=[when_better or asset],
+        inlets=[asset] if when_better else [],
+        # Where the page with the run's report finds it; nobody but the study file's author can change this.
+        doc_json=json.dumps({"study": study.settings.study, "exports": study.exports_base()}),
+    )
+    @readable_failures
+    def export_best_trials() -> dict[str, Any]:
+        from tuning_pipeline.exports.export_run import export_run
+        from tuning_pipeline.exports.published import note_if_better, note_published
+        from tuning_pipeline.exports.retention import remove_old_exports
+
+        context = get_current_context()
+        run = prepared(study, context)
+        with run.hold_study(last=True), (open_storage or _in_database)(run) as url:
+            exported = export_run(run, url, fingerprint(context))
+            best, place = exported.best, (run.study.exports_base(), run.study.settings.study)
+            if not exported.newest:
+                context["task"].outlets = []  # else Airflow makes an event of every success
+            elif run.study.settings.study != study.settings.study:
+                log.info("No asset event: %s is the asset of study %s", asset.name, study.settings.study)
+                context["task"].outlets = []
+            elif when_better is None:
+                note_published(*place, best)
+                context["outlet_events"][asset].extra = best
+            elif note_if_better(*place, best, context["inlet_events"][asset]):
+                context["outlet_events"][when_better].add(asset, extra=best)
+            if exported.newest:
+                remove_old_exports(*place, run.study.settings.keep_exports)
+        return {key: best[key] for key in ("study", "value", "trial", "folder")}
+
+    return export_best_trials()
+
+
+def fingerprint(context: Context) -> str:
+    """What decide_retune saw of the data; empty for a study whose rule does not ask."""
+    found = context["ti"].xcom_pull(task_ids="decide_retune", key="fingerprint")
+    return found if isinstance(found, str) else ""
+
+
+def best_params_asset(study_name: str) -> Asset:
+    """The asset whose events carry the best value and parameters of a study."""
+    return Asset(f"best_params_{study_name}")
+
+
+def run_of(study: StudyFile) -> StudyRun:
+    """The run that the present task belongs to."""
+    return begin(study, get_current_context())
+
+
+def check_can_tune(run: StudyRun) -> None:
+    """Find out before a reset what would keep `tune` from running after it.
+
+    Raises:
+        TaskError: With the card that `tune` would end with.
+    """
+    if run.study.settings.target == "standalone":
+        from tuning_pipeline.targets.standalone.operator import check_cluster, require_cluster
+
+        check_cluster(require_cluster(run.study))
+
+
+def _in_database(run: StudyRun) -> AbstractContextManager[Any]:
+    return nullcontext(run.storage_url())

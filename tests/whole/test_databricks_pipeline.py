@@ -1,0 +1,240 @@
+"""The chain for target databricks in the real Airflow, against a stand-in workspace that runs the job for real."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pyarrow as pa
+import pytest
+import sqlalchemy
+from pyarrow import csv, parquet
+
+from optuna_spark.storage.optuna_storage import create_storage
+from tests.support.airflow import DagFolder, migrated_home
+from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
+from tests.support.databricks import VOLUME, Workspace
+from tests.support.databricks_fixtures import workspace as workspace  # a fixture
+from tests.support.tls_server import TlsServer
+
+STEADY = "import time\n\n\ndef slow(trial):\n    time.sleep(1.5)\n    return trial.suggest_float('x', 0, 1)\n"
+pytestmark = pytest.mark.slow
+
+STUDY = f"""objective: quadratic
+target: databricks
+retries: 0
+trials: 4
+tasks: 2
+seed: 1
+distribution: rdd
+databricks:
+  files: {VOLUME}
+  poll_s: 1
+  cluster: {{node_type: n, workers: 2}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> DagFolder:
+    migrated_home()
+    folder = DagFolder.create(tmp_path / "dags", cloud=f"{STUDY}study: {tmp_path.name}\n")
+    folder.use(monkeypatch)
+    monkeypatch.setenv("TUNING_EXPORTS", str(tmp_path / "exports"))
+    return folder
+
+
+def kept_study(workspace: Workspace, name: str) -> optuna.Study:
+    file = workspace.path(f"{VOLUME}/studies/{name}/study.db")
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{file}")
+
+
+def kept_states(workspace: Workspace, name: str) -> set[str]:
+    """The states of the trials in the copy as it is now."""
+    file = workspace.path(f"{VOLUME}/studies/{name}/study.db")
+    if not file.exists():
+        return set()
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as copy:
+        return {state for (state,) in copy.execute("SELECT state FROM trials")}
+
+
+def test_a_study_on_the_driver_runs_and_goes_on(folder: DagFolder, workspace: Workspace, tmp_path: Path) -> None:
+    states = folder.test("tune_cloud")
+    (run,) = workspace.runs.values()
+    assert set(states.values()) == {"success"}, run.output
+    names = {"upload_job_files", "prepare_study", "tune", "end_run", "fetch_results", "export_best_trials"}
+    assert set(states) == names
+    assert "MySQL answers at 127.0.0.1" in run.output
+    study = kept_study(workspace, tmp_path.name)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
+    best = best_params(tmp_path)
+    assert (best["value"], best["params"]) == (study.best_value, study.best_params)
+
+    assert set(folder.test("tune_cloud", {"trials": 3}).values()) == {"success"}
+    assert len(kept_study(workspace, tmp_path.name).trials) == 7
+    assert set(folder.test("tune_cloud", {"trials": 2, "mode": "reset"}).values()) == {"success"}
+    assert len(kept_study(workspace, tmp_path.name).trials) == 2
+
+
+EXTERNAL = STUDY.replace("  poll_s: 1\n", "  poll_s: 1\n  database: external\n  deferrable: true\n")
+PASSWORD = "hush'\"%d{}\\ hush"
+
+
+def sealed_on_cluster(server: TlsServer) -> str:
+    """The study, with the authority's certificate at another path on the cluster, and the cluster's host."""
+    copy = server.authority.ca.with_name("on-cluster.pem")
+    copy.write_bytes(server.authority.ca.read_bytes())
+    study = EXTERNAL.replace("  poll_s: 1\n", f"  poll_s: 1\n  ssl_ca: {copy}\n")
+    return f"{study}database: {{host_pattern: 127.0.0.1}}\n"
+
+
+def test_a_study_in_an_external_database_runs_deferred_and_keeps_its_password(
+    folder: DagFolder, workspace: Workspace, tls_server: TlsServer, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    server, keys = tls_server.server, tls_server.keys("VERIFY_IDENTITY")
+    fields = tuning_fields(server, schema="optuna_cloud", login="cloud", password=PASSWORD)
+    set_connection(monkeypatch, ADMIN, **admin_fields(server) | {"extra": keys})
+    set_connection(monkeypatch, TUNING, **fields | {"extra": keys})
+    workspace.secrets["tuning", "database-password"] = PASSWORD
+    workspace.faults.lose_answer = True
+    folder.write_study("cloud", f"{sealed_on_cluster(tls_server)}study: {tmp_path.name}\n")
+
+    states = folder.test("tune_cloud")
+    (run,) = workspace.runs.values()
+    assert set(states.values()) == {"success"}, run.output
+    names = {"upload_job_files", "provision_database", "prepare_study", "tune", "end_run", "export_best_trials"}
+    assert set(states) == names
+    assert "MySQL answers" not in run.output
+    url = sqlalchemy.URL.create("mysql+pymysql", "cloud", PASSWORD, server.host, server.port, "optuna_cloud", keys)
+    study = optuna.load_study(study_name=tmp_path.name, storage=create_storage(url))
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
+    assert best_params(tmp_path)["params"] == study.best_params
+
+    assert "hush" not in "".join(capfd.readouterr())
+    assert "hush" not in run.output
+    assert "hush" not in json.dumps(run.payload)
+    assert "hush" not in everything_airflow_keeps()
+    sent = [path.read_bytes() for path in workspace.root.glob("Volumes/**/*") if path.is_file()]
+    assert sent
+    assert not any(b"hush" in content for content in sent)
+
+
+def test_a_lost_cluster_costs_no_trial_that_was_saved(folder: DagFolder, workspace: Workspace, tmp_path: Path) -> None:
+    (folder.path / "studies" / "steady.py").write_text(STEADY)
+    text = STUDY.replace("objective: quadratic", "objective: steady:slow").replace("retries: 0", "retries: 1")
+    text = text.replace("  poll_s: 1\n", "  poll_s: 1\n  dump_every_s: 1\n").replace("trials: 4", "trials: 12")
+    folder.write_study("cloud", f"{text}study: {tmp_path.name}\nretry_delay_s: 0\n")
+    # A progress line comes every few seconds: no single count is sure to be shown.
+    workspace.faults.lose_cluster_after = r"\[tuning\] ([2-9]|10)/12 trials"
+    states = folder.test("tune_cloud")
+    runs = list(workspace.runs.values())
+    assert set(states.values()) == {"success"}, runs[-1].output
+    assert [run.code for run in runs] == ["DRIVER_ERROR", "SUCCESS"]
+    assert "Restored the study" in runs[1].output
+    finished = [trial for trial in kept_study(workspace, tmp_path.name).trials if trial.state.name == "COMPLETE"]
+    assert len(finished) == 12
+
+
+def test_a_run_cancelled_in_the_workspace_is_one_card_and_the_next_goes_on(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    objective = folder.path / "studies" / "steady.py"
+    # From some trial on they run until they are cancelled, so that a copy shows finished and running ones.
+    objective.write_text(STEADY.replace("1.5", "0.2 if trial.number < 4 else 600"))
+    text = STUDY.replace("objective: quadratic", "objective: steady:slow").replace("retries: 0", "retries: 1")
+    text = text.replace("  poll_s: 1\n", "  poll_s: 1\n  dump_every_s: 1\n").replace("trials: 4", "trials: 12")
+    folder.write_study("cloud", f"{text}study: {tmp_path.name}\nretry_delay_s: 0\n")
+    workspace.faults.cancel_when = lambda: {"COMPLETE", "RUNNING"} <= kept_states(workspace, tmp_path.name)
+    states = folder.test("tune_cloud")
+    (run,) = workspace.runs.values()
+    assert (states["tune"], states["end_run"], run.result) == ("failed", "success", "CANCELED"), run.output
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("│")]
+    assert lines[0] == "│ What   the run was cancelled in the Databricks workspace"
+    assert lines[-1] == f"│ Where  {run.url}"
+    assert not run.processes
+    kept = kept_study(workspace, tmp_path.name).trials
+    before = {state: [trial.number for trial in kept if trial.state.name == state] for state in ("COMPLETE", "RUNNING")}
+    assert before["COMPLETE"]
+
+    objective.write_text(STEADY)
+    assert folder.test("tune_cloud", {"trials": 3})["tune"] == "success"
+    after = kept_study(workspace, tmp_path.name).trials
+    finished = [trial for trial in after if trial.state.name == "COMPLETE"]
+    assert len(finished) == len(before["COMPLETE"]) + 3
+    assert {trial.state.name for trial in after} == {"COMPLETE", "FAIL"}
+    assert {after[number].state.name for number in before["RUNNING"]} == {"FAIL"}
+
+
+MEASURES = """import os
+from optuna_spark.data.load import load_dataset
+
+
+def loss(trial, context):
+    assert os.environ["LIBCUDF_CUFILE_POLICY"] == "OFF"
+    data = load_dataset(context.spec.data, "regression", context.device, context.table)
+    trial.set_user_attr("rows", data.n_rows)
+    trial.set_user_attr("path", context.spec.data.path)
+    return trial.suggest_float("x", 0, 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "distribution"), [("/dbfs/lake/table.csv", "rdd"), (f"{VOLUME}/lake/table.parquet", "dataframe")]
+)
+def test_a_table_in_the_workspace_is_read_there(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path, path: str, distribution: str
+) -> None:
+    table = pa.table({"a": [float(row) for row in range(57)], "price": [float(row % 5) for row in range(57)]})
+    file = workspace.path(path)
+    file.parent.mkdir(parents=True)
+    (csv.write_csv if path.endswith("csv") else parquet.write_table)(table, file)
+    (folder.path / "studies" / "measures.py").write_text(MEASURES)
+    text = STUDY.replace("objective: quadratic", f"objective: measures:loss\ndata: {{path: {path}, label: price}}")
+    folder.write_study("cloud", f"{text.replace('rdd', distribution)}study: {tmp_path.name}\n")
+    states = folder.test("tune_cloud")
+    (run,) = workspace.runs.values()
+    assert set(states.values()) == {"success"}, run.output
+    trials = kept_study(workspace, tmp_path.name).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
+    assert {(trial.user_attrs["path"], trial.user_attrs["rows"]) for trial in trials} == {(str(file), 57)}
+    cluster = run.payload["tasks"][0]["new_cluster"]
+    assert cluster["spark_env_vars"]["LIBCUDF_CUFILE_POLICY"] == "OFF"
+
+
+def test_a_job_that_fails_names_its_cause_and_its_link(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = f"objective: xgboost\ndata: {{path: {VOLUME}/missing.csv}}"
+    folder.write_study("cloud", f"{STUDY.replace('objective: quadratic', data)}study: {tmp_path.name}\n")
+    assert folder.test("tune_cloud")["tune"] == "failed"
+    (run,) = workspace.runs.values()
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("│")]
+    assert "missing.csv" in lines[0]
+    assert lines[-1] == f"│ Where  {run.url}"
+
+
+def best_params(tmp_path: Path) -> dict[str, Any]:
+    file = tmp_path / "exports" / tmp_path.name / "latest" / "best_params.json"
+    read: dict[str, Any] = json.loads(file.read_text())
+    return read
+
+
+def everything_airflow_keeps() -> str:
+    """Rendered templates, XComs and serialised DAGs, as texts."""
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        kept = [
+            *session.scalars(sqlalchemy.select(RenderedTaskInstanceFields.rendered_fields)),
+            *session.scalars(sqlalchemy.select(XComModel.value)),
+            *(dag.data for dag in session.scalars(sqlalchemy.select(SerializedDagModel))),
+        ]
+    assert kept
+    return repr(kept)
