@@ -21,11 +21,13 @@ from optuna_spark.driver.request_handler import Desk
 from optuna_spark.driver.server import WorkerServer
 from optuna_spark.driver.study import StoredStudy
 from optuna_spark.errors import StorageError, TuningError
+from optuna_spark.sampling.open_study import open_study
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.connection import Database
 from optuna_spark.storage.group_commit import Committer
-from optuna_spark.storage.optuna_storage import create_storage, explain, open_study
+from optuna_spark.storage.mysql_errors import explain
+from optuna_spark.storage.optuna_storage import create_storage
 from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.trial_record import TrialRecord
 from optuna_spark.storage.writer_process import WriterProcess

@@ -21,7 +21,7 @@ from optuna_spark.spec.decode import to_dict
 from optuna_spark.spec.plain_secrets import refuse_plain_secrets
 from optuna_spark.spec.run_secrets import DataSecrets, take_secrets
 from optuna_spark.spec.tuning import COORDINATIONS, DISTRIBUTIONS, DataSpec, ResourceSpec, TuningSpec
-from optuna_spark.storage.optuna_storage import URL_VARIABLE, parse_url, storage_url_from_environment
+from optuna_spark.storage.url import URL_VARIABLE, parse_url, storage_url_from_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -20,8 +20,8 @@ from optuna_spark.objectives import check_objective
 from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.optuna_storage import parse_url
 from optuna_spark.storage.study_copy import StudyCopy
+from optuna_spark.storage.url import parse_url
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -12,15 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.storage.mysql_connection import opener
-from optuna_spark.storage.optuna_storage import parse_url
-from optuna_spark.storage.retries import code_of
+from optuna_spark.storage.url import parse_url
 
-# MySQL and MariaDB: interface closed, too many connections, shutting down, lock wait, deadlock, read-only after a
-# failover, query interrupted, connection killed; cannot connect (two kinds), server gone, connection lost (two).
-_COMES_BACK = {0, 1040, 1053, 1205, 1213, 1290, 1317, 1927, 2002, 2003, 2006, 2013, 2055}
 WAIT_S = 60  # no statement takes as long; a server that has vanished would else be waited for without an end
 _MYSQL: dict[str, Any] = {
     "connect_timeout": 10,
@@ -180,11 +175,3 @@ def _mysql_engine(url: sa.URL) -> sa.Engine:
 
 def _engine(url: sa.URL, **options: Any) -> sa.Engine:
     return sa.create_engine(url, poolclass=sa.NullPool, **options)
-
-
-def comes_back(error: Exception) -> bool:
-    """Whether the same transaction may succeed later: the server restarts, or something is locked."""
-    original = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(original, ConnectionError | TimeoutError):
-        return True
-    return code_of(original) in _COMES_BACK or "database is locked" in str(original)

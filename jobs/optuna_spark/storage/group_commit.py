@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from optuna_spark.errors import StorageError
-from optuna_spark.storage.connection import comes_back
+from optuna_spark.storage.mysql_errors import comes_back
 from optuna_spark.storage.trial_record import TrialRecord
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,9 @@ import sqlalchemy as sa
 
 from optuna_spark.errors import StorageError
 from optuna_spark.storage.claims import make_tables
-from optuna_spark.storage.optuna_storage import close_storage, create_storage, engine_options, parse_url
+from optuna_spark.storage.engine import engine_options
+from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from optuna_spark.storage.url import parse_url
 
 log = logging.getLogger(__name__)
 

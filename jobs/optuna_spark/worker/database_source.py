@@ -15,10 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.driver.lost_trials import is_forgiven, next_try_attrs
+from optuna_spark.sampling.open_study import join_study, open_study
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.claims import Claim, Claims
-from optuna_spark.storage.optuna_storage import close_storage, create_storage, join_study, open_study, set_trial_attr
-from optuna_spark.storage.retries import is_rolled_back, retried
+from optuna_spark.storage.mysql_errors import is_rolled_back
+from optuna_spark.storage.optuna_storage import close_storage, create_storage, set_trial_attr
+from optuna_spark.storage.retries import retried
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.worker.outcome import LOST, Outcome
 

@@ -13,8 +13,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from optuna_spark.storage.optuna_storage import engine_options, parse_url
-from optuna_spark.storage.retries import is_overtaken, retried
+from optuna_spark.storage.engine import engine_options
+from optuna_spark.storage.mysql_errors import is_overtaken
+from optuna_spark.storage.retries import retried
+from optuna_spark.storage.url import parse_url
 from tuning_pipeline.runs.identity import RunIdentity
 
 _metadata = sa.MetaData()

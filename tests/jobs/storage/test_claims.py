@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from init.local.mysql import MysqlServer
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.claims import Claims, Counts
-from optuna_spark.storage.optuna_storage import engine_options
+from optuna_spark.storage.engine import engine_options
 from optuna_spark.worker.database_source import DatabaseSource, StaleWatch, StoredStudy
 from tests.support.coordination import empty_database, new_database
 

@@ -10,11 +10,13 @@ import pytest
 import sqlalchemy as sa
 
 from optuna_spark.errors import StorageError, TlsError
+from optuna_spark.sampling.open_study import open_study
 from optuna_spark.storage.connection import Database
 from optuna_spark.storage.mysql_connection import TlsConnection, connect
-from optuna_spark.storage.optuna_storage import close_storage, create_storage, open_study, parse_url
+from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.tls import TlsSettings
+from optuna_spark.storage.url import parse_url
 from optuna_spark.storage.writer_process import WriterProcess
 from optuna_spark.worker.database_source import StoredStudy
 from tests.support.coordination import new_database, run, spec_for

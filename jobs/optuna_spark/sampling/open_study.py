@@ -1,0 +1,46 @@
+"""A spec's study with the spec's sampler and pruner, as the driver and as a worker open it."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.storages import RDBStorage
+
+from optuna_spark.errors import StudyMismatchError
+from optuna_spark.sampling.build import build_pruner, build_sampler
+from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.optuna_storage import (
+    check_name,
+)
+from optuna_spark.storage.retries import retried
+
+
+def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
+    """The spec's study, created where it does not exist yet, with the spec's sampler and pruner.
+
+    Raises:
+        StudyMismatchError: The stored study has other directions.
+        StudyNameError: The database takes the name for another study's.
+    """
+    check_name(spec.study_name, storage)
+    study = optuna.create_study(
+        study_name=spec.study_name,
+        storage=storage,
+        sampler=build_sampler(spec.sampler, spec.seed),
+        pruner=build_pruner(spec.pruner, spec.max_steps),
+        directions=list(spec.directions),
+        load_if_exists=True,
+    )
+    stored = tuple(d.name.lower() for d in study.directions)
+    if stored != spec.directions:
+        raise StudyMismatchError(
+            f"study {spec.study_name!r} is stored with directions {', '.join(stored)} but the spec says"
+            f" {', '.join(spec.directions)}: use another study name, or reset the study"
+        )
+    return study
+
+
+@retried
+def join_study(spec: TuningSpec, storage: RDBStorage, seed: int | None) -> optuna.Study:
+    """The spec's study as a worker opens it, after the driver's `open_study`, with a seed of the worker's own."""
+    sampler, pruner = build_sampler(spec.sampler, seed), build_pruner(spec.pruner, spec.max_steps)
+    return optuna.load_study(study_name=spec.study_name, storage=storage, sampler=sampler, pruner=pruner)
