@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 END_S = 30.0
 # As spark.task.maxFailures: a worker that dies is started again so often, less one.
 STARTS = 4
+_NAME = "tuning-worker-"
 
 
 def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]:
@@ -40,11 +42,20 @@ def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]
             reader = cast(Connection, ready)  # wait returns what it was given
             index, process = running.pop(reader)
             report = _report(reader, index, process)
-            if report.error_kind == "WorkerDied" and starts[index] < STARTS:
+            # One that SIGTERM ended was told to end.
+            died = report.error_kind == "WorkerDied" and process.exitcode != -signal.SIGTERM
+            if died and starts[index] < STARTS:
                 waiting.append(index)
             else:
                 reports.append(report)
     return reports
+
+
+def end_workers() -> None:
+    """End this process's workers in the middle of their trials."""
+    for process in multiprocessing.active_children():
+        if process.name.startswith(_NAME):
+            process.terminate()
 
 
 def _start(payload: WorkerPayload, index: int, addresses: Sequence[str] | None) -> tuple[Connection, ForkServerProcess]:
@@ -54,7 +65,7 @@ def _start(payload: WorkerPayload, index: int, addresses: Sequence[str] | None) 
     context.set_forkserver_preload(["optuna_spark.worker.worker"])
     reader, writer = context.Pipe(duplex=False)
     arguments = (writer, dict(os.environ), payload, index, addresses)
-    process = context.Process(target=_main, args=arguments, daemon=True)
+    process = context.Process(target=_main, args=arguments, daemon=True, name=f"{_NAME}{index}")
     process.start()
     writer.close()
     return reader, process

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna_spark import errors
 from optuna_spark.distribution.launch import launch
+from optuna_spark.distribution.local import end_workers
 from optuna_spark.driver.database_run import DatabaseRun
 from optuna_spark.driver.driver_run import DriverRun
 from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line
@@ -165,6 +166,7 @@ def _watch_while_launched(
 def _cancel_jobs(spark: SparkSession | None) -> None:
     """End the workers in the middle of their trials."""
     if spark is None:
+        end_workers()
         return
     try:
         spark.sparkContext.cancelAllJobs()
