@@ -26,7 +26,8 @@ from benchmarks.results import Measurement, Samples, Table, number, ratio, save
 from init.local.console import complain, detail, say, show
 from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer
-from optuna_spark.spec.tuning import DataSpec, ParamSpec, ResourceSpec, TuningSpec, XGBoostSpec
+from optuna_spark.spec.sections import DataSpec, ParamSpec, ResourceSpec, XGBoostSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.servers import scratch_folder
 
 # The table of the reference's benchmark: https://github.com/NVIDIA/spark-rapids-examples, examples/ML+DL-Examples.

@@ -32,9 +32,10 @@ spark = SparkSession.builder.getOrCreate()  # the notebook's own session
 sys.path.insert(0, PACKAGE)
 
 from optuna_spark.driver.run import tune  # noqa: E402
-from optuna_spark.entry.command_line import configure_logging  # noqa: E402  # the package is found from here on
 from optuna_spark.entry.databricks import ship  # noqa: E402
-from optuna_spark.spec.tuning import DataSpec, TuningSpec, XGBoostSpec  # noqa: E402
+from optuna_spark.entry.run_spec import configure_logging  # noqa: E402
+from optuna_spark.spec.sections import DataSpec, XGBoostSpec  # noqa: E402
+from optuna_spark.spec.tuning import TuningSpec  # noqa: E402
 
 configure_logging()
 ship(spark, [PACKAGE])
@@ -73,7 +74,7 @@ print(study.best_params)  # noqa: T201
 # COMMAND ----------
 
 from optuna_spark.objectives import default_search_space  # noqa: E402
-from optuna_spark.spec.tuning import ResourceSpec  # noqa: E402
+from optuna_spark.spec.sections import ResourceSpec  # noqa: E402
 
 TABLE = os.environ.get("TUNING_TABLE", "")  # /Volumes/main/default/tuning/train.parquet
 GPUS = float(os.environ.get("TUNING_GPUS_PER_TASK", "0"))

@@ -16,7 +16,8 @@ from benchmarks.cases.specs import SAMPLER
 from benchmarks.machine import Cluster, Machine
 from benchmarks.results import Samples, Table, number
 from init.local.console import say
-from optuna_spark.spec.tuning import DataSpec, ParamSpec, TuningSpec, XGBoostSpec
+from optuna_spark.spec.sections import DataSpec, ParamSpec, XGBoostSpec
+from optuna_spark.spec.tuning import TuningSpec
 
 ROWS, FEATURES = 400_000, 125
 TABLE_MB = ROWS * FEATURES * 4 / 1e6

@@ -23,7 +23,8 @@ from init.local.console import detail, say
 from init.local.layout import REPOSITORY, Layout
 from optuna_spark.data.fetch import local_file
 from optuna_spark.errors import DataError
-from optuna_spark.spec.tuning import ComponentSpec, CoordinatorSpec, DataSpec, TuningSpec, XGBoostSpec
+from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, DataSpec, XGBoostSpec
+from optuna_spark.spec.tuning import TuningSpec
 
 SEEDS, LONG_SEEDS = range(1, 11), range(1, 21)
 TRIALS, LONG_TRIALS, SHOWN = 80, 750, 250

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from optuna_spark.spec.tuning import ComponentSpec, ParamSpec, TuningSpec
+from optuna_spark.spec.sections import ComponentSpec, ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
 
 SPACE = {"x": ParamSpec("float", -10.0, 10.0), "y": ParamSpec("float", -10.0, 10.0)}
 # The sampler of every contender: Optuna's default, so that plain Optuna and the peers need no setting.

@@ -11,7 +11,7 @@ from benchmarks.cases.specs import engine_spec
 from benchmarks.machine import Cluster, Machine, Outcome
 from benchmarks.results import Samples, Table, divided, number, ratio, verdict
 from init.local.console import say
-from optuna_spark.spec.tuning import ComponentSpec
+from optuna_spark.spec.sections import ComponentSpec
 
 SLOTS = 2
 TRIALS = 1000

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from optuna_spark.errors import DeviceError
-from optuna_spark.spec.tuning import ResourceSpec
+from optuna_spark.spec.sections import ResourceSpec
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # Spark's addresses come from nvidia-smi, which counts in PCI order; CUDA's own default order is fastest first.

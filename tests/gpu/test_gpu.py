@@ -23,7 +23,8 @@ from init.local.spark import GPU_DISCOVERY
 from optuna_spark.data.load import forget_datasets, load_dataset
 from optuna_spark.device import task_device
 from optuna_spark.driver.run import tune
-from optuna_spark.spec.tuning import DataSpec, ParamSpec, ResourceSpec, TuningSpec, XGBoostSpec
+from optuna_spark.spec.sections import DataSpec, ParamSpec, ResourceSpec, XGBoostSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.programs import run_program
 
 ONE_GPU = ResourceSpec(gpus_per_task=1)

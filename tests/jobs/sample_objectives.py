@@ -76,7 +76,7 @@ def table_shape(trial: Any, context: Any) -> float:
 
 def gpu_address(trial: Any, context: Any) -> float:
     """Which GPU the worker was given, if any; needs none to be there. Waits until every worker runs a trial."""
-    from optuna_spark.distribution.launch import gpu_addresses
+    from optuna_spark.distribution.spark_tasks import gpu_addresses
 
     addresses = gpu_addresses()
     trial.set_user_attr("gpu", addresses[0] if addresses else None)

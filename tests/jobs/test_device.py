@@ -9,7 +9,7 @@ import pytest
 
 from optuna_spark.device import CHOSEN, VISIBLE, Device, check_cufile_policy, require_cuda, task_device, visible_index
 from optuna_spark.errors import DeviceError
-from optuna_spark.spec.tuning import ResourceSpec
+from optuna_spark.spec.sections import ResourceSpec
 from tests.support.programs import run_python
 
 

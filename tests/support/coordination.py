@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 from init.local.mysql import MysqlServer
 from optuna_spark.driver.coordinator import Coordinator, Endpoint
 from optuna_spark.errors import TuningError
-from optuna_spark.spec.tuning import ParamSpec, TuningSpec
+from optuna_spark.spec.sections import ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.wire.frames import WireError
 from optuna_spark.worker.driver_source import CoordinatorClient
 from optuna_spark.worker.worker import run_trial

@@ -5,47 +5,22 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Hashable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from optuna_spark.data.cache import LruCache
+from optuna_spark.data.column_roles import column_roles
+from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.fetch import local_file
-from optuna_spark.data.labels import Labels, encode_labels
+from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import to_matrix
-from optuna_spark.data.read_arrow import Columns, bundled_table, column_words, label_name, open_table
+from optuna_spark.data.read_arrow import Columns, bundled_table, open_table
 from optuna_spark.device import Device, require_cuda
-from optuna_spark.errors import DataError
 from optuna_spark.spec.run_secrets import DataSecrets
-from optuna_spark.spec.tuning import DataSpec
+from optuna_spark.spec.sections import DataSpec
 
 log = logging.getLogger(__name__)
-
-MIN_ROWS = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A table ready to train on.
-
-    Attributes:
-        features: (n_rows, n_features) float32; NumPy on the CPU, CuPy on a GPU.
-        labels: What to predict, always on the CPU.
-        names: The feature columns.
-        key: Equal for equal tables on the same device.
-    """
-
-    features: Any
-    labels: Labels
-    names: tuple[str, ...]
-    key: Hashable
-
-    @property
-    def n_rows(self) -> int:
-        return int(self.features.shape[0])
 
 
 # One table: a worker has one study at a time, and the table is most of its memory.
@@ -82,15 +57,10 @@ def forget_datasets() -> None:
 def _load(
     data: DataSpec, task: str, device: Device, path: Path | None, table: pa.Table | None, key: Hashable
 ) -> Dataset:
-    dataset = None
     if device.kind == "cuda":
-        from optuna_spark.data import read_cudf as gpu
-
-        dataset = gpu.read_dataset(data, task, device, path, key) if path is not None else None
-    if dataset is None:
+        dataset = _load_to_gpu(data, task, device, path, table, key)
+    else:
         dataset = from_table(_table(data, path, table), data, task, key)
-        if device.kind == "cuda":
-            dataset = gpu.to_device(dataset, device)
     log.info(
         "Loaded %s rows, %s features from %s to %s",
         dataset.n_rows,
@@ -99,6 +69,15 @@ def _load(
         device.name,
     )
     return dataset
+
+
+def _load_to_gpu(
+    data: DataSpec, task: str, device: Device, path: Path | None, table: pa.Table | None, key: Hashable
+) -> Dataset:
+    from optuna_spark.data import read_cudf
+
+    dataset = read_cudf.read_dataset(data, task, device, path, key) if path is not None else None
+    return dataset or read_cudf.to_device(from_table(_table(data, path, table), data, task, key), device)
 
 
 def _table(data: DataSpec, path: Path | None, table: Columns | None) -> Columns:
@@ -113,18 +92,9 @@ def from_table(table: Columns, data: DataSpec, task: str, key: Hashable = None) 
     Raises:
         DataError: The table cannot be trained on.
     """
-    check_rows(table.num_rows, data)
-    label = label_name(table.column_names, data)
-    words = column_words(table.column_names, data)
-    labels = encode_labels(table.select([label]).column(0), words[label], task)
-    features = {name: words[name] for name in table.column_names if name != label}
-    return Dataset(to_matrix(table, features), labels, tuple(features), key)
-
-
-def check_rows(n_rows: int, data: DataSpec) -> None:
-    """Refuse a table with nothing to hold out."""
-    if n_rows < MIN_ROWS:
-        raise DataError(f"the table must have at least {MIN_ROWS} rows, got {n_rows}: check data.path {data.path!r}")
+    roles = column_roles(table.column_names, table.num_rows, data)
+    labels = encode_labels(table.select([roles.label]).column(0), roles.label_words, task)
+    return Dataset(to_matrix(table, roles.features), labels, tuple(roles.features), key)
 
 
 def _version(path: Path | None, table: pa.Table | None) -> tuple[Hashable, ...]:
@@ -145,8 +115,3 @@ def _digest(table: pa.Table) -> str:
             for buffer in chunk.buffers():
                 digest.update(memoryview(buffer) if buffer is not None else b"-")
     return digest.hexdigest()
-
-
-def host(array: Any) -> np.ndarray[Any, Any]:
-    """A NumPy or CuPy array as NumPy."""
-    return array if isinstance(array, np.ndarray) else np.asarray(array.get())

@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from optuna_spark.data.reader_errors import reader_words
 from optuna_spark.errors import DataError
-from optuna_spark.spec.tuning import DataSpec
+from optuna_spark.spec.sections import DataSpec
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 
@@ -59,20 +59,13 @@ class ParquetColumns:
             raise _unreadable(self._path, "parquet", error) from None
 
 
-def file_format(data: DataSpec, path: Path) -> str:
-    """Which of csv and parquet: what the spec says, else what the ending says."""
-    if data.format is not None:
-        return data.format
-    return "parquet" if path.is_dir() or path.suffix in (".parquet", ".pq") else "csv"
-
-
 def open_table(data: DataSpec, path: Path) -> Columns:
     """A CSV file, read whole, or a Parquet file (or a folder of them), read when columns are selected.
 
     Raises:
         DataError: The file cannot be read as that format.
     """
-    if file_format(data, path) == "parquet":
+    if data.format_of(str(path), is_folder=path.is_dir()) == "parquet":
         return ParquetColumns(path)
     parse = pa.csv.ParseOptions(delimiter=data.separator)
     convert = pa.csv.ConvertOptions(strings_can_be_null=True)  # an empty text is a missing label
@@ -95,46 +88,6 @@ def bundled_table(path: str) -> Columns:
     columns = {str(n): bunch.data[:, i] for i, n in enumerate(bunch.feature_names)}
     table: Columns = pa.table({**columns, "target": bunch.target})
     return table
-
-
-def label_name(table_columns: list[str], data: DataSpec) -> str:
-    """The column to predict.
-
-    Raises:
-        DataError: There is no such column, or nothing else than it.
-    """
-    if len(table_columns) < 2:
-        raise DataError(
-            f"the table needs a label and at least one more column, got {len(table_columns)}: is data.separator"
-            f" {data.separator!r} right?"
-        )
-    label = table_columns[-1] if data.label is None else data.label
-    if table_columns.count(label) != 1:
-        found = "no" if label not in table_columns else "more than one"
-        given = repr(label) if data.label is not None or data.names_in_errors else "(the last column's name)"
-        has = f": {_shortened(table_columns)}" if data.names_in_errors else f" {len(table_columns)} columns"
-        raise DataError(f"data.label {given} names {found} column; the table has{has}")
-    return label
-
-
-def column_words(names: Sequence[str], data: DataSpec) -> dict[str, str]:
-    """How an error calls each column: by name, or by number where the file's content is not to be told.
-
-    Raises:
-        DataError: Two columns have the same name, so that they cannot be told apart.
-    """
-    words: dict[str, str] = {}
-    for number, name in enumerate(names, 1):
-        if name in words:
-            again = f"{name!r} twice" if data.names_in_errors else f"{words[name]} and column {number} with the same"
-            raise DataError(f"columns must have different names, got {again}: rename one")
-        words[name] = f"column {name!r}" if data.names_in_errors else f"column {number}"
-    return words
-
-
-def _shortened(names: list[str], limit: int = 30) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _unreadable(path: Path, kind: str, error: BaseException) -> DataError:

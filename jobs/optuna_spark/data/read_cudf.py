@@ -10,14 +10,14 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
+from optuna_spark.data.column_roles import column_roles
+from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.labels import encode_labels
-from optuna_spark.data.load import Dataset, check_rows
 from optuna_spark.data.matrix import check_finite
-from optuna_spark.data.read_arrow import column_words, file_format, label_name
 from optuna_spark.data.reader_errors import reader_words
 from optuna_spark.device import Device, check_cufile_policy
 from optuna_spark.errors import DataError
-from optuna_spark.spec.tuning import DataSpec
+from optuna_spark.spec.sections import DataSpec
 
 log = logging.getLogger(__name__)
 
@@ -35,25 +35,23 @@ def read_dataset(data: DataSpec, task: str, device: Device, path: Path, key: Has
 
     with cupy.cuda.Device(device.index):
         frame = _read(data, path)
-        check_rows(len(frame), data)
-        names = [str(name) for name in frame.columns]
-        label, words = label_name(names, data), column_words(names, data)
-        features = frame.drop(columns=[label])
+        roles = column_roles([str(name) for name in frame.columns], len(frame), data)
+        features = frame.drop(columns=[roles.label])
         if any(dtype.kind not in "iufb" for dtype in features.dtypes):
             return None
-        labels = encode_labels(_chunked(frame[label]), words[label], task)
-        return Dataset(_matrix(features, words), labels, tuple(map(str, features.columns)), key)
+        labels = encode_labels(_chunked(frame[roles.label]), roles.label_words, task)
+        return Dataset(_matrix(features, roles.features), labels, tuple(roles.features), key)
 
 
 def _read(data: DataSpec, path: Path) -> Any:
     import cudf
 
+    kind = data.format_of(str(path), is_folder=path.is_dir())
     try:
-        if file_format(data, path) == "parquet":
+        if kind == "parquet":
             return cudf.read_parquet(str(path))
         return cudf.read_csv(str(path), sep=data.separator)
     except (RuntimeError, ValueError, OSError) as error:
-        kind = file_format(data, path)
         raise DataError(f"cannot read {path} as {kind}: {reader_words(error, kind)}") from None
 
 

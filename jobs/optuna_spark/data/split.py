@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from optuna_spark.data.load import Dataset, host
+from optuna_spark.data.dataset import Dataset, host
 from optuna_spark.errors import DataError
 
 Rows = npt.NDArray[np.intp]

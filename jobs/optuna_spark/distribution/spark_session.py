@@ -156,8 +156,9 @@ def modules_to_import(spec: TuningSpec) -> list[str]:
     https://github.com/jemalloc/jemalloc/blob/5.3.0/src/background_thread.c (background_thread_postfork_child).
     """
     # A connection to a host looks for the codec of host names, also where the host is a number.
+    started_by = "dataframe" if spec.distribution == "dataframe" else "spark_tasks"
     modules = [
-        "optuna_spark.distribution.launch",
+        f"optuna_spark.distribution.{started_by}",
         "optuna_spark.device",
         "optuna_spark.objectives.custom",
         "encodings.idna",

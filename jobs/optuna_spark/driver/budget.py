@@ -6,7 +6,8 @@ from optuna.trial import TrialState
 
 from optuna_spark.errors import TrialLimitError, TuningError
 from optuna_spark.shown import shown
-from optuna_spark.spec.tuning import StopSpec, TuningSpec
+from optuna_spark.spec.sections import StopSpec
+from optuna_spark.spec.tuning import TuningSpec
 
 
 class Budget:

@@ -6,7 +6,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.spec.tuning import StopSpec
+from optuna_spark.spec.sections import StopSpec
 from optuna_spark.worker.outcome import LOST
 
 

@@ -6,30 +6,27 @@ import argparse
 import csv
 import logging
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna_spark.distribution.spark_session import spark_session
 from optuna_spark.entry.ending import ENDING
-from optuna_spark.entry.failure_report import describe_failure, write_failure
-from optuna_spark.errors import SpecError, StorageError, TuningError
+from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
+from optuna_spark.errors import SpecError, StorageError
 from optuna_spark.objectives import check_objective, default_search_space
 from optuna_spark.spec.decode import to_dict
 from optuna_spark.spec.plain_secrets import refuse_plain_secrets
-from optuna_spark.spec.run_secrets import DataSecrets, take_secrets
-from optuna_spark.spec.tuning import COORDINATIONS, DISTRIBUTIONS, DataSpec, ResourceSpec, TuningSpec
+from optuna_spark.spec.run_secrets import take_secrets
+from optuna_spark.spec.sections import PARQUET_ENDINGS, DataSpec, ResourceSpec
+from optuna_spark.spec.tuning import COORDINATIONS, DISTRIBUTIONS, TuningSpec
 from optuna_spark.storage.url import URL_VARIABLE, parse_url, storage_url_from_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
-
-# Layout of a log line, in logging's words: for whoever puts a time before each line himself.
-LAYOUT_VARIABLE = "TUNING_LOG_FORMAT"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,27 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     ENDING.on_sigterm()
     exit_with_card(lambda: _run(args))
-
-
-def configure_logging() -> None:
-    """Our lines to standard output, the libraries' warnings with them."""
-    layout = os.environ.get(LAYOUT_VARIABLE, "%(asctime)s %(message)s")
-    logging.basicConfig(level=logging.INFO, format=layout, stream=sys.stdout, force=True)
-    for noisy in ("py4j", "optuna", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def exit_with_card(action: Callable[[], None]) -> None:
-    """Run the action; when it fails, leave its cause in the failure file and as the exit's one line."""
-    try:
-        action()
-    except Exception as error:
-        failure = describe_failure(error)
-        write_failure(failure)
-        if not isinstance(error, TuningError):
-            log.exception("The run failed")
-        sys.stdout.flush()
-        sys.exit(f"{failure['error']}: {failure['what']}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -142,7 +118,7 @@ def _data(args: argparse.Namespace) -> DataSpec:
 
 def _separator(filepath: str) -> str:
     path = Path(filepath)
-    if path.suffix in (".parquet", ".pq") or not path.is_file():
+    if filepath.endswith(PARQUET_ENDINGS) or not path.is_file():
         return ","
     with path.open(encoding="utf-8", errors="replace") as file:
         header = file.readline()
@@ -193,17 +169,3 @@ def _stop(spark: SparkSession) -> None:
             if not ENDING.asked:
                 raise
             log.info("[tuning] Spark had ended before: %s", type(error).__name__)
-
-
-def run_spec(
-    spec: TuningSpec,
-    url: str,
-    spark: SparkSession | Callable[[], SparkSession] | None,
-    secrets: DataSecrets | None = None,
-) -> None:
-    """Run the trials and name the best one; whoever made the session stops it. Arguments as of `run.tune`."""
-    from optuna_spark.driver.run import tune
-
-    best = tune(spec, url, spark, secrets).snapshot
-    if best.best_value is not None:
-        log.info("[tuning] Best value %.10g in trial %s", best.best_value, best.best_number)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from optuna_spark.objectives.xgboost.params import canonical
-from optuna_spark.spec.tuning import ParamSpec, TuningSpec
+from optuna_spark.spec.sections import ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
 
 QUADRATIC = {"x": ParamSpec("float", -10, 10)}
 

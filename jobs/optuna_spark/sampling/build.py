@@ -18,7 +18,7 @@ from optuna_spark.errors import SpecError
 from optuna_spark.sampling import array_tpe as tpe
 from optuna_spark.sampling.extrapolation_pruner import ExtrapolationPruner
 from optuna_spark.spec.decode import unknown_key
-from optuna_spark.spec.tuning import ComponentSpec
+from optuna_spark.spec.sections import ComponentSpec
 
 CONSTRAINTS_ATTR = "constraints"
 OWN = (ExtrapolationPruner,)

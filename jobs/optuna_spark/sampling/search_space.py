@@ -12,7 +12,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from optuna_spark.spec.tuning import ParamSpec
+from optuna_spark.spec.sections import ParamSpec
 
 
 def distribution(param: ParamSpec) -> BaseDistribution:

@@ -11,7 +11,7 @@ import optuna
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
-from optuna_spark.results.best import quiet
+from optuna_spark.results.snapshot import quiet
 from optuna_spark.spec.tuning import Direction
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tuning_pipeline.dag.study_names import NEW, REPLACED

@@ -22,7 +22,7 @@ from tuning_pipeline.targets.standalone.submission import conf_text
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from optuna_spark.spec.tuning import DataSpec
+    from optuna_spark.spec.sections import DataSpec
     from tuning_pipeline.study_file.settings import SparkSettings, StudySettings
 
 # Read by spark-submit, before the driver could add them.

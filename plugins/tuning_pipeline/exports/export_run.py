@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from optuna_spark.results.best import without_runs
+from optuna_spark.results.snapshot import without_runs
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tuning_pipeline.exports.export import export_folder, export_study
 from tuning_pipeline.failures import Failure, TaskError

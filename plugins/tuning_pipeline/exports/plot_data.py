@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.results.best import fixed_study
+from optuna_spark.results.snapshot import fixed_study
 
 T = TypeVar("T")
 

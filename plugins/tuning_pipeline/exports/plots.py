@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-from optuna_spark.results.best import with_trials
+from optuna_spark.results.snapshot import with_trials
 from tuning_pipeline.exports.plot_data import (
     complete_trials,
     metric_names,

@@ -13,7 +13,8 @@ import optuna
 
 from optuna_spark.errors import TuningError
 from optuna_spark.results.best import best_trials
-from optuna_spark.spec.tuning import ParamSpec, StopSpec, TuningSpec
+from optuna_spark.spec.sections import ParamSpec, StopSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.dag.study_names import RESCORE
 from tuning_pipeline.exports.paths import exports_base, folder_name
 from tuning_pipeline.failures import Failure, TaskError
@@ -21,7 +22,7 @@ from tuning_pipeline.failures import Failure, TaskError
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from optuna_spark.spec.tuning import DataSpec
+    from optuna_spark.spec.sections import DataSpec
     from tuning_pipeline.study_file.retune import RetuneSettings
 
 log = logging.getLogger(__name__)

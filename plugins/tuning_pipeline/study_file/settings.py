@@ -11,18 +11,16 @@ from typing import Any, Literal
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import describe
 from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
-from optuna_spark.spec.tuning import (
+from optuna_spark.spec.sections import (
     ComponentSpec,
-    Coordination,
     CoordinatorSpec,
     DataSpec,
-    Direction,
-    Distribution,
     ParamSpec,
     ResourceSpec,
     StopSpec,
     XGBoostSpec,
 )
+from optuna_spark.spec.tuning import Coordination, Direction, Distribution
 from tuning_pipeline.dag.form_fields import FormSettings, check_form
 from tuning_pipeline.study_file.databricks import DatabricksSettings, check_databricks
 from tuning_pipeline.study_file.number_limits import check_numbers

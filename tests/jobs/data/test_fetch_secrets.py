@@ -16,7 +16,8 @@ from optuna_spark.distribution.spark_session import REDACTION_RULE, redaction
 from optuna_spark.driver.run import tune
 from optuna_spark.errors import DataError, SpecError
 from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets, take_secrets
-from optuna_spark.spec.tuning import DataSpec, ParamSpec, TuningSpec
+from optuna_spark.spec.sections import DataSpec, ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.worker.worker import WorkerPayload
 from tests.support.https import SecureSite, secure_site, site_certificate
 

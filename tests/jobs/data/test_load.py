@@ -12,10 +12,11 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from optuna_spark.data import matrix as numeric
-from optuna_spark.data.load import Dataset, forget_datasets, load_dataset
+from optuna_spark.data.dataset import Dataset
+from optuna_spark.data.load import forget_datasets, load_dataset
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError
-from optuna_spark.spec.tuning import DataSpec
+from optuna_spark.spec.sections import DataSpec
 
 CPU = Device("cpu", None, 1)
 WINE = REPOSITORY.parent / "shared" / "data" / "winequality-red.csv"

@@ -18,7 +18,8 @@ from optuna_spark.data.fetch import local_file
 from optuna_spark.data.load import forget_datasets, load_dataset
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError
-from optuna_spark.spec.tuning import DataSpec, Distribution, TuningSpec
+from optuna_spark.spec.sections import DataSpec
+from optuna_spark.spec.tuning import Distribution, TuningSpec
 from optuna_spark.worker.outcome import complete
 from optuna_spark.worker.worker import run_trial
 from tests.support.submit import submit

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.labels import Labels
-from optuna_spark.data.load import Dataset
 from optuna_spark.data.split import Part, split
 from optuna_spark.errors import DataError
 from tests.support.programs import run_python

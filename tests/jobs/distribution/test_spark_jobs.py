@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from init.local.layout import REPOSITORY
 from init.local.spark import SparkCluster
-from optuna_spark.spec.tuning import DataSpec, ParamSpec, ResourceSpec, TuningSpec
+from optuna_spark.spec.sections import DataSpec, ParamSpec, ResourceSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.processes import processes_naming
 from tests.support.submit import submit, submit_command, submit_environment
 from tests.support.waiting import wait_until

@@ -13,7 +13,8 @@ import pytest
 
 from init.local.spark import SparkCluster
 from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets
-from optuna_spark.spec.tuning import DataSpec, ParamSpec, TuningSpec
+from optuna_spark.spec.sections import DataSpec, ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.processes import CommandLines
 from tests.support.submit import submit_command, submit_environment
 from tests.support.waiting import wait_until

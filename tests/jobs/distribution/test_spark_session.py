@@ -19,7 +19,8 @@ from optuna_spark.distribution.spark_session import (
     quick_start,
     wake_executors,
 )
-from optuna_spark.spec.tuning import DataSpec, ResourceSpec, TuningSpec
+from optuna_spark.spec.sections import DataSpec, ResourceSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.programs import run_python
 
 JAVA_OPTIONS, COMPRESS = "spark.executor.defaultJavaOptions", "spark.broadcast.compress"
@@ -35,6 +36,14 @@ daemon.import_early(Path({folder!r}), ["shipped", "optuna_spark.distribution.lau
 daemon.forget_zip_finders()
 threads = len(os.listdir("/proc/self/task"))
 print(threads, "shipped" in sys.modules, "pyarrow" in sys.modules, "pandas" in sys.modules)
+"""
+
+ROOM = REPOSITORY / "jobs" / "optuna_spark" / "distribution"
+TABLE = DataSpec("/t.csv")
+IMPORT = """
+from pathlib import Path
+from optuna_spark.distribution import python_daemon as daemon
+daemon.import_early(Path(), {modules!r})
 """
 
 # What is still loaded when a worker of a run that the database coordinates opens its storage.
@@ -105,7 +114,7 @@ def test_a_standalone_run_ships_the_daemon_beside_the_other_files() -> None:
     *others, daemon = conf["spark.files"].split(",")
     assert others == ["/a.zip", "/b.csv"]
     assert Path(daemon).name == f"{DAEMON}.py"
-    assert Path(daemon).read_text() == (REPOSITORY / "jobs" / "optuna_spark" / "daemon.py").read_text()
+    assert Path(daemon).read_text() == (ROOM / "python_daemon.py").read_text()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +175,20 @@ def test_the_daemon_takes_pyspark_from_where_it_is_compiled(tmp_path: Path, pack
     if folder == site:
         assert without_zipped_pyspark(["a", zipped]) == ["a", zipped]  # the packages of another Python
     assert without_zipped_pyspark(["a", zipped, site]) == [{"{}": folder, "site": site}.get(e, e) for e in kept]
+
+
+EVERY_WAY = [
+    TuningSpec(study_name="study", distribution=way, coordination=coordination, objective="xgboost", data=TABLE)
+    for way in ("rdd", "joblib", "dataframe")
+    for coordination in ("driver", "database")
+]
+
+
+@pytest.mark.parametrize("spec", EVERY_WAY, ids=lambda spec: f"{spec.distribution}-{spec.coordination}")
+def test_everything_that_the_daemon_is_to_import_is_there(spec: TuningSpec) -> None:
+    """A failed import is only a warning in the executor's log: the run would be slower, and nobody would know."""
+    done = run_python(IMPORT.format(modules=modules_to_import(spec)))
+    assert done.stderr == ""
 
 
 def test_the_daemon_loads_all_that_a_worker_of_the_driver_needs_and_no_database_modules() -> None:

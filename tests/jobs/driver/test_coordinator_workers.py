@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from optuna_spark.driver.coordinator import Coordinator, Endpoint
 from optuna_spark.errors import TrialLimitError
-from optuna_spark.spec.tuning import CoordinatorSpec, StopSpec
+from optuna_spark.spec.sections import CoordinatorSpec, StopSpec
 from optuna_spark.wire.frames import FrameSocket, WireError, encode, new_secret
 from optuna_spark.worker.driver_source import CoordinatorClient
 from optuna_spark.worker.outcome import LOST, Outcome

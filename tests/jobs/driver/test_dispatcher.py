@@ -14,7 +14,8 @@ from optuna.trial import TrialState, create_trial
 
 from optuna_spark.driver.dispatcher import Ledger
 from optuna_spark.driver.study import StoredStudy
-from optuna_spark.spec.tuning import ComponentSpec, StopSpec, TuningSpec
+from optuna_spark.spec.sections import ComponentSpec, StopSpec
+from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.trial_record import TrialRecord
 from optuna_spark.wire.frames import WireError
 from optuna_spark.wire.messages import Assignment, Worker

@@ -21,7 +21,7 @@ from init.local.layout import REPOSITORY
 from optuna_spark.driver import gate
 from optuna_spark.driver.coordinator import Coordinator, Endpoint
 from optuna_spark.driver.gate import Stranger, Strangers, network
-from optuna_spark.spec.tuning import CoordinatorSpec
+from optuna_spark.spec.sections import CoordinatorSpec
 from optuna_spark.wire.sealing import INTRODUCTION_BYTES, opening
 from optuna_spark.worker.driver_source import CoordinatorClient
 from tests.support.coordination import bowl, spec_for, stored, work

@@ -19,7 +19,8 @@ from optuna_spark.driver.database_run import DatabaseRun
 from optuna_spark.driver.driver_run import DriverRun
 from optuna_spark.driver.run import tune
 from optuna_spark.errors import StorageError, TrialLimitError, TuningError
-from optuna_spark.spec.tuning import CoordinatorSpec, ParamSpec, StopSpec, TuningSpec
+from optuna_spark.spec.sections import CoordinatorSpec, ParamSpec, StopSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.programs import run_program
 
 DEFAULTS: dict[str, Any] = {

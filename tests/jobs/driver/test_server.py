@@ -22,7 +22,7 @@ from optuna_spark.driver.conversation import MOST_UPDATES
 from optuna_spark.driver.coordinator import Coordinator, Endpoint
 from optuna_spark.driver.server import WorkerServer
 from optuna_spark.shown import shown
-from optuna_spark.spec.tuning import ComponentSpec, CoordinatorSpec, StopSpec
+from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, StopSpec
 from optuna_spark.wire.frames import MAX_HELLO, FrameSocket, WireError
 from optuna_spark.wire.messages import NAME_CHARACTERS
 from optuna_spark.worker.driver_source import CoordinatorClient

@@ -18,7 +18,8 @@ from optuna_spark.objectives import (
     default_search_space,
     effective_search_space,
 )
-from optuna_spark.spec.tuning import DataSpec, ParamSpec, TuningSpec, XGBoostSpec
+from optuna_spark.spec.sections import DataSpec, ParamSpec, XGBoostSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.programs import run_python
 
 CPU = Device("cpu", None, 1)

@@ -17,7 +17,7 @@ from optuna_spark.sampling import array_tpe as tpe
 from optuna_spark.sampling.array_tpe import ArrayTPESampler
 from optuna_spark.sampling.build import build_sampler, read_constraints
 from optuna_spark.sampling.history import HistoryStorage
-from optuna_spark.spec.tuning import ComponentSpec
+from optuna_spark.spec.sections import ComponentSpec
 
 TRIALS = 120
 AT_ONCE = 4

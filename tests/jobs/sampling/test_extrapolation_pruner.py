@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 from optuna_spark.errors import SpecError
 from optuna_spark.sampling.build import build_pruner
 from optuna_spark.sampling.extrapolation_pruner import ExtrapolationPruner, extrapolated
-from optuna_spark.spec.tuning import ComponentSpec, DataSpec, ParamSpec, TuningSpec, XGBoostSpec
+from optuna_spark.spec.sections import ComponentSpec, DataSpec, ParamSpec, XGBoostSpec
+from optuna_spark.spec.tuning import TuningSpec
 
 LAST = 100
 

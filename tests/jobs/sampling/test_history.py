@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna_spark.driver.study import recent_share
 from optuna_spark.sampling.build import build_sampler
 from optuna_spark.sampling.history import History, HistoryStorage
-from optuna_spark.spec.tuning import ComponentSpec
+from optuna_spark.spec.sections import ComponentSpec
 
 LIMIT = 40
 

@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from init.local.mysql import MysqlServer
 from optuna_spark.driver.run import tune
-from optuna_spark.spec.tuning import CoordinatorSpec, TuningSpec
+from optuna_spark.spec.sections import CoordinatorSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 

@@ -16,7 +16,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import BaseTrial, TrialState
 
 from optuna_spark.driver.coordinator import Coordinator
-from optuna_spark.spec.tuning import ParamSpec, TuningSpec
+from optuna_spark.spec.sections import ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.limits import TEXT_BYTES
 from optuna_spark.worker.driver_source import CoordinatorClient
 from optuna_spark.worker.outcome import Outcome

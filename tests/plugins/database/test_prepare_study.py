@@ -12,7 +12,8 @@ import sqlalchemy
 
 from optuna_spark.errors import StudyMismatchError
 from optuna_spark.sampling.search_space import distributions
-from optuna_spark.spec.tuning import ParamSpec, TuningSpec
+from optuna_spark.spec.sections import ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tuning_pipeline.database.prepare_study import check_prepared, check_search_space, prepare_study
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, write_runs

@@ -16,7 +16,8 @@ from optuna.storages import RDBStorage
 from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer
 from optuna_spark.sampling.search_space import distributions
-from optuna_spark.spec.tuning import ParamSpec, TuningSpec
+from optuna_spark.spec.sections import ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tests.support.airflow import migrated_home
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields

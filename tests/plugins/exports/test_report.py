@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from init.local.machine import BROWSERS, find
 from optuna_spark.errors import TuningError
-from optuna_spark.results.best import fixed_study
+from optuna_spark.results.snapshot import fixed_study
 from tests.support.programs import run_program
 from tuning_pipeline.exports.plot_data import objective_views, plain_study, records, thin_out
 from tuning_pipeline.exports.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, MAX_STEPS, Section, draw_sections

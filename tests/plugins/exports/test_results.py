@@ -13,7 +13,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optuna_spark.errors import TuningError
-from optuna_spark.results.best import best_params, best_trials, mask_passwords, snapshot, state_counts
+from optuna_spark.results.best import best_params, best_trials, state_counts
+from optuna_spark.results.snapshot import mask_passwords, snapshot
 from optuna_spark.results.trial_rows import to_json_value, trial_columns, trial_records, trial_rows
 
 DISTRIBUTIONS = {

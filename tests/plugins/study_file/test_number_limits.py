@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
-from optuna_spark.spec.tuning import ParamSpec
+from optuna_spark.spec.sections import ParamSpec
 from tests.support.studies import study_reader
 from tuning_pipeline.dag.form import form_params
 from tuning_pipeline.dag.form_fields import ALL_FIELDS, FormField

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from init.local.layout import REPOSITORY
-from optuna_spark.spec.tuning import ComponentSpec, ParamSpec, TuningSpec
+from optuna_spark.spec.sections import ComponentSpec, ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.dag.form import form_params
 from tuning_pipeline.dag.studies import read_studies
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError, read_study

@@ -10,7 +10,7 @@ from xgboost import DataIter
 from xgboost import QuantileDMatrix as Matrix
 
 from optuna_spark.data.cache import LruCache
-from optuna_spark.data.load import Dataset
+from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.split import Part, Rows, split
 from optuna_spark.device import Device
 

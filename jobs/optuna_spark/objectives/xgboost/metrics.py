@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.tuning import TuningSpec, XGBoostSpec
+from optuna_spark.spec.sections import XGBoostSpec
+from optuna_spark.spec.tuning import TuningSpec
 
 DEFAULT = {"regression": "rmse", "binary": "logloss", "multiclass": "mlogloss"}
 

@@ -22,7 +22,8 @@ from optuna_spark.objectives.xgboost.matrices import Fold, Matrices, matrices_fo
 from optuna_spark.objectives.xgboost.metrics import NEEDS_EVERY_CLASS, metrics
 from optuna_spark.objectives.xgboost.params import OBJECTIVES, typed
 from optuna_spark.sampling.search_space import suggest_params
-from optuna_spark.spec.tuning import TuningSpec, XGBoostSpec
+from optuna_spark.spec.sections import XGBoostSpec
+from optuna_spark.spec.tuning import TuningSpec
 
 if TYPE_CHECKING:
     from optuna_spark.objectives import ObjectiveContext

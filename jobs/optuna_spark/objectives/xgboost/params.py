@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.tuning import ParamSpec, TuningSpec, XGBoostSpec
+from optuna_spark.spec.sections import ParamSpec, XGBoostSpec
+from optuna_spark.spec.tuning import TuningSpec
 
 ALIASES = {
     "eta": "learning_rate",

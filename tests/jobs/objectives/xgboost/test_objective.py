@@ -24,7 +24,8 @@ from optuna_spark.objectives.xgboost import matrices as matrices_module
 from optuna_spark.objectives.xgboost import params as xgboost_params
 from optuna_spark.objectives.xgboost.matrices import KEPT, Matrices, sets_to_keep
 from optuna_spark.objectives.xgboost.objective import is_out_of_memory, trained_on
-from optuna_spark.spec.tuning import ComponentSpec, DataSpec, ParamSpec, TuningSpec, XGBoostSpec
+from optuna_spark.spec.sections import ComponentSpec, DataSpec, ParamSpec, XGBoostSpec
+from optuna_spark.spec.tuning import TuningSpec
 
 CPU = Device("cpu", None, 1)
 WINE = REPOSITORY.parent / "shared" / "data" / "winequality-red.csv"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from airflow.sdk import Connection
 
-from optuna_spark.spec.tuning import ResourceSpec, TuningSpec
+from optuna_spark.spec.sections import ResourceSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.study_file.settings import SparkSettings
 from tuning_pipeline.study_file.study_file import StudyFile, parse_study

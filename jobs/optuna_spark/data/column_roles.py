@@ -1,0 +1,79 @@
+"""What a table's columns are to a study, whoever reads them: the label, the features, and what errors call each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from optuna_spark.errors import DataError
+from optuna_spark.spec.sections import DataSpec
+
+MIN_ROWS = 4
+
+
+@dataclass(frozen=True)
+class ColumnRoles:
+    """The columns of a table that can be trained on.
+
+    Attributes:
+        label: The column to predict.
+        label_words: How an error calls it.
+        features: All others in their order, and how an error calls each.
+    """
+
+    label: str
+    label_words: str
+    features: Mapping[str, str]
+
+
+def column_roles(names: Sequence[str], n_rows: int, data: DataSpec) -> ColumnRoles:
+    """The roles of a table's columns.
+
+    Raises:
+        DataError: There are too few rows or columns, no such label, or two columns of one name.
+    """
+    if n_rows < MIN_ROWS:
+        raise DataError(f"the table must have at least {MIN_ROWS} rows, got {n_rows}: check data.path {data.path!r}")
+    label = label_name(list(names), data)
+    words = column_words(names, data)
+    return ColumnRoles(label, words[label], {name: words[name] for name in names if name != label})
+
+
+def label_name(table_columns: list[str], data: DataSpec) -> str:
+    """The column to predict.
+
+    Raises:
+        DataError: There is no such column, or nothing else than it.
+    """
+    if len(table_columns) < 2:
+        raise DataError(
+            f"the table needs a label and at least one more column, got {len(table_columns)}: is data.separator"
+            f" {data.separator!r} right?"
+        )
+    label = table_columns[-1] if data.label is None else data.label
+    if table_columns.count(label) != 1:
+        found = "no" if label not in table_columns else "more than one"
+        given = repr(label) if data.label is not None or data.names_in_errors else "(the last column's name)"
+        has = f": {_shortened(table_columns)}" if data.names_in_errors else f" {len(table_columns)} columns"
+        raise DataError(f"data.label {given} names {found} column; the table has{has}")
+    return label
+
+
+def column_words(names: Sequence[str], data: DataSpec) -> dict[str, str]:
+    """How an error calls each column: by name, or by number where the file's content is not to be told.
+
+    Raises:
+        DataError: Two columns have the same name, so that they cannot be told apart.
+    """
+    words: dict[str, str] = {}
+    for number, name in enumerate(names, 1):
+        if name in words:
+            again = f"{name!r} twice" if data.names_in_errors else f"{words[name]} and column {number} with the same"
+            raise DataError(f"columns must have different names, got {again}: rename one")
+        words[name] = f"column {name!r}" if data.names_in_errors else f"column {number}"
+    return words
+
+
+def _shortened(names: list[str], limit: int = 30) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,37 @@
+"""A table ready to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from optuna_spark.data.labels import Labels
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A table ready to train on.
+
+    Attributes:
+        features: (n_rows, n_features) float32; NumPy on the CPU, CuPy on a GPU.
+        labels: What to predict, always on the CPU.
+        names: The feature columns.
+        key: Equal for equal tables on the same device.
+    """
+
+    features: Any
+    labels: Labels
+    names: tuple[str, ...]
+    key: Hashable
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.features.shape[0])
+
+
+def host(array: Any) -> np.ndarray[Any, Any]:
+    """A NumPy or CuPy array as NumPy."""
+    return array if isinstance(array, np.ndarray) else np.asarray(array.get())
