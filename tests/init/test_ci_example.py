@@ -1,10 +1,11 @@
-"""The workflow that users copy does what it says with what is there."""
+"""The workflow that users copy, and the project's own, do what they say with what is there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from init.local.layout import REPOSITORY
@@ -12,6 +13,7 @@ from tests.support.airflow import QUICK_STUDY, DagFolder
 from tuning_pipeline.dag.check import check
 
 WORKFLOW = REPOSITORY / "examples" / "ci" / "github-actions.yml"
+OWN = REPOSITORY / ".github" / "workflows" / "test.yml"
 
 
 def test_the_workflow_calls_targets_that_exist() -> None:
@@ -22,13 +24,19 @@ def test_the_workflow_calls_targets_that_exist() -> None:
     assert called <= targets
 
 
-def test_the_workflow_trusts_no_tag_and_asks_for_no_right_to_write() -> None:
-    text = WORKFLOW.read_text()
+def test_the_projects_own_workflow_runs_what_ci_runs() -> None:
+    (job,) = yaml.safe_load(OWN.read_text())["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+
+
+@pytest.mark.parametrize(("file", "n_actions"), [(WORKFLOW, 4), (OWN, 2)], ids=["example", "own"])
+def test_a_workflow_trusts_no_tag_and_asks_for_no_right_to_write(file: Path, n_actions: int) -> None:
+    text = file.read_text()
     workflow = yaml.safe_load(text)
     (job,) = workflow["jobs"].values()
     assert (workflow["permissions"], job.get("permissions")) == ({"contents": "read"}, None)
     used = re.findall(r"uses: (.*)", text)
-    assert len(used) == 4
+    assert len(used) == n_actions
     assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", line) for line in used)
 
 

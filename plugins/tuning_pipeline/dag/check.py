@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tuning_pipeline.dag.studies import read_studies
@@ -18,8 +19,9 @@ def check(folder: Path) -> tuple[list[str], int]:
     return lines, 1 if found.errors else 0
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m tuning_pipeline.dag.check FOLDER\n")
         return 2
@@ -29,4 +31,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
