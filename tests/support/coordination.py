@@ -93,6 +93,28 @@ def hold_from(first: int, objective: Callable[[Any], float]) -> Callable[[Any], 
     return held
 
 
+def allow(log: Path, before: int) -> None:
+    """Let the workers of `log` end trials with numbers below `before`, and begin one each beyond it."""
+    new = log.with_suffix(".new")
+    new.write_text(str(before))
+    new.replace(_allowed(log))
+
+
+def when_allowed(log: Path, objective: Callable[[Any], float]) -> Callable[[Any], float]:
+    """The objective, once `allow` lets the trial's number through; at once where nothing was said."""
+
+    def allowed(trial: Any) -> float:
+        while _allowed(log).exists() and trial.number >= int(_allowed(log).read_text()):
+            time.sleep(0.02)
+        return objective(trial)
+
+    return allowed
+
+
+def _allowed(log: Path) -> Path:
+    return log.with_suffix(".allowed")
+
+
 def work(endpoint: Endpoint, objective: Callable[[Any], Any], n_values: int = 1, name: str = "test:1") -> int:
     """Be a worker until the run is over; returns how many trials it ran."""
     client = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, name)
@@ -162,7 +184,7 @@ def work_and_note(endpoint: Endpoint, log: Path, seconds: float, held: int | Non
     """Be a worker that appends number and value of each trial to a file once it knows that it is durable."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     client = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, f"{number}:{os.getpid()}")
-    objective = slow(seconds) if held is None else hold_from(held, slow(seconds))
+    objective = when_allowed(log, slow(seconds)) if held is None else hold_from(held, slow(seconds))
     told = ""
     while (trial := client.ask()) is not None:
         outcome = run_trial(objective, trial, 1)

@@ -23,6 +23,7 @@ from optuna_spark.driver.coordinator import Coordinator, Endpoint
 from optuna_spark.errors import StorageError
 from tests.support.coordination import (
     admin_url,
+    allow,
     bowl,
     check,
     finished,
@@ -69,6 +70,7 @@ def wait_for(url: Any, trials: int, running: int = 0) -> None:
 def test_workers_killed_at_any_moment_cost_no_trial_and_add_none(url: sa.URL, log: Path) -> None:
     with Coordinator(spec_for(trials=60, tasks=4), url) as coordinator:
         endpoint = coordinator.start()
+        allow(log, 15)
         processes = start_processes(endpoint, 4, log)
         for done in (5, 15, 30):
             wait_for(url, done)
@@ -76,6 +78,8 @@ def test_workers_killed_at_any_moment_cost_no_trial_and_add_none(url: sa.URL, lo
             assert victim.pid is not None
             os.kill(victim.pid, signal.SIGKILL)
             processes += start_processes(endpoint, 1, log)
+            allow(log, done + 25)
+        allow(log, 1000)
         join(*processes)
         coordinator.raise_if_failed()
     check(url, 60, log)
