@@ -24,9 +24,9 @@ from optuna_spark.errors import TuningError
 from optuna_spark.results.best import best_params, best_trials, snapshot
 from optuna_spark.results.trial_rows import Column, trial_columns, trial_records, trial_rows
 from tuning_pipeline.exports.paths import exports_base, folder_name
-from tuning_pipeline.exports.whole_folders import local_path, publish_folder, publish_latest
 from tuning_pipeline.exports.report import render_report
 from tuning_pipeline.exports.spreadsheet import guarded
+from tuning_pipeline.exports.whole_folders import local_path, publish_folder, publish_latest
 
 if TYPE_CHECKING:
     import optuna

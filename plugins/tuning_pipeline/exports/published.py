@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from optuna_spark.errors import TuningError
 from tuning_pipeline.exports.paths import exports_base, folder_name
-from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.exports.whole_folders import publish_file
+from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.retune.rules import is_better
 
 if TYPE_CHECKING:
