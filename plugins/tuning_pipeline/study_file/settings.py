@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.decode import describe
 from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
 from optuna_spark.spec.tuning import (
     ComponentSpec,
@@ -27,59 +26,13 @@ from tuning_pipeline.dag.form_fields import FormSettings, check_form
 from tuning_pipeline.study_file.databricks import DatabricksSettings, check_databricks
 from tuning_pipeline.study_file.number_limits import check_numbers
 from tuning_pipeline.study_file.retune import RetuneSettings, check_retune
+from tuning_pipeline.study_file.spark import SparkSettings
 
 DAY_S = 86_400
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 DEFAULT_SAMPLER = ComponentSpec("TPESampler")
 DEFAULT_PRUNER = ComponentSpec("NopPruner")
-_SIZE = re.compile(r"[1-9][0-9]*[kmgtKMGT]?[bB]?")
 HOST_PATTERN = re.compile(r"[A-Za-z0-9_.:%/-]{1,255}")  # of an account, in MySQL's notation
-OWN_CONF = {
-    "spark.master": "the Spark connection",
-    "spark.submit.deployMode": "the Spark connection",
-    "spark.task.cpus": "resources.cpus_per_task",
-    "spark.task.resource.gpu.amount": "resources.gpus_per_task",
-}
-
-
-@dataclass(frozen=True)
-class SparkSettings:
-    """How the Spark application is submitted.
-
-    Attributes:
-        conf: Spark properties; they win over what is derived from tasks and resources.
-        conf_connection: Id of the Airflow connection whose extra holds Spark properties that are secret.
-        executor_cores, executor_memory, driver_memory: As spark-submit knows them ("4", "8g", "2g").
-        py_files: Python files or zips the objective needs.
-        archives: Archives Spark unpacks on each worker, `path#name`.
-    """
-
-    conf: dict[str, Any] = field(default_factory=dict)
-    conf_connection: str | None = None
-    executor_cores: int | None = None
-    executor_memory: str | None = None
-    driver_memory: str | None = None
-    py_files: tuple[str, ...] = ()
-    archives: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.executor_cores is not None and self.executor_cores < 1:
-            raise SpecError(f"executor_cores must be at least 1, got {self.executor_cores}")
-        for name in ("executor_memory", "driver_memory"):
-            value = getattr(self, name)
-            if value is not None and not _SIZE.fullmatch(value):
-                raise SpecError(f"{name} must be a size such as 2g or 512m, got {value!r}")
-        for key, value in self.conf.items():
-            self._check_conf(key, value)
-
-    @staticmethod
-    def _check_conf(key: str, value: object) -> None:
-        if not key.startswith("spark."):
-            raise SpecError(f"conf keys start with 'spark.', got {key!r}")
-        if key in OWN_CONF:
-            raise SpecError(f"conf key {key} is set by {OWN_CONF[key]}; remove it here")
-        if not isinstance(value, bool | int | float | str):
-            raise SpecError(f"conf value of {key} must be a text, a number or true/false, got {describe(value)}")
 
 
 @dataclass(frozen=True)

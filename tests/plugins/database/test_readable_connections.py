@@ -17,7 +17,7 @@ from tuning_pipeline.database.connections import database_connection, find_conne
 from tuning_pipeline.database.provision import provision
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.study_file.settings import DatabaseSettings, StudySettings
-from tuning_pipeline.targets.standalone.operator import check_cluster
+from tuning_pipeline.targets.standalone.cluster import check_cluster
 
 VARIABLE = "AIRFLOW_CONN_TUNING_DB"
 FIELDS = {"conn_type": "mysql", "host": "h", "login": "u", "password": "hush-hush", "schema": "d"}
