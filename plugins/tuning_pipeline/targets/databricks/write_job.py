@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from optuna_spark.errors import TuningError
-from tuning_pipeline.study_file.databricks import check_databricks
+from tuning_pipeline.study_file.databricks_section import check_databricks
 from tuning_pipeline.study_file.study_file import StudyFile, read_study
 from tuning_pipeline.targets.databricks.init_scripts import init_scripts
 from tuning_pipeline.targets.databricks.paths import RemoteFiles, on_cluster, output_folder, study_copy_path, with_data
