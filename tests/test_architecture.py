@@ -69,7 +69,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/retune", "plugins/runs",
         "plugins/study_file",
     },
-    "plugins/targets": {"jobs", "jobs/spec", "plugins/study_file"},
+    "plugins/targets": {"jobs", "jobs/spec", "plugins/failures", "plugins/study_file"},
     "plugins/targets/standalone": {
         "jobs/errors", "jobs/spec", "plugins/database", "plugins/failures", "plugins/retune", "plugins/runs",
         "plugins/study_file", "plugins/targets", "plugins/tasks",

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from tuning_pipeline.study_file.standalone_section import StandaloneSection
+from tuning_pipeline.targets.failure_rule import FailureRule
 
 if TYPE_CHECKING:
     from tuning_pipeline.study_file.study_file import StudyFile
 
 
-class Standalone:
+class Standalone(StandaloneSection):
     """A Spark standalone cluster; Airflow's worker and the cluster see the same files."""
+
+    failures: Sequence[FailureRule] = ()
 
     def steps(self, study: StudyFile) -> list[Any]:
         from tuning_pipeline.targets.standalone import tasks
