@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from airflow.sdk import DAG, chain
 
@@ -33,8 +32,7 @@ from tuning_pipeline.dag.notify import load_notifier
 from tuning_pipeline.dag.schedule import dag_schedule, first_moment
 from tuning_pipeline.dag.studies import read_studies
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.tasks import retune as retune_tasks
-from tuning_pipeline.tasks import steps as tasks
+from tuning_pipeline.targets.registry import target_of
 
 HOUR_S = 3600
 
@@ -62,26 +60,8 @@ def tuning_dag(study: StudyFile) -> DAG:
             "max_retry_delay": timedelta(minutes=10),
         },
     ) as dag:
-        chain(*(databricks_steps(study) if settings.target == "databricks" else steps(study)))
+        chain(*target_of(study).steps(study))
     return dag
-
-
-def steps(study: StudyFile) -> list[Any]:
-    """The chain on a Spark standalone cluster."""
-    return [
-        tasks.provision_database(study),
-        *retune_tasks.steps(study),
-        tasks.prepare_study(study),
-        tasks.tune(study),
-        tasks.export_best_trials(study),
-    ]
-
-
-def databricks_steps(study: StudyFile) -> list[Any]:
-    """The chain on Databricks; its client library is imported only where a study goes there."""
-    from tuning_pipeline.targets.databricks import tasks as databricks_tasks
-
-    return databricks_tasks.steps(study)
 
 
 for study in read_studies(Path(__file__).parent / "studies").studies:

@@ -58,7 +58,7 @@ def run_study(layout: Layout, study: str, trials: str, env: Mapping[str, str]) -
 def restore_study(layout: Layout, study: str, replaced: str, env: Mapping[str, str]) -> int:
     """Gives a replaced study its name back. Returns the command's exit code."""
     file = layout.root / "dags" / "studies" / f"{study}.yaml"
-    command = [str(layout.airflow_env / "bin" / "python"), "-m", "tuning_pipeline.database.restore_study", str(file)]
+    command = [str(layout.airflow_env / "bin" / "python"), "-m", "tuning_pipeline.runs.restore_study", str(file)]
     paths = os.pathsep.join([str(layout.root / "plugins"), env["PYTHONPATH"]])
     return subprocess.run([*command, *([replaced] if replaced else [])], env={**env} | {"PYTHONPATH": paths}).returncode
 

@@ -9,8 +9,9 @@ from airflow.sdk import Param
 
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import describe, to_dict, unknown_key
-from tuning_pipeline.dag.form_fields import FormField, Reach, offered_fields, possible_fields
 from tuning_pipeline.dag.form_values import check_value
+from tuning_pipeline.study_file.fields.field import FormField, Reach
+from tuning_pipeline.study_file.form import offered_fields, possible_fields
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
 
 MODES = ("resume", "reset", "create")

@@ -15,7 +15,7 @@ from typing import Any
 from optuna_spark.errors import SpecError
 from optuna_spark.objectives.xgboost.params import ALLOWED_VALUES, OBJECTIVES
 from optuna_spark.spec.decode import describe
-from tuning_pipeline.dag.form_fields import MAX_NUMBER, FormField
+from tuning_pipeline.study_file.fields.field import MAX_NUMBER, FormField
 
 MAX_VALUES = 50_000
 MAX_DEPTH = 6

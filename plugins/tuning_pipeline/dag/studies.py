@@ -12,8 +12,8 @@ from optuna_spark.errors import SpecError, TuningError
 from tuning_pipeline.dag.form import form_params
 from tuning_pipeline.dag.notify import load_notifier
 from tuning_pipeline.dag.schedule import check_comes, dag_schedule, first_moment
-from tuning_pipeline.dag.study_names import Clash, clashing_files, clashing_studies
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError, read_study, shown
+from tuning_pipeline.study_file.study_names import Clash, clashing_files, clashing_studies
 
 
 @dataclass(frozen=True)

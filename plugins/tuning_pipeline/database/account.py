@@ -11,7 +11,8 @@ from tuning_pipeline.database.connections import tls_settings
 from tuning_pipeline.database.mysql_hook import WRONG_PASSWORD, PyMySqlHook, code_of, place
 from tuning_pipeline.database.readable_connections import plain_host
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.study_file.settings import HOST_PATTERN
+from tuning_pipeline.study_file.keys import HOST_PATTERN
+from tuning_pipeline.study_file.target_sections import section_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -80,8 +81,8 @@ def _checked(connection: Connection) -> str:
 
 
 def _why_unknown(settings: StudySettings, admin: Connection, connection: Connection) -> str | None:
-    if settings.target == "databricks":
-        return "the driver runs on the Databricks cluster"
+    if elsewhere := section_of(settings).driver_elsewhere:
+        return elsewhere
     if settings.coordination == "database":
         return "with coordination database every worker connects to MySQL"
     if _address(admin) != _address(connection):

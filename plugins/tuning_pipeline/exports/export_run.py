@@ -13,16 +13,16 @@ import optuna
 
 from optuna_spark.results.snapshot import without_runs
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
-from tuning_pipeline.exports.export import export_folder, export_study
-from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.database.replaced_studies import drop_replaced
-from tuning_pipeline.retune.rules import TUNED_ON
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs
+from tuning_pipeline.exports.export import export_folder, export_study
+from tuning_pipeline.exports.tuned_on import TUNED_ON
+from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-    from tuning_pipeline.runs.begin import StudyRun
+    from tuning_pipeline.runs.study_run import StudyRun
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from optuna_spark.errors import TuningError
 from tuning_pipeline.exports.paths import exports_base, folder_name
-from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.exports.whole_folders import publish_file
-from tuning_pipeline.retune.rules import is_better
+from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,3 +127,10 @@ def _decoded(content: bytes) -> Published:
 
 def _file(base: ObjectStoragePath | str | Path, study: str) -> ObjectStoragePath:
     return exports_base(base) / folder_name(study) / FILE
+
+
+def is_better(value: float, published: float | None, direction: str) -> bool:
+    """Whether a best value beats the one published last; anything beats nothing."""
+    if published is None:
+        return True
+    return value > published if direction == "maximize" else value < published

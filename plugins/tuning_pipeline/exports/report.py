@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from plotly.offline import get_plotlyjs
 
 from optuna_spark.results.best import best_trials, direction_name, state_counts
-from tuning_pipeline.pages.page_policy import CONTENT_POLICY
+from tuning_pipeline.exports.page_policy import CONTENT_POLICY
 from tuning_pipeline.exports.plot_data import metric_names, param_names
 from tuning_pipeline.exports.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, Section, draw_sections
 

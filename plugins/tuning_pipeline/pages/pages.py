@@ -21,10 +21,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from optuna_spark.errors import TuningError
 from optuna_spark.storage.optuna_storage import create_storage
 from tuning_pipeline.database.connections import database_connection, storage_url
+from tuning_pipeline.exports.page_policy import CONTENT_POLICY
 from tuning_pipeline.pages.dashboard import Dashboard, refusal
-from tuning_pipeline.pages.page_policy import CONTENT_POLICY
 from tuning_pipeline.pages.run_report import EXPORT_TASK, export_folder, read_report, returned, run_state
-from tuning_pipeline.study_file.settings import ConnectionIds
+from tuning_pipeline.study_file.keys import ConnectionIds
 
 log = logging.getLogger(__name__)
 

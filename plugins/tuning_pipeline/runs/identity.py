@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # Airflow's stub leaves it out
 
 from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.study_file.target_sections import section_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -55,7 +56,7 @@ class RunIdentity:
 
 def first_task(settings: StudySettings) -> str:
     """Id of the task that a run of this study begins with."""
-    return "upload_job_files" if settings.target == "databricks" else "provision_database"
+    return section_of(settings).first_task
 
 
 def identity_of(settings: StudySettings, context: Context) -> RunIdentity:

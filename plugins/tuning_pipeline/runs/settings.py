@@ -16,7 +16,7 @@ from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError, par
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from tuning_pipeline.runs.begin import StudyRun
+    from tuning_pipeline.runs.study_run import StudyRun
 
 log = logging.getLogger(__name__)
 

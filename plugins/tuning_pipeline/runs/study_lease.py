@@ -20,7 +20,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
 
-from tuning_pipeline.database.lease_table import Lease, Leases, lease_engine, make_lease_table
+from tuning_pipeline.database.lease_table import make_lease_table
+from tuning_pipeline.runs.leases import Lease, Leases, lease_engine
 
 if TYPE_CHECKING:
     import sqlalchemy

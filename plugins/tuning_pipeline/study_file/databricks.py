@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import describe
-
-if TYPE_CHECKING:
-    from tuning_pipeline.study_file.settings import StudySettings
 
 VOLUME = re.compile(r"/Volumes/[^/]+/[^/]+/[^/]+(/.*)?")
 WORKSPACE = re.compile(r"/Workspace/[^/]+(/.*)?")
 # Names of a scope or a key: https://docs.databricks.com/api/workspace/secrets/createscope
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_@.-]{1,128}")
-# Set by the job itself; see databricks_payload.
+# Set by the job itself; see targets/databricks/payload.py.
 OWN_VARIABLES = ("OPTUNA_STORAGE_URL", "OPTUNA_STORAGE_PASSWORD", "LIBCUDF_CUFILE_POLICY")
 OWN_KEYS = {
     "spark_version", "node_type_id", "driver_node_type_id", "num_workers", "autoscale", "spark_conf", "spark_env_vars",
@@ -157,63 +154,6 @@ class DatabricksSettings:
     @property
     def scripts_folder(self) -> str:
         return (self.scripts or self.files).rstrip("/")
-
-
-def check_databricks(settings: StudySettings) -> None:
-    """What a study must say to run on Databricks.
-
-    Raises:
-        SpecError: A key is missing, or two do not fit each other.
-    """
-    given, cluster = settings.databricks, settings.databricks.cluster
-    if not given.files:
-        raise SpecError(
-            "databricks.files is required for target databricks: name a folder such as"
-            " /Volumes/<catalog>/<schema>/<volume>/tuning"
-        )
-    if given.database == "driver" and not given.files.startswith("/Volumes/"):
-        raise SpecError(
-            f"databricks.files must be below /Volumes for database driver, which keeps the study there, got"
-            f" {given.files!r}"
-        )
-    if settings.spark.archives:
-        raise SpecError("spark.archives is for target standalone; on Databricks use databricks.cluster.init_scripts")
-    _check_connections(settings)
-    if given.existing_cluster_id:
-        _check_existing(settings)
-        return
-    if not (cluster.node_type or cluster.instance_pool_id or cluster.policy_id):
-        raise SpecError(
-            "databricks.cluster.node_type is required for a new cluster, for example Standard_NC4as_T4_v3 (Azure),"
-            " g4dn.xlarge (AWS) or g2-standard-8 (GCP); or give instance_pool_id, or existing_cluster_id"
-        )
-    if settings.resources.gpus_per_task and cluster.workers == 0 and cluster.autoscale is None:
-        raise SpecError(
-            "databricks.cluster.workers must be at least 1 with GPUs: Spark schedules none on a single node"
-        )
-
-
-def _check_connections(settings: StudySettings) -> None:
-    """Airflow sends no secret to a workspace: it has its own."""
-    way = "give it as {{secrets/<scope>/<key>}}, a secret of the workspace, in"
-    if settings.data is not None and settings.data.connection is not None:
-        raise SpecError(
-            f"data.connection is for target standalone; on Databricks {way} data.format_options, databricks.cluster.env"
-            " or databricks.cluster.spark_conf, or read a table of Unity Catalog"
-        )
-    if settings.spark.conf_connection is not None:
-        raise SpecError(f"spark.conf_connection is for target standalone; on Databricks {way} spark.conf")
-
-
-def _check_existing(settings: StudySettings) -> None:
-    if settings.databricks.cluster != ClusterSettings():
-        raise SpecError("databricks takes cluster or existing_cluster_id, not both; remove one")
-    spark = settings.spark
-    if spark.conf or spark.executor_cores or spark.executor_memory or spark.driver_memory:
-        raise SpecError(
-            "spark.conf, executor_cores, executor_memory and driver_memory cannot change a cluster that exists"
-            " (databricks.existing_cluster_id); set them there and remove them here"
-        )
 
 
 def _check_variable(name: str, value: str) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from optuna_spark.errors import SpecError
-from tuning_pipeline.dag.form_fields import MAX_NUMBER, possible_fields
+from tuning_pipeline.study_file.fields.field import MAX_NUMBER
+from tuning_pipeline.study_file.form import possible_fields
 
 if TYPE_CHECKING:
-    from tuning_pipeline.study_file.settings import StudySettings
+    from tuning_pipeline.study_file.keys import StudyKeys
 
 _DAY_S, _WORKERS = 86_400, 10_000
 # Numbers without a field. A run may take (retries + 1) * execution_timeout_s, which is still a time on the calendar.
@@ -36,17 +37,17 @@ FILE_MAXIMA: dict[str, float] = {
 }
 
 
-def check_numbers(settings: StudySettings) -> None:
+def check_numbers(keys: StudyKeys) -> None:
     """Refuse a number beyond its largest value.
 
     Raises:
         SpecError: With the key.
     """
-    for key, limit in _maxima(settings):
-        value = _value_at(settings, key)
+    for key, limit in _maxima(keys):
+        value = _value_at(keys, key)
         if value is not None and value > limit:
             raise SpecError(f"{key} must be at most {_shown(limit)}, got {_shown(value)}")
-    for name, param in settings.search_space.items():
+    for name, param in keys.search_space.items():
         for end in (param.low, param.high, param.step):
             if end is not None and abs(end) > MAX_NUMBER:
                 raise SpecError(
@@ -55,15 +56,15 @@ def check_numbers(settings: StudySettings) -> None:
                 )
 
 
-def _maxima(settings: StudySettings) -> Iterator[tuple[str, float]]:
-    for item in possible_fields(settings):
+def _maxima(keys: StudyKeys) -> Iterator[tuple[str, float]]:
+    for item in possible_fields(keys):
         if "maximum" in item.schema:
             yield item.key, item.schema["maximum"]
     yield from FILE_MAXIMA.items()
 
 
-def _value_at(settings: StudySettings, key: str) -> Any:
-    value: Any = settings
+def _value_at(keys: StudyKeys, key: str) -> Any:
+    value: Any = keys
     for name in key.split("."):
         value = getattr(value, name, None)
     return value

@@ -1,197 +1,27 @@
-"""The keys of a study file, typed, and the rules that each of them has to keep."""
+"""The settings of a study: the keys of its file, and the rules that they have to keep."""
 
 from __future__ import annotations
 
 import datetime
-import re
 import zoneinfo
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.decode import describe
-from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
-from optuna_spark.spec.sections import (
-    ComponentSpec,
-    CoordinatorSpec,
-    DataSpec,
-    ParamSpec,
-    ResourceSpec,
-    StopSpec,
-    XGBoostSpec,
-)
-from optuna_spark.spec.tuning import Coordination, Direction, Distribution
-from tuning_pipeline.dag.form_fields import FormSettings, check_form
-from tuning_pipeline.study_file.databricks import DatabricksSettings, check_databricks
+from tuning_pipeline.study_file.form import check_form
+from tuning_pipeline.study_file.keys import StudyKeys
 from tuning_pipeline.study_file.number_limits import check_numbers
-from tuning_pipeline.study_file.retune import RetuneSettings, check_retune
+from tuning_pipeline.study_file.retune import check_retune
+from tuning_pipeline.study_file.target_sections import section_of
 
-DAY_S = 86_400
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
-DEFAULT_SAMPLER = ComponentSpec("TPESampler")
-DEFAULT_PRUNER = ComponentSpec("NopPruner")
-_SIZE = re.compile(r"[1-9][0-9]*[kmgtKMGT]?[bB]?")
-HOST_PATTERN = re.compile(r"[A-Za-z0-9_.:%/-]{1,255}")  # of an account, in MySQL's notation
-OWN_CONF = {
-    "spark.master": "the Spark connection",
-    "spark.submit.deployMode": "the Spark connection",
-    "spark.task.cpus": "resources.cpus_per_task",
-    "spark.task.resource.gpu.amount": "resources.gpus_per_task",
-}
 
 
 @dataclass(frozen=True)
-class SparkSettings:
-    """How the Spark application is submitted.
-
-    Attributes:
-        conf: Spark properties; they win over what is derived from tasks and resources.
-        conf_connection: Id of the Airflow connection whose extra holds Spark properties that are secret.
-        executor_cores, executor_memory, driver_memory: As spark-submit knows them ("4", "8g", "2g").
-        py_files: Python files or zips the objective needs.
-        archives: Archives Spark unpacks on each worker, `path#name`.
-    """
-
-    conf: dict[str, Any] = field(default_factory=dict)
-    conf_connection: str | None = None
-    executor_cores: int | None = None
-    executor_memory: str | None = None
-    driver_memory: str | None = None
-    py_files: tuple[str, ...] = ()
-    archives: tuple[str, ...] = ()
+class StudySettings(StudyKeys):
+    """The keys of a study file, found right."""
 
     def __post_init__(self) -> None:
-        if self.executor_cores is not None and self.executor_cores < 1:
-            raise SpecError(f"executor_cores must be at least 1, got {self.executor_cores}")
-        for name in ("executor_memory", "driver_memory"):
-            value = getattr(self, name)
-            if value is not None and not _SIZE.fullmatch(value):
-                raise SpecError(f"{name} must be a size such as 2g or 512m, got {value!r}")
-        for key, value in self.conf.items():
-            self._check_conf(key, value)
-
-    @staticmethod
-    def _check_conf(key: str, value: object) -> None:
-        if not key.startswith("spark."):
-            raise SpecError(f"conf keys start with 'spark.', got {key!r}")
-        if key in OWN_CONF:
-            raise SpecError(f"conf key {key} is set by {OWN_CONF[key]}; remove it here")
-        if not isinstance(value, bool | int | float | str):
-            raise SpecError(f"conf value of {key} must be a text, a number or true/false, got {describe(value)}")
-
-
-@dataclass(frozen=True)
-class ConnectionIds:
-    """Airflow connection ids.
-
-    Attributes:
-        database: The tuning account: what workers use.
-        admin: May create databases and accounts; without it the database must be there already.
-        spark: The Spark master.
-        databricks: The Databricks workspace.
-    """
-
-    database: str = "tuning_db"
-    admin: str = "tuning_db_admin"
-    spark: str = "tuning_spark"
-    databricks: str = "tuning_databricks"
-
-
-@dataclass(frozen=True)
-class DatabaseSettings:
-    """How the study's database is made ready.
-
-    Attributes:
-        host_pattern: Hosts the tuning account may connect from, in MySQL's notation, '%' = any; by default the
-            connection's `host_pattern`, else the one machine that the task and Spark's driver run on.
-        wait_s: How long to wait for a server that does not answer.
-    """
-
-    host_pattern: str | None = None
-    wait_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.host_pattern is not None and not HOST_PATTERN.fullmatch(self.host_pattern):
-            raise SpecError(f"host_pattern must be a host, an address or a pattern with %, got {self.host_pattern!r}")
-        if self.wait_s < 0:
-            raise SpecError(f"wait_s must be at least 0, got {self.wait_s:g}")
-
-
-@dataclass(frozen=True)
-class StudySettings:
-    """The keys of a study file. Those it shares with TuningSpec are explained there.
-
-    Attributes:
-        study: Name of the Optuna study; by default the file's name.
-        description: One line for the list of DAGs.
-        target: Where trials run.
-        schedule: Cron expression, preset such as @daily, or null: only when triggered.
-        start_date: First day of the schedule (YYYY-MM-DD), from its midnight on.
-        timezone: Whose clock schedule and start_date mean, such as Europe/Berlin; by default Airflow's
-            `[core] default_timezone`.
-        retune: What starts a run besides the schedule, and what such a run does.
-        pool: Airflow pool of the tasks that use the Spark cluster: it limits how many do at the same time.
-        owner, tags: Shown in the list of DAGs.
-        on_failure: `module:name` of an Airflow notifier that is told when a task fails.
-        retries, retry_delay_s: How often a failed task is tried again, and the first pause.
-        execution_timeout_s: The tune task is killed after so long.
-        spark: How the Spark application is submitted.
-        databricks: How the study runs on Databricks, for that target.
-        connections, database: Which connections, and how the database is made ready.
-        form: Which of these keys a run's trigger form may change.
-        exports: Base folder or object store URL of the exports.
-        top_k: How many trials to export (single objective; otherwise the Pareto front).
-        keep_replaced: How many of the studies that mode reset replaced are kept beside the study.
-        keep_exports: How many runs' exports of the study stay; older ones are removed. None: all.
-    """
-
-    study: str = ""
-    description: str = ""
-    target: Literal["standalone", "databricks"] = "standalone"
-    schedule: str | None = None
-    start_date: str | None = None
-    timezone: str | None = None
-    retune: RetuneSettings = field(default_factory=RetuneSettings)
-    pool: str = "tuning_spark"
-    owner: str = "tuning"
-    tags: tuple[str, ...] = ()
-    on_failure: str | None = None
-    retries: int = 2
-    retry_delay_s: float = 30.0
-    execution_timeout_s: float = DAY_S
-    objective: str = "quadratic"
-    data: DataSpec | None = None
-    directions: tuple[Direction, ...] = ("minimize",)
-    search_space: dict[str, ParamSpec] = field(default_factory=dict)
-    xgboost: XGBoostSpec | None = None
-    sampler: ComponentSpec = DEFAULT_SAMPLER
-    pruner: ComponentSpec = DEFAULT_PRUNER
-    seed: int | None = None
-    trials: int = 100
-    tasks: int = 2
-    jobs: int = 8
-    timeout_s: float | None = None
-    distribution: Distribution = "joblib"
-    coordination: Coordination = "driver"
-    resources: ResourceSpec = field(default_factory=ResourceSpec)
-    stop: StopSpec = field(default_factory=StopSpec)
-    coordinator: CoordinatorSpec = field(default_factory=CoordinatorSpec)
-    enqueue: tuple[dict[str, Any], ...] = ()
-    spark: SparkSettings = field(default_factory=SparkSettings)
-    databricks: DatabricksSettings = field(default_factory=DatabricksSettings)
-    connections: ConnectionIds = field(default_factory=ConnectionIds)
-    database: DatabaseSettings = field(default_factory=DatabaseSettings)
-    form: FormSettings = field(default_factory=FormSettings)
-    exports: str | None = None
-    top_k: int = 10
-    keep_replaced: int = 1
-    keep_exports: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.target == "databricks":
-            check_databricks(self)
-        else:
-            self._check_references()
+        section_of(self).check(self)
         minima = {"retries": 0, "retry_delay_s": 0, "execution_timeout_s": 1, "top_k": 1, "keep_replaced": 0}
         for name, minimum in minima.items():
             if getattr(self, name) < minimum:
@@ -207,12 +37,6 @@ class StudySettings:
             raise SpecError("tags must be texts of 1 to 100 characters")
         if not self.pool:
             raise SpecError("pool must name an Airflow pool, such as default_pool; got an empty text")
-        if self.target == "databricks" and self.databricks.database == "driver" and self.retune.rule != "always":
-            raise SpecError(
-                f"rule {self.retune.rule} needs a database that Airflow reaches: set databricks.database to external,"
-                " or rule to always",
-                "retune",
-            )
         check_retune(self.retune, has_data=self.data is not None, directions=len(self.directions))
         check_form(self)
         if self.distribution == "local":
@@ -220,15 +44,6 @@ class StudySettings:
         self.first_day()
         self._check_timezone()
         check_numbers(self)
-
-    def _check_references(self) -> None:
-        options = self.data.format_options if self.data is not None else {}
-        for key, value in (*options.items(), *self.spark.conf.items()):
-            if SECRET_REFERENCE.fullmatch(str(value)):
-                raise SpecError(
-                    f"{key} is given as {{{{secrets/...}}}}, which only Databricks resolves: name an Airflow connection"
-                    " in data.connection or spark.conf_connection"
-                )
 
     def first_day(self) -> datetime.date | None:
         """`start_date` as a day."""

@@ -17,8 +17,10 @@ from optuna_spark.objectives.xgboost.params import check_parameters
 from optuna_spark.spec.decode import describe, from_dict, unknown_key
 from optuna_spark.spec.plain_secrets import refuse_plain_secrets
 from optuna_spark.spec.tuning import TuningSpec
+from tuning_pipeline.study_file.keys import DEFAULT_PRUNER, DEFAULT_SAMPLER
 from tuning_pipeline.study_file.read_yaml import read_yaml
-from tuning_pipeline.study_file.settings import DEFAULT_PRUNER, DEFAULT_SAMPLER, StudySettings
+from tuning_pipeline.study_file.settings import StudySettings
+from tuning_pipeline.study_file.target_sections import section_of
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
@@ -52,7 +54,7 @@ class StudyFile:
     @property
     def has_database(self) -> bool:
         """Whether the study lives in a database that Airflow reaches; else it is a file that a cluster works on."""
-        return self.settings.target != "databricks" or self.settings.databricks.database == "external"
+        return section_of(self.settings).has_database(self.settings)
 
     def changed(self, changes: Mapping[str, Any]) -> StudyFile:
         """The study with some values replaced, checked again.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TriggerRule, get_current_context, task
@@ -11,15 +11,13 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from tuning_pipeline.failures import readable_failures
 from tuning_pipeline.runs.begin import begin
-from tuning_pipeline.targets.standalone.operator import TuneOperator
-from tuning_pipeline.tasks import steps as tasks
+from tuning_pipeline.tasks.context import SHORT_TASK, run_of
 
 if TYPE_CHECKING:
     import optuna
     from airflow.sdk import Context
 
-    from optuna_spark.spec.tuning import TuningSpec
-    from tuning_pipeline.runs.begin import StudyRun
+    from tuning_pipeline.runs.study_run import StudyRun
     from tuning_pipeline.study_file.study_file import StudyFile
 
 log = logging.getLogger(__name__)
@@ -29,33 +27,42 @@ DECIDE = "decide_retune"
 SKIPPED_BECAUSE, FINGERPRINT = "skipped_because", "fingerprint"
 
 
-def steps(study: StudyFile) -> list[Any]:
-    """The tasks the study's rule needs; none for rule always."""
+def steps(
+    study: StudyFile, rescore_best_trial: Callable[[StudyFile], Any], data_fingerprint: Callable[[StudyFile], str]
+) -> list[Any]:
+    """The tasks the study's rule needs; none for rule always.
+
+    Args:
+        study: The study.
+        rescore_best_trial: The target's task that runs the best trial again, for rule drift.
+        data_fingerprint: Tells today's data from yesterday's where the target reads it, for rule new_data.
+    """
     rule = study.settings.retune.rule
     rescore = [rescore_best_trial(study)] if rule == "drift" else []
-    return [] if rule == "always" else [*rescore, decide_retune(study)]
+    return [] if rule == "always" else [*rescore, decide_retune(study, data_fingerprint)]
 
 
-def decide_retune(study: StudyFile) -> Any:
+def decide_retune(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> Any:
     """Go on, or skip the rest of the run with the reason in log and XCom."""
 
-    @task(task_id=DECIDE, execution_timeout=tasks.SHORT_TASK, trigger_rule=TriggerRule.NONE_FAILED)
+    @task(task_id=DECIDE, execution_timeout=SHORT_TASK, trigger_rule=TriggerRule.NONE_FAILED)
     @readable_failures
     def decide() -> str:
-        from tuning_pipeline.retune import rules as retune
+        from tuning_pipeline.retune.rescoring import rescore_study, rescored_value
+        from tuning_pipeline.retune.rules import decide as decide_by_rule
 
         context = get_current_context()
-        run = tasks.run_of(study)
+        run = run_of(study)
         with run.hold_study():
             name = run.study.settings.study
-            rescored = _stored(run, retune.rescore_study(name))
-            fingerprint = _fingerprint(run.study) if run.study.settings.retune.rule == "new_data" else ""
-            decision = retune.decide(
+            rescored = _stored(run, rescore_study(name))
+            fingerprint = data_fingerprint(run.study) if run.study.settings.retune.rule == "new_data" else ""
+            decision = decide_by_rule(
                 run.study.settings.retune,
                 by_hand=run.asked_for,
                 study=_stored(run, name),
                 fingerprint=fingerprint,
-                rescored=retune.rescored_value(rescored, run.key) if rescored else None,
+                rescored=rescored_value(rescored, run.key) if rescored else None,
             )
             context["ti"].xcom_push(key=FINGERPRINT, value=fingerprint)
             if not decision.tune:
@@ -65,34 +72,6 @@ def decide_retune(study: StudyFile) -> Any:
         return decision.reason
 
     return decide()
-
-
-def rescore_best_trial(study: StudyFile) -> TuneOperator:
-    """The best trial once more, on today's data."""
-    limit = timedelta(seconds=study.settings.execution_timeout_s)
-    return RescoreOperator(task_id="rescore_best_trial", study=study, execution_timeout=limit, pool=study.settings.pool)
-
-
-class RescoreOperator(TuneOperator):
-    """Submit one trial with the best parameters so far, into a study beside the real one."""
-
-    def execute(self, context: Context) -> None:
-        """Run it, unless nobody needs it."""
-        skip_if_nobody_needs_it(self.study, context)
-        super().execute(context)
-
-    def run_of(self, context: Context) -> StudyRun:
-        """The run, before its study is prepared."""
-        return begin(self.study, context)
-
-    def check_study(self, run: StudyRun) -> None:
-        """The trial goes into a study of its own."""
-
-    def spec_of(self, run: StudyRun) -> TuningSpec:
-        """One trial with the best parameters."""
-        from tuning_pipeline.retune.rules import rescoring
-
-        return rescoring(run.spec, best_params(run))
 
 
 def skip_if_nobody_needs_it(study: StudyFile, context: Context) -> None:
@@ -117,14 +96,10 @@ def best_params(run: StudyRun) -> dict[str, Any]:
     return dict(best.params) if best else {}
 
 
-def _fingerprint(study: StudyFile) -> str:
-    if study.settings.target == "databricks":
-        from tuning_pipeline.targets.databricks.rescore import data_fingerprint
-
-        return data_fingerprint(study)
-    from tuning_pipeline.retune.rules import data_fingerprint as fingerprint
-
-    return fingerprint(study.settings.data)
+def noted_fingerprint(context: Context) -> str:
+    """What decide_retune saw of the data; empty for a study whose rule does not ask."""
+    found = context["ti"].xcom_pull(task_ids=DECIDE, key=FINGERPRINT)
+    return found if isinstance(found, str) else ""
 
 
 def _stored(run: StudyRun, name: str) -> optuna.Study | None:

@@ -1,4 +1,4 @@
-"""The tasks of a study's DAG, in their order."""
+"""The tasks of a study's DAG that are the same for every target, and for its export the asset."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias, get_current_context, task
 
 from tuning_pipeline.failures import readable_failures
-from tuning_pipeline.runs.begin import begin, prepared
-from tuning_pipeline.targets.standalone.operator import TuneOperator
+from tuning_pipeline.runs.begin import prepared
+from tuning_pipeline.tasks.context import SHORT_TASK, run_of
+from tuning_pipeline.tasks.retune import noted_fingerprint
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, XComArg
+    from airflow.sdk import XComArg
 
-    from tuning_pipeline.runs.begin import StudyRun
+    from tuning_pipeline.runs.study_run import StudyRun
     from tuning_pipeline.study_file.study_file import StudyFile
 
 log = logging.getLogger(__name__)
 
 OpenStorage = Callable[["StudyRun"], AbstractContextManager[Any]]
-SHORT_TASK = timedelta(minutes=30)
 
 
 def provision_database(study: StudyFile) -> XComArg:
@@ -45,8 +44,13 @@ def provision_database(study: StudyFile) -> XComArg:
     return provision_database()
 
 
-def prepare_study(study: StudyFile) -> XComArg:
-    """Create, resume or reset the study."""
+def prepare_study(study: StudyFile, check_can_tune: Callable[[StudyRun], None] | None = None) -> XComArg:
+    """Create, resume or reset the study.
+
+    Args:
+        study: The study.
+        check_can_tune: Called before a reset: raises the TaskError that would keep `tune` from running after it.
+    """
 
     @task(execution_timeout=SHORT_TASK)
     @readable_failures
@@ -56,17 +60,11 @@ def prepare_study(study: StudyFile) -> XComArg:
 
         run = run_of(study)
         with run.hold_study():
-            if run.mode == "reset":
+            if run.mode == "reset" and check_can_tune is not None:
                 check_can_tune(run)
             return prepare(run.spec, run.storage_url(), run.mode, keep_settings(run, get_current_context()))
 
     return prepare_study()
-
-
-def tune(study: StudyFile) -> TuneOperator:
-    """The trials, on Spark."""
-    limit = timedelta(seconds=study.settings.execution_timeout_s)
-    return TuneOperator(task_id="tune", study=study, execution_timeout=limit, pool=study.settings.pool)
 
 
 def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None) -> XComArg:
@@ -96,7 +94,7 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         context = get_current_context()
         run = prepared(study, context)
         with run.hold_study(last=True), (open_storage or _in_database)(run) as url:
-            exported = export_run(run, url, fingerprint(context))
+            exported = export_run(run, url, noted_fingerprint(context))
             best, place = exported.best, (run.study.exports_base(), run.study.settings.study)
             if not exported.newest:
                 context["task"].outlets = []  # else Airflow makes an event of every success
@@ -115,32 +113,9 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
     return export_best_trials()
 
 
-def fingerprint(context: Context) -> str:
-    """What decide_retune saw of the data; empty for a study whose rule does not ask."""
-    found = context["ti"].xcom_pull(task_ids="decide_retune", key="fingerprint")
-    return found if isinstance(found, str) else ""
-
-
 def best_params_asset(study_name: str) -> Asset:
     """The asset whose events carry the best value and parameters of a study."""
     return Asset(f"best_params_{study_name}")
-
-
-def run_of(study: StudyFile) -> StudyRun:
-    """The run that the present task belongs to."""
-    return begin(study, get_current_context())
-
-
-def check_can_tune(run: StudyRun) -> None:
-    """Find out before a reset what would keep `tune` from running after it.
-
-    Raises:
-        TaskError: With the card that `tune` would end with.
-    """
-    if run.study.settings.target == "standalone":
-        from tuning_pipeline.targets.standalone.operator import check_cluster, require_cluster
-
-        check_cluster(require_cluster(run.study))
 
 
 def _in_database(run: StudyRun) -> AbstractContextManager[Any]:

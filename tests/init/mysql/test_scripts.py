@@ -24,7 +24,8 @@ from tests.support.programs import run_program
 from tests.support.servers import HARD_PASSWORD, private_mysql
 from tests.support.tls_server import OTHER_NAME, TlsServer
 from tuning_pipeline.database.provision import provision
-from tuning_pipeline.study_file.settings import DatabaseSettings, StudySettings
+from tuning_pipeline.study_file.keys import DatabaseSettings
+from tuning_pipeline.study_file.settings import StudySettings
 
 SCRIPTS = REPOSITORY / "init" / "mysql"
 needs_client = pytest.mark.skipif(

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import ParamValidationError
 
 from init.local.layout import REPOSITORY
 from tuning_pipeline.dag.form import form_params, mode_of, study_of_run
-from tuning_pipeline.dag.form_fields import ALL_FIELDS, possible_fields
+from tuning_pipeline.study_file.form import ALL_FIELDS, possible_fields
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError, read_study
 
 STUDIES = REPOSITORY / "dags" / "studies"

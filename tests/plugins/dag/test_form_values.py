@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.studies import study_reader
 from tuning_pipeline.dag.form import form_params, study_of_run
-from tuning_pipeline.dag.form_fields import ALL_FIELDS, FormField, Reach, offered_fields
+from tuning_pipeline.study_file.fields.field import FormField, Reach
+from tuning_pipeline.study_file.form import ALL_FIELDS, offered_fields
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
 
 Study = Callable[[str], StudyFile]

@@ -22,7 +22,8 @@ from tuning_pipeline.database.connections import database_connection, storage_ur
 from tuning_pipeline.database.provision import provision
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.study_file.databricks import ClusterSettings, DatabricksSettings
-from tuning_pipeline.study_file.settings import DatabaseSettings, StudySettings
+from tuning_pipeline.study_file.keys import DatabaseSettings
+from tuning_pipeline.study_file.settings import StudySettings
 
 HARD_PASSWORD = "a'b\"c%d{e}f\\g @:/?#"
 _numbers = itertools.count(1)

@@ -16,8 +16,9 @@ from tests.support.proxy import Proxy
 from tuning_pipeline.database.connections import database_connection, find_connection, require_connection, storage_url
 from tuning_pipeline.database.provision import provision
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.study_file.settings import DatabaseSettings, StudySettings
-from tuning_pipeline.targets.standalone.operator import check_cluster
+from tuning_pipeline.study_file.keys import DatabaseSettings
+from tuning_pipeline.study_file.settings import StudySettings
+from tuning_pipeline.targets.standalone.cluster import check_cluster
 
 VARIABLE = "AIRFLOW_CONN_TUNING_DB"
 FIELDS = {"conn_type": "mysql", "host": "h", "login": "u", "password": "hush-hush", "schema": "d"}

@@ -12,9 +12,9 @@ import pytest
 from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets
 from tests.support.connections import set_connection
 from tests.support.studies import study_reader
-from tuning_pipeline.dag.form_fields import possible_fields
 from tuning_pipeline.database.secret_connections import run_secrets
 from tuning_pipeline.failures import TaskError
+from tuning_pipeline.study_file.form import possible_fields
 from tuning_pipeline.study_file.study_file import StudyFileError
 from tuning_pipeline.targets.standalone.submission import submission
 

@@ -24,7 +24,8 @@ from tuning_pipeline.database.mysql_hook import PyMySqlHook
 from tuning_pipeline.database.provision import provision
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.study_file.databricks import ClusterSettings, DatabricksSettings
-from tuning_pipeline.study_file.settings import DatabaseSettings, StudySettings
+from tuning_pipeline.study_file.keys import DatabaseSettings
+from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.study_file.study_file import StudyFile
 from tuning_pipeline.targets.databricks.upload import passwordless_url
 

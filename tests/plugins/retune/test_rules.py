@@ -15,16 +15,13 @@ from optuna_spark.spec.sections import DataSpec, ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.airflow import QUICK_STUDY, DagFolder
 from tuning_pipeline.dag.schedule import dag_schedule
+from tuning_pipeline.exports.published import is_better
+from tuning_pipeline.exports.tuned_on import TUNED_ON
 from tuning_pipeline.failures import TaskError
-from tuning_pipeline.retune.rules import (
-    TUNED_ON,
-    data_fingerprint,
-    decide,
-    is_better,
-    rescored_value,
-    rescoring,
-    warm_started,
-)
+from tuning_pipeline.retune.fingerprint import data_fingerprint
+from tuning_pipeline.retune.rescoring import rescored_value, rescoring
+from tuning_pipeline.retune.rules import decide
+from tuning_pipeline.retune.warm_start import warm_started
 from tuning_pipeline.study_file.retune import RetuneSettings
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.study_file.study_file import StudyFileError, read_study

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from init.local.mysql import MysqlServer
 from tests.support.connections import admin_fields
-from tuning_pipeline.database.lease_table import LEASES, Lease, Leases, lease_engine, make_lease_table
+from tuning_pipeline.database.lease_table import LEASES, make_lease_table
 from tuning_pipeline.runs.identity import RunIdentity
+from tuning_pipeline.runs.leases import Lease, Leases, lease_engine
 
 ONE = RunIdentity("tune_a", "manual__1", "2026-11-27T11:13:13.247611+00:00")
 TWO = RunIdentity("tune_a", "manual__2", "2026-11-27T11:13:14.247611+00:00")

@@ -14,7 +14,8 @@ import yaml
 from optuna_spark.spec.sections import ParamSpec
 from tests.support.studies import study_reader
 from tuning_pipeline.dag.form import form_params
-from tuning_pipeline.dag.form_fields import ALL_FIELDS, FormField
+from tuning_pipeline.study_file.fields.field import FormField
+from tuning_pipeline.study_file.form import ALL_FIELDS
 from tuning_pipeline.study_file.number_limits import FILE_MAXIMA
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError

@@ -6,15 +6,47 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuning_pipeline.failures import Failure, driver_failure
+from tuning_pipeline.targets.failure_rule import FailureRule, failure_by
 
 KEPT = "finished trials are kept: trigger again with mode resume."
-# Termination codes: https://docs.databricks.com/api/workspace/jobs/getrun (status.termination_details.code)
-_LIMITS = {
-    "WORKSPACE_RUN_LIMIT_EXCEEDED", "CLUSTER_REQUEST_LIMIT_EXCEEDED", "MAX_CONCURRENT_RUNS_EXCEEDED",
-    "MAX_JOB_QUEUE_SIZE_EXCEEDED", "MAX_SPARK_CONTEXTS_EXCEEDED", "BUDGET_POLICY_LIMIT_EXCEEDED",
-}  # fmt: skip
-_QUOTA_WORDS = ("quota", "limit exceeded", "insufficient capacity", "insufficient_instance_capacity", "out of capacity")
-_LOST_WORDS = ("spot", "preempted", "unexpectedly", "unreachable", "lost", "driver is unresponsive")
+# The first that fits counts. Termination codes: https://docs.databricks.com/api/workspace/jobs/getrun
+# (status.termination_details.code)
+RULES = (
+    FailureRule(
+        what="the cluster's init script failed",
+        next="Read its output in the cluster's event log, or below databricks.cluster.log_destination"
+        " (<cluster id>/init_scripts); package sources that cannot be reached are the usual cause.",
+        words=("init script", "init_script"),
+    ),
+    FailureRule(
+        what="a quota or limit keeps the run from its machines",
+        next="Ask for fewer or other machines (databricks.cluster), raise the cloud's quota, or run later.",
+        codes=(
+            "WORKSPACE_RUN_LIMIT_EXCEEDED", "CLUSTER_REQUEST_LIMIT_EXCEEDED", "MAX_CONCURRENT_RUNS_EXCEEDED",
+            "MAX_JOB_QUEUE_SIZE_EXCEEDED", "MAX_SPARK_CONTEXTS_EXCEEDED", "BUDGET_POLICY_LIMIT_EXCEEDED",
+        ),
+        words=("quota", "limit exceeded", "insufficient capacity", "insufficient_instance_capacity", "out of capacity"),
+        retry=True,
+    ),
+    FailureRule(
+        what="Databricks cannot make the cluster or run as asked",
+        next="Correct databricks.cluster in the study file: node type, policy and pool must exist in this workspace.",
+        codes=("INVALID_CLUSTER_REQUEST", "INVALID_RUN_CONFIGURATION", "RESOURCE_NOT_FOUND", "UNAUTHORIZED_ERROR"),
+    ),
+    FailureRule(
+        what="the cluster was lost while the run was going on",
+        next=f"Try again; {KEPT} On-demand machines are lost less often than spot ones.",
+        codes=("DRIVER_ERROR", "CLUSTER_TERMINATED_BY_USER"),
+        words=("spot", "preempted", "unexpectedly", "unreachable", "lost", "driver is unresponsive"),
+        retry=True,
+    ),
+    FailureRule(
+        what="the cluster did not start",
+        next="See the cluster's event log; correct databricks.cluster, or try again.",
+        codes=("CLUSTER_ERROR", "CLOUD_FAILURE", "STORAGE_ACCESS_ERROR"),
+        retry=True,
+    ),
+)  # fmt: skip
 
 
 def run_failure(run: Mapping[str, Any], output: Mapping[str, Any] | None, report: Mapping[str, str] | None) -> Failure:
@@ -43,7 +75,7 @@ def run_failure(run: Mapping[str, Any], output: Mapping[str, Any] | None, report
             where,
             retry=True,
         )
-    return _cluster_failure(code, message, where) or _job_failure(output or {}, message, where)
+    return failure_by(RULES, code, message, where) or _job_failure(output or {}, message, where)
 
 
 def killed(run: Mapping[str, Any]) -> Failure:
@@ -53,50 +85,6 @@ def killed(run: Mapping[str, Any]) -> Failure:
         next=f"To go on: {KEPT}",
         where=str(run.get("run_page_url", "")),
     )
-
-
-def _cluster_failure(code: str, message: str, where: str) -> Failure | None:
-    low = message.lower()
-    if "init script" in low or "init_script" in low:
-        return Failure(
-            "the cluster's init script failed",
-            message,
-            "Read its output in the cluster's event log, or below databricks.cluster.log_destination"
-            " (<cluster id>/init_scripts); package sources that cannot be reached are the usual cause.",
-            where,
-        )
-    if code in _LIMITS or any(word in low for word in _QUOTA_WORDS):
-        return Failure(
-            "a quota or limit keeps the run from its machines",
-            message or code,
-            "Ask for fewer or other machines (databricks.cluster), raise the cloud's quota, or run later.",
-            where,
-            retry=True,
-        )
-    if code in ("INVALID_CLUSTER_REQUEST", "INVALID_RUN_CONFIGURATION", "RESOURCE_NOT_FOUND", "UNAUTHORIZED_ERROR"):
-        return Failure(
-            "Databricks cannot make the cluster or run as asked",
-            message or code,
-            "Correct databricks.cluster in the study file: node type, policy and pool must exist in this workspace.",
-            where,
-        )
-    if code in ("DRIVER_ERROR", "CLUSTER_TERMINATED_BY_USER") or any(word in low for word in _LOST_WORDS):
-        return Failure(
-            "the cluster was lost while the run was going on",
-            message or code,
-            f"Try again; {KEPT} On-demand machines are lost less often than spot ones.",
-            where,
-            retry=True,
-        )
-    if code in ("CLUSTER_ERROR", "CLOUD_FAILURE", "STORAGE_ACCESS_ERROR"):
-        return Failure(
-            "the cluster did not start",
-            message or code,
-            "See the cluster's event log; correct databricks.cluster, or try again.",
-            where,
-            retry=True,
-        )
-    return None
 
 
 def _job_failure(output: Mapping[str, Any], message: str, where: str) -> Failure:

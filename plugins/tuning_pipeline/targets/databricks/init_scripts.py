@@ -13,7 +13,7 @@ import tarfile
 from pathlib import Path
 
 from optuna_spark.spec.tuning import TuningSpec
-from tuning_pipeline.targets.standalone.submission import PACKAGE
+from tuning_pipeline.targets.package import PACKAGE
 
 _ROOT = PACKAGE.parents[1]
 SCRIPTS = _ROOT / "init" / "databricks"

@@ -16,12 +16,7 @@ from airflow.providers.databricks.operators.databricks import (
     DatabricksSubmitRunOperator,
 )
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
-from airflow.sdk.exceptions import (
-    AirflowException,
-    AirflowRescheduleException,
-    AirflowTaskTimeout,
-    TaskDeferralTimeout,
-)
+from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowTaskTimeout, TaskDeferralTimeout
 
 from optuna_spark.errors import TuningError
 from optuna_spark.spec.decode import from_dict
@@ -29,13 +24,14 @@ from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_f
 from tuning_pipeline.runs.begin import begin, prepared
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.targets.databricks.failures import killed, run_failure
-from tuning_pipeline.targets.databricks.payload import RemoteFiles, idempotency_token, run_payload
+from tuning_pipeline.targets.databricks.paths import RemoteFiles
+from tuning_pipeline.targets.databricks.payload import idempotency_token, run_payload
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from optuna_spark.spec.tuning import TuningSpec
-    from tuning_pipeline.runs.begin import StudyRun
+    from tuning_pipeline.runs.study_run import StudyRun
     from tuning_pipeline.study_file.study_file import StudyFile
 
 UPLOAD_TASK = "upload_job_files"
@@ -220,7 +216,8 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             return {}
 
     def _report(self, context: Any) -> Mapping[str, str] | None:
-        from tuning_pipeline.targets.databricks.upload import failure_report, run_output
+        from tuning_pipeline.targets.databricks.upload import run_output
+        from tuning_pipeline.targets.databricks.workspace import failure_report
 
         return failure_report(self.databricks_conn_id, run_output(self.study, begin(self.study, context).key))
 
@@ -239,7 +236,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         return self.run_id
 
     def _explain(self, error: Exception) -> Failure:
-        from tuning_pipeline.targets.databricks.upload import explain_call
+        from tuning_pipeline.targets.databricks.workspace import explain_call
 
         if isinstance(error, TuningError):
             return describe_failure(error)

@@ -10,10 +10,9 @@ from databricks.sdk.service.jobs import RunType
 
 from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.retune.rules import rescore_study
-from tuning_pipeline.targets.databricks.payload import run_name
-from tuning_pipeline.targets.databricks.upload import PURPOSE
-from tuning_pipeline.targets.databricks.workspace import open_workspace, readable_errors
+from tuning_pipeline.retune.rescoring import rescore_study
+from tuning_pipeline.targets.databricks.paths import run_name
+from tuning_pipeline.targets.databricks.workspace import PURPOSE, open_workspace, readable_errors
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient

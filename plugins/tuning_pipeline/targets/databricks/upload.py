@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.databricks.exceptions import DatabricksApiError
-
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.study_copy import sqlite_url
 from optuna_spark.storage.tls import TlsSettings
 from tuning_pipeline.database.connections import database_connection, require_connection, storage_url, tls_settings
-from tuning_pipeline.exports.paths import exports_base, folder_name
+from tuning_pipeline.exports.paths import folder_name
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.retune.rules import warm_started
+from tuning_pipeline.retune.warm_start import warm_started
 from tuning_pipeline.targets.databricks.init_scripts import init_scripts
-from tuning_pipeline.targets.databricks.payload import (
+from tuning_pipeline.targets.databricks.paths import (
     RemoteFiles,
     is_local,
     on_cluster,
@@ -29,25 +23,16 @@ from tuning_pipeline.targets.databricks.payload import (
     study_copy_path,
     with_data,
 )
-from tuning_pipeline.targets.databricks.workspace import (
-    RemoteFolders,
-    open_workspace,
-    readable_errors,
-    refused,
-    unreachable,
-    workspace_url,
-)
-from tuning_pipeline.targets.standalone.submission import PACKAGE, own_objective, pack_package
+from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders, open_workspace, readable_errors
+from tuning_pipeline.targets.package import PACKAGE, own_objective, pack_package
 
 if TYPE_CHECKING:
-    import sqlalchemy
-    from airflow.sdk import Connection, ObjectStoragePath
+    from airflow.sdk import Connection
 
     from tuning_pipeline.study_file.study_file import StudyFile
 
 log = logging.getLogger(__name__)
 
-PURPOSE = "the Databricks workspace"
 ENTRY = PACKAGE.parent / "tune_databricks.py"
 
 
@@ -135,73 +120,6 @@ def py_files(study: StudyFile) -> list[Path]:
     return files
 
 
-@contextmanager
-def study_file(study: StudyFile) -> Iterator[sqlalchemy.URL]:
-    """The study on the Volume as a database to work on; sent back when the block ends well."""
-    connection = require_connection(study.settings.connections.databricks, PURPOSE)
-    path = study_copy_path(study.settings.databricks, study.settings.study)
-    with readable_errors(connection), tempfile.TemporaryDirectory() as scratch:
-        folders, local = RemoteFolders(open_workspace(connection)), Path(scratch) / "study.db"
-        content = folders.read(path)
-        if content is not None:
-            local.write_bytes(content)
-        yield sqlite_url(local)
-        folders.write(path, local.read_bytes())
-
-
-def fetch_results(study: StudyFile) -> dict[str, Any]:
-    """Bring the study from the Volume to the exports.
-
-    Returns:
-        Where it lies, and its size.
-
-    Raises:
-        TaskError: The run left none.
-    """
-    connection = require_connection(study.settings.connections.databricks, PURPOSE)
-    path = study_copy_path(study.settings.databricks, study.settings.study)
-    with readable_errors(connection):
-        content = RemoteFolders(open_workspace(connection)).read(path)
-    if content is None:
-        raise TaskError(
-            Failure(
-                what=f"there is no study at {path}",
-                next="Somebody removed it, or databricks.files changed since the run; run again.",
-            )
-        )
-    target = results_path(study)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content)
-    log.info("Fetched %s (%s bytes) to %s", path, len(content), target)
-    return {"study": str(target), "bytes": len(content)}
-
-
-def results_path(study: StudyFile) -> ObjectStoragePath:
-    """Where fetch_results leaves the study."""
-    return exports_base(study.exports_base()) / folder_name(study.settings.study) / "study.db"
-
-
-@contextmanager
-def fetched_study(study: StudyFile) -> Iterator[sqlalchemy.URL]:
-    """What fetch_results brought, as a database to read."""
-    with tempfile.TemporaryDirectory() as scratch:
-        local = Path(scratch) / "study.db"
-        local.write_bytes(results_path(study).read_bytes())
-        yield sqlite_url(local)
-
-
-def failure_report(conn_id: str, output: str) -> Mapping[str, str] | None:
-    """What the job left in its failure file, or None."""
-    connection = require_connection(conn_id, PURPOSE)
-    with readable_errors(connection):
-        content = RemoteFolders(open_workspace(connection)).read(f"{output}/failure.json")
-    try:
-        report = json.loads(content or b"")
-    except ValueError:
-        return None
-    return report if isinstance(report, dict) else None
-
-
 def passwordless_url(study: StudyFile) -> str | None:
     """The external database without its password; None with database driver.
 
@@ -241,18 +159,3 @@ def _on_cluster(study: StudyFile, connection: Connection) -> TlsSettings:
                 )
             )
     return dataclasses.replace(tls, ssl_ca=settings.ssl_ca, ssl_cert=settings.ssl_cert, ssl_key=settings.ssl_key)
-
-
-def explain_call(error: Exception, conn_id: str) -> Failure:
-    """The card of a call to the workspace that failed."""
-    host = workspace_url(require_connection(conn_id, PURPOSE))
-    status = error.http_status_code if isinstance(error, DatabricksApiError) else None
-    if status in (401, 403):
-        return refused(conn_id, host, str(error))
-    if isinstance(error, DatabricksApiError):
-        return Failure(
-            what=f"Databricks at {host} refuses the run",
-            why=str(error),
-            next="Correct databricks.cluster in the study file, then run again.",
-        )
-    return unreachable(conn_id, host, str(error))

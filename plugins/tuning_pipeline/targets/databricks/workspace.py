@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.databricks.exceptions import DatabricksApiError
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.config import Config
 from databricks.sdk.errors import NotFound, PermissionDenied, Unauthenticated
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.workspace import ExportFormat, ImportFormat
 
+from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
 
 log = logging.getLogger(__name__)
 
@@ -176,3 +180,33 @@ def unreachable(conn_id: str | None, host: str, why: str) -> Failure:
         next=f"Check host of connection {conn_id!r} and the network between Airflow and the workspace.",
         retry=True,
     )
+
+
+PURPOSE = "the Databricks workspace"
+
+
+def failure_report(conn_id: str, output: str) -> Mapping[str, str] | None:
+    """What the job left in its failure file, or None."""
+    connection = require_connection(conn_id, PURPOSE)
+    with readable_errors(connection):
+        content = RemoteFolders(open_workspace(connection)).read(f"{output}/failure.json")
+    try:
+        report = json.loads(content or b"")
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def explain_call(error: Exception, conn_id: str) -> Failure:
+    """The card of a call to the workspace that failed."""
+    host = workspace_url(require_connection(conn_id, PURPOSE))
+    status = error.http_status_code if isinstance(error, DatabricksApiError) else None
+    if status in (401, 403):
+        return refused(conn_id, host, str(error))
+    if isinstance(error, DatabricksApiError):
+        return Failure(
+            what=f"Databricks at {host} refuses the run",
+            why=str(error),
+            next="Correct databricks.cluster in the study file, then run again.",
+        )
+    return unreachable(conn_id, host, str(error))

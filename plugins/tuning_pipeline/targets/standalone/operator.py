@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,27 +11,22 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from optuna_spark.errors import TuningError
-from tuning_pipeline.failures import Failure, TaskError, as_airflow_error, card, describe_failure, driver_failure
+from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure, driver_failure
 from tuning_pipeline.runs.begin import prepared
+from tuning_pipeline.targets.package import pack_package
+from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of, require_cluster
 from tuning_pipeline.targets.standalone.driver_end import end_application
 from tuning_pipeline.targets.standalone.links import SparkLink, StudyLink, show_links, spark_page
 from tuning_pipeline.targets.standalone.scratch import scratch_folder, write_private
-from tuning_pipeline.targets.standalone.submission import (
-    Submission,
-    driver_environment,
-    master_addresses,
-    pack_package,
-    submission,
-)
+from tuning_pipeline.targets.standalone.submission import Submission, driver_environment, submission
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection, Context
+    from airflow.sdk import Context
 
     from optuna_spark.spec.tuning import TuningSpec
-    from tuning_pipeline.runs.begin import StudyRun
+    from tuning_pipeline.runs.study_run import StudyRun
     from tuning_pipeline.study_file.study_file import StudyFile
 
-REACH_S = 5.0
 # To try again is right in every case: Airflow takes no state from a task that was marked, cleared or deleted meanwhile.
 _KILLED = Failure(
     what="this task was ended from outside: it was marked or cleared, or Airflow is being stopped",
@@ -149,7 +142,7 @@ class TuneOperator(SparkSubmitOperator):
 
     def spec_of(self, run: StudyRun) -> TuningSpec:
         """What the application is told to do."""
-        from tuning_pipeline.retune.rules import warm_started
+        from tuning_pipeline.retune.warm_start import warm_started
 
         return warm_started(run.spec, run.study.exports_base(), run.study.settings.retune.warm_start)
 
@@ -161,79 +154,6 @@ class TuneOperator(SparkSubmitOperator):
         self.py_files = given.py_files
         if given.archives:
             self.conf["spark.archives"] = given.archives
-
-
-def require_cluster(study: StudyFile) -> Connection:
-    """The connection of a study's Spark cluster.
-
-    Raises:
-        TaskError: There is none of that id.
-    """
-    from tuning_pipeline.database.connections import require_connection
-
-    return require_connection(study.settings.connections.spark, "the Spark cluster")
-
-
-def check_cluster(connection: Connection) -> None:
-    """Find out what would otherwise show as a Java stack, minutes later.
-
-    Raises:
-        TaskError: spark-submit is not installed, the connection is not for a standalone master, or none answers.
-    """
-    master = master_of(connection)
-    binary = connection.extra_dejson.get("spark-binary", "spark-submit")
-    if shutil.which(binary) is None:
-        raise TaskError(
-            Failure(
-                what=f"{binary} is not on PATH of the Airflow worker",
-                next="Put init/spark/bin on its PATH, or install Spark there.",
-            )
-        )
-    # With YARN and Kubernetes the hook writes environment variables, and so the password, into arguments.
-    if not master.startswith(("spark://", "local")) or connection.extra_dejson.get("deploy-mode") == "cluster":
-        raise TaskError(
-            Failure(
-                what=f"connection {connection.conn_id!r} must name a Spark standalone master in client mode,"
-                f" got {master}",
-                next="Set its host to spark://<master> and its port to 7077.",
-            )
-        )
-    addresses = master_addresses(master)
-    if any(":" in host and f"[{host}]" not in master for host, _ in addresses):
-        raise TaskError(
-            Failure(
-                what=f"connection {connection.conn_id!r} names the Spark master {master}, whose host cannot be read",
-                next="Write an IPv6 address in brackets, spark://[::1], and the port in its own field.",
-            )
-        )
-    problems = [problem for host, port in addresses if (problem := _unreachable(host, port))]
-    if problems and len(problems) == len(addresses):
-        raise TaskError(
-            Failure(
-                what=f"no Spark master answers at {master}",
-                why="; ".join(problems),
-                next=f"Start the master, or correct host and port of connection {connection.conn_id!r}.",
-                retry=True,
-            )
-        )
-
-
-def master_of(connection: Connection) -> str:
-    """The master URL as SparkSubmitHook puts it together."""
-    host = connection.host or ""
-    if connection.conn_type == "spark" and host and ("://" in host or not connection.port):
-        master = host
-    else:
-        master = f"{connection.conn_type}://{host}"
-    return f"{master}:{connection.port}" if connection.port else master
-
-
-def _unreachable(host: str, port: int) -> str | None:
-    try:
-        socket.create_connection((host, port), timeout=REACH_S).close()
-    except OSError as error:
-        return f"{host}:{port}: {error.strerror or error}"
-    return None
 
 
 def _read_report(path: Path) -> Mapping[str, str] | None:

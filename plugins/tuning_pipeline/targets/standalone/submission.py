@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-import optuna_spark
 from optuna_spark.spec.tuning import TuningSpec
-from tuning_pipeline.study_file.settings import SparkSettings
+from tuning_pipeline.study_file.spark import SparkSettings, conf_text
 from tuning_pipeline.study_file.study_file import StudyFile
+from tuning_pipeline.targets.package import PACKAGE, gpu_amount, own_objective
 
-PACKAGE = Path(optuna_spark.__file__).resolve().parent
 APPLICATION = PACKAGE.parent / "tune.py"
-# The same stamp in every archive: equal content gives an equal file.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -99,32 +94,6 @@ def _resource_conf(spec: TuningSpec, executor_cores: int | None) -> dict[str, st
     return conf
 
 
-def gpu_amount(spec: TuningSpec) -> str:
-    """`spark.task.resource.gpu.amount` for a spec with GPUs."""
-    gpus = spec.resources.gpus_per_task
-    # joblibspark 0.6 runs int() over this property; it is given the fraction as an argument instead.
-    if spec.distribution == "joblib" and not float(gpus).is_integer():
-        return "1"
-    return f"{gpus:g}"
-
-
-def own_objective(folder: Path, objective: str) -> Path | None:
-    """The file of a `module:function` objective that lies beside the study file, if it does."""
-    module = objective.partition(":")[0].partition(".")[0]
-    file = folder / f"{module}.py"
-    return file if ":" in objective and file.is_file() else None
-
-
-def pack_package(target: Path, package: Path = PACKAGE) -> Path:
-    """Write the package as a zip for `--py-files`; the same sources give the same bytes."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(package.rglob("*.py")):
-            info = zipfile.ZipInfo(file.relative_to(package.parent).as_posix(), _EPOCH)
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, file.read_bytes(), zipfile.ZIP_DEFLATED)
-    return target
-
-
 def master_addresses(master: str) -> list[tuple[str, int]]:
     """Hosts and ports of a standalone master URL, `spark://a:7077,b:7077` included; empty for other masters."""
     if not master.startswith("spark://"):
@@ -143,8 +112,3 @@ def driver_environment(url: str, failure_file: Path) -> Mapping[str, str]:
         # Airflow kills the task's processes 5 s after it asked them to end; the driver may need longer (driver_end.py).
         "TUNING_OWN_SESSION": "1",
     }
-
-
-def conf_text(value: Any) -> str:
-    """A Spark property's value as Spark writes it: true and false in small letters."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -14,16 +14,8 @@ from tests.support.databricks_check import refuse_bad_job, refuse_bad_submission
 from tests.support.studies import study_reader
 from tuning_pipeline.dag.form import form_params, study_of_run
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
-from tuning_pipeline.targets.databricks.payload import (
-    RemoteFiles,
-    bundle,
-    idempotency_token,
-    is_local,
-    job_definition,
-    on_cluster,
-    run_payload,
-    study_copy_path,
-)
+from tuning_pipeline.targets.databricks.paths import RemoteFiles, is_local, on_cluster, study_copy_path
+from tuning_pipeline.targets.databricks.payload import bundle, idempotency_token, job_definition, run_payload
 from tuning_pipeline.targets.databricks.payload_check import check_job, check_run, lost_keys
 
 FOLDER = "/Volumes/main/default/tuning"

@@ -20,8 +20,8 @@ from tests.support.studies import study_reader
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.runs import begin as runs
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
-from tuning_pipeline.targets.databricks.rescore import data_fingerprint, rescore_best_trial
-from tuning_pipeline.targets.databricks.tasks import tune
+from tuning_pipeline.targets.databricks.fingerprint import data_fingerprint
+from tuning_pipeline.targets.databricks.tasks import rescore_best_trial, tune
 from tuning_pipeline.targets.databricks.upload import upload_job_files
 
 EXTERNAL = f"""target: databricks

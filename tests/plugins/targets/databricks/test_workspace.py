@@ -16,7 +16,8 @@ from tests.support.studies import study_reader
 from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.targets.databricks.upload import fetch_results, study_file, upload_job_files
+from tuning_pipeline.targets.databricks.upload import upload_job_files
+from tuning_pipeline.targets.databricks.volume_study import fetch_results, study_file
 from tuning_pipeline.targets.databricks.workspace import RemoteFolders, open_workspace, readable_errors
 
 BASE = f"objective: quadratic\ntarget: databricks\ndatabricks:\n  files: {VOLUME}\n  cluster: {{node_type: n}}\n"

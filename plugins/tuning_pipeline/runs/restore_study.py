@@ -1,4 +1,4 @@
-"""python -m tuning_pipeline.database.restore_study FILE [NAME]: brings back a study that a reset replaced.
+"""python -m tuning_pipeline.runs.restore_study FILE [NAME]: brings back a study that a reset replaced.
 
 FILE is the study's file; NAME says which of its replaced studies, by default the one that went last. The study that is
 there now is kept under a name of the same form, so that the command undoes itself.
@@ -13,9 +13,9 @@ from pathlib import Path
 from optuna_spark.errors import TuningError
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tuning_pipeline.database.connections import database_connection, storage_url
-from tuning_pipeline.database.lease_table import Leases
 from tuning_pipeline.database.replaced_studies import put_back, replaced_studies
 from tuning_pipeline.failures import Failure, TaskError, card
+from tuning_pipeline.runs.leases import Leases
 from tuning_pipeline.runs.study_lease import DEAD_S, STRANGER_S
 from tuning_pipeline.study_file.study_file import read_study
 
@@ -78,7 +78,7 @@ def _none(name: str, wanted: str, found: list[str]) -> TaskError:
 def main(arguments: list[str]) -> int:
     """The command line."""
     if len(arguments) not in (1, 2):
-        sys.stderr.write("usage: python -m tuning_pipeline.database.restore_study FILE [NAME]\n")
+        sys.stderr.write("usage: python -m tuning_pipeline.runs.restore_study FILE [NAME]\n")
         return 2
     try:
         lines = restore(Path(arguments[0]), *arguments[1:])

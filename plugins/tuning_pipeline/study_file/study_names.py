@@ -12,7 +12,7 @@ from tuning_pipeline.study_file.study_file import StudyFile, shown
 REPLACED = ".replaced-"
 # The new study has this one until it takes the old one's place.
 NEW = ".new"
-# And the trials that rule drift runs again; retune.rescore_study.
+# And the trials that rule drift runs again; retune.rescoring.rescore_study.
 RESCORE = ".rescore"
 
 

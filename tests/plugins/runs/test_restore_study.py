@@ -23,16 +23,17 @@ from tests.support.airflow import migrated_home
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.programs import run_program
 from tests.support.studies import study_reader
-from tuning_pipeline.database.lease_table import LEASES, Leases
+from tuning_pipeline.database.lease_table import LEASES
 from tuning_pipeline.database.prepare_study import check_prepared, prepare_study
 from tuning_pipeline.database.provision import provision
 from tuning_pipeline.database.replaced_studies import drop_replaced, replaced_studies
-from tuning_pipeline.database.restore_study import main, restore
 from tuning_pipeline.exports.export_run import export_run
 from tuning_pipeline.failures import TaskError
-from tuning_pipeline.runs.begin import StudyRun
 from tuning_pipeline.runs.identity import RunIdentity
+from tuning_pipeline.runs.leases import Leases
+from tuning_pipeline.runs.restore_study import main, restore
 from tuning_pipeline.runs.study_lease import DEAD_S, STRANGER_S
+from tuning_pipeline.runs.study_run import StudyRun
 
 SPACE = {"x": ParamSpec("float", 0, 1)}
 HOLDER = RunIdentity("tune_s", "manual__1", "2026-11-27T11:13:13.247611+00:00")
@@ -194,7 +195,7 @@ def test_the_command_says_what_it_did_and_why_not(
     run(storage, url, name, "run 1", "resume", 2)
     run(storage, url, name, "run 2", "reset", 1)
     env = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(str(REPOSITORY / part) for part in ("jobs", "plugins"))}
-    done = run_program([sys.executable, "-m", "tuning_pipeline.database.restore_study", file], env=env)
+    done = run_program([sys.executable, "-m", "tuning_pipeline.runs.restore_study", file], env=env)
     assert f"study {name} is what was {name}.replaced-" in done.stdout
     assert json.loads(env["AIRFLOW_CONN_TUNING_DB"])["password"] not in done.stdout + done.stderr
     assert trials_of(storage, name) == 2

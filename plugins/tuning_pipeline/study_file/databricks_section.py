@@ -1,0 +1,93 @@
+"""Target databricks as a study file sees it: what a study must say to run there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna_spark.errors import SpecError
+from tuning_pipeline.study_file.databricks import ClusterSettings
+from tuning_pipeline.study_file.fields.cluster import SPARK
+from tuning_pipeline.study_file.fields.databricks import NEW_CLUSTER
+
+if TYPE_CHECKING:
+    from tuning_pipeline.study_file.fields.field import FormField
+    from tuning_pipeline.study_file.keys import StudyKeys
+
+
+class DatabricksSection:
+    """Trials run in a Databricks workspace; the study may live there too, as a file on a Volume."""
+
+    first_task = "upload_job_files"
+    driver_elsewhere = "the driver runs on the Databricks cluster"
+
+    def check(self, keys: StudyKeys) -> None:
+        check_databricks(keys)
+        if keys.retune.rule != "always" and not self.has_database(keys):
+            raise SpecError(
+                f"rule {keys.retune.rule} needs a database that Airflow reaches: set databricks.database to external,"
+                " or rule to always",
+                "retune",
+            )
+
+    def form_fields(self, keys: StudyKeys) -> tuple[FormField, ...]:
+        return () if keys.databricks.existing_cluster_id else (*SPARK, *NEW_CLUSTER)
+
+    def has_database(self, keys: StudyKeys) -> bool:
+        return keys.databricks.database == "external"
+
+
+def check_databricks(keys: StudyKeys) -> None:
+    """What a study must say to run on Databricks.
+
+    Raises:
+        SpecError: A key is missing, or two do not fit each other.
+    """
+    given, cluster = keys.databricks, keys.databricks.cluster
+    if not given.files:
+        raise SpecError(
+            "databricks.files is required for target databricks: name a folder such as"
+            " /Volumes/<catalog>/<schema>/<volume>/tuning"
+        )
+    if given.database == "driver" and not given.files.startswith("/Volumes/"):
+        raise SpecError(
+            f"databricks.files must be below /Volumes for database driver, which keeps the study there, got"
+            f" {given.files!r}"
+        )
+    if keys.spark.archives:
+        raise SpecError("spark.archives is for target standalone; on Databricks use databricks.cluster.init_scripts")
+    _check_connections(keys)
+    if given.existing_cluster_id:
+        _check_existing(keys)
+        return
+    if not (cluster.node_type or cluster.instance_pool_id or cluster.policy_id):
+        raise SpecError(
+            "databricks.cluster.node_type is required for a new cluster, for example Standard_NC4as_T4_v3 (Azure),"
+            " g4dn.xlarge (AWS) or g2-standard-8 (GCP); or give instance_pool_id, or existing_cluster_id"
+        )
+    if keys.resources.gpus_per_task and cluster.workers == 0 and cluster.autoscale is None:
+        raise SpecError(
+            "databricks.cluster.workers must be at least 1 with GPUs: Spark schedules none on a single node"
+        )
+
+
+def _check_connections(keys: StudyKeys) -> None:
+    """Airflow sends no secret to a workspace: it has its own."""
+    way = "give it as {{secrets/<scope>/<key>}}, a secret of the workspace, in"
+    if keys.data is not None and keys.data.connection is not None:
+        raise SpecError(
+            f"data.connection is for target standalone; on Databricks {way} data.format_options, databricks.cluster.env"
+            " or databricks.cluster.spark_conf, or read a table of Unity Catalog"
+        )
+    if keys.spark.conf_connection is not None:
+        raise SpecError(f"spark.conf_connection is for target standalone; on Databricks {way} spark.conf")
+
+
+def _check_existing(keys: StudyKeys) -> None:
+    if keys.databricks.cluster != ClusterSettings():
+        raise SpecError("databricks takes cluster or existing_cluster_id, not both; remove one")
+    spark = keys.spark
+    if spark.conf or spark.executor_cores or spark.executor_memory or spark.driver_memory:
+        raise SpecError(
+            "spark.conf, executor_cores, executor_memory and driver_memory cannot change a cluster that exists"
+            " (databricks.existing_cluster_id); set them there and remove them here"
+        )

@@ -1,0 +1,39 @@
+"""Target standalone as a study file sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna_spark.errors import SpecError
+from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
+from tuning_pipeline.study_file.fields.cluster import SPARK
+
+if TYPE_CHECKING:
+    from tuning_pipeline.study_file.fields.field import FormField
+    from tuning_pipeline.study_file.keys import StudyKeys
+
+
+class StandaloneSection:
+    """Trials run on a Spark standalone cluster; its driver runs beside the task that waits for it."""
+
+    first_task = "provision_database"
+    driver_elsewhere = ""
+
+    def check(self, keys: StudyKeys) -> None:
+        _check_references(keys)
+
+    def form_fields(self, _keys: StudyKeys) -> tuple[FormField, ...]:
+        return SPARK
+
+    def has_database(self, _keys: StudyKeys) -> bool:
+        return True
+
+
+def _check_references(keys: StudyKeys) -> None:
+    options = keys.data.format_options if keys.data is not None else {}
+    for key, value in (*options.items(), *keys.spark.conf.items()):
+        if SECRET_REFERENCE.fullmatch(str(value)):
+            raise SpecError(
+                f"{key} is given as {{{{secrets/...}}}}, which only Databricks resolves: name an Airflow connection"
+                " in data.connection or spark.conf_connection"
+            )

@@ -1,0 +1,29 @@
+"""Target databricks: one run of a job in a Databricks workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tuning_pipeline.study_file.databricks_section import DatabricksSection
+from tuning_pipeline.targets.databricks.failures import RULES
+from tuning_pipeline.targets.failure_rule import FailureRule
+
+if TYPE_CHECKING:
+    from tuning_pipeline.study_file.study_file import StudyFile
+
+
+class Databricks(DatabricksSection):
+    """A Databricks workspace; its client library is imported only where a study goes there."""
+
+    failures: Sequence[FailureRule] = RULES
+
+    def steps(self, study: StudyFile) -> list[Any]:
+        from tuning_pipeline.targets.databricks import tasks
+
+        return tasks.steps(study, self.data_fingerprint)
+
+    def data_fingerprint(self, study: StudyFile) -> str:
+        from tuning_pipeline.targets.databricks.fingerprint import data_fingerprint
+
+        return data_fingerprint(study)

@@ -1,0 +1,80 @@
+"""The study as a file on a Volume: with `database: driver` it lives there between two runs."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna_spark.storage.study_copy import sqlite_url
+from tuning_pipeline.database.connections import require_connection
+from tuning_pipeline.exports.paths import exports_base, folder_name
+from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.targets.databricks.paths import study_copy_path
+from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders, open_workspace, readable_errors
+
+if TYPE_CHECKING:
+    import sqlalchemy
+    from airflow.sdk import ObjectStoragePath
+
+    from tuning_pipeline.study_file.study_file import StudyFile
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def study_file(study: StudyFile) -> Iterator[sqlalchemy.URL]:
+    """The study on the Volume as a database to work on; sent back when the block ends well."""
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    path = study_copy_path(study.settings.databricks, study.settings.study)
+    with readable_errors(connection), tempfile.TemporaryDirectory() as scratch:
+        folders, local = RemoteFolders(open_workspace(connection)), Path(scratch) / "study.db"
+        content = folders.read(path)
+        if content is not None:
+            local.write_bytes(content)
+        yield sqlite_url(local)
+        folders.write(path, local.read_bytes())
+
+
+def fetch_results(study: StudyFile) -> dict[str, Any]:
+    """Bring the study from the Volume to the exports.
+
+    Returns:
+        Where it lies, and its size.
+
+    Raises:
+        TaskError: The run left none.
+    """
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    path = study_copy_path(study.settings.databricks, study.settings.study)
+    with readable_errors(connection):
+        content = RemoteFolders(open_workspace(connection)).read(path)
+    if content is None:
+        raise TaskError(
+            Failure(
+                what=f"there is no study at {path}",
+                next="Somebody removed it, or databricks.files changed since the run; run again.",
+            )
+        )
+    target = results_path(study)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    log.info("Fetched %s (%s bytes) to %s", path, len(content), target)
+    return {"study": str(target), "bytes": len(content)}
+
+
+def results_path(study: StudyFile) -> ObjectStoragePath:
+    """Where fetch_results leaves the study."""
+    return exports_base(study.exports_base()) / folder_name(study.settings.study) / "study.db"
+
+
+@contextmanager
+def fetched_study(study: StudyFile) -> Iterator[sqlalchemy.URL]:
+    """What fetch_results brought, as a database to read."""
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch) / "study.db"
+        local.write_bytes(results_path(study).read_bytes())
+        yield sqlite_url(local)

@@ -1,0 +1,50 @@
+"""The tasks of a study's DAG on a Spark standalone cluster, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from tuning_pipeline.targets.standalone.operator import TuneOperator
+from tuning_pipeline.targets.standalone.rescore import RescoreOperator
+from tuning_pipeline.tasks import retune
+from tuning_pipeline.tasks import steps as tasks
+
+if TYPE_CHECKING:
+    from tuning_pipeline.runs.study_run import StudyRun
+    from tuning_pipeline.study_file.study_file import StudyFile
+
+
+def steps(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> list[Any]:
+    """The chain: database, rule, study, trials, export."""
+    return [
+        tasks.provision_database(study),
+        *retune.steps(study, rescore_best_trial, data_fingerprint),
+        tasks.prepare_study(study, check_can_tune),
+        tune(study),
+        tasks.export_best_trials(study),
+    ]
+
+
+def tune(study: StudyFile) -> TuneOperator:
+    """The trials, on Spark."""
+    limit = timedelta(seconds=study.settings.execution_timeout_s)
+    return TuneOperator(task_id="tune", study=study, execution_timeout=limit, pool=study.settings.pool)
+
+
+def rescore_best_trial(study: StudyFile) -> RescoreOperator:
+    """The best trial once more, on today's data."""
+    limit = timedelta(seconds=study.settings.execution_timeout_s)
+    return RescoreOperator(task_id="rescore_best_trial", study=study, execution_timeout=limit, pool=study.settings.pool)
+
+
+def check_can_tune(run: StudyRun) -> None:
+    """Find out before a reset what would keep `tune` from running after it.
+
+    Raises:
+        TaskError: With the card that `tune` would end with.
+    """
+    from tuning_pipeline.targets.standalone.cluster import check_cluster, require_cluster
+
+    check_cluster(require_cluster(run.study))
