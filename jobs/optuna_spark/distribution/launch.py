@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from optuna_spark.errors import DataError, SpecError, TuningError
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import DataSpec, TuningSpec
-from optuna_spark.worker.worker import WorkerPayload, WorkerReport, run_worker
+from optuna_spark.wire.payload import WorkerPayload, WorkerReport
+from optuna_spark.worker.worker import run_worker
 
 if TYPE_CHECKING:
     import pyarrow as pa

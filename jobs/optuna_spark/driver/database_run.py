@@ -8,15 +8,13 @@ from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.driver.budget import broken_limit
 from optuna_spark.driver.progress import Snapshot
 from optuna_spark.errors import TrialLimitError
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import reaches_target, should_terminate
+from optuna_spark.stop_and_retry import LOST, broken_limit, reaches_target, should_terminate
+from optuna_spark.wire.payload import WorkerPayload
 from optuna_spark.worker.database_source import FINISHED, StoredStudy, close_abandoned, release
-from optuna_spark.worker.outcome import LOST
-from optuna_spark.worker.worker import WorkerPayload
 
 
 class DatabaseRun:

@@ -15,17 +15,15 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optuna_spark.driver.budget import Budget
-from optuna_spark.driver.lost_trials import is_forgiven, next_try_attrs
 from optuna_spark.driver.study import QueuedParametersError, SampledStudy, StoredStudy
 from optuna_spark.errors import TuningError
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.sampling.history import FINISHED_WELL
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import BestTrial, should_terminate
+from optuna_spark.stop_and_retry import LOST, BestTrial, is_forgiven, next_try_attrs, should_terminate
 from optuna_spark.storage.trial_record import TrialRecord
 from optuna_spark.wire.frames import WireError
-from optuna_spark.wire.messages import Assignment, Update, Worker
-from optuna_spark.worker.outcome import LOST, Outcome
+from optuna_spark.wire.messages import Assignment, Outcome, Update, Worker
 
 log = logging.getLogger(__name__)
 

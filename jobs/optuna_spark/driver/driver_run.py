@@ -5,7 +5,7 @@ from __future__ import annotations
 from optuna_spark.driver.coordinator import Coordinator
 from optuna_spark.driver.progress import Snapshot
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.worker.worker import WorkerPayload
+from optuna_spark.wire.payload import WorkerPayload
 
 
 class DriverRun:

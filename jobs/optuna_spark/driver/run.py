@@ -20,7 +20,7 @@ from optuna_spark.errors import RunEndedError, SpecError, TuningError
 from optuna_spark.shown import shown
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.worker.worker import WorkerPayload, WorkerReport
+from optuna_spark.wire.payload import WorkerPayload, WorkerReport
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

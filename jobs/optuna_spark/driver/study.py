@@ -24,8 +24,7 @@ from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.history import RECENT, HistoryStorage
 from optuna_spark.sampling.search_space import distributions, suggest_params
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.wire.messages import Update
-from optuna_spark.worker.outcome import Outcome
+from optuna_spark.wire.messages import Outcome, Update
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from optuna_spark.storage.limits import (
     check_name,
 )
 from optuna_spark.wire.frames import Message, WireError
-from optuna_spark.worker.outcome import Outcome
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -136,6 +135,21 @@ class Suggestion:
         if not isinstance(distribution, _KINDS):
             raise WireError(f"this is no distribution that is in use: {text!r:.200}")
         return cls(_name(message.get("name")), distribution)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a trial.
+
+    Attributes:
+        state: COMPLETE, PRUNED or FAIL.
+        values: One value per direction of the study when COMPLETE, else None.
+        error: Last lines of the traceback when FAIL, else None.
+    """
+
+    state: TrialState
+    values: tuple[float, ...] | None = None
+    error: str | None = None
 
 
 def outcome_to_message(outcome: Outcome) -> Message:

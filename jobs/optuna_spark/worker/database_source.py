@@ -14,13 +14,13 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from optuna_spark.driver.lost_trials import is_forgiven, next_try_attrs
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.stop_and_retry import LOST, is_forgiven, next_try_attrs
 from optuna_spark.storage.claims import Claim, Claims
 from optuna_spark.storage.optuna_storage import close_storage, create_storage, join_study, open_study, set_trial_attr
 from optuna_spark.storage.retries import is_rolled_back, retried
 from optuna_spark.wire.frames import SILENT_BEATS
-from optuna_spark.worker.outcome import LOST, Outcome
+from optuna_spark.wire.messages import Outcome
 
 log = logging.getLogger(__name__)
 

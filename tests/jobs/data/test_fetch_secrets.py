@@ -17,7 +17,7 @@ from optuna_spark.driver.run import tune
 from optuna_spark.errors import DataError, SpecError
 from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets, take_secrets
 from optuna_spark.spec.tuning import DataSpec, ParamSpec, TuningSpec
-from optuna_spark.worker.worker import WorkerPayload
+from optuna_spark.wire.payload import WorkerPayload
 from tests.support.https import SecureSite, secure_site, site_certificate
 
 HUSH = "hush-4711"

@@ -17,8 +17,8 @@ from optuna.trial import TrialState
 from optuna_spark.driver.coordinator import Coordinator
 from optuna_spark.errors import StorageError, StudyMismatchError, TrialLimitError, TuningError
 from optuna_spark.spec.tuning import ComponentSpec, CoordinatorSpec, ParamSpec, StopSpec
+from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.driver_source import CoordinatorClient
-from optuna_spark.worker.outcome import Outcome
 from tests.support.coordination import (
     XY,
     bowl,

@@ -15,10 +15,10 @@ from optuna.trial import TrialState, create_trial
 from optuna_spark.driver.dispatcher import Ledger
 from optuna_spark.driver.study import StoredStudy
 from optuna_spark.spec.tuning import ComponentSpec, StopSpec, TuningSpec
+from optuna_spark.stop_and_retry import LOST
 from optuna_spark.storage.trial_record import TrialRecord
 from optuna_spark.wire.frames import WireError
-from optuna_spark.wire.messages import Assignment, Worker
-from optuna_spark.worker.outcome import LOST, Outcome
+from optuna_spark.wire.messages import Assignment, Outcome, Worker
 from tests.support.coordination import spec_for
 
 COMPLETE = Outcome(TrialState.COMPLETE, (1.0,))

@@ -24,9 +24,8 @@ from optuna_spark.driver.server import WorkerServer
 from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import ComponentSpec, CoordinatorSpec, StopSpec
 from optuna_spark.wire.frames import MAX_HELLO, FrameSocket, WireError
-from optuna_spark.wire.messages import NAME_CHARACTERS
+from optuna_spark.wire.messages import NAME_CHARACTERS, Outcome
 from optuna_spark.worker.driver_source import CoordinatorClient
-from optuna_spark.worker.outcome import Outcome
 from tests.support.coordination import bowl, spec_for, stored, work
 from tests.support.waiting import wait_until
 

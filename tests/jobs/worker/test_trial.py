@@ -18,8 +18,8 @@ from optuna.trial import BaseTrial, TrialState
 from optuna_spark.driver.coordinator import Coordinator
 from optuna_spark.spec.tuning import ParamSpec, TuningSpec
 from optuna_spark.storage.limits import TEXT_BYTES
+from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.driver_source import CoordinatorClient
-from optuna_spark.worker.outcome import Outcome
 from tests.support.coordination import bowl, run, spec_for, stored
 
 Action = Callable[[Any], Any]

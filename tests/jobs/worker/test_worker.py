@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from optuna_spark.driver.coordinator import Coordinator
+from optuna_spark.wire.messages import Outcome
+from optuna_spark.wire.payload import WorkerPayload
 from optuna_spark.worker import worker
-from optuna_spark.worker.outcome import Outcome
-from optuna_spark.worker.worker import WorkerPayload, run_trial, run_worker
+from optuna_spark.worker.worker import run_trial, run_worker
 from tests.support.coordination import spec_for
 
 
