@@ -31,9 +31,9 @@ TRIALS, TASKS = 8, 2
 spark = SparkSession.builder.getOrCreate()  # the notebook's own session
 sys.path.insert(0, PACKAGE)
 
-from optuna_spark.driver.run import tune  # noqa: E402
-from optuna_spark.entry.command_line import configure_logging  # noqa: E402  # the package is found from here on
+from optuna_spark.driver.run import tune  # noqa: E402  # the package is found from here on
 from optuna_spark.entry.databricks import ship  # noqa: E402
+from optuna_spark.entry.run_spec import configure_logging  # noqa: E402
 from optuna_spark.spec.tuning import DataSpec, TuningSpec, XGBoostSpec  # noqa: E402
 
 configure_logging()

@@ -7,8 +7,8 @@ import os
 import sys
 
 from optuna_spark.distribution.spark_session import spark_session
-from optuna_spark.entry.command_line import configure_logging, run_spec
 from optuna_spark.entry.failure_report import describe_failure
+from optuna_spark.entry.run_spec import configure_logging, run_spec
 from optuna_spark.spec.tuning import TuningSpec
 
 

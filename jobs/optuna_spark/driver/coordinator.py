@@ -30,6 +30,7 @@ from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.trial_record import TrialRecord
 from optuna_spark.storage.writer_process import WriterProcess
 from optuna_spark.wire.frames import Message, new_secret
+from optuna_spark.wire.payload import WorkerPayload
 
 T = TypeVar("T")
 
@@ -230,3 +231,41 @@ class Coordinator:
     def _on_change(self) -> None:
         if self._desk.done:
             self._done.set()
+
+
+class DriverRun:
+    """The driver's side of `coordination: driver`: the coordinator as `run.tune` uses it.
+
+    Args:
+        spec: The run.
+        url: Storage URL of the study.
+    """
+
+    def __init__(self, spec: TuningSpec, url: str) -> None:
+        self._spec = spec
+        self._coordinator = Coordinator(spec, url)
+
+    def open(self) -> None:
+        self._coordinator.open()
+
+    def start(self, bind: str, host: str) -> WorkerPayload:
+        endpoint = self._coordinator.start(bind)
+        return WorkerPayload(self._spec.to_json(), driver=(host, endpoint.port), secret=endpoint.secret)
+
+    def snapshot(self) -> Snapshot:
+        return self._coordinator.snapshot()
+
+    def watch(self, snapshot: Snapshot) -> None:
+        """The coordinator stops by itself; this raises why it failed, if it did."""
+        self._coordinator.raise_if_failed()
+
+    def stop_reason(self) -> str | None:
+        return self._coordinator.stop_reason()
+
+    def stop(self, reason: str) -> None:
+        self._coordinator.stop(reason)
+
+    def finish(self) -> None:
+        self._coordinator.finish()
+        # The last write may have failed only now.
+        self._coordinator.raise_if_failed()

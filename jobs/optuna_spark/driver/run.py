@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna_spark import errors
 from optuna_spark.distribution.launch import launch
+from optuna_spark.driver.coordinator import DriverRun
 from optuna_spark.driver.database_run import DatabaseRun
-from optuna_spark.driver.driver_run import DriverRun
+from optuna_spark.driver.ending import ENDING
 from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line
-from optuna_spark.entry.ending import ENDING
 from optuna_spark.errors import RunEndedError, SpecError, TuningError
 from optuna_spark.shown import shown
 from optuna_spark.spec.run_secrets import DataSecrets

@@ -6,20 +6,19 @@ import argparse
 import csv
 import logging
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna_spark.distribution.spark_session import spark_session
-from optuna_spark.entry.ending import ENDING
-from optuna_spark.entry.failure_report import describe_failure, write_failure
-from optuna_spark.errors import SpecError, StorageError, TuningError
+from optuna_spark.driver.ending import ENDING
+from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
+from optuna_spark.errors import SpecError, StorageError
 from optuna_spark.objectives import check_objective, default_search_space
 from optuna_spark.spec.decode import to_dict
 from optuna_spark.spec.plain_secrets import refuse_plain_secrets
-from optuna_spark.spec.run_secrets import DataSecrets, take_secrets
+from optuna_spark.spec.run_secrets import take_secrets
 from optuna_spark.spec.tuning import COORDINATIONS, DISTRIBUTIONS, DataSpec, ResourceSpec, TuningSpec
 from optuna_spark.storage.optuna_storage import URL_VARIABLE, parse_url, storage_url_from_environment
 
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Layout of a log line, in logging's words: for whoever puts a time before each line himself.
-LAYOUT_VARIABLE = "TUNING_LOG_FORMAT"
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and exit: 0 when the trials are done, 1 with one readable cause when not."""
@@ -38,27 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     ENDING.on_sigterm()
     exit_with_card(lambda: _run(args))
-
-
-def configure_logging() -> None:
-    """Our lines to standard output, the libraries' warnings with them."""
-    layout = os.environ.get(LAYOUT_VARIABLE, "%(asctime)s %(message)s")
-    logging.basicConfig(level=logging.INFO, format=layout, stream=sys.stdout, force=True)
-    for noisy in ("py4j", "optuna", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def exit_with_card(action: Callable[[], None]) -> None:
-    """Run the action; when it fails, leave its cause in the failure file and as the exit's one line."""
-    try:
-        action()
-    except Exception as error:
-        failure = describe_failure(error)
-        write_failure(failure)
-        if not isinstance(error, TuningError):
-            log.exception("The run failed")
-        sys.stdout.flush()
-        sys.exit(f"{failure['error']}: {failure['what']}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -193,17 +168,3 @@ def _stop(spark: SparkSession) -> None:
             if not ENDING.asked:
                 raise
             log.info("[tuning] Spark had ended before: %s", type(error).__name__)
-
-
-def run_spec(
-    spec: TuningSpec,
-    url: str,
-    spark: SparkSession | Callable[[], SparkSession] | None,
-    secrets: DataSecrets | None = None,
-) -> None:
-    """Run the trials and name the best one; whoever made the session stops it. Arguments as of `run.tune`."""
-    from optuna_spark.driver.run import tune
-
-    best = tune(spec, url, spark, secrets).snapshot
-    if best.best_value is not None:
-        log.info("[tuning] Best value %.10g in trial %s", best.best_value, best.best_number)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna_spark.distribution.spark_session import spark_session
-from optuna_spark.entry.command_line import configure_logging, exit_with_card, read_spec, run_spec
+from optuna_spark.entry.command_line import read_spec
 from optuna_spark.entry.failure_report import FAILURE_VARIABLE
+from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
 from optuna_spark.errors import DataError, StorageError
 from optuna_spark.objectives import check_objective
 from optuna_spark.spec.plain_secrets import SECRET_REFERENCE

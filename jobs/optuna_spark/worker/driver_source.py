@@ -12,8 +12,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from optuna_spark.storage.limits import check_distribution
 from optuna_spark.wire.frames import SILENT_BEATS, FrameSocket, Message, WireError
 from optuna_spark.wire.messages import Assignment, Outcome, Update, outcome_to_message
-from optuna_spark.worker.remote_study import RemoteStudy
-from optuna_spark.worker.trial import RemoteTrial
+from optuna_spark.worker.trial import RemoteStudy, RemoteTrial
 
 log = logging.getLogger(__name__)
 

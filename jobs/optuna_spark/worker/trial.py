@@ -1,4 +1,4 @@
-"""The trial a worker holds: Optuna's Trial interface, with the study in the driver."""
+"""The trial a worker holds: Optuna's Trial interface, and what it may ask of the study in the driver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import datetime
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,11 +19,11 @@ from optuna.distributions import (
     IntDistribution,
     check_distribution_compatibility,
 )
+from optuna.study import StudyDirection
 from optuna.trial import BaseTrial
 
 from optuna_spark.storage.limits import CONSTRAINT_LENGTH, as_float, as_step, attr_size, check_name
 from optuna_spark.wire.messages import Assignment, Update
-from optuna_spark.worker.remote_study import RemoteStudy
 
 FLUSH_S = 1.0
 FLUSH_BYTES = 256 * 1024
@@ -53,6 +53,37 @@ class _Changes:
     def many(self) -> bool:
         count = len(self.reports) + len(self.user_attrs) + len(self.constraints)
         return self.size > FLUSH_BYTES or count >= FLUSH_CHANGES
+
+
+class RemoteStudy:
+    """The part of `optuna.Study` that objectives and pruning callbacks use: name, directions and `stop`.
+
+    Args:
+        name: The study's.
+        directions: minimize or maximize, one per value.
+        stop: Asks the driver to start no further trial.
+    """
+
+    def __init__(self, name: str, directions: Sequence[str], stop: Callable[[], None]) -> None:
+        self.study_name = name
+        self.directions = [StudyDirection[d.upper()] for d in directions]
+        self._stop = stop
+
+    @property
+    def direction(self) -> StudyDirection:
+        if len(self.directions) > 1:
+            raise RuntimeError("A single direction cannot be retrieved from a multi-objective study.")
+        return self.directions[0]
+
+    def stop(self) -> None:
+        """Start no further trial; those that run may end."""
+        self._stop()
+
+    def __getattr__(self, name: str) -> object:
+        raise AttributeError(
+            f"trial.study.{name} is not available here, because the study is in the driver: an objective may use"
+            " study_name, direction, directions and stop(); with coordination database it has all of the study"
+        )
 
 
 class RemoteTrial(BaseTrial):

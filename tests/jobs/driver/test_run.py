@@ -15,8 +15,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from init.local.layout import REPOSITORY
+from optuna_spark.driver.coordinator import DriverRun
 from optuna_spark.driver.database_run import DatabaseRun
-from optuna_spark.driver.driver_run import DriverRun
 from optuna_spark.driver.run import tune
 from optuna_spark.errors import StorageError, TrialLimitError, TuningError
 from optuna_spark.spec.tuning import CoordinatorSpec, ParamSpec, StopSpec, TuningSpec

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from optuna_spark.driver.gate import Gate
+from optuna_spark.storage.limits import MAX_DEPTH
 from optuna_spark.wire.frames import (
-    MAX_DEPTH,
     MAX_REPLY,
     MAX_REQUEST,
     FrameSocket,

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-# The driver ends itself within END_S of optuna_spark.entry.ending; a little longer, for Spark's Java after it. Where
+# The driver ends itself within END_S of optuna_spark.driver.ending; a little longer, for Spark's Java after it. Where
 # Airflow kills the task before (a marked one 5 s after its SIGTERM), the driver goes on ending: it has a session of its
 # own.
 GRACE_S = 25.0
