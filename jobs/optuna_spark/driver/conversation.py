@@ -6,8 +6,8 @@ import asyncio
 from functools import partial
 
 from optuna_spark.driver.request_handler import Desk
-from optuna_spark.wire.frames import FrameStream, Message, WireError
-from optuna_spark.wire.messages import Worker, operation, unbegun_trials
+from optuna_spark.wire.frames import FrameStream, WireError
+from optuna_spark.wire.messages import Answer, Beat, Bye, Durable, Echo, Request, Tell, Update, Worker, from_worker
 
 MOST_UPDATES = 32
 
@@ -33,7 +33,7 @@ class Conversation:
         self._updates = asyncio.Semaphore(MOST_UPDATES)
         self._reason: BaseException | None = None
 
-    async def run(self) -> list[int]:
+    async def run(self) -> tuple[int, ...]:
         """Serve until the worker says goodbye; returns the trials that it gives back.
 
         Raises:
@@ -43,48 +43,48 @@ class Conversation:
             TuningError: It is sent away, because the run has failed.
         """
         try:
-            while (name := operation(message := await self._next())) != "bye":
-                if name == "beat":
-                    await self._beat(message)
+            while not isinstance(said := await self._next(), Bye):
+                if isinstance(said, Beat):
+                    await self._beat(said)
                 else:
-                    await self._handle(name, message)
+                    await self._handle(said)
         except (OSError, asyncio.IncompleteReadError):
             if self._reason is not None:  # and that is why
                 raise self._reason from None
             raise
-        return unbegun_trials(message)
+        return said.unbegun
 
-    async def _next(self) -> Message:
+    async def _next(self) -> Request | Beat | Bye:
         async with asyncio.timeout(self._silence_s):
             await self._stream.drain()
-            return await self._stream.read()
+            return from_worker(await self._stream.read())
 
-    async def _beat(self, message: Message) -> None:
-        if message.get("echo") is True:
-            self._stream.write({"beat": True})
+    async def _beat(self, beat: Beat) -> None:
+        if beat.echo:
+            self._stream.write(Echo().to_message())
         await asyncio.sleep(0)  # others first, also when more has arrived already
 
-    async def _handle(self, name: str, message: Message) -> None:
-        if name == "update":
+    async def _handle(self, request: Request) -> None:
+        if isinstance(request, Update):
             await self._updates.acquire()
             await asyncio.sleep(0)
-        elif name in self._open:
-            raise WireError(f"it sent a second {name!r:.80} before the first was answered")
+        elif request.op in self._open:
+            raise WireError(f"it sent a second {request.op!r} before the first was answered")
         else:
-            self._open.add(name)
-        self._desk.answer(self._worker, message, partial(self._reply, name))
+            self._open.add(request.op)
+        self._desk.answer(self._worker, request, partial(self._reply, request))
 
-    def _reply(self, name: str, reply: Message | None, error: BaseException | None) -> None:
-        """Answer a message; send the worker away when there is no answer."""
+    def _reply(self, request: Request, answer: Answer | None, error: BaseException | None) -> None:
+        """Answer a request; send the worker away when there is an error instead. An update has no answer."""
         try:
             if error is not None:
                 raise error
-            if reply is not None and name != "update":
-                self._stream.write(reply)
+            if answer is not None:
+                self._stream.write(answer.to_message())
         except Exception as reason:  # noqa: BLE001  # raised again by run, which the closed stream wakes
             self._reason = self._reason or reason
             self._stream.close()
-        if name == "update":
+        if isinstance(request, Update):
             self._updates.release()
-        elif name != "tell" or reply is None or "durable" in reply:  # after a long trial a tell is answered twice
-            self._open.discard(name)
+        elif not isinstance(request, Tell) or isinstance(answer, Durable):  # after a long trial it is answered twice
+            self._open.discard(request.op)

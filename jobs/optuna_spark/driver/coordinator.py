@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import TypeVar
 
 import sqlalchemy as sa
-from optuna.distributions import distribution_to_json
 from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_spark.driver.dispatcher import Ledger
@@ -29,7 +28,8 @@ from optuna_spark.storage.optuna_storage import create_storage, explain, open_st
 from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.trial_record import TrialRecord
 from optuna_spark.storage.writer_process import WriterProcess
-from optuna_spark.wire.frames import Message, new_secret
+from optuna_spark.wire.frames import new_secret
+from optuna_spark.wire.messages import Greeting
 from optuna_spark.wire.payload import WorkerPayload
 
 T = TypeVar("T")
@@ -207,14 +207,10 @@ class Coordinator:
             await self._desk.do(self._ledger.close)
             self._desk.close()
 
-    def _greeting(self) -> Message:
-        declared = distributions(self._spec.search_space)
-        return {
-            "directions": list(self._spec.directions),
-            "study_name": self._spec.study_name,
-            "heartbeat_s": self._spec.coordinator.heartbeat_s,
-            "distributions": {name: distribution_to_json(d) for name, d in declared.items()},
-        }
+    def _greeting(self) -> Greeting:
+        spec = self._spec
+        heartbeat_s = spec.coordinator.heartbeat_s
+        return Greeting(spec.study_name, spec.directions, heartbeat_s, distributions(spec.search_space))
 
     def _on_storage_failure(self, error: StorageError) -> None:
         self._in_loop(self._ledger.budget.fail, error)

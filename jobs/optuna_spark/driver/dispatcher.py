@@ -23,7 +23,7 @@ from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, BestTrial, is_forgiven, next_try_attrs, should_terminate
 from optuna_spark.storage.trial_record import TrialRecord
 from optuna_spark.wire.frames import WireError
-from optuna_spark.wire.messages import Assignment, Outcome, Update, Worker
+from optuna_spark.wire.messages import Assignment, Changes, Outcome, Worker
 
 log = logging.getLogger(__name__)
 
@@ -132,14 +132,14 @@ class Ledger:
         self._put_now_and_then(number)
         return value
 
-    def update(self, worker: Worker, number: int, update: Update) -> None:
+    def update(self, worker: Worker, number: int, changes: Changes) -> None:
         """Take over what the objective reported and set."""
         trial = self._of(worker, number).trial
-        if update.reports and len(self._study.directions) > 1:
+        if changes.reports and len(self._study.directions) > 1:
             raise WireError(
                 f"worker {worker.name} reports values of trial {number}, whose study has several directions"
             )
-        self._study.update(trial, update)
+        self._study.update(trial, changes)
         self._put_now_and_then(number)
 
     def should_prune(self, worker: Worker, number: int) -> bool:

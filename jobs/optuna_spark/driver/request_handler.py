@@ -9,28 +9,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from optuna_spark.driver.dispatcher import Ledger
 from optuna_spark.driver.optuna_thread import Done, Later, OptunaThread
 from optuna_spark.errors import TuningError
-from optuna_spark.wire.frames import Message, WireError
+from optuna_spark.wire.frames import WireError
 from optuna_spark.wire.messages import (
-    Assignment,
-    Suggestion,
+    Answer,
+    Ask,
+    Durable,
+    Next,
+    Prune,
+    Pruning,
+    Raised,
+    Request,
+    Stop,
+    Stopped,
+    Suggest,
+    Suggested,
+    Tell,
     Update,
     Worker,
-    operation,
-    outcome_from_message,
-    trial_number,
 )
 
 T = TypeVar("T")
 LONG_S = 0.1  # a trial that took longer is a long one; see _tell
 # Sends a worker its answer; or, when there is an error instead, sends the worker away.
-Reply = Callable[[Message | None, BaseException | None], None]
+Reply = Callable[[Answer | None, BaseException | None], None]
 # Raised in the driver, meant for the objective: raised there again under the same name.
 PASSED_ON = (ValueError, TypeError, NotImplementedError, OverflowError, RuntimeError)
 
@@ -60,33 +67,30 @@ class Desk:
     def enter(self, worker: Worker) -> None:
         self._workers.add(worker)
 
-    async def leave(self, worker: Worker, unbegun: list[int]) -> None:
+    async def leave(self, worker: Worker, unbegun: Sequence[int]) -> None:
         """A worker's connection ended; `unbegun` are trials it gives back."""
         self._workers.discard(worker)
         self._parked = deque((other, reply) for other, reply in self._parked if other != worker)
         await self.do(self._leave, worker, unbegun)
 
-    def answer(self, worker: Worker, message: Message, reply: Reply) -> None:
-        """Have a request answered, now or later.
+    def answer(self, worker: Worker, request: Request, reply: Reply) -> None:
+        """Have a request answered, now or later; an update's `reply` gets no answer.
 
-        `reply` gets a WireError when the message makes no sense, a StorageError when the database has failed for good.
+        `reply` gets a WireError when the request makes no sense, a StorageError when the database has failed for good.
         """
-        name = operation(message)
-        if name == "ask":
-            self._ask(worker, reply)
-            return
-        functions: dict[str, Callable[..., Any]] = {
-            "tell": partial(self._tell, reply),
-            "suggest": self._suggest,
-            "prune": self._should_prune,
-            "update": self._update,
-            "stop": self._stop,
-        }
-        function = functions.get(name)
-        if function is None:
-            reply(None, WireError(f"unknown request {name!r:.80}"))
-        else:
-            self._begin(reply, function, worker, message)
+        match request:
+            case Ask():
+                self._ask(worker, reply)
+            case Tell():
+                self._begin(reply, self._tell, reply, worker, request)
+            case Suggest():
+                self._begin(reply, self._suggest, worker, request)
+            case Prune():
+                self._begin(reply, self._should_prune, worker, request)
+            case Update():
+                self._begin(reply, self._ledger.update, worker, request.number, request.changes)
+            case Stop():
+                self._begin(reply, self._stop, worker)
 
     async def do(self, function: Callable[..., T], *args: object) -> T:
         """Run a call on the ledger in the Optuna thread."""
@@ -121,14 +125,14 @@ class Desk:
     def _ask(self, worker: Worker, reply: Reply) -> None:
         """Answer with a trial, with the end of the run, or when one of the two has come."""
 
-        def hand_over(found: tuple[Assignment | None, bool], error: BaseException | None) -> None:
-            if error is not None:
+        def hand_over(found: Next | None, error: BaseException | None) -> None:
+            if error is not None or found is None:
                 reply(None, error)
-            elif found == (None, False):
+            elif found.trial is None and not found.over:
                 if worker in self._workers:  # it may have gone meanwhile
                     self._parked.append((worker, reply))
             else:
-                reply(_next(*found), None)
+                reply(found, None)
 
         self._begin(hand_over, self._ask_now, worker)
 
@@ -146,12 +150,12 @@ class Desk:
         """
         while len(self._parked) > self._ledger.most_workers_needed:
             _, reply = self._parked.pop()
-            reply(_next(None, over=True), None)
+            reply(Next(over=True), None)
 
     # From here on: in the Optuna thread.
 
-    def _ask_now(self, worker: Worker) -> tuple[Assignment | None, bool]:
-        return self._ledger.ask(worker), self._ledger.budget.over
+    def _ask_now(self, worker: Worker) -> Next:
+        return Next(self._ledger.ask(worker), self._ledger.budget.over)
 
     def _work_ahead(self) -> bool:
         """Sample for the next worker that asks; whether it was wanted.
@@ -166,54 +170,43 @@ class Desk:
             self._loop.call_soon_threadsafe(self._after_change)
         return True
 
-    def _tell(self, reply: Reply, worker: Worker, message: Message) -> Later[Message]:
+    def _tell(self, reply: Reply, worker: Worker, told: Tell) -> Later[Answer]:
         """The answer says that the trial is durable, and what to do next.
 
         After a long trial the next one goes out at once, in a message of its own, so that a GPU need not wait for the
         database; after a short one a second message would cost more than that.
         """
-        number, outcome = trial_number(message), outcome_from_message(message)
-        self._ledger.update(worker, number, Update.from_message(message))
+        number = told.number
+        self._ledger.update(worker, number, told.changes)
         is_long = self._ledger.seconds(worker, number) > LONG_S
-        durable = self._ledger.tell(worker, number, outcome)
+        durable = self._ledger.tell(worker, number, told.outcome)
         # One that died with its last words gets no further trial, which would be lost at once.
-        assignment = self._ledger.ask(worker) if message.get("ask") and worker in self._workers else None
-        answer: Message = {"durable": number}
+        assignment = self._ledger.ask(worker) if told.ask and worker in self._workers else None
         if assignment is not None and is_long:
-            self._loop.call_soon_threadsafe(reply, _next(assignment, over=False), None)
-        else:
-            answer |= _next(assignment, self._ledger.budget.over)
-        return Later(answer, durable)
+            self._loop.call_soon_threadsafe(reply, Next(assignment), None)
+            return Later(Durable(number), durable)
+        return Later(Durable(number, Next(assignment, self._ledger.budget.over)), durable)
 
-    def _suggest(self, worker: Worker, message: Message) -> Message:
-        number, asked = trial_number(message), Suggestion.from_message(message)
+    def _suggest(self, worker: Worker, asked: Suggest) -> Answer:
         try:
-            return {"value": self._ledger.suggest(worker, number, asked.name, asked.distribution)}
+            return Suggested(self._ledger.suggest(worker, asked.number, asked.name, asked.distribution))
         except TuningError:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a sampler raises is the objective's to know
             kind = next((k.__name__ for k in PASSED_ON if isinstance(error, k)), RuntimeError.__name__)
             text = str(error) if type(error) in PASSED_ON else f"{type(error).__name__}: {error}"
-            return {"error": kind, "text": text}
+            return Raised(kind, text)
 
-    def _should_prune(self, worker: Worker, message: Message) -> Message:
-        self._update(worker, message)
-        return {"prune": self._ledger.should_prune(worker, trial_number(message))}
+    def _should_prune(self, worker: Worker, asked: Prune) -> Answer:
+        self._ledger.update(worker, asked.number, asked.changes)
+        return Pruning(self._ledger.should_prune(worker, asked.number))
 
-    def _update(self, worker: Worker, message: Message) -> Message:
-        self._ledger.update(worker, trial_number(message), Update.from_message(message))
-        return {}
-
-    def _stop(self, worker: Worker, message: Message) -> Message:
+    def _stop(self, worker: Worker) -> Answer:
         self._ledger.budget.stop(f"the objective in worker {worker.name} called study.stop()")
-        return {}
+        return Stopped()
 
-    def _leave(self, worker: Worker, unbegun: list[int]) -> None:
+    def _leave(self, worker: Worker, unbegun: Sequence[int]) -> None:
         for number in unbegun:
             with contextlib.suppress(WireError):  # it never had that one
                 self._ledger.release(worker, number)
         self._ledger.leave(worker)
-
-
-def _next(assignment: Assignment | None, over: bool) -> Message:
-    return {"end": over} if assignment is None else {"trial": assignment.to_message()}

@@ -11,8 +11,8 @@ from optuna_spark.driver.conversation import Conversation
 from optuna_spark.driver.gate import BACKLOG, HANDSHAKE_S, Gate
 from optuna_spark.driver.request_handler import Desk
 from optuna_spark.errors import TuningError
-from optuna_spark.wire.frames import MAX_HELLO, SILENT_BEATS, FrameStream, Message, WireError
-from optuna_spark.wire.messages import Worker, worker_name
+from optuna_spark.wire.frames import MAX_HELLO, SILENT_BEATS, FrameStream, WireError
+from optuna_spark.wire.messages import Greeting, Hello, Worker
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ class WorkerServer:
         greeting: The first message each worker gets.
     """
 
-    def __init__(self, desk: Desk, secret: bytes, heartbeat_s: float, greeting: Message) -> None:
-        self._desk, self._secret, self._greeting = desk, secret, greeting
+    def __init__(self, desk: Desk, secret: bytes, heartbeat_s: float, greeting: Greeting) -> None:
+        self._desk, self._secret, self._greeting = desk, secret, greeting.to_message()
         self._silence_s = SILENT_BEATS * heartbeat_s
         self._keys = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,14 +82,14 @@ class WorkerServer:
         """Learn who it is. Until then a message must be short, and come soon."""
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                name = worker_name(await stream.read(MAX_HELLO))
+                hello = Hello.from_message(await stream.read(MAX_HELLO))
         except (TimeoutError, OSError, asyncio.IncompleteReadError, WireError) as error:
             log.warning("A connection from %s ended before it was known whose it is: %s", peer, _text(error))
             return None
-        return Worker(next(self._keys), name)
+        return Worker(next(self._keys), hello.worker)
 
     async def _serve(self, worker: Worker, stream: FrameStream) -> None:
-        unbegun = list[int]()
+        unbegun: tuple[int, ...] = ()
         self._desk.enter(worker)
         try:
             stream.write(self._greeting)

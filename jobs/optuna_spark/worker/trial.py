@@ -23,7 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import BaseTrial
 
 from optuna_spark.storage.limits import CONSTRAINT_LENGTH, as_float, as_step, attr_size, check_name
-from optuna_spark.wire.messages import Assignment, Update
+from optuna_spark.wire.messages import Assignment, Changes
 
 FLUSH_S = 1.0
 FLUSH_BYTES = 256 * 1024
@@ -35,13 +35,13 @@ class TrialLink(Protocol):
 
     def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float: ...
 
-    def should_prune(self, number: int, changes: Update) -> bool: ...
+    def should_prune(self, number: int, changes: Changes) -> bool: ...
 
-    def update(self, number: int, changes: Update) -> None: ...
+    def update(self, number: int, changes: Changes) -> None: ...
 
 
 @dataclass
-class _Changes:
+class _Unsent:
     """What the objective has said and the driver does not know yet."""
 
     reports: list[tuple[int, float]] = field(default_factory=list)
@@ -117,7 +117,7 @@ class RemoteTrial(BaseTrial):
         self.study = study
         self._constraints: dict[str, float] = {}
         self._steps: set[int] = set()
-        self._changes = _Changes()
+        self._changes = _Unsent()
         self._flushed = time.monotonic()
 
     @property
@@ -204,11 +204,11 @@ class RemoteTrial(BaseTrial):
         self._changes.constraints[key] = number
         self._flush_now_and_then()
 
-    def take_changes(self) -> Update:
+    def take_changes(self) -> Changes:
         """What has not been sent yet; the caller sends it."""
-        changes, self._changes = self._changes, _Changes()
+        changes, self._changes = self._changes, _Unsent()
         self._flushed = time.monotonic()
-        return Update(tuple(changes.reports), changes.user_attrs, changes.constraints)
+        return Changes(tuple(changes.reports), changes.user_attrs, changes.constraints)
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         known = self._distributions.get(name)

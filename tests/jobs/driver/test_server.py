@@ -54,7 +54,7 @@ class Hostile(FrameSocket):
     def await_echo(self) -> None:
         """Wait until the driver has read all that was sent."""
         self.send({"op": "beat", "echo": True})
-        while "beat" not in self.receive():
+        while self.receive()["op"] != "beat":
             pass
 
 
