@@ -17,29 +17,43 @@ from optuna_spark.wire.payload import WorkerPayload
 from optuna_spark.worker.database_source import FINISHED, StoredStudy, close_abandoned, release
 
 
-class DatabaseRun:
-    """The driver's side of `coordination: database`. Not thread-safe: after `open`, the watching thread uses it."""
+class OpenedDatabaseRun:
+    """The study and the claims on its trials, opened by the driver of `coordination: database`."""
 
     def __init__(self, spec: TuningSpec, url: str) -> None:
         self._spec, self._url = spec, url
+        self._stored = StoredStudy.open(spec, url, run_key(spec))
 
-    def open(self) -> None:
-        """Open the study and the claims on its trials."""
-        self._stored = StoredStudy.open(self._spec, self._url, run_key(self._spec))
-        self._study, self._claims = self._stored.study, self._stored.claims
-
-    def start(self, bind: str, host: str) -> WorkerPayload:
+    def start(self, bind: str, host: str) -> DatabaseRun:
         """Make the budget, clean up after a driver that died, queue the spec's first points. Nothing listens here."""
-        self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
-        self._claims.create(self._spec.trials)
-        for claim in self._claims.held():
-            release(self._stored, claim)
+        return DatabaseRun(self._spec, self._url, self._stored)
+
+    def close(self) -> None:
+        """Close what workers left behind; after all of them ended."""
         close_abandoned(self._stored)
-        for params in new_sets(self._spec.enqueue, self._study.get_trials(deepcopy=False)):
+        self._stored.close()
+
+
+class DatabaseRun:
+    """The driver's side of `coordination: database`, once it has begun. Not thread-safe.
+
+    Attributes:
+        payload: What its workers are started with.
+    """
+
+    def __init__(self, spec: TuningSpec, url: str, stored: StoredStudy) -> None:
+        self._spec, self._stored = spec, stored
+        self._study, self._claims = stored.study, stored.claims
+        self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
+        self._claims.create(spec.trials)
+        for claim in self._claims.held():
+            release(stored, claim)
+        close_abandoned(stored)
+        for params in new_sets(spec.enqueue, self._study.get_trials(deepcopy=False)):
             self._study.enqueue_trial(dict(params))
         self._before = self._claims.counts().done
         history = len(self._study.get_trials(deepcopy=False))
-        return WorkerPayload(self._spec.to_json(), run_key(self._spec), history, storage_url=self._url)
+        self.payload = WorkerPayload(spec.to_json(), run_key(spec), history, storage_url=url)
 
     def snapshot(self) -> Snapshot:
         """Where the run stands, read from the database."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from optuna_spark.driver.coordinator import Coordinator, Endpoint
+from optuna_spark.driver.coordinator import Endpoint
 from optuna_spark.errors import TrialLimitError
 from optuna_spark.spec.tuning import CoordinatorSpec, StopSpec
 from optuna_spark.stop_and_retry import LOST
@@ -23,7 +23,7 @@ from optuna_spark.wire.frames import FrameSocket, WireError, encode, new_secret
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.driver_source import CoordinatorClient
 from optuna_spark.worker.trial import RemoteTrial
-from tests.support.coordination import bowl, finished, run, slow, spec_for, stored, work
+from tests.support.coordination import Coordinator, bowl, finished, run, slow, spec_for, stored, work
 from tests.support.proxy import Proxy
 from tests.support.waiting import join
 

@@ -14,13 +14,22 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from init.local.processes import birth
-from optuna_spark.driver.coordinator import Coordinator
 from optuna_spark.errors import TuningError, WriterDiedError
 from optuna_spark.storage import writer_process
 from optuna_spark.storage.connection import Database
 from optuna_spark.storage.optuna_storage import URL_VARIABLE, create_storage
 from optuna_spark.storage.study_writer import StudyWriter
-from tests.support.coordination import bowl, empty_database, finished, run, run_into_failure, slow, spec_for, stored
+from tests.support.coordination import (
+    Coordinator,
+    bowl,
+    empty_database,
+    finished,
+    run,
+    run_into_failure,
+    slow,
+    spec_for,
+    stored,
+)
 from tests.support.processes import children_naming
 from tests.support.waiting import join, wait_until
 

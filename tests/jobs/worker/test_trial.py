@@ -15,12 +15,11 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import BaseTrial, TrialState
 
-from optuna_spark.driver.coordinator import Coordinator
 from optuna_spark.spec.tuning import ParamSpec, TuningSpec
 from optuna_spark.storage.limits import TEXT_BYTES
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.driver_source import CoordinatorClient
-from tests.support.coordination import bowl, run, spec_for, stored
+from tests.support.coordination import Coordinator, bowl, run, spec_for, stored
 
 Action = Callable[[Any], Any]
 
