@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
-from optuna_spark.driver.request_handler import Desk
+from optuna_spark.driver.request_handler import RequestHandler
 from optuna_spark.wire.frames import FrameStream, WireError
 from optuna_spark.wire.messages import Answer, Beat, Bye, Durable, Echo, Request, Tell, Update, Worker, from_worker
 
@@ -23,12 +22,12 @@ class Conversation:
     Args:
         worker: Who speaks.
         stream: Its connection.
-        desk: Answers.
+        handler: Answers.
         silence_s: Whoever says nothing for so long, or does not read, is taken for dead.
     """
 
-    def __init__(self, worker: Worker, stream: FrameStream, desk: Desk, silence_s: float) -> None:
-        self._worker, self._stream, self._desk, self._silence_s = worker, stream, desk, silence_s
+    def __init__(self, worker: Worker, stream: FrameStream, handler: RequestHandler, silence_s: float) -> None:
+        self._worker, self._stream, self._handler, self._silence_s = worker, stream, handler, silence_s
         self._open: set[str] = set()
         self._updates = asyncio.Semaphore(MOST_UPDATES)
         self._reason: BaseException | None = None
@@ -72,9 +71,9 @@ class Conversation:
             raise WireError(f"it sent a second {request.op!r} before the first was answered")
         else:
             self._open.add(request.op)
-        self._desk.answer(self._worker, request, partial(self._reply, request))
+        self._handler.handle(self._worker, request)
 
-    def _reply(self, request: Request, answer: Answer | None, error: BaseException | None) -> None:
+    def reply(self, request: Request, answer: Answer | None, error: BaseException | None) -> None:
         """Answer a request; send the worker away when there is an error instead. An update has no answer."""
         try:
             if error is not None:

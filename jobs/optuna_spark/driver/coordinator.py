@@ -16,9 +16,9 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from optuna_spark.driver.dispatcher import Ledger
+from optuna_spark.driver.assignments import Assignments
 from optuna_spark.driver.progress import Snapshot
-from optuna_spark.driver.request_handler import Desk
+from optuna_spark.driver.request_handler import RequestHandler
 from optuna_spark.driver.server import WorkerServer
 from optuna_spark.driver.study import StoredStudy
 from optuna_spark.errors import StorageError
@@ -68,7 +68,7 @@ class LoadedRun:
         self._writer = WriterProcess(writer)
         self._committer = Committer(self._writer, partial(explain, url=url), self._failure.report)
         try:
-            self.ledger = Ledger(spec, stored, self._committer)
+            self.trials = Assignments(spec, stored, self._committer)
         except BaseException:
             self.close()
             raise
@@ -120,19 +120,18 @@ class ServingRun:
     Args:
         loaded: The run; closed at the end.
         endpoint: Where the workers find it.
-        desk: Answers them.
+        handler: Answers them.
         done: Set once the run has failed, or no trial is running and none will be started.
     """
 
-    def __init__(self, loaded: LoadedRun, endpoint: Endpoint, desk: Desk, done: threading.Event) -> None:
+    def __init__(self, loaded: LoadedRun, endpoint: Endpoint, handler: RequestHandler, done: threading.Event) -> None:
         self.endpoint = endpoint
-        self._loaded, self._spec, self._ledger = loaded, loaded.spec, loaded.ledger
-        self._desk, self._done = desk, done
+        self._loaded, self._spec, self._trials = loaded, loaded.spec, loaded.trials
+        self._handler, self._done = handler, done
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         self._thread = threading.current_thread()
-        self._tasks: list[asyncio.Task[None]] = []
         self._started = time.monotonic()
-        self._finished_before = self._ledger.budget.finished
+        self._finished_before = self._trials.budget.finished
 
     @property
     def payload(self) -> WorkerPayload:
@@ -142,13 +141,13 @@ class ServingRun:
 
     def snapshot(self) -> Snapshot:
         """Where the run stands; costs nothing."""
-        ledger = self._ledger
-        best = ledger.best
+        trials = self._trials
+        best = trials.best
         return Snapshot(
             total=self._spec.trials,
-            finished=ledger.budget.finished,
-            failed=ledger.budget.failed,
-            running=ledger.running,
+            finished=trials.budget.finished,
+            failed=trials.budget.failed,
+            running=trials.running,
             elapsed_s=time.monotonic() - self._started,
             finished_before=self._finished_before,
             best_value=best.value if best else None,
@@ -161,7 +160,7 @@ class ServingRun:
 
     def stop_reason(self) -> str | None:
         """Why no further trial is started although some are left; None while that is not so."""
-        return self._ledger.budget.reason
+        return self._trials.budget.reason
 
     def raise_if_failed(self) -> None:
         """Raise why the run failed, if it did.
@@ -171,8 +170,8 @@ class ServingRun:
             StorageError: The database failed for good, or somebody else writes to the study.
             TuningError: The sampler failed.
         """
-        if self._ledger.budget.error is not None:
-            raise self._ledger.budget.error
+        if self._trials.budget.error is not None:
+            raise self._trials.budget.error
 
     def wait_finished(self, timeout_s: float | None = None) -> bool:
         """Wait until the run has failed, or no trial is running and none will be started."""
@@ -180,11 +179,11 @@ class ServingRun:
 
     def stop(self, reason: str) -> None:
         """Start no further trial; those that run may end."""
-        self._in_loop(self._ledger.budget.stop, reason)
+        self._in_loop(self._handler.stop, reason)
 
     def fail(self, error: StorageError) -> None:
         """End the run, because nothing can be written any more."""
-        self._in_loop(self._ledger.budget.fail, error)
+        self._in_loop(self._handler.fail, error)
 
     def close_port(self) -> None:
         """Begin to close; does not wait."""
@@ -200,7 +199,7 @@ class ServingRun:
         self._thread.join()
         self._loaded.close()
         if self._loaded.storage_error is not None:
-            self._ledger.budget.fail(self._loaded.storage_error)
+            self._trials.budget.fail(self._loaded.storage_error)
 
     def finish(self) -> None:
         """Close it, and raise why it failed: the last write may have failed only now."""
@@ -214,14 +213,9 @@ class ServingRun:
             self._loop.call_later(self._spec.timeout_s, self.stop, reason)
         await self._closing.wait()
 
-    def _in_loop(self, change: Callable[[T], None], value: T) -> None:
-        """Make a change in the Optuna thread, where all of them are made."""
-
-        def begin() -> None:
-            self._tasks.append(self._loop.create_task(self._desk.do(change, value)))
-
+    def _in_loop(self, function: Callable[[T], None], value: T) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
-            self._loop.call_soon_threadsafe(begin)
+            self._loop.call_soon_threadsafe(function, value)
 
 
 class _StorageFailure:
@@ -273,22 +267,21 @@ def _run(loaded: LoadedRun, bind: str, host: str | None, ready: Future[ServingRu
 
 async def _serve(loaded: LoadedRun, bind: str, host: str | None, ready: Future[ServingRun]) -> None:
     def on_change() -> None:
-        if desk.done:
+        if handler.done:
             done.set()
 
     spec, secret, done = loaded.spec, new_secret(), threading.Event()
-    desk = Desk(loaded.ledger, on_change)
-    server = WorkerServer(desk, secret, spec.coordinator.heartbeat_s, _greeting(spec))
+    handler = RequestHandler(loaded.trials, on_change)
+    server = WorkerServer(handler, secret, spec.coordinator.heartbeat_s, _greeting(spec))
     try:
         bound, port = await server.start(bind, spec.coordinator.port)
-        run = ServingRun(loaded, Endpoint(host or bound, port, secret), desk, done)
+        run = ServingRun(loaded, Endpoint(host or bound, port, secret), handler, done)
         on_change()
         ready.set_result(run)
         await run.until_closed()
     finally:
         await server.close()
-        await desk.do(loaded.ledger.close)
-        desk.close()
+        await handler.close()
 
 
 def _greeting(spec: TuningSpec) -> Greeting:

@@ -77,7 +77,7 @@ def test_a_run_that_cannot_begin_leaves_none_behind(url: sa.URL, monkeypatch: py
         assert writers(os.getpid())
         raise TuningError("not today")
 
-    monkeypatch.setattr("optuna_spark.driver.coordinator.Ledger", refuse)
+    monkeypatch.setattr("optuna_spark.driver.coordinator.Assignments", refuse)
     with pytest.raises(TuningError, match="not today"):
         Coordinator(spec_for(), url).open()
     assert writers(os.getpid()) == []
