@@ -21,6 +21,7 @@ from optuna_spark.sampling.history import FINISHED_WELL
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, BestTrial, is_forgiven, next_try_attrs, should_terminate
 from optuna_spark.storage.trial_record import TrialRecord
+from optuna_spark.trial_callback import TrialCallback
 from optuna_spark.wire.frames import WireError
 from optuna_spark.wire.messages import Assignment, Changes, Outcome, Worker
 
@@ -70,10 +71,11 @@ class Assignments:
         spec: The run.
         stored: The study as the database has it.
         journal: Takes every change.
+        callbacks: Told of trials that start, report and end.
     """
 
-    def __init__(self, spec: TuningSpec, stored: StoredStudy, journal: Journal) -> None:
-        self._spec, self._journal = spec, journal
+    def __init__(self, spec: TuningSpec, stored: StoredStudy, journal: Journal, callbacks: TrialCallback) -> None:
+        self._spec, self._journal, self._callbacks = spec, journal, callbacks
         self._study = SampledStudy(spec, stored)
         self._held: dict[int, _Held] = {}
         self._ahead: deque[Trial] = deque()
@@ -148,6 +150,8 @@ class Assignments:
                 f"worker {worker.name} reports values of trial {number}, whose study has several directions"
             )
         self._study.update(trial, changes)
+        for step, value in changes.reports:
+            self._callbacks.trial_reported(number, step, value)
         self._put_now_and_then(number, now)
 
     def should_prune(self, worker: Worker, number: int) -> bool:
@@ -200,6 +204,7 @@ class Assignments:
         self._ahead_with_row.discard(trial.number)
         record = self._record(trial.number)
         self._journal.put(record)
+        self._callbacks.trial_started(trial.number)
         return Assignment(trial.number, now.local, record.params, record.user_attrs)
 
     def _sample(self) -> Trial | None:
@@ -235,6 +240,7 @@ class Assignments:
         if self._study.exhausted:
             self.budget.stop("the sampler has tried all combinations of its search space")
         self._put_study_attrs()
+        self._callbacks.trial_ended(self._study.frozen(trial.number))
 
     def _lose(self, number: int, again: bool) -> None:
         held = self._held[number]
@@ -259,6 +265,7 @@ class Assignments:
         for number in [t.number for t in trials if t.state == TrialState.RUNNING]:
             self._study.close_abandoned(number, LOST)
             self._journal.put(self._record(number))
+            self._callbacks.trial_ended(self._study.frozen(number))
         tried_again = {t.user_attrs.get("retried_from") for t in trials}
         for trial in self._study.trials():
             mine = trial.user_attrs.get("run_id") == self._spec.run_id and trial.number not in tried_again

@@ -30,6 +30,7 @@ from optuna_spark.storage.optuna_storage import create_storage, explain, open_st
 from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.trial_record import TrialRecord
 from optuna_spark.storage.writer_process import WriterProcess
+from optuna_spark.trial_callback import NOBODY, TrialCallback
 from optuna_spark.wire.frames import new_secret
 from optuna_spark.wire.messages import Greeting
 from optuna_spark.wire.payload import WorkerPayload
@@ -56,19 +57,20 @@ class LoadedRun:
     Args:
         spec: The run.
         url: Storage URL of the study, which is created where it does not exist.
+        callbacks: Told of its trials.
 
     Raises:
         TuningError: The database, the study or the spec does not permit it.
     """
 
-    def __init__(self, spec: TuningSpec, url: str | sa.URL) -> None:
+    def __init__(self, spec: TuningSpec, url: str | sa.URL, callbacks: TrialCallback = NOBODY) -> None:
         self.spec = spec
         self._failure = _StorageFailure()
         writer, stored = _load(spec, url)
         self._writer = WriterProcess(writer)
         self._committer = Committer(self._writer, partial(explain, url=url), self._failure.report)
         try:
-            self.trials = Assignments(spec, stored, self._committer)
+            self.trials = Assignments(spec, stored, self._committer, callbacks)
         except BaseException:
             self.close()
             raise

@@ -13,6 +13,7 @@ from optuna_spark.errors import TrialLimitError
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, broken_limit, reaches_target, should_terminate
+from optuna_spark.trial_callback import Callbacks, TrialCallback
 from optuna_spark.wire.payload import WorkerPayload
 from optuna_spark.worker.database_source import FINISHED, StoredStudy, close_abandoned, release
 
@@ -20,13 +21,13 @@ from optuna_spark.worker.database_source import FINISHED, StoredStudy, close_aba
 class OpenedDatabaseRun:
     """The study and the claims on its trials, opened by the driver of `coordination: database`."""
 
-    def __init__(self, spec: TuningSpec, url: str) -> None:
-        self._spec, self._url = spec, url
-        self._stored = StoredStudy.open(spec, url, run_key(spec))
+    def __init__(self, spec: TuningSpec, url: str, callbacks: Callbacks) -> None:
+        self._spec, self._url, self._callbacks = spec, url, callbacks
+        self._stored = StoredStudy.open(spec, url, run_key(spec), callbacks)
 
     def start(self, bind: str, host: str) -> DatabaseRun:
         """Make the budget, clean up after a driver that died, queue the spec's first points. Nothing listens here."""
-        return DatabaseRun(self._spec, self._url, self._stored)
+        return DatabaseRun(self._spec, self._url, self._stored, self._callbacks.registered)
 
     def close(self) -> None:
         """Close what workers left behind; after all of them ended."""
@@ -41,7 +42,7 @@ class DatabaseRun:
         payload: What its workers are started with.
     """
 
-    def __init__(self, spec: TuningSpec, url: str, stored: StoredStudy) -> None:
+    def __init__(self, spec: TuningSpec, url: str, stored: StoredStudy, callbacks: tuple[TrialCallback, ...]) -> None:
         self._spec, self._stored = spec, stored
         self._study, self._claims = stored.study, stored.claims
         self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
@@ -53,7 +54,8 @@ class DatabaseRun:
             self._study.enqueue_trial(dict(params))
         self._before = self._claims.counts().done
         history = len(self._study.get_trials(deepcopy=False))
-        self.payload = WorkerPayload(spec.to_json(), run_key(spec), history, storage_url=url)
+        key = run_key(spec)
+        self.payload = WorkerPayload(spec.to_json(), key, history, storage_url=url, callbacks=callbacks)
 
     def snapshot(self) -> Snapshot:
         """Where the run stands, read from the database."""

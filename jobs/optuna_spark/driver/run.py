@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +21,7 @@ from optuna_spark.errors import RunEndedError, SpecError, TuningError
 from optuna_spark.shown import shown
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.trial_callback import Callbacks, TrialCallback
 from optuna_spark.wire.payload import WorkerPayload, WorkerReport
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def tune(
     url: str,
     spark: SparkSession | Callable[[], SparkSession] | None = None,
     secrets: DataSecrets | None = None,
+    callbacks: Sequence[TrialCallback] = (),
 ) -> RunResult:
     """Run the spec's trials.
 
@@ -85,6 +87,8 @@ def tune(
         spark: The session, or what makes it: then the study is opened while Spark starts. None only for the `local`
             distribution.
         secrets: What `data.connection` holds.
+        callbacks: Told of the trials, and of the run's end. Of modules that workers can import, where the workers
+            coordinate through the database.
 
     Raises:
         SpecError: The spec names a connection and no secrets are given.
@@ -95,8 +99,29 @@ def tune(
         raise SpecError(
             f"data.connection {spec.data.connection!r} is an Airflow connection: start the run from Airflow"
         )
+    told = Callbacks(callbacks)
+    try:
+        result = _run(spec, url, spark, secrets, told)
+    except BaseException as error:
+        told.run_ended(str(error))
+        raise
+    else:
+        told.run_ended(result.stop_reason)
+        return result
+    finally:
+        with ENDING.tidying():
+            told.close()
+
+
+def _run(
+    spec: TuningSpec,
+    url: str,
+    spark: SparkSession | Callable[[], SparkSession] | None,
+    secrets: DataSecrets | None,
+    callbacks: Callbacks,
+) -> RunResult:
     open_run: Callable[[], OpenedRun]
-    open_run = partial(OpenedDatabaseRun if spec.coordination == "database" else LoadedRun, spec, url)
+    open_run = partial(OpenedDatabaseRun if spec.coordination == "database" else LoadedRun, spec, url, callbacks)
     opened, session = _open(open_run, spark)
     run = _start(opened, session)
     try:

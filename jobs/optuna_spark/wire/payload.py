@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from optuna_spark.spec.run_secrets import DataSecrets
+from optuna_spark.trial_callback import TrialCallback
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class WorkerPayload:
         driver: Host and port of the driver, when it coordinates.
         secret: What proves to the driver that this is one of its workers.
         data_secrets: What opens the training table, where the worker reads it.
+        callbacks: Whom the worker tells of its trials, when the workers coordinate through the database.
     """
 
     spec_json: str
@@ -28,6 +30,7 @@ class WorkerPayload:
     driver: tuple[str, int] | None = None
     secret: bytes = field(default=b"", repr=False)
     data_secrets: DataSecrets = field(default_factory=DataSecrets, repr=False)
+    callbacks: tuple[TrialCallback, ...] = ()
 
 
 @dataclass(frozen=True)

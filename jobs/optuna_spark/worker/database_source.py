@@ -19,6 +19,7 @@ from optuna_spark.stop_and_retry import LOST, is_forgiven, next_try_attrs
 from optuna_spark.storage.claims import Claim, Claims
 from optuna_spark.storage.optuna_storage import close_storage, create_storage, join_study, open_study, set_trial_attr
 from optuna_spark.storage.retries import is_rolled_back, retried
+from optuna_spark.trial_callback import NOBODY, Callbacks
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.wire.messages import Outcome
 
@@ -30,24 +31,25 @@ WAIT_S = 0.5
 
 @dataclass(frozen=True)
 class StoredStudy:
-    """The study of a run as one process sees it in the database, and the run's claims."""
+    """The study of a run as one process sees it in the database, the run's claims, and who is told of its trials."""
 
     spec: TuningSpec
     storage: RDBStorage
     study: optuna.Study
     claims: Claims
+    callbacks: Callbacks
 
     @classmethod
-    def open(cls, spec: TuningSpec, url: str, key: str) -> StoredStudy:
+    def open(cls, spec: TuningSpec, url: str, key: str, callbacks: Callbacks = NOBODY) -> StoredStudy:
         """As the driver does: tables and study are made where they are missing."""
         storage = create_storage(url)
-        return cls(spec, storage, open_study(spec, storage), Claims(storage.engine, key))
+        return cls(spec, storage, open_study(spec, storage), Claims(storage.engine, key), callbacks)
 
     @classmethod
-    def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None) -> StoredStudy:
+    def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None, callbacks: Callbacks = NOBODY) -> StoredStudy:
         """As a worker does, after the driver's `open`."""
         storage = create_storage(url, prepared=True)
-        return cls(spec, storage, join_study(spec, storage, seed), Claims(storage.engine, key))
+        return cls(spec, storage, join_study(spec, storage, seed), Claims(storage.engine, key), callbacks)
 
     def close(self) -> None:
         """Close the connections; the claims use the storage's."""
@@ -75,13 +77,15 @@ class DatabaseSource:
         trial.set_user_attr("run_id", self._spec.run_id)
         trial.set_user_attr("worker", self._worker)
         self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
-        return trial
+        self._stored.callbacks.trial_started(trial.number)
+        return watched(trial, self._stored.callbacks) if self._stored.callbacks.registered else trial
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
         if outcome.error is not None:
             trial.set_user_attr("error", outcome.error)
         values = None if outcome.values is None else list(outcome.values)
-        self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
+        ended = self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
+        self._stored.callbacks.trial_ended(ended)
         spent = outcome.state in FINISHED or self._spec.stop.failures_count
         with self._lock:
             held, self._held = self._held, None
@@ -91,6 +95,7 @@ class DatabaseSource:
     def close(self) -> None:
         self._closed.set()
         self._stored.close()
+        self._stored.callbacks.close()
 
     def _next_claim(self) -> Claim | None:
         while (claim := self._claims.take_free(self._worker)) is None:
@@ -126,6 +131,18 @@ def patient(trial: optuna.Trial) -> optuna.Trial:
     """
     for name in ("suggest_float", "suggest_int", "suggest_categorical"):
         setattr(trial, name, retried(getattr(trial, name), is_rolled_back))
+    return trial
+
+
+def watched(trial: optuna.Trial, callbacks: Callbacks) -> optuna.Trial:
+    """The trial, whose reports the callbacks are told of."""
+    report = trial.report
+
+    def told(value: float, step: int) -> None:
+        report(value, step)
+        callbacks.trial_reported(trial.number, int(step), float(value))
+
+    setattr(trial, "report", told)  # noqa: B010  # a method's name cannot be assigned to
     return trial
 
 
@@ -172,6 +189,7 @@ def close_lost(stored: StoredStudy, trial: FrozenTrial) -> FrozenTrial:
     except optuna.exceptions.UpdateFinishedTrialError:
         log.info("Trial %s was finished meanwhile", trial.number)
     closed = stored.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    stored.callbacks.trial_ended(closed)
     if closed.params and is_forgiven(closed, stored.spec.stop):
         stored.study.enqueue_trial(dict(closed.params), user_attrs=next_try_attrs(closed))
     return closed

@@ -18,6 +18,7 @@ from optuna_spark.errors import TuningError, error_text
 from optuna_spark.objectives import ObjectiveContext, build_objective
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.trial_callback import Callbacks
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.wire.payload import WorkerPayload, WorkerReport
 from optuna_spark.worker.driver_source import CoordinatorClient
@@ -135,7 +136,8 @@ def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> 
 
     assert payload.storage_url is not None  # run.py sets one of the two
     seed = None if spec.seed is None else worker_seed(spec.seed, payload.history, index)
-    return DatabaseSource(StoredStudy.join(spec, payload.storage_url, payload.run_key, seed), name)
+    callbacks = Callbacks(payload.callbacks)
+    return DatabaseSource(StoredStudy.join(spec, payload.storage_url, payload.run_key, seed, callbacks), name)
 
 
 def worker_seed(seed: int, history: int, index: int) -> int:

@@ -15,6 +15,7 @@ from optuna_spark.driver.assignments import Assignments, Now
 from optuna_spark.driver.study import StoredStudy
 from optuna_spark.spec.tuning import ComponentSpec, StopSpec, TuningSpec
 from optuna_spark.stop_and_retry import LOST
+from optuna_spark.trial_callback import NOBODY
 from optuna_spark.wire.frames import WireError
 from optuna_spark.wire.messages import Assignment, Outcome, Worker
 from tests.support.coordination import spec_for
@@ -28,7 +29,7 @@ NOW = Now(datetime.datetime(2026, 1, 1), 0.0)
 
 
 def trials_for(spec: TuningSpec, journal: Notebook, stored: tuple[Any, ...] = ()) -> Assignments:
-    return Assignments(spec, StoredStudy([StudyDirection.MINIMIZE], stored, {}), journal)
+    return Assignments(spec, StoredStudy([StudyDirection.MINIMIZE], stored, {}), journal, NOBODY)
 
 
 class Crowd:

@@ -17,6 +17,7 @@ from optuna_spark.driver.study import StoredStudy
 from optuna_spark.errors import TuningError
 from optuna_spark.spec.tuning import ComponentSpec, StopSpec, TuningSpec
 from optuna_spark.storage.trial_record import TrialRecord
+from optuna_spark.trial_callback import NOBODY
 from optuna_spark.wire.frames import WireError
 from optuna_spark.wire.messages import (
     Answer,
@@ -87,7 +88,7 @@ class Bench:
     @classmethod
     def of(cls, spec: TuningSpec, *workers: Worker) -> Bench:
         journal, mail = SlowDatabase(), Mail()
-        trials = Assignments(spec, StoredStudy([StudyDirection.MINIMIZE], (), {}), journal)
+        trials = Assignments(spec, StoredStudy([StudyDirection.MINIMIZE], (), {}), journal, NOBODY)
         dispatcher = Dispatcher(trials, mail)
         for worker in workers:
             dispatcher.enter(worker)
