@@ -15,7 +15,7 @@ from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, broken_limit, reaches_target, should_terminate
 from optuna_spark.trial_callback import Callbacks, TrialCallback
 from optuna_spark.wire.payload import WorkerPayload
-from optuna_spark.worker.database_source import FINISHED, StoredStudy, close_abandoned, release
+from optuna_spark.worker.database_source import FINISHED, SharedStudy, close_abandoned, release
 
 
 class OpenedDatabaseRun:
@@ -23,7 +23,7 @@ class OpenedDatabaseRun:
 
     def __init__(self, spec: TuningSpec, url: str, callbacks: Callbacks) -> None:
         self._spec, self._url, self._callbacks = spec, url, callbacks
-        self._stored = StoredStudy.open(spec, url, run_key(spec), callbacks)
+        self._stored = SharedStudy.open(spec, url, run_key(spec), callbacks)
 
     def start(self, bind: str, host: str) -> DatabaseRun:
         """Make the budget, clean up after a driver that died, queue the spec's first points. Nothing listens here."""
@@ -42,7 +42,7 @@ class DatabaseRun:
         payload: What its workers are started with.
     """
 
-    def __init__(self, spec: TuningSpec, url: str, stored: StoredStudy, callbacks: tuple[TrialCallback, ...]) -> None:
+    def __init__(self, spec: TuningSpec, url: str, stored: SharedStudy, callbacks: tuple[TrialCallback, ...]) -> None:
         self._spec, self._stored = spec, stored
         self._study, self._claims = stored.study, stored.claims
         self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it

@@ -30,7 +30,7 @@ WAIT_S = 0.5
 
 
 @dataclass(frozen=True)
-class StoredStudy:
+class SharedStudy:
     """The study of a run as one process sees it in the database, the run's claims, and who is told of its trials."""
 
     spec: TuningSpec
@@ -40,13 +40,13 @@ class StoredStudy:
     callbacks: Callbacks
 
     @classmethod
-    def open(cls, spec: TuningSpec, url: str, key: str, callbacks: Callbacks = NOBODY) -> StoredStudy:
+    def open(cls, spec: TuningSpec, url: str, key: str, callbacks: Callbacks = NOBODY) -> SharedStudy:
         """As the driver does: tables and study are made where they are missing."""
         storage = create_storage(url)
         return cls(spec, storage, open_study(spec, storage), Claims(storage.engine, key), callbacks)
 
     @classmethod
-    def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None, callbacks: Callbacks = NOBODY) -> StoredStudy:
+    def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None, callbacks: Callbacks = NOBODY) -> SharedStudy:
         """As a worker does, after the driver's `open`."""
         storage = create_storage(url, prepared=True)
         return cls(spec, storage, join_study(spec, storage, seed), Claims(storage.engine, key), callbacks)
@@ -59,7 +59,7 @@ class StoredStudy:
 class DatabaseSource:
     """A TrialSource over Optuna's RDBStorage and the run's claims. Used by one thread, beats in another."""
 
-    def __init__(self, stored: StoredStudy, worker: str) -> None:
+    def __init__(self, stored: SharedStudy, worker: str) -> None:
         self._stored, self._worker = stored, worker
         self._spec, self._study, self._claims = stored.spec, stored.study, stored.claims
         self._held: Claim | None = None
@@ -164,7 +164,7 @@ class StaleWatch:
         return result
 
 
-def release(stored: StoredStudy, claim: Claim) -> None:
+def release(stored: SharedStudy, claim: Claim) -> None:
     """Take a dead worker's claim: done when its trial was told, else the trial is closed, the claim freed."""
     mine = stored.claims.change(claim, "claimed", "taken over", claim.trial)
     if mine is None:
@@ -177,7 +177,7 @@ def release(stored: StoredStudy, claim: Claim) -> None:
     stored.claims.change(mine, "done" if told else "free", "", claim.trial)
 
 
-def close_lost(stored: StoredStudy, trial: FrozenTrial) -> FrozenTrial:
+def close_lost(stored: SharedStudy, trial: FrozenTrial) -> FrozenTrial:
     """Record a trial nobody runs any more as failed, and queue its parameters again, a few times at most.
 
     Returns:
@@ -195,7 +195,7 @@ def close_lost(stored: StoredStudy, trial: FrozenTrial) -> FrozenTrial:
     return closed
 
 
-def close_abandoned(stored: StoredStudy) -> None:
+def close_abandoned(stored: SharedStudy) -> None:
     """Close every trial still RUNNING in the study; only where no worker of it can be alive."""
     running = retried(stored.study.get_trials)(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
@@ -205,7 +205,7 @@ def close_abandoned(stored: StoredStudy) -> None:
 def rehearse() -> None:
     """Run a trial in memory, because Optuna and SQLAlchemy load most of themselves when they are first used.
 
-    The daemon does so before it forks the workers (session.modules_to_import).
+    The daemon does so before it forks the workers (spark_session.modules_to_import).
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = create_storage("sqlite://")

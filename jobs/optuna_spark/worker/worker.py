@@ -132,12 +132,12 @@ def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> 
     if payload.driver is not None:
         return CoordinatorClient(payload.driver, payload.secret, name)
     # Brings SQLAlchemy, which a worker of the driver's needs not wait for.
-    from optuna_spark.worker.database_source import DatabaseSource, StoredStudy
+    from optuna_spark.worker.database_source import DatabaseSource, SharedStudy
 
     assert payload.storage_url is not None  # run.py sets one of the two
     seed = None if spec.seed is None else worker_seed(spec.seed, payload.history, index)
     callbacks = Callbacks(payload.callbacks)
-    return DatabaseSource(StoredStudy.join(spec, payload.storage_url, payload.run_key, seed, callbacks), name)
+    return DatabaseSource(SharedStudy.join(spec, payload.storage_url, payload.run_key, seed, callbacks), name)
 
 
 def worker_seed(seed: int, history: int, index: int) -> int:
