@@ -1,5 +1,11 @@
 """Errors a user can cause or has to act on: each message says the rule, the value and the next step."""
 
+from __future__ import annotations
+
+import traceback
+
+ERROR_LINES = 12
+
 
 class TuningError(Exception):
     """Base of every error this package raises on purpose."""
@@ -47,3 +53,9 @@ class RunEndedError(TuningError):
 
 class TrialLimitError(TuningError):
     """Too many trials failed; the message carries the first cause."""
+
+
+def error_text(error: BaseException) -> str:
+    """The last lines of an exception's traceback: what a person reads first."""
+    lines = "".join(traceback.format_exception(error)).strip().splitlines()
+    return "\n".join(lines[-ERROR_LINES:])

@@ -1,18 +1,21 @@
-"""The best trial so far, and the two ways a run ends because it is good enough."""
+"""What ends a run early, and which trials are tried again."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from optuna.study import StudyDirection
 from optuna.terminator import BestValueStagnationEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.spec.sections import StopSpec
 from optuna_spark.spec.tuning import TuningSpec
 
 MIN_TRIALS = 20  # as optuna.terminator.Terminator's default
+# The error attribute of a trial whose worker went away without a word.
+LOST = "the worker that ran this trial died"
 
 
 class BestTrial:
@@ -73,3 +76,27 @@ def should_terminate(trials: Sequence[FrozenTrial], directions: Sequence[StudyDi
         warnings.simplefilter("ignore")  # experimental, and optuna.terminator goes in Optuna 6
         evaluator = BestValueStagnationEvaluator()
     return evaluator.evaluate(complete, directions[0]) < 0
+
+
+def broken_limit(stop: StopSpec, failed: int, in_a_row: int) -> str | None:
+    """Which limit on failures is reached, in words; None when none is."""
+    if stop.max_failures is not None and failed >= stop.max_failures:
+        return f"{failed} trials failed, stop.max_failures is {stop.max_failures}"
+    if in_a_row >= stop.max_consecutive_failures:
+        return f"{in_a_row} trials failed in a row, stop.max_consecutive_failures is {stop.max_consecutive_failures}"
+    return None
+
+
+def is_forgiven(trial: FrozenTrial, stop: StopSpec) -> bool:
+    """Whether a trial failed because its worker died, and not too often yet."""
+    lost = trial.state == TrialState.FAIL and trial.user_attrs.get("error") == LOST
+    return lost and _retries(trial) < stop.max_retries
+
+
+def next_try_attrs(lost: FrozenTrial) -> dict[str, Any]:
+    """User attributes of the trial that takes over a lost one's parameters."""
+    return {"retried_from": lost.number, "retries": _retries(lost) + 1}
+
+
+def _retries(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get("retries", 0))

@@ -16,6 +16,38 @@ def parabola(trial: Any) -> float:
     return float((x - 2) ** 2)
 
 
+def reports_twice(trial: Any) -> float:
+    value = parabola(trial)
+    for step in (0, 1):
+        trial.report(value + step, step)
+    return value
+
+
+class Diary:
+    """A callback that notes in a file what it is told, one line each; fails in what `fails` names."""
+
+    def __init__(self, path: str, fails: str = "") -> None:
+        self._path, self._fails = path, fails
+
+    def trial_started(self, number: int) -> None:
+        self._note("started", number)
+
+    def trial_reported(self, number: int, step: int, value: float) -> None:
+        self._note("reported", number, step)
+
+    def trial_ended(self, trial: Any) -> None:
+        self._note("ended", trial.number, trial.state.name, trial.values)
+
+    def run_ended(self, reason: str | None) -> None:
+        self._note("run ended", reason)
+
+    def _note(self, event: str, *facts: object) -> None:
+        if self._fails and self._fails in event:
+            raise OSError("the tracker cannot be reached")
+        with Path(self._path).open("a") as file:
+            file.write(" ".join(map(str, (event, *facts))) + "\n")
+
+
 def slow_parabola(trial: Any) -> float:
     time.sleep(0.2)
     return parabola(trial)

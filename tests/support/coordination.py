@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import optuna
 import pytest
@@ -19,11 +19,12 @@ import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
 from init.local.mysql import MysqlServer
-from optuna_spark.driver.coordinator import Coordinator, Endpoint
+from optuna_spark.driver.coordinator import Endpoint, LoadedRun, ServingRun
+from optuna_spark.driver.progress import Snapshot
 from optuna_spark.errors import TuningError
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.wire.frames import WireError
+from optuna_spark.wire.sealing import WireError
 from optuna_spark.worker.driver_source import CoordinatorClient
 from optuna_spark.worker.worker import run_trial
 from tests.support.waiting import join
@@ -51,6 +52,52 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
     if request.param == "mysql":
         return new_database(request.getfixturevalue("mysql_server"))
     return sa.make_url(f"sqlite:///{tmp_path}/study.sqlite3")
+
+
+class Coordinator:
+    """A driver in this process for the length of a block: loaded when it is opened, serving when it is started."""
+
+    def __init__(self, spec: TuningSpec, url: Any) -> None:
+        self._spec, self._url = spec, url
+        self._loaded: LoadedRun | None = None
+        self._run: ServingRun | None = None
+
+    def open(self) -> LoadedRun:
+        self._loaded = self._loaded or LoadedRun(self._spec, self._url)
+        return self._loaded
+
+    def start(self, host: str = "127.0.0.1") -> Endpoint:
+        self._run = self.open().serve(host)
+        return self._run.endpoint
+
+    @property
+    def run(self) -> ServingRun:
+        assert self._run is not None
+        return self._run
+
+    def snapshot(self) -> Snapshot:
+        return self.run.snapshot()
+
+    def stop_reason(self) -> str | None:
+        return self.run.stop_reason()
+
+    def raise_if_failed(self) -> None:
+        self.run.raise_if_failed()
+
+    def wait_finished(self, timeout_s: float | None = None) -> bool:
+        return self.run.wait_finished(timeout_s)
+
+    def stop(self, reason: str) -> None:
+        self.run.stop(reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._run is not None:
+            self._run.close()
+        elif self._loaded is not None:
+            self._loaded.close()
 
 
 def spec_for(**changes: Any) -> TuningSpec:

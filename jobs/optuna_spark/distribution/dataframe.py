@@ -14,7 +14,8 @@ from optuna_spark.distribution.spark_tasks import gpu_addresses
 from optuna_spark.errors import TuningError
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.worker.worker import WorkerPayload, WorkerReport, run_worker
+from optuna_spark.wire.payload import WorkerPayload, WorkerReport
+from optuna_spark.worker.worker import run_worker
 
 if TYPE_CHECKING:
     import pyarrow as pa

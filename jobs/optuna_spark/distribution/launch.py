@@ -12,7 +12,7 @@ from optuna_spark.distribution.dataframe import launch_dataframe
 from optuna_spark.distribution.spark_tasks import launch_joblib, launch_rdd
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.worker.worker import WorkerPayload, WorkerReport
+from optuna_spark.wire.payload import WorkerPayload, WorkerReport
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

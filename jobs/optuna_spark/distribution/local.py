@@ -15,7 +15,8 @@ from typing import cast
 from optuna_spark.distribution.python_daemon import reseed
 from optuna_spark.errors import DeviceError
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.worker.worker import WorkerPayload, WorkerReport, run_worker
+from optuna_spark.wire.payload import WorkerPayload, WorkerReport
+from optuna_spark.worker.worker import run_worker
 
 log = logging.getLogger(__name__)
 

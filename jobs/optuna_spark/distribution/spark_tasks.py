@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.worker.worker import WorkerPayload, WorkerReport, run_worker
+from optuna_spark.wire.payload import WorkerPayload, WorkerReport
+from optuna_spark.worker.worker import run_worker
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -6,8 +6,8 @@ from optuna.trial import TrialState
 
 from optuna_spark.errors import TrialLimitError, TuningError
 from optuna_spark.shown import shown
-from optuna_spark.spec.sections import StopSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.stop_and_retry import broken_limit
 
 
 class Budget:
@@ -80,15 +80,6 @@ class Budget:
         rule = broken_limit(self._spec.stop, self._failed_now, self._failed_in_a_row)
         if rule is not None:
             self.fail(TrialLimitError(f"{rule}; the first, {self._first_failure}"))
-
-
-def broken_limit(stop: StopSpec, failed: int, in_a_row: int) -> str | None:
-    """Which limit on failures is reached, in words; None when none is."""
-    if stop.max_failures is not None and failed >= stop.max_failures:
-        return f"{failed} trials failed, stop.max_failures is {stop.max_failures}"
-    if in_a_row >= stop.max_consecutive_failures:
-        return f"{in_a_row} trials failed in a row, stop.max_consecutive_failures is {stop.max_consecutive_failures}"
-    return None
 
 
 def _last_line(error: str | None) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
-from optuna_spark.driver.request_handler import Desk
-from optuna_spark.wire.frames import FrameStream, Message, WireError
-from optuna_spark.wire.messages import Worker, operation, unbegun_trials
+from optuna_spark.driver.request_handler import RequestHandler
+from optuna_spark.wire.frames import FrameStream
+from optuna_spark.wire.messages import Answer, Beat, Bye, Durable, Echo, Request, Tell, Update, Worker, from_worker
+from optuna_spark.wire.sealing import WireError
 
 MOST_UPDATES = 32
 
@@ -23,17 +23,17 @@ class Conversation:
     Args:
         worker: Who speaks.
         stream: Its connection.
-        desk: Answers.
+        handler: Answers.
         silence_s: Whoever says nothing for so long, or does not read, is taken for dead.
     """
 
-    def __init__(self, worker: Worker, stream: FrameStream, desk: Desk, silence_s: float) -> None:
-        self._worker, self._stream, self._desk, self._silence_s = worker, stream, desk, silence_s
+    def __init__(self, worker: Worker, stream: FrameStream, handler: RequestHandler, silence_s: float) -> None:
+        self._worker, self._stream, self._handler, self._silence_s = worker, stream, handler, silence_s
         self._open: set[str] = set()
         self._updates = asyncio.Semaphore(MOST_UPDATES)
         self._reason: BaseException | None = None
 
-    async def run(self) -> list[int]:
+    async def run(self) -> tuple[int, ...]:
         """Serve until the worker says goodbye; returns the trials that it gives back.
 
         Raises:
@@ -43,48 +43,48 @@ class Conversation:
             TuningError: It is sent away, because the run has failed.
         """
         try:
-            while (name := operation(message := await self._next())) != "bye":
-                if name == "beat":
-                    await self._beat(message)
+            while not isinstance(said := await self._next(), Bye):
+                if isinstance(said, Beat):
+                    await self._beat(said)
                 else:
-                    await self._handle(name, message)
+                    await self._handle(said)
         except (OSError, asyncio.IncompleteReadError):
             if self._reason is not None:  # and that is why
                 raise self._reason from None
             raise
-        return unbegun_trials(message)
+        return said.unbegun
 
-    async def _next(self) -> Message:
+    async def _next(self) -> Request | Beat | Bye:
         async with asyncio.timeout(self._silence_s):
             await self._stream.drain()
-            return await self._stream.read()
+            return from_worker(await self._stream.read())
 
-    async def _beat(self, message: Message) -> None:
-        if message.get("echo") is True:
-            self._stream.write({"beat": True})
+    async def _beat(self, beat: Beat) -> None:
+        if beat.echo:
+            self._stream.write(Echo().to_message())
         await asyncio.sleep(0)  # others first, also when more has arrived already
 
-    async def _handle(self, name: str, message: Message) -> None:
-        if name == "update":
+    async def _handle(self, request: Request) -> None:
+        if isinstance(request, Update):
             await self._updates.acquire()
             await asyncio.sleep(0)
-        elif name in self._open:
-            raise WireError(f"it sent a second {name!r:.80} before the first was answered")
+        elif request.op in self._open:
+            raise WireError(f"it sent a second {request.op!r} before the first was answered")
         else:
-            self._open.add(name)
-        self._desk.answer(self._worker, message, partial(self._reply, name))
+            self._open.add(request.op)
+        self._handler.handle(self._worker, request)
 
-    def _reply(self, name: str, reply: Message | None, error: BaseException | None) -> None:
-        """Answer a message; send the worker away when there is no answer."""
+    def reply(self, request: Request, answer: Answer | None, error: BaseException | None) -> None:
+        """Answer a request; send the worker away when there is an error instead. An update has no answer."""
         try:
             if error is not None:
                 raise error
-            if reply is not None and name != "update":
-                self._stream.write(reply)
+            if answer is not None:
+                self._stream.write(answer.to_message())
         except Exception as reason:  # noqa: BLE001  # raised again by run, which the closed stream wakes
             self._reason = self._reason or reason
             self._stream.close()
-        if name == "update":
+        if isinstance(request, Update):
             self._updates.release()
-        elif name != "tell" or reply is None or "durable" in reply:  # after a long trial a tell is answered twice
-            self._open.discard(name)
+        elif not isinstance(request, Tell) or isinstance(answer, Durable):  # after a long trial it is answered twice
+            self._open.discard(request.op)

@@ -1,26 +1,27 @@
-"""The driver's part of a run it coordinates: the study in memory, a port for the workers, one writer."""
+"""A run that the driver coordinates: first the study is loaded, then workers are served, with one writer for both."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from types import TracebackType
+from functools import partial
 from typing import TypeVar
 
 import sqlalchemy as sa
-from optuna.distributions import distribution_to_json
 from sqlalchemy.exc import SQLAlchemyError
 
-from optuna_spark.driver.dispatcher import Ledger
+from optuna_spark.driver.assignments import Assignments
 from optuna_spark.driver.progress import Snapshot
-from optuna_spark.driver.request_handler import Desk
+from optuna_spark.driver.request_handler import RequestHandler
 from optuna_spark.driver.server import WorkerServer
 from optuna_spark.driver.study import StoredStudy
-from optuna_spark.errors import StorageError, TuningError
+from optuna_spark.errors import StorageError
 from optuna_spark.sampling.open_study import open_study
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.tuning import TuningSpec
@@ -31,7 +32,12 @@ from optuna_spark.storage.optuna_storage import create_storage
 from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.trial_record import TrialRecord
 from optuna_spark.storage.writer_process import WriterProcess
-from optuna_spark.wire.frames import Message, new_secret
+from optuna_spark.trial_callback import NOBODY, TrialCallback
+from optuna_spark.wire.messages import Greeting
+from optuna_spark.wire.payload import WorkerPayload
+from optuna_spark.wire.sealing import new_secret
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -45,82 +51,120 @@ class Endpoint:
     secret: bytes = field(repr=False)
 
 
-class Coordinator:
-    """Runs a study in this process for workers elsewhere. Its methods may be called from any thread.
+class LoadedRun:
+    """A study in memory, its run resumed where it was begun before; nobody is served yet.
 
-    Use it as a context manager, or call `finish` whatever happens after `open`.
+    What resuming changes is written from now on. Close it, or finish what `serve` returns.
 
     Args:
         spec: The run.
         url: Storage URL of the study, which is created where it does not exist.
+        callbacks: Told of its trials.
+
+    Raises:
+        TuningError: The database, the study or the spec does not permit it.
     """
 
-    def __init__(self, spec: TuningSpec, url: str | sa.URL) -> None:
-        self._spec, self._url = spec, url
-        self._secret = new_secret()
-        self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
-        self._ready, self._done = threading.Event(), threading.Event()
-        self._writer: WriterProcess | None = None
-        self._committer: Committer | None = None
-        self._closing: asyncio.Event | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._address: tuple[str, int] | None = None
-        self._error: Exception | None = None
-
-    def open(self) -> None:
-        """Load the study, and resume the run if it was begun before.
-
-        Raises:
-            TuningError: The database, the study or the spec does not permit it.
-        """
-        writer, stored = self._load()
+    def __init__(self, spec: TuningSpec, url: str | sa.URL, callbacks: TrialCallback = NOBODY) -> None:
+        self.spec = spec
+        self._failure = _StorageFailure()
+        writer, stored = _load(spec, url)
         self._writer = WriterProcess(writer)
-        self._committer = Committer(self._writer, self._explain, self._on_storage_failure)
+        self._committer = Committer(self._writer, partial(explain, url=url), self._failure.report)
         try:
-            self._ledger = Ledger(self._spec, stored, self._committer)
+            self.trials = Assignments(spec, stored, self._committer, callbacks)
         except BaseException:
-            self.finish()
+            self.close()
             raise
-        self._finished_before = self._ledger.budget.finished
 
-    def start(self, host: str = "127.0.0.1") -> Endpoint:
-        """Listen for workers; opens the study where that was not done before.
+    @property
+    def storage_error(self) -> StorageError | None:
+        """Why nothing is written any more; None while that is not so."""
+        return self._committer.error
+
+    def start(self, bind: str, host: str) -> ServingRun:
+        """As `serve`, for workers that reach the driver at `host`."""
+        return self.serve(bind, host)
+
+    def serve(self, bind: str = "127.0.0.1", host: str | None = None) -> ServingRun:
+        """Listen for workers.
 
         Args:
-            host: Address to listen on; for Spark the driver's.
+            bind: Address to listen on; for Spark the driver's.
+            host: Address at which workers reach it; by default the same.
 
         Raises:
-            TuningError: As `open`, or the port is taken.
+            StorageError: What was to be written by now could not be.
+            TuningError: The port is taken.
         """
+        if self.storage_error is not None:
+            raise self.storage_error
+        ready: Future[ServingRun] = Future()
+        threading.Thread(target=_run, args=(self, bind, host, ready), name="coordinator", daemon=True).start()
+        try:
+            run = ready.result()
+        except BaseException:
+            ready.add_done_callback(_close_unwanted)  # it was interrupted, and the thread goes on
+            raise
+        self._failure.tell(run.fail)
+        return run
+
+    def close(self) -> None:
+        """Leave nothing unwritten; safe to call twice."""
+        self._committer.close()
+        self._writer.close()
+
+
+class ServingRun:
+    """A run that workers take part in. Made in its event loop; its methods may be called from any thread.
+
+    Attributes:
+        endpoint: Where the workers find it.
+
+    Args:
+        loaded: The run; closed at the end.
+        endpoint: Where the workers find it.
+        handler: Answers them.
+        done: Set once the run has failed, or no trial is running and none will be started.
+    """
+
+    def __init__(self, loaded: LoadedRun, endpoint: Endpoint, handler: RequestHandler, done: threading.Event) -> None:
+        self.endpoint = endpoint
+        self._loaded, self._spec, self._trials = loaded, loaded.spec, loaded.trials
+        self._handler, self._done = handler, done
+        self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
+        self._thread = threading.current_thread()
         self._started = time.monotonic()
-        if self._writer is None:
-            self.open()
-        self._host = host
-        self._thread.start()
-        self._ready.wait()
-        if self._address is None:
-            self.finish()
-            raise self._error or TuningError("the coordinator ended at its start")
-        return Endpoint(*self._address, secret=self._secret)
+        self._finished_before = self._trials.budget.finished
+
+    @property
+    def payload(self) -> WorkerPayload:
+        """What its workers are started with."""
+        address = (self.endpoint.host, self.endpoint.port)
+        return WorkerPayload(self._spec.to_json(), driver=address, secret=self.endpoint.secret)
 
     def snapshot(self) -> Snapshot:
         """Where the run stands; costs nothing."""
-        ledger = self._ledger
-        best = ledger.best
+        trials = self._trials
+        best = trials.best
         return Snapshot(
             total=self._spec.trials,
-            finished=ledger.budget.finished,
-            failed=ledger.budget.failed,
-            running=ledger.running,
+            finished=trials.budget.finished,
+            failed=trials.budget.failed,
+            running=trials.running,
             elapsed_s=time.monotonic() - self._started,
             finished_before=self._finished_before,
             best_value=best.value if best else None,
             best_number=best.number if best else None,
         )
 
+    def watch(self, snapshot: Snapshot) -> None:
+        """The run stops by itself; this raises why it failed, if it did."""
+        self.raise_if_failed()
+
     def stop_reason(self) -> str | None:
         """Why no further trial is started although some are left; None while that is not so."""
-        return self._ledger.budget.reason
+        return self._trials.budget.reason
 
     def raise_if_failed(self) -> None:
         """Raise why the run failed, if it did.
@@ -130,8 +174,8 @@ class Coordinator:
             StorageError: The database failed for good, or somebody else writes to the study.
             TuningError: The sampler failed.
         """
-        if self._ledger.budget.error is not None:
-            raise self._ledger.budget.error
+        if self._trials.budget.error is not None:
+            raise self._trials.budget.error
 
     def wait_finished(self, timeout_s: float | None = None) -> bool:
         """Wait until the run has failed, or no trial is running and none will be started."""
@@ -139,96 +183,115 @@ class Coordinator:
 
     def stop(self, reason: str) -> None:
         """Start no further trial; those that run may end."""
-        self._in_loop(self._ledger.budget.stop, reason)
+        self._in_loop(self._handler.stop, reason)
 
-    def finish(self) -> None:
+    def fail(self, error: StorageError) -> None:
+        """End the run, because nothing can be written any more."""
+        self._in_loop(self._handler.fail, error)
+
+    def close_port(self) -> None:
+        """Begin to close; does not wait."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self._closing.set)
+
+    def close(self) -> None:
         """Close the port and leave nothing unwritten and no trial running; safe to call twice.
 
         Does not raise; what could not be written any more is what `raise_if_failed` raises afterwards.
         """
-        if self._closing is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended already
-                self._loop.call_soon_threadsafe(self._closing.set)
-            self._thread.join()
-        if self._committer is not None:
-            self._committer.close()
-            if self._committer.error is not None:
-                self._ledger.budget.fail(self._committer.error)
-        if self._writer is not None:
-            self._writer.close()
+        self.close_port()
+        self._thread.join()
+        self._loaded.close()
+        if self._loaded.storage_error is not None:
+            self._trials.budget.fail(self._loaded.storage_error)
 
-    def __enter__(self) -> Coordinator:
-        return self
+    def finish(self) -> None:
+        """Close it, and raise why it failed: the last write may have failed only now."""
+        self.close()
+        self.raise_if_failed()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.finish()
+    async def until_closed(self) -> None:
+        """Return when the run is closed. For its event loop."""
+        if self._spec.timeout_s is not None:
+            reason = f"the timeout of {self._spec.timeout_s:g} s was reached"
+            self._loop.call_later(self._spec.timeout_s, self.stop, reason)
+        await self._closing.wait()
 
-    def _load(self) -> tuple[StudyWriter, StoredStudy]:
-        database = Database(self._url)
-        try:
-            storage = create_storage(self._url)
-            study = open_study(self._spec, storage)
-            writer = StudyWriter(storage, database, self._spec.study_name, self._spec.run_id)
-            writer.take_over()
-            trials = study.get_trials(deepcopy=False)
-            open_trials = [t for t in trials if not t.state.is_finished()]
-            writer.resume([TrialRecord.of(t, t.datetime_start) for t in open_trials])
-            study_id = storage.get_study_id_from_name(self._spec.study_name)
-            return writer, StoredStudy(study.directions, trials, storage.get_study_system_attrs(study_id))
-        except (SQLAlchemyError, database.driver_error) as error:
-            raise self._explain(error) from error
-
-    def _explain(self, error: Exception) -> StorageError:
-        return explain(error, self._url)
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except Exception as error:  # noqa: BLE001  # raised again by start
-            self._error = error
-            self._ready.set()
-            self._done.set()
-
-    async def _serve(self) -> None:
-        self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
-        self._desk = Desk(self._ledger, self._on_change)
-        server = WorkerServer(self._desk, self._secret, self._spec.coordinator.heartbeat_s, self._greeting())
-        try:
-            self._address = await server.start(self._host, self._spec.coordinator.port)
-            self._on_change()
-            if self._spec.timeout_s is not None:
-                reason = f"the timeout of {self._spec.timeout_s:g} s was reached"
-                self._loop.call_later(self._spec.timeout_s, self.stop, reason)
-            self._ready.set()
-            await self._closing.wait()
-        finally:
-            await server.close()
-            await self._desk.do(self._ledger.close)
-            self._desk.close()
-
-    def _greeting(self) -> Message:
-        declared = distributions(self._spec.search_space)
-        return {
-            "directions": list(self._spec.directions),
-            "study_name": self._spec.study_name,
-            "heartbeat_s": self._spec.coordinator.heartbeat_s,
-            "distributions": {name: distribution_to_json(d) for name, d in declared.items()},
-        }
-
-    def _on_storage_failure(self, error: StorageError) -> None:
-        self._in_loop(self._ledger.budget.fail, error)
-
-    def _in_loop(self, change: Callable[[T], None], value: T) -> None:
-        """Make a change in the Optuna thread, where all of them are made."""
-
-        def begin() -> None:
-            self._tasks.append(self._loop.create_task(self._desk.do(change, value)))
-
+    def _in_loop(self, function: Callable[[T], None], value: T) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
-            self._loop.call_soon_threadsafe(begin)
+            self._loop.call_soon_threadsafe(function, value)
 
-    def _on_change(self) -> None:
-        if self._desk.done:
-            self._done.set()
+
+class _StorageFailure:
+    """The error with which writing has ended for good, and who is to hear of it, whichever comes first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._error: StorageError | None = None
+        self._listener: Callable[[StorageError], None] | None = None
+
+    def report(self, error: StorageError) -> None:
+        with self._lock:
+            self._error, listener = error, self._listener
+        if listener is not None:
+            listener(error)
+
+    def tell(self, listener: Callable[[StorageError], None]) -> None:
+        with self._lock:
+            self._listener, error = listener, self._error
+        if error is not None:
+            listener(error)
+
+
+def _load(spec: TuningSpec, url: str | sa.URL) -> tuple[StudyWriter, StoredStudy]:
+    database = Database(url)
+    try:
+        storage = create_storage(url)
+        study = open_study(spec, storage)
+        writer = StudyWriter(storage, database, spec.study_name, spec.run_id)
+        writer.take_over()
+        trials = study.get_trials(deepcopy=False)
+        open_trials = [t for t in trials if not t.state.is_finished()]
+        writer.resume([TrialRecord.of(t, t.datetime_start) for t in open_trials])
+        study_id = storage.get_study_id_from_name(spec.study_name)
+        return writer, StoredStudy(study.directions, trials, storage.get_study_system_attrs(study_id))
+    except (SQLAlchemyError, database.driver_error) as error:
+        raise explain(error, url) from error
+
+
+def _run(loaded: LoadedRun, bind: str, host: str | None, ready: Future[ServingRun]) -> None:
+    try:
+        asyncio.run(_serve(loaded, bind, host, ready))
+    except Exception as error:
+        if ready.done():
+            log.exception("The coordinator has failed")
+        else:
+            ready.set_exception(error)
+
+
+async def _serve(loaded: LoadedRun, bind: str, host: str | None, ready: Future[ServingRun]) -> None:
+    def on_change() -> None:
+        if handler.done:
+            done.set()
+
+    spec, secret, done = loaded.spec, new_secret(), threading.Event()
+    handler = RequestHandler(loaded.trials, on_change)
+    server = WorkerServer(handler, secret, spec.coordinator.heartbeat_s, _greeting(spec))
+    try:
+        bound, port = await server.start(bind, spec.coordinator.port)
+        run = ServingRun(loaded, Endpoint(host or bound, port, secret), handler, done)
+        on_change()
+        ready.set_result(run)
+        await run.until_closed()
+    finally:
+        await server.close()
+        await handler.close()
+
+
+def _greeting(spec: TuningSpec) -> Greeting:
+    return Greeting(spec.study_name, spec.directions, spec.coordinator.heartbeat_s, distributions(spec.search_space))
+
+
+def _close_unwanted(ready: Future[ServingRun]) -> None:
+    if ready.exception() is None:
+        ready.result().close_port()

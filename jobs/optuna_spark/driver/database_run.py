@@ -8,40 +8,54 @@ from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.driver.budget import broken_limit
 from optuna_spark.driver.progress import Snapshot
 from optuna_spark.errors import TrialLimitError
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import reaches_target, should_terminate
-from optuna_spark.worker.database_source import FINISHED, StoredStudy, close_abandoned, release
-from optuna_spark.worker.outcome import LOST
-from optuna_spark.worker.worker import WorkerPayload
+from optuna_spark.stop_and_retry import LOST, broken_limit, reaches_target, should_terminate
+from optuna_spark.trial_callback import Callbacks, TrialCallback
+from optuna_spark.wire.payload import WorkerPayload
+from optuna_spark.worker.database_source import FINISHED, SharedStudy, close_abandoned, release
+
+
+class OpenedDatabaseRun:
+    """The study and the claims on its trials, opened by the driver of `coordination: database`."""
+
+    def __init__(self, spec: TuningSpec, url: str, callbacks: Callbacks) -> None:
+        self._spec, self._url, self._callbacks = spec, url, callbacks
+        self._stored = SharedStudy.open(spec, url, run_key(spec), callbacks)
+
+    def start(self, bind: str, host: str) -> DatabaseRun:
+        """Make the budget, clean up after a driver that died, queue the spec's first points. Nothing listens here."""
+        return DatabaseRun(self._spec, self._url, self._stored, self._callbacks.registered)
+
+    def close(self) -> None:
+        """Close what workers left behind; after all of them ended."""
+        close_abandoned(self._stored)
+        self._stored.close()
 
 
 class DatabaseRun:
-    """The driver's side of `coordination: database`. Not thread-safe: after `open`, the watching thread uses it."""
+    """The driver's side of `coordination: database`, once it has begun. Not thread-safe.
 
-    def __init__(self, spec: TuningSpec, url: str) -> None:
-        self._spec, self._url = spec, url
+    Attributes:
+        payload: What its workers are started with.
+    """
 
-    def open(self) -> None:
-        """Open the study and the claims on its trials."""
-        self._stored = StoredStudy.open(self._spec, self._url, run_key(self._spec))
-        self._study, self._claims = self._stored.study, self._stored.claims
-
-    def start(self, bind: str, host: str) -> WorkerPayload:
-        """Make the budget, clean up after a driver that died, queue the spec's first points. Nothing listens here."""
+    def __init__(self, spec: TuningSpec, url: str, stored: SharedStudy, callbacks: tuple[TrialCallback, ...]) -> None:
+        self._spec, self._stored = spec, stored
+        self._study, self._claims = stored.study, stored.claims
         self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
-        self._claims.create(self._spec.trials)
+        self._claims.create(spec.trials)
         for claim in self._claims.held():
-            release(self._stored, claim)
-        close_abandoned(self._stored)
-        for params in new_sets(self._spec.enqueue, self._study.get_trials(deepcopy=False)):
+            release(stored, claim)
+        close_abandoned(stored)
+        for params in new_sets(spec.enqueue, self._study.get_trials(deepcopy=False)):
             self._study.enqueue_trial(dict(params))
         self._before = self._claims.counts().done
         history = len(self._study.get_trials(deepcopy=False))
-        return WorkerPayload(self._spec.to_json(), run_key(self._spec), history, storage_url=self._url)
+        key = run_key(spec)
+        self.payload = WorkerPayload(spec.to_json(), key, history, storage_url=url, callbacks=callbacks)
 
     def snapshot(self) -> Snapshot:
         """Where the run stands, read from the database."""

@@ -1,295 +1,194 @@
-"""The book of a run: who runs which trial, what is to come, and what the budget still allows."""
+"""What each request of a worker means, and who waits for a trial: without threads, clock, sockets or files."""
 
 from __future__ import annotations
 
-import datetime
-import logging
-import time
+import contextlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, Trial, TrialState
-
-from optuna_spark.driver.budget import Budget
-from optuna_spark.driver.lost_trials import is_forgiven, next_try_attrs
-from optuna_spark.driver.study import QueuedParametersError, SampledStudy, StoredStudy
+from optuna_spark.driver.assignments import Assignments, Now
 from optuna_spark.errors import TuningError
-from optuna_spark.sampling.enqueue import new_sets
-from optuna_spark.sampling.history import FINISHED_WELL
-from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import BestTrial, should_terminate
-from optuna_spark.storage.trial_record import TrialRecord
-from optuna_spark.wire.frames import WireError
-from optuna_spark.wire.messages import Assignment, Update, Worker
-from optuna_spark.worker.outcome import LOST, Outcome
+from optuna_spark.wire.messages import (
+    Answer,
+    Ask,
+    Durable,
+    Next,
+    Prune,
+    Pruning,
+    Raised,
+    Request,
+    Stop,
+    Stopped,
+    Suggest,
+    Suggested,
+    Tell,
+    Update,
+    Worker,
+)
+from optuna_spark.wire.sealing import WireError
 
-log = logging.getLogger(__name__)
-
-UPDATE_S = 0.5
-WORKERS_PER_AHEAD = 16  # one per 4 of 32 workers was seen to cost search quality, one per 16 was not
-TERMINATOR_EVERY = 10
-
-
-class Journal(Protocol):
-    """Where the book is kept; see Committer."""
-
-    def put(self, record: TrialRecord) -> None: ...
-
-    def put_attrs(self, attrs: Mapping[str, Any]) -> None: ...
-
-    def commit(self, record: TrialRecord) -> Future[None]: ...
+LONG_S = 0.1  # a trial that took longer is a long one; see _tell
+# Raised in the driver, meant for the objective: raised there again under the same name.
+PASSED_ON = (ValueError, TypeError, NotImplementedError, OverflowError, RuntimeError)
 
 
-@dataclass
-class _Held:
-    """A trial a worker has."""
+class Answers(Protocol):
+    """The way to the workers."""
 
-    trial: Trial
-    worker: Worker
-    start: datetime.datetime
-    put_at: float
+    def answer(self, worker: Worker, request: Request, answer: Answer, after: Future[None] | None = None) -> None:
+        """Answer a request: now, or once `after` is done; when that fails, the worker is sent away instead."""
 
 
-class Ledger:
-    """Hands out trials and takes their results. Not thread-safe: everything happens in one thread.
+class Dispatcher:
+    """Handles the requests of workers, one after the other. Not thread-safe, apart from `enter` and `hang_up`.
 
-    Trials are handed out in the order of their numbers; those sampled ahead have the highest numbers, and no
-    row in the database until a worker gets them. So a run that ends early leaves none of them behind.
+    Time comes in with each call; answers go to `answers`, what is to be written to the journal of `trials`. So a whole
+    run can be simulated, as fast as the sampler is.
 
     Args:
-        spec: The run.
-        stored: The study as the database has it.
-        journal: Takes every change.
+        trials: Who runs which trial.
+        answers: The way to the workers.
     """
 
-    def __init__(self, spec: TuningSpec, stored: StoredStudy, journal: Journal) -> None:
-        self._spec, self._journal = spec, journal
-        self._study = SampledStudy(spec, stored)
-        self._held: dict[int, _Held] = {}
-        self._ahead: deque[Trial] = deque()
-        self._ahead_with_row: set[int] = set()
-        self._best = BestTrial(spec)
-        self._best.see_all(stored.trials)
-        mine = [t for t in stored.trials if t.user_attrs.get("run_id") == spec.run_id]
-        failed = sum(t.state == TrialState.FAIL and not is_forgiven(t, spec.stop) for t in mine)
-        self.budget = Budget(spec, sum(t.state in FINISHED_WELL for t in mine), failed)
-        self._recover(stored.trials)
-        self._check_stops()
+    def __init__(self, trials: Assignments, answers: Answers) -> None:
+        self._trials, self._answers = trials, answers
+        self._workers: set[Worker] = set()
+        self._waiting: deque[tuple[Worker, Ask]] = deque()
 
     @property
-    def best(self) -> FrozenTrial | None:
-        """The study's best trial; None with several directions."""
-        return self._best.trial
+    def failed(self) -> bool:
+        return self._trials.budget.error is not None
 
     @property
-    def running(self) -> int:
-        """Trials workers have."""
-        return len(self._held)
+    def done(self) -> bool:
+        """Whether nothing is running or to be started."""
+        return self.over and not self._trials.running
 
     @property
-    def available(self) -> int:
-        """Trials that can be handed out now."""
-        return 0 if self.budget.reason else len(self._ahead) + self.budget.left
+    def over(self) -> bool:
+        """Whether no trial will be started any more."""
+        return self._trials.budget.over
+
+    @property
+    def wants_ahead(self) -> bool:
+        """Whether a trial should be sampled for the next worker that asks."""
+        return self._trials.wants_ahead(len(self._workers))
 
     @property
     def has_stock(self) -> bool:
         """Whether a trial that was sampled ahead waits for a worker."""
-        return bool(self._ahead)
+        return self._trials.has_stock
 
-    @property
-    def most_workers_needed(self) -> int:
-        """How many workers beside the busy ones can still get a trial, should every running one lose its worker."""
-        return self.available + self.running * (1 + self._spec.stop.max_retries)
+    def enter(self, worker: Worker) -> None:
+        """A worker has come."""
+        self._workers.add(worker)
 
-    def ask(self, worker: Worker) -> Assignment | None:
-        """A trial for a worker; None when there is none now (`budget.over` says whether there may be later)."""
-        if self.budget.reason:
-            return None
-        trial = self._ahead.popleft() if self._ahead else self._sample()
-        return None if trial is None else self._hand_out(trial, worker)
+    def hang_up(self, worker: Worker) -> None:
+        """A worker has gone: from now on it gets no trial. `leave` follows."""
+        self._workers.discard(worker)
 
-    def wants_ahead(self, workers: int) -> bool:
-        """Whether a trial should be sampled for the next of so many workers that asks.
+    def leave(self, worker: Worker, unbegun: Sequence[int], now: Now) -> None:
+        """What a worker had when it went has failed; `unbegun` are trials that it gives back."""
+        self.hang_up(worker)
+        self._waiting = deque((other, request) for other, request in self._waiting if other != worker)
+        for number in unbegun:
+            with contextlib.suppress(WireError):  # it never had that one
+                self._trials.release(worker, number)
+        self._trials.leave(worker)
+        self._serve_waiting(now)
 
-        A trial sampled ahead does not know the results that come in until it is handed out. So there are few of
-        them, and with one worker none: its run equals Optuna's own sequential search.
-        """
-        if workers < 2 or not self._spec.coordinator.ask_ahead:
-            return False
-        return self.budget.left > 0 and len(self._ahead) < max(1, workers // WORKERS_PER_AHEAD)
+    def stop(self, reason: str, now: Now) -> None:
+        """Start no further trial."""
+        self._trials.budget.stop(reason)
+        self._serve_waiting(now)
 
-    def sample_ahead(self) -> None:
-        """Sample a trial for the next worker that asks."""
-        if (trial := self._sample()) is not None:
-            self._study.prepare(trial)
-            self._ahead.append(trial)
+    def fail(self, error: TuningError, now: Now) -> None:
+        """End the run as failed."""
+        self._trials.budget.fail(error)
+        self._serve_waiting(now)
 
-    def suggest(self, worker: Worker, number: int, name: str, distribution: BaseDistribution) -> float:
-        """What Optuna's Trial suggests, in internal representation; raises what it raises."""
-        value = self._study.suggest(self._of(worker, number).trial, name, distribution)
-        self._put_now_and_then(number)
-        return value
-
-    def update(self, worker: Worker, number: int, update: Update) -> None:
-        """Take over what the objective reported and set."""
-        trial = self._of(worker, number).trial
-        if update.reports and len(self._study.directions) > 1:
-            raise WireError(
-                f"worker {worker.name} reports values of trial {number}, whose study has several directions"
-            )
-        self._study.update(trial, update)
-        self._put_now_and_then(number)
-
-    def should_prune(self, worker: Worker, number: int) -> bool:
-        trial = self._of(worker, number).trial
-        return len(self._study.directions) == 1 and self._study.should_prune(trial)
-
-    def seconds(self, worker: Worker, number: int) -> float:
-        """How long a worker has had a trial."""
-        return (datetime.datetime.now() - self._of(worker, number).start).total_seconds()
-
-    def tell(self, worker: Worker, number: int, outcome: Outcome) -> Future[None]:
-        """A worker finished its trial; the future is done when that is durable."""
-        wanted = len(self._study.directions)
-        if outcome.values is not None and len(outcome.values) != wanted:
-            raise WireError(f"trial {number} must end with {wanted} value(s), got {len(outcome.values)}")
-        self._end(self._of(worker, number).trial, outcome)
-        self.budget.end(number, outcome.state, outcome.error)
-        done = self._journal.commit(self._record(number))
-        del self._held[number]
-        self._best.see(self._study.frozen(number))
-        self._check_stops()
-        return done
-
-    def release(self, worker: Worker, number: int) -> None:
-        """A worker gives back a trial it has not begun."""
-        trial = self._of(worker, number).trial
-        del self._held[number]
-        self._ahead = deque(sorted([trial, *self._ahead], key=lambda t: t.number))
-        self._ahead_with_row.add(number)
-
-    def leave(self, worker: Worker) -> None:
-        """A worker has gone; what it had has failed, and is queued again a few times at most."""
-        for number in [n for n, held in self._held.items() if held.worker == worker]:
-            self._lose(number, again=not self.budget.over)
-
-    def close(self) -> None:
+    def close(self, now: Now) -> None:
         """Leave no trial running: the run is over, and all workers have gone."""
-        for number in list(self._held):
-            self._lose(number, again=False)
-        for trial in self._ahead:
-            if trial.number in self._ahead_with_row:
-                self._end(trial, Outcome(TrialState.FAIL, error=LOST))
-                self._journal.put(self._record(trial.number))
-        self._ahead.clear()
+        self._trials.close()
 
-    def _hand_out(self, trial: Trial, worker: Worker) -> Assignment:
-        now = datetime.datetime.now()  # naive local time, as Optuna's own
-        trial.set_user_attr("run_id", self._spec.run_id)
-        trial.set_user_attr("worker", worker.name)
-        self._held[trial.number] = _Held(trial, worker, now, time.monotonic())
-        self._ahead_with_row.discard(trial.number)
-        record = self._record(trial.number)
-        self._journal.put(record)
-        return Assignment(trial.number, now, record.params, record.user_attrs)
+    def sample_ahead(self, now: Now) -> None:
+        """Sample a trial for the next worker that asks."""
+        self._trials.sample_ahead()
+        self._serve_waiting(now)  # the sampler may have failed, or have nothing more to try
 
-    def _sample(self) -> Trial | None:
-        while self.budget.left:
-            try:
-                trial = self._study.ask()
-                self.budget.start()
-                self._put_study_attrs()
-                return trial
-            except QueuedParametersError as error:
-                self._fail_unbegun(error.trial, str(error))
-            except TuningError as error:
-                log.exception("No trial could be sampled")
-                self.budget.fail(error)
-        return None
+    def handle(self, worker: Worker, request: Request, now: Now) -> None:
+        """Do what a worker requests, and answer it, now or later.
 
-    def _fail_unbegun(self, trial: Trial, reason: str) -> None:
-        for earlier in self._ahead:  # rows are written in the order of the numbers
-            self._ahead_with_row.add(earlier.number)
-            self._journal.put(self._record(earlier.number))
-        trial.set_user_attr("run_id", self._spec.run_id)
-        self.budget.start()
-        self._end(trial, Outcome(TrialState.FAIL, error=reason))
-        self.budget.end(trial.number, TrialState.FAIL, reason)
-        self._journal.put(self._record(trial.number))
-
-    def _end(self, trial: Trial, outcome: Outcome) -> None:
+        Raises:
+            WireError: The request makes no sense.
+        """
         try:
-            self._study.tell(trial, outcome)
-        except TuningError as error:
-            log.exception("The sampler failed on a finished trial")
-            self.budget.fail(error)
-        if self._study.exhausted:
-            self.budget.stop("the sampler has tried all combinations of its search space")
-        self._put_study_attrs()
+            match request:
+                case Ask():
+                    self._ask(worker, request, now)
+                case Tell():
+                    self._tell(worker, request, now)
+                case Suggest():
+                    self._answers.answer(worker, request, self._suggest(worker, request, now))
+                case Prune():
+                    self._trials.update(worker, request.number, request.changes, now)
+                    prune = self._trials.should_prune(worker, request.number)
+                    self._answers.answer(worker, request, Pruning(prune))
+                case Update():
+                    self._trials.update(worker, request.number, request.changes, now)
+                case Stop():
+                    self._trials.budget.stop(f"the objective in worker {worker.name} called study.stop()")
+                    self._answers.answer(worker, request, Stopped())
+        finally:
+            self._serve_waiting(now)
 
-    def _lose(self, number: int, again: bool) -> None:
-        held = self._held[number]
-        log.warning("Trial %s is lost with its worker %s", number, held.worker.name)
-        self._end(held.trial, Outcome(TrialState.FAIL, error=LOST))
-        lost = self._study.frozen(number)
-        if is_forgiven(lost, self._spec.stop):
-            self.budget.lose()
+    def _ask(self, worker: Worker, request: Ask, now: Now) -> None:
+        """Answer with a trial or with the end of the run; where neither has come, the worker waits."""
+        if worker not in self._workers:
+            return
+        trial = self._trials.ask(worker, now)
+        if trial is None and not self.over:
+            self._waiting.append((worker, request))
         else:
-            self.budget.end(number, lost.state, LOST)
-        self._journal.commit(self._record(number))
-        del self._held[number]
-        if again:
-            self._queue_again(lost)
+            self._answers.answer(worker, request, Next(trial, over=trial is None))
 
-    def _queue_again(self, lost: FrozenTrial) -> None:
-        if lost.params and is_forgiven(lost, self._spec.stop):
-            self._study.queue(lost.params, {"run_id": self._spec.run_id} | next_try_attrs(lost))
+    def _serve_waiting(self, now: Now) -> None:
+        """Give trials to those who wait, and send home those for whom nothing can be left.
 
-    def _recover(self, trials: Sequence[FrozenTrial]) -> None:
-        """Close what a driver that died left running, and queue what is to be tried first."""
-        for number in [t.number for t in trials if t.state == TrialState.RUNNING]:
-            self._study.close_abandoned(number, LOST)
-            self._journal.put(self._record(number))
-        tried_again = {t.user_attrs.get("retried_from") for t in trials}
-        for trial in self._study.trials():
-            mine = trial.user_attrs.get("run_id") == self._spec.run_id and trial.number not in tried_again
-            if mine and not self.budget.over:
-                self._queue_again(trial)
-        for params in new_sets(self._spec.enqueue, self._study.trials()):
-            self._study.queue(params, {"run_id": self._spec.run_id})
-        for trial in self._study.trials()[len(trials) :]:
-            self._journal.put(self._record(trial.number))
+        A running trial that kills each worker it is given needs so many more; the others free their slots.
+        """
+        able = len(self._waiting) if self.over else self._trials.available
+        for worker, request in [self._waiting.popleft() for _ in range(min(able, len(self._waiting)))]:
+            self._ask(worker, request, now)
+        while len(self._waiting) > self._trials.most_workers_needed:
+            worker, request = self._waiting.pop()
+            self._answers.answer(worker, request, Next(over=True))
 
-    def _record(self, number: int) -> TrialRecord:
-        trial, held = self._study.frozen(number), self._held.get(number)
-        return TrialRecord.of(trial, held.start if held else trial.datetime_start)
+    def _tell(self, worker: Worker, told: Tell, now: Now) -> None:
+        """The answer says that the trial is durable, and what to do next.
 
-    def _put_now_and_then(self, number: int) -> None:
-        held, now = self._held[number], time.monotonic()
-        if now - held.put_at > UPDATE_S:
-            held.put_at = now
-            self._journal.put(self._record(number))
+        After a long trial the next one goes out at once, in a message of its own, so that a GPU need not wait for the
+        database; after a short one a second message would cost more than that.
+        """
+        number = told.number
+        self._trials.update(worker, number, told.changes, now)
+        is_long = self._trials.seconds(worker, number, now) > LONG_S
+        durable = self._trials.tell(worker, number, told.outcome)
+        # One that died with its last words gets no further trial, which would be lost at once.
+        trial = self._trials.ask(worker, now) if told.ask and worker in self._workers else None
+        following: Next | None = Next(trial, self.over)
+        if trial is not None and is_long:
+            self._answers.answer(worker, told, Next(trial))
+            following = None
+        self._answers.answer(worker, told, Durable(number, following), durable)
 
-    def _put_study_attrs(self) -> None:
-        if attrs := self._study.take_new_attrs():
-            self._journal.put_attrs(attrs)
-
-    def _of(self, worker: Worker, number: int) -> _Held:
-        held = self._held.get(number)
-        if held is None or held.worker != worker:
-            raise WireError(f"worker {worker.name} speaks of trial {number}, which it does not have")
-        return held
-
-    def _check_stops(self) -> None:
-        if self._best.reaches_target:
-            self.budget.stop(f"the target value {self._spec.stop.target_value:g} was reached")
-        if (
-            self._spec.stop.terminator
-            and self.budget.finished % TERMINATOR_EVERY == 0
-            and should_terminate(self._study.trials(), self._study.directions)
-        ):
-            self.budget.stop("Optuna's terminator expects no further improvement")
+    def _suggest(self, worker: Worker, asked: Suggest, now: Now) -> Answer:
+        try:
+            return Suggested(self._trials.suggest(worker, asked.number, asked.name, asked.distribution, now))
+        except TuningError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a sampler raises is the objective's to know
+            kind = next((k.__name__ for k in PASSED_ON if isinstance(error, k)), RuntimeError.__name__)
+            return Raised(kind, str(error) if type(error) in PASSED_ON else f"{type(error).__name__}: {error}")

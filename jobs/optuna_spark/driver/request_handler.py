@@ -1,219 +1,207 @@
-"""What a worker's messages mean: each becomes a call on the ledger, in the one thread that runs Optuna.
+"""Between the event loop, which moves messages, and the dispatcher, which works in the one thread that runs Optuna.
 
-The event loop's thread only moves messages, so that beats and new connections are served while a sampler
-works. While no message waits, the sampler works ahead.
+So beats and new connections are served while a sampler works. While no message waits, the sampler works ahead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Callable
-from functools import partial
-from typing import Any, TypeVar
+import datetime
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
 
-from optuna_spark.driver.dispatcher import Ledger
-from optuna_spark.driver.optuna_thread import Done, Later, OptunaThread
+from optuna_spark.driver.assignments import Assignments, Now
+from optuna_spark.driver.dispatcher import Dispatcher
+from optuna_spark.driver.optuna_thread import Later, OptunaThread
 from optuna_spark.errors import TuningError
-from optuna_spark.wire.frames import Message, WireError
-from optuna_spark.wire.messages import (
-    Assignment,
-    Suggestion,
-    Update,
-    Worker,
-    operation,
-    outcome_from_message,
-    trial_number,
-)
+from optuna_spark.wire.messages import Answer, Request, Update, Worker
 
-T = TypeVar("T")
-LONG_S = 0.1  # a trial that took longer is a long one; see _tell
-# Sends a worker its answer; or, when there is an error instead, sends the worker away.
-Reply = Callable[[Message | None, BaseException | None], None]
-# Raised in the driver, meant for the objective: raised there again under the same name.
-PASSED_ON = (ValueError, TypeError, NotImplementedError, OverflowError, RuntimeError)
+log = logging.getLogger(__name__)
+
+# Answers a worker's request; or, when there is an error instead, sends the worker away.
+Reply = Callable[[Request, Answer | None, BaseException | None], None]
+Done = Callable[[BaseException | None], None]
 
 
-class Desk:
+@dataclass(frozen=True)
+class _Sent:
+    """An answer on its way from the Optuna thread to the loop's; `after` is what it waits for."""
+
+    worker: Worker
+    request: Request
+    answer: Answer
+    after: Future[None] | None
+
+
+@dataclass(frozen=True)
+class _Called:
+    """A call of the dispatcher: the answers that it has sent, and the error that it raised."""
+
+    sent: list[_Sent]
+    error: Exception | None = None
+
+
+class _Outbox:
+    """Keeps the answers of one call of the dispatcher together: each turn of the loop that they take costs time."""
+
+    def __init__(self) -> None:
+        self._sent: list[_Sent] = []
+
+    def answer(self, worker: Worker, request: Request, answer: Answer, after: Future[None] | None = None) -> None:
+        self._sent.append(_Sent(worker, request, answer, after))
+
+    def take(self) -> list[_Sent]:
+        sent, self._sent = self._sent, []
+        return sent
+
+
+class RequestHandler:
     """Answers workers. Used in the event loop's thread, except where said otherwise.
 
     Args:
-        ledger: Called in the Optuna thread only, its plain counters apart.
-        on_change: Called after every change of the ledger.
+        trials: Used in the Optuna thread only, its plain counters apart.
+        on_change: Called after every change of them.
     """
 
-    def __init__(self, ledger: Ledger, on_change: Callable[[], None]) -> None:
-        self._ledger, self._on_change = ledger, on_change
+    def __init__(self, trials: Assignments, on_change: Callable[[], None]) -> None:
+        self._outbox = _Outbox()
+        self._dispatcher, self._on_change = Dispatcher(trials, self._outbox), on_change
         self._loop = asyncio.get_running_loop()
-        self._jobs = 0
-        self._parked: deque[tuple[Worker, Reply]] = deque()
-        self._workers: set[Worker] = set()
+        self._replies: dict[Worker, Reply] = {}
+        self._jobs = 0  # calls of the dispatcher, each open until its answers are sent
         self._optuna = OptunaThread(self._work_ahead)
 
     @property
     def done(self) -> bool:
         """Whether the run has failed, or nothing is running, to be committed or to be started."""
-        budget = self._ledger.budget
-        return budget.error is not None or (budget.over and not (self._ledger.running or self._jobs))
+        return self._dispatcher.failed or (self._dispatcher.done and not self._jobs)
 
-    def enter(self, worker: Worker) -> None:
-        self._workers.add(worker)
+    def enter(self, worker: Worker, reply: Reply) -> None:
+        """A worker has come, whom `reply` answers.
 
-    async def leave(self, worker: Worker, unbegun: list[int]) -> None:
-        """A worker's connection ended; `unbegun` are trials it gives back."""
-        self._workers.discard(worker)
-        self._parked = deque((other, reply) for other, reply in self._parked if other != worker)
-        await self.do(self._leave, worker, unbegun)
-
-    def answer(self, worker: Worker, message: Message, reply: Reply) -> None:
-        """Have a request answered, now or later.
-
-        `reply` gets a WireError when the message makes no sense, a StorageError when the database has failed for good.
+        It gets a WireError when a request makes no sense, a StorageError when the database has failed for good. An
+        update gets None once it has been handled.
         """
-        name = operation(message)
-        if name == "ask":
-            self._ask(worker, reply)
-            return
-        functions: dict[str, Callable[..., Any]] = {
-            "tell": partial(self._tell, reply),
-            "suggest": self._suggest,
-            "prune": self._should_prune,
-            "update": self._update,
-            "stop": self._stop,
-        }
-        function = functions.get(name)
-        if function is None:
-            reply(None, WireError(f"unknown request {name!r:.80}"))
-        else:
-            self._begin(reply, function, worker, message)
+        self._replies[worker] = reply
+        self._dispatcher.enter(worker)
 
-    async def do(self, function: Callable[..., T], *args: object) -> T:
-        """Run a call on the ledger in the Optuna thread."""
-        answer: asyncio.Future[T] = self._loop.create_future()
+    async def leave(self, worker: Worker, unbegun: Sequence[int]) -> None:
+        """A worker's connection ended; `unbegun` are trials it gives back."""
+        del self._replies[worker]
+        self._dispatcher.hang_up(worker)
+        await self._do(self._dispatcher.leave, worker, unbegun)
 
-        def settle(value: T, error: BaseException | None) -> None:
+    def handle(self, worker: Worker, request: Request) -> None:
+        """Have a request answered, now or later."""
+
+        def handled(error: BaseException | None) -> None:
+            if error is not None or isinstance(request, Update):
+                self._reply(worker, request, None, error)
+
+        self._begin(handled, self._dispatcher.handle, worker, request)
+
+    def stop(self, reason: str) -> None:
+        """Start no further trial."""
+        self._begin(_log_error, self._dispatcher.stop, reason)
+
+    def fail(self, error: TuningError) -> None:
+        """End the run as failed."""
+        self._begin(_log_error, self._dispatcher.fail, error)
+
+    async def close(self) -> None:
+        """Leave no trial running, and end the Optuna thread. No worker is connected any more."""
+        await self._do(self._dispatcher.close)
+        self._optuna.close()
+
+    async def _do(self, function: Callable[..., None], *args: object) -> None:
+        """Call the dispatcher and wait until that is done."""
+        answer: asyncio.Future[None] = self._loop.create_future()
+
+        def settle(error: BaseException | None) -> None:
             if answer.cancelled():
                 return
             if error is None:
-                answer.set_result(value)
+                answer.set_result(None)
             else:
                 answer.set_exception(error)
 
         self._begin(settle, function, *args)
-        return await answer
+        await answer
 
-    def close(self) -> None:
-        """End the Optuna thread. No worker is connected any more."""
-        self._optuna.close()
+    def _begin(self, done: Done, function: Callable[..., None], *args: object) -> None:
+        """Call the dispatcher, with what time it is then; deliver its answers, then `done`."""
 
-    def _begin(self, done: Done, function: Callable[..., Any], *args: object) -> None:
-        def end(value: Any, error: BaseException | None) -> None:
+        def end(called: _Called, late_error: BaseException | None) -> None:
             self._jobs -= 1
-            done(value, error)
-            self._after_change()
-            if not self._jobs and self._ledger.has_stock and self._ledger.wants_ahead(len(self._workers)):
+            for sent in called.sent:
+                self._reply(sent.worker, sent.request, None if late_error else sent.answer, late_error)
+            done(called.error)
+            self._on_change()
+            if not self._jobs and self._dispatcher.has_stock and self._dispatcher.wants_ahead:
                 self._optuna.nudge()  # see _work_ahead
 
         self._jobs += 1
-        self._optuna.call(end, function, *args)
+        self._optuna.call(end, self._call, function, args)
 
-    def _ask(self, worker: Worker, reply: Reply) -> None:
-        """Answer with a trial, with the end of the run, or when one of the two has come."""
+    def _deliver(self, all_sent: list[_Sent]) -> None:
+        for sent in all_sent:
+            self._reply(sent.worker, sent.request, sent.answer, None)
 
-        def hand_over(found: tuple[Assignment | None, bool], error: BaseException | None) -> None:
-            if error is not None:
-                reply(None, error)
-            elif found == (None, False):
-                if worker in self._workers:  # it may have gone meanwhile
-                    self._parked.append((worker, reply))
-            else:
-                reply(_next(*found), None)
+    def _reply(self, worker: Worker, request: Request, answer: Answer | None, error: BaseException | None) -> None:
+        if (reply := self._replies.get(worker)) is not None:  # it may have gone meanwhile
+            reply(request, answer, error)
 
-        self._begin(hand_over, self._ask_now, worker)
-
-    def _after_change(self) -> None:
-        wake = len(self._parked) if self._ledger.budget.over else self._ledger.available
-        for worker, reply in [self._parked.popleft() for _ in range(min(wake, len(self._parked)))]:
-            self._ask(worker, reply)
-        self._release_idle()
-        self._on_change()
-
-    def _release_idle(self) -> None:
-        """Send home the workers for whom nothing can be left, whatever becomes of the trials that run.
-
-        A running trial that kills each worker it is given needs so many more; the others free their slots.
-        """
-        while len(self._parked) > self._ledger.most_workers_needed:
-            _, reply = self._parked.pop()
-            reply(_next(None, over=True), None)
+    def _in_loop(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function in the loop's thread; safe in any."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
+            self._loop.call_soon_threadsafe(function, *args)
 
     # From here on: in the Optuna thread.
 
-    def _ask_now(self, worker: Worker) -> tuple[Assignment | None, bool]:
-        return self._ledger.ask(worker), self._ledger.budget.over
+    def _call(self, function: Callable[..., None], args: tuple[object, ...]) -> _Called | Later[_Called]:
+        """Call the dispatcher. An answer that waits keeps the call open until then, and so costs the loop one turn."""
+        try:
+            function(*args, now())
+        except Exception as error:  # noqa: BLE001  # the caller's
+            return _Called(self._outbox.take(), error)
+        sent = self._outbox.take()
+        late = [one for one in sent if one.after is not None]
+        if not late:
+            return _Called(sent)
+        if len(sent) > len(late):
+            self._in_loop(self._deliver, [one for one in sent if one.after is None])
+        (waits,) = late  # a request has one such answer
+        assert waits.after is not None
+        return Later(_Called(late), waits.after)
 
     def _work_ahead(self) -> bool:
         """Sample for the next worker that asks; whether it was wanted.
 
-        With a trial in stock there is time until the last job has ended, which nudges: a sampler would keep the
+        With a trial in stock it waits until no job is left (the end of the last one nudges): a sampler would keep the
         interpreter from those who commit and answer.
         """
-        if not self._ledger.wants_ahead(len(self._workers)) or (self._ledger.has_stock and self._jobs):
+        if not self._dispatcher.wants_ahead or (self._dispatcher.has_stock and self._jobs):
             return False
-        self._ledger.sample_ahead()
-        if self._ledger.budget.over:  # the sampler has failed, or has nothing more to try
-            self._loop.call_soon_threadsafe(self._after_change)
+        self._dispatcher.sample_ahead(now())
+        sent = self._outbox.take()
+        if sent or self._dispatcher.over:  # the sampler has failed, or has nothing more to try
+            self._in_loop(self._end_of_sampling, sent)
         return True
 
-    def _tell(self, reply: Reply, worker: Worker, message: Message) -> Later[Message]:
-        """The answer says that the trial is durable, and what to do next.
-
-        After a long trial the next one goes out at once, in a message of its own, so that a GPU need not wait for the
-        database; after a short one a second message would cost more than that.
-        """
-        number, outcome = trial_number(message), outcome_from_message(message)
-        self._ledger.update(worker, number, Update.from_message(message))
-        is_long = self._ledger.seconds(worker, number) > LONG_S
-        durable = self._ledger.tell(worker, number, outcome)
-        # One that died with its last words gets no further trial, which would be lost at once.
-        assignment = self._ledger.ask(worker) if message.get("ask") and worker in self._workers else None
-        answer: Message = {"durable": number}
-        if assignment is not None and is_long:
-            self._loop.call_soon_threadsafe(reply, _next(assignment, over=False), None)
-        else:
-            answer |= _next(assignment, self._ledger.budget.over)
-        return Later(answer, durable)
-
-    def _suggest(self, worker: Worker, message: Message) -> Message:
-        number, asked = trial_number(message), Suggestion.from_message(message)
-        try:
-            return {"value": self._ledger.suggest(worker, number, asked.name, asked.distribution)}
-        except TuningError:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever a sampler raises is the objective's to know
-            kind = next((k.__name__ for k in PASSED_ON if isinstance(error, k)), RuntimeError.__name__)
-            text = str(error) if type(error) in PASSED_ON else f"{type(error).__name__}: {error}"
-            return {"error": kind, "text": text}
-
-    def _should_prune(self, worker: Worker, message: Message) -> Message:
-        self._update(worker, message)
-        return {"prune": self._ledger.should_prune(worker, trial_number(message))}
-
-    def _update(self, worker: Worker, message: Message) -> Message:
-        self._ledger.update(worker, trial_number(message), Update.from_message(message))
-        return {}
-
-    def _stop(self, worker: Worker, message: Message) -> Message:
-        self._ledger.budget.stop(f"the objective in worker {worker.name} called study.stop()")
-        return {}
-
-    def _leave(self, worker: Worker, unbegun: list[int]) -> None:
-        for number in unbegun:
-            with contextlib.suppress(WireError):  # it never had that one
-                self._ledger.release(worker, number)
-        self._ledger.leave(worker)
+    def _end_of_sampling(self, sent: list[_Sent]) -> None:
+        self._deliver(sent)
+        self._on_change()
 
 
-def _next(assignment: Assignment | None, over: bool) -> Message:
-    return {"end": over} if assignment is None else {"trial": assignment.to_message()}
+def now() -> Now:
+    return Now(datetime.datetime.now(), time.monotonic())
+
+
+def _log_error(error: BaseException | None) -> None:
+    if error is not None:
+        log.error("The run could not be ended", exc_info=error)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna_spark import errors
 from optuna_spark.distribution.launch import launch
 from optuna_spark.distribution.local import end_workers
-from optuna_spark.driver.database_run import DatabaseRun
-from optuna_spark.driver.driver_run import DriverRun
+from optuna_spark.driver.coordinator import LoadedRun
+from optuna_spark.driver.database_run import OpenedDatabaseRun
+from optuna_spark.driver.ending import ENDING
 from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line
-from optuna_spark.entry.ending import ENDING
 from optuna_spark.errors import RunEndedError, SpecError, TuningError
 from optuna_spark.shown import shown
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.worker.worker import WorkerPayload, WorkerReport
+from optuna_spark.trial_callback import Callbacks, TrialCallback
+from optuna_spark.wire.payload import WorkerPayload, WorkerReport
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -34,16 +36,23 @@ LEAVE_S = 30.0
 ENDED_LEAVE_S = 8.0
 
 
-class Run(Protocol):
-    """The driver's side of a run, whoever coordinates it.
+class OpenedRun(Protocol):
+    """The driver's side of a run, whoever coordinates it: its study is open.
 
-    `open` leaves nothing behind when it fails; after it, `finish` is called whatever happens. `start` is told the
-    address to listen on and the one at which workers reach the driver.
+    `start` is told the address to listen on and the one at which workers reach the driver. What it returns is finished
+    whatever happens; where it was not called or has failed, `close` is.
     """
 
-    def open(self) -> None: ...
+    def start(self, bind: str, host: str) -> StartedRun: ...
 
-    def start(self, bind: str, host: str) -> WorkerPayload: ...
+    def close(self) -> None: ...
+
+
+class StartedRun(Protocol):
+    """The same once workers may come; `finish` is called whatever happens."""
+
+    @property
+    def payload(self) -> WorkerPayload: ...
 
     def snapshot(self) -> Snapshot: ...
 
@@ -69,6 +78,7 @@ def tune(
     url: str,
     spark: SparkSession | Callable[[], SparkSession] | None = None,
     secrets: DataSecrets | None = None,
+    callbacks: Sequence[TrialCallback] = (),
 ) -> RunResult:
     """Run the spec's trials.
 
@@ -78,6 +88,8 @@ def tune(
         spark: The session, or what makes it: then the study is opened while Spark starts. None only for the `local`
             distribution.
         secrets: What `data.connection` holds.
+        callbacks: Told of the trials, and of the run's end. Of modules that workers can import, where the workers
+            coordinate through the database.
 
     Raises:
         SpecError: The spec names a connection and no secrets are given.
@@ -88,10 +100,33 @@ def tune(
         raise SpecError(
             f"data.connection {spec.data.connection!r} is an Airflow connection: start the run from Airflow"
         )
-    run: Run = DatabaseRun(spec, url) if spec.coordination == "database" else DriverRun(spec, url)
-    session = _open(run, spark)
+    told = Callbacks(callbacks)
     try:
-        payload = replace(run.start(*_addresses(session)), data_secrets=secrets or DataSecrets())
+        result = _run(spec, url, spark, secrets, told)
+    except BaseException as error:
+        told.run_ended(str(error))
+        raise
+    else:
+        told.run_ended(result.stop_reason)
+        return result
+    finally:
+        with ENDING.tidying():
+            told.close()
+
+
+def _run(
+    spec: TuningSpec,
+    url: str,
+    spark: SparkSession | Callable[[], SparkSession] | None,
+    secrets: DataSecrets | None,
+    callbacks: Callbacks,
+) -> RunResult:
+    open_run: Callable[[], OpenedRun]
+    open_run = partial(OpenedDatabaseRun if spec.coordination == "database" else LoadedRun, spec, url, callbacks)
+    opened, session = _open(open_run, spark)
+    run = _start(opened, session)
+    try:
+        payload = replace(run.payload, data_secrets=secrets or DataSecrets())
         log.info("%s Starting %s workers (%s)", PREFIX, spec.tasks, spec.distribution)
         reports = _watch_while_launched(run, spec, payload, session)
         snapshot, reason = run.snapshot(), run.stop_reason()
@@ -114,22 +149,31 @@ def _refuse_in_a_worker_that_imports_the_program() -> None:
         )
 
 
-def _open(run: Run, spark: SparkSession | Callable[[], SparkSession] | None) -> SparkSession | None:
+def _open(
+    open_run: Callable[[], OpenedRun], spark: SparkSession | Callable[[], SparkSession] | None
+) -> tuple[OpenedRun, SparkSession | None]:
     """Open the run's study, and make the session meanwhile where there is none."""
     if not callable(spark):
-        run.open()
-        return spark
+        return open_run(), spark
     with ThreadPoolExecutor(1, "open") as pool:
-        opened = pool.submit(run.open)
+        opening = pool.submit(open_run)
         try:
             session = spark()
-            opened.result()
+            return opening.result(), session
         except BaseException:
             with ENDING.tidying():
-                if opened.exception() is None:
-                    run.finish()
+                if opening.exception() is None:
+                    opening.result().close()
             raise
-    return session
+
+
+def _start(opened: OpenedRun, session: SparkSession | None) -> StartedRun:
+    try:
+        return opened.start(*_addresses(session))
+    except BaseException:
+        with ENDING.tidying():
+            opened.close()
+        raise
 
 
 def _addresses(spark: SparkSession | None) -> tuple[str, str]:
@@ -141,7 +185,7 @@ def _addresses(spark: SparkSession | None) -> tuple[str, str]:
 
 
 def _watch_while_launched(
-    run: Run, spec: TuningSpec, payload: WorkerPayload, spark: SparkSession | None
+    run: StartedRun, spec: TuningSpec, payload: WorkerPayload, spark: SparkSession | None
 ) -> list[WorkerReport]:
     launched = _Launched(spec, payload, spark)
     try:

@@ -1,4 +1,4 @@
-"""The driver's port: lets in who knows the run's secret, and has the desk answer them."""
+"""The driver's port: lets in who knows the run's secret, and has their requests answered."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import socket
 
 from optuna_spark.driver.conversation import Conversation
 from optuna_spark.driver.gate import BACKLOG, HANDSHAKE_S, Gate
-from optuna_spark.driver.request_handler import Desk
+from optuna_spark.driver.request_handler import RequestHandler
 from optuna_spark.errors import TuningError
-from optuna_spark.wire.frames import MAX_HELLO, SILENT_BEATS, FrameStream, Message, WireError
-from optuna_spark.wire.messages import Worker, worker_name
+from optuna_spark.wire.frames import MAX_HELLO, SILENT_BEATS, FrameStream
+from optuna_spark.wire.messages import Greeting, Hello, Worker
+from optuna_spark.wire.sealing import WireError
 
 log = logging.getLogger(__name__)
 
@@ -21,14 +22,14 @@ class WorkerServer:
     """Serves workers over TCP, in one event loop.
 
     Args:
-        desk: Answers the workers.
+        handler: Answers the workers.
         secret: What a worker must know.
         heartbeat_s: A worker that is silent for six times as long, or does not read, is taken for dead.
         greeting: The first message each worker gets.
     """
 
-    def __init__(self, desk: Desk, secret: bytes, heartbeat_s: float, greeting: Message) -> None:
-        self._desk, self._secret, self._greeting = desk, secret, greeting
+    def __init__(self, handler: RequestHandler, secret: bytes, heartbeat_s: float, greeting: Greeting) -> None:
+        self._handler, self._secret, self._greeting = handler, secret, greeting.to_message()
         self._silence_s = SILENT_BEATS * heartbeat_s
         self._keys = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -54,7 +55,7 @@ class WorkerServer:
         return bound[0], bound[1]
 
     async def close(self) -> None:
-        """Stop listening, close all connections, and wait until the desk knows."""
+        """Stop listening, close all connections, and wait until the handler knows."""
         if self._gate is not None:
             self._gate.close()
         for task in list(self._tasks):
@@ -82,18 +83,19 @@ class WorkerServer:
         """Learn who it is. Until then a message must be short, and come soon."""
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                name = worker_name(await stream.read(MAX_HELLO))
+                hello = Hello.from_message(await stream.read(MAX_HELLO))
         except (TimeoutError, OSError, asyncio.IncompleteReadError, WireError) as error:
             log.warning("A connection from %s ended before it was known whose it is: %s", peer, _text(error))
             return None
-        return Worker(next(self._keys), name)
+        return Worker(next(self._keys), hello.worker)
 
     async def _serve(self, worker: Worker, stream: FrameStream) -> None:
-        unbegun = list[int]()
-        self._desk.enter(worker)
+        unbegun: tuple[int, ...] = ()
+        conversation = Conversation(worker, stream, self._handler, self._silence_s)
+        self._handler.enter(worker, conversation.reply)
         try:
             stream.write(self._greeting)
-            unbegun = await Conversation(worker, stream, self._desk, self._silence_s).run()
+            unbegun = await conversation.run()
         except TimeoutError:
             log.warning("Worker %s has said or read nothing for %g s: taken for dead", worker.name, self._silence_s)
         except (OSError, asyncio.IncompleteReadError) as error:
@@ -103,7 +105,7 @@ class WorkerServer:
         except Exception:
             log.exception("A message of worker %s could not be handled", worker.name)
         finally:
-            await asyncio.shield(self._desk.leave(worker, unbegun))
+            await asyncio.shield(self._handler.leave(worker, unbegun))
 
 
 def _text(error: Exception) -> str:

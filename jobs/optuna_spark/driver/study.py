@@ -24,8 +24,7 @@ from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.history import RECENT, HistoryStorage
 from optuna_spark.sampling.search_space import distributions, suggest_params
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.wire.messages import Update
-from optuna_spark.worker.outcome import Outcome
+from optuna_spark.wire.messages import Changes, Outcome
 
 
 @dataclass(frozen=True)
@@ -128,12 +127,12 @@ class SampledStudy:
         """What Optuna's Trial suggests, in internal representation; raises what it raises."""
         return float(distribution.to_internal_repr(_suggest(trial, name, distribution)))
 
-    def update(self, trial: Trial, update: Update) -> None:
-        for step, value in update.reports:
+    def update(self, trial: Trial, changes: Changes) -> None:
+        for step, value in changes.reports:
             trial.report(value, step)
-        for key, attr in update.user_attrs.items():
+        for key, attr in changes.user_attrs.items():
             trial.set_user_attr(key, attr)
-        for key, violation in update.constraints.items():
+        for key, violation in changes.constraints.items():
             trial.set_constraint(key, violation)
 
     def should_prune(self, trial: Trial) -> bool:

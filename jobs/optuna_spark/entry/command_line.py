@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna_spark.distribution.spark_session import spark_session
-from optuna_spark.entry.ending import ENDING
+from optuna_spark.driver.ending import ENDING
 from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
 from optuna_spark.errors import SpecError, StorageError
 from optuna_spark.objectives import check_objective, default_search_space

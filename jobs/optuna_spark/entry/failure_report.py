@@ -8,8 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from optuna_spark.errors import TuningError
-from optuna_spark.worker.outcome import error_text
+from optuna_spark.errors import TuningError, error_text
 
 FAILURE_VARIABLE = "TUNING_FAILURE_FILE"
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from optuna_spark.wire.frames import MAX_DEPTH, depth
-
 # The columns' types: TEXT, VARCHAR(512), INTEGER.
 TEXT_BYTES = 65_535
 NAME_LENGTH = 512
 CONSTRAINT_LENGTH = NAME_LENGTH - 32  # Optuna stores it under a longer name
+MAX_DEPTH = 64  # of lists and objects in one message
 ATTR_DEPTH = MAX_DEPTH - 8  # in the message that brings it, with something to spare
 MAX_STEP = 2**31 - 1
 
@@ -64,3 +63,12 @@ def attr_size(key: str, value: Any) -> int:
     if text.count("[") + text.count("{") > ATTR_DEPTH and depth(json.loads(text)) > ATTR_DEPTH:
         raise ValueError(f"user attribute {key!r} must be nested at most {ATTR_DEPTH} levels deep")
     return len(text)
+
+
+def depth(value: object) -> int:
+    """How deeply lists and dicts are nested; 0 for a number."""
+    found, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        found += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return found

@@ -13,6 +13,7 @@ import socket
 import threading
 from typing import Any, Self
 
+from optuna_spark.storage.limits import MAX_DEPTH, depth
 from optuna_spark.wire import sealing
 from optuna_spark.wire.sealing import LENGTH, TAG, Introduction, Seal, WireError, new_secret
 
@@ -23,7 +24,6 @@ __all__ = ["FrameSocket", "FrameStream", "Message", "WireError", "decode", "enco
 MAX_REQUEST = 1024 * 1024
 MAX_REPLY = 16 * 1024 * 1024  # a search space with long lists of choices, a queued trial with many attributes
 MAX_HELLO = 4 * 1024
-MAX_DEPTH = 64
 SILENT_BEATS = 6  # whoever misses so many beats counts as gone
 
 Message = dict[str, Any]
@@ -59,15 +59,6 @@ def decode(data: bytes) -> Message:
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and depth(message) > MAX_DEPTH:
         raise WireError(f"a message is nested more than {MAX_DEPTH} levels deep")
     return message
-
-
-def depth(value: object) -> int:
-    """How deeply lists and dicts are nested; 0 for a number."""
-    found, level = 0, [value]
-    while level := [one for one in level if isinstance(one, dict | list)]:
-        found += 1
-        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
-    return found
 
 
 def _length(header: bytes, limit: int) -> int:

@@ -1,47 +1,30 @@
-"""What workers and the driver say to each other, as plain data and as JSON.
+"""What workers and the driver say to each other: one dataclass for each operation, which knows its own JSON.
 
-What comes from a worker is checked here, for its types and for what the database can hold: a worker that says anything
-else is sent away (WireError), and nobody else notices.
+`op` names the operation in a message. What comes from a worker is checked here, for its types and for what the database
+can hold: a worker that says anything else is sent away (WireError), and nobody else notices. What comes from the driver
+is trusted: it has proved that it knows the run's secret.
 """
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    json_to_distribution,
-)
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import TrialState
 
 from optuna_spark.shown import shown
-from optuna_spark.storage.limits import (
-    CONSTRAINT_LENGTH,
-    NAME_LENGTH,
-    as_step,
-    attr_size,
-    check_distribution,
-    check_name,
-)
-from optuna_spark.wire.frames import Message, WireError
-from optuna_spark.worker.outcome import Outcome
+from optuna_spark.storage.limits import CONSTRAINT_LENGTH, attr_size, check_distribution
+from optuna_spark.wire import checks
+from optuna_spark.wire.frames import Message
+from optuna_spark.wire.sealing import WireError
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-MAX_CHANGES = 4096  # of each kind in one message; a worker sends them before there are a thousand (trial.py)
 ERROR_CHARACTERS = 5000  # 12 bytes each at most, as JSON in a column of 65,535
 NAME_CHARACTERS = 250
 _ENDS = {state.name: state for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)}
-_KINDS = (FloatDistribution, IntDistribution, CategoricalDistribution)
-_IN_JSON = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
 
 
 class Worker(NamedTuple):
@@ -49,6 +32,9 @@ class Worker(NamedTuple):
 
     key: int
     name: str
+
+
+# What several operations carry.
 
 
 @dataclass(frozen=True)
@@ -74,13 +60,13 @@ class Assignment:
         }
 
     @classmethod
-    def from_message(cls, message: Message) -> Assignment:
+    def from_message(cls, message: Message) -> Self:
         start = datetime.datetime.fromisoformat(message["start"])
         return cls(message["number"], start, message["params"], message["user_attrs"])
 
 
 @dataclass(frozen=True)
-class Update:
+class Changes:
     """What an objective told its trial since the last time.
 
     Attributes:
@@ -95,156 +81,372 @@ class Update:
         return {k: v for k, v in vars(self).items() if v}
 
     @classmethod
-    def from_message(cls, message: Message) -> Update:
-        """Read the changes a message brings, if any.
-
-        Raises:
-            WireError: They are none.
-        """
-        changes = _a(dict, message.get("changes", {}), "changes")
-        reports = _a(list, changes.get("reports", []), "reports")
-        attrs = _a(dict, changes.get("user_attrs", {}), "user_attrs")
-        constraints = _a(dict, changes.get("constraints", {}), "constraints")
+    def from_message(cls, message: object) -> Self:
+        changes = checks.of_kind(dict, message, "changes")
+        reports = checks.of_kind(list, changes.get("reports", []), "reports")
+        attrs = checks.of_kind(dict, changes.get("user_attrs", {}), "user_attrs")
+        constraints = checks.of_kind(dict, changes.get("constraints", {}), "constraints")
         for name, values in (("reports", reports), ("user_attrs", attrs), ("constraints", constraints)):
-            _few(values, name)
+            checks.few(values, name)
         for key, value in attrs.items():
-            _checked(attr_size, _name(key), value)
-        violations = {_name(k, CONSTRAINT_LENGTH): _constraint(v) for k, v in constraints.items()}
-        return cls(tuple(map(_report, reports)), attrs, violations)
+            checks.checked(attr_size, checks.name(key), value)
+        violations = {checks.name(k, CONSTRAINT_LENGTH): checks.constraint(v) for k, v in constraints.items()}
+        return cls(tuple(map(checks.report, reports)), attrs, violations)
 
 
 @dataclass(frozen=True)
-class Suggestion:
-    """A parameter that an objective wants sampled."""
+class Outcome:
+    """The end of a trial.
 
+    Attributes:
+        state: COMPLETE, PRUNED or FAIL.
+        values: One value per direction of the study when COMPLETE, else None.
+        error: Last lines of the traceback when FAIL, else None.
+    """
+
+    state: TrialState
+    values: tuple[float, ...] | None = None
+    error: str | None = None
+
+    def to_message(self) -> Message:
+        error = self.error and self.error[-ERROR_CHARACTERS:]
+        return {"state": self.state.name, "values": self.values, "error": error}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        state, values, error = message.get("state"), message.get("values"), message.get("error")
+        if not isinstance(state, str) or state not in _ENDS:
+            raise WireError(f"a trial's state at its end must be one of {', '.join(_ENDS)}, got {state!r:.80}")
+        if (values is not None) != (state == TrialState.COMPLETE.name):
+            raise WireError(f"a trial has values when it is COMPLETE, and only then; this one is {state}")
+        if values is not None:
+            values = tuple(checks.number(v, "a value") for v in checks.of_kind(list, values, "values"))
+            if any(math.isnan(v) for v in values):
+                raise WireError("a value must not be NaN")
+        if error is not None and len(checks.of_kind(str, error, "error")) > ERROR_CHARACTERS:
+            raise WireError(f"an error must be at most {ERROR_CHARACTERS} characters, got {len(error)}")
+        return cls(_ENDS[state], values, error)
+
+
+@dataclass(frozen=True)
+class _Bare:
+    """An operation that says nothing but its name."""
+
+    op: ClassVar[str]
+
+    def to_message(self) -> Message:
+        return {"op": self.op}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls()
+
+
+@dataclass(frozen=True)
+class _WithChanges:
+    """An operation that brings what an objective told its trial."""
+
+    op: ClassVar[str]
+    number: int
+    changes: Changes
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "number": self.number, "changes": self.changes.to_message()}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls(_number(message), Changes.from_message(message.get("changes", {})))
+
+
+# What a worker says.
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A worker's first message. `worker` is its name, host:pid, as it may be shown anywhere."""
+
+    op: ClassVar[str] = "hello"
+    worker: str
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "worker": self.worker}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        if _operation(message) != cls.op:
+            raise WireError("the first message of a worker must be its hello")
+        return cls(shown(checks.of_kind(str, message.get("worker"), "worker"))[:NAME_CHARACTERS])
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The worker lives. With `echo` it wants to hear the same of the driver."""
+
+    op: ClassVar[str] = "beat"
+    echo: bool = False
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "echo": self.echo}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls(message.get("echo") is True)
+
+
+@dataclass(frozen=True)
+class Ask(_Bare):
+    """The worker wants a trial; answered by Next."""
+
+    op: ClassVar[str] = "ask"
+
+
+@dataclass(frozen=True)
+class Suggest:
+    """An objective wants a parameter sampled; answered by Suggested, or by Raised."""
+
+    op: ClassVar[str] = "suggest"
+    number: int
     name: str
     distribution: BaseDistribution
 
-    @classmethod
-    def from_message(cls, message: Message) -> Suggestion:
-        """Read one.
+    def to_message(self) -> Message:
+        """The message.
 
         Raises:
-            WireError: It is none, or the database cannot hold it.
+            ValueError: The database cannot hold the distribution.
         """
-        text = _a(str, message.get("distribution"), "distribution")
-        try:
-            check_distribution(text)
-            distribution = json_to_distribution(text)
-        except Exception as error:  # noqa: BLE001  # whatever Optuna raises on text it has not written
-            raise WireError(f"this is no distribution ({type(error).__name__}): {text!r:.200}") from None
-        if not isinstance(distribution, _KINDS):
-            raise WireError(f"this is no distribution that is in use: {text!r:.200}")
-        return cls(_name(message.get("name")), distribution)
+        text = distribution_to_json(self.distribution)
+        check_distribution(text)
+        return {"op": self.op, "number": self.number, "name": self.name, "distribution": text}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        distribution = checks.distribution(message.get("distribution"))
+        return cls(_number(message), checks.name(message.get("name")), distribution)
 
 
-def outcome_to_message(outcome: Outcome) -> Message:
-    error = outcome.error and outcome.error[-ERROR_CHARACTERS:]
-    return {"state": outcome.state.name, "values": outcome.values, "error": error}
+@dataclass(frozen=True)
+class Update(_WithChanges):
+    """What an objective told its trial; has no answer."""
+
+    op: ClassVar[str] = "update"
 
 
-def outcome_from_message(message: Message) -> Outcome:
-    """Read an outcome.
+@dataclass(frozen=True)
+class Prune(_WithChanges):
+    """Whether a trial should be pruned, after these changes; answered by Pruning."""
+
+    op: ClassVar[str] = "prune"
+
+
+@dataclass(frozen=True)
+class Tell:
+    """A trial has ended; answered by Durable. With `ask` the worker wants another trial, which may come before that."""
+
+    op: ClassVar[str] = "tell"
+    number: int
+    outcome: Outcome
+    changes: Changes = field(default_factory=Changes)
+    ask: bool = True
+
+    def to_message(self) -> Message:
+        changes, outcome = self.changes.to_message(), self.outcome.to_message()
+        return {"op": self.op, "number": self.number, "changes": changes, "ask": self.ask} | outcome
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        outcome, changes = Outcome.from_message(message), Changes.from_message(message.get("changes", {}))
+        return cls(_number(message), outcome, changes, bool(message.get("ask")))
+
+
+@dataclass(frozen=True)
+class Stop(_Bare):
+    """An objective called `study.stop()`; answered by Stopped."""
+
+    op: ClassVar[str] = "stop"
+
+
+@dataclass(frozen=True)
+class Bye:
+    """The worker leaves. `unbegun` are the trials it gives back, which is one at most."""
+
+    op: ClassVar[str] = "bye"
+    unbegun: tuple[int, ...] = ()
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "unbegun": self.unbegun}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        numbers = checks.of_kind(list, message.get("unbegun", []), "unbegun")
+        checks.few(numbers, "unbegun", 1)
+        return cls(tuple(checks.of_kind(int, one, "number") for one in numbers))
+
+
+# What the driver says.
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """The driver's first message: what a worker must know of the run.
+
+    Attributes:
+        directions: minimize or maximize, one per value.
+        heartbeat_s: How often a worker has to send a beat.
+        distributions: The declared search space.
+    """
+
+    op: ClassVar[str] = "greeting"
+    study_name: str
+    directions: tuple[str, ...]
+    heartbeat_s: float
+    distributions: Mapping[str, BaseDistribution]
+
+    def to_message(self) -> Message:
+        return {
+            "op": self.op,
+            "study_name": self.study_name,
+            "directions": self.directions,
+            "heartbeat_s": self.heartbeat_s,
+            "distributions": {name: distribution_to_json(d) for name, d in self.distributions.items()},
+        }
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        distributions = {name: json_to_distribution(d) for name, d in message["distributions"].items()}
+        return cls(message["study_name"], tuple(message["directions"]), float(message["heartbeat_s"]), distributions)
+
+
+@dataclass(frozen=True)
+class Next:
+    """What a worker does next: a trial, or nothing for now, or nothing any more (`over`)."""
+
+    op: ClassVar[str] = "next"
+    trial: Assignment | None = None
+    over: bool = False
+
+    def to_message(self) -> Message:
+        if self.trial is None:
+            return {"op": self.op, "over": self.over}
+        return {"op": self.op, "trial": self.trial.to_message()}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        trial = message.get("trial")
+        return cls(None if trial is None else Assignment.from_message(trial), message.get("over", False))
+
+
+@dataclass(frozen=True)
+class Durable:
+    """The trial that the worker told is in the database. `next` is None where that was sent before."""
+
+    op: ClassVar[str] = "durable"
+    number: int
+    next: Next | None = None
+
+    def to_message(self) -> Message:
+        message = {"op": self.op, "number": self.number}
+        return message if self.next is None else message | {"next": self.next.to_message()}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        following = message.get("next")
+        return cls(message["number"], None if following is None else Next.from_message(following))
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """A parameter's value, in internal representation."""
+
+    op: ClassVar[str] = "suggested"
+    value: float
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "value": self.value}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls(float(message["value"]))
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What Optuna has raised in the driver, to be raised in the objective. `kind` is the name of a built-in error."""
+
+    op: ClassVar[str] = "raised"
+    kind: str
+    text: str
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "kind": self.kind, "text": self.text}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls(message["kind"], message["text"])
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Whether the trial should be pruned."""
+
+    op: ClassVar[str] = "pruning"
+    prune: bool
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "prune": self.prune}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls(bool(message["prune"]))
+
+
+@dataclass(frozen=True)
+class Stopped(_Bare):
+    """No further trial is started."""
+
+    op: ClassVar[str] = "stopped"
+
+
+@dataclass(frozen=True)
+class Echo(_Bare):
+    """The driver lives."""
+
+    op: ClassVar[str] = "beat"
+
+
+# What is asked of whoever hands out the trials; the rest is between the two ends of a connection.
+Request = Ask | Suggest | Update | Prune | Tell | Stop
+Answer = Next | Durable | Suggested | Raised | Pruning | Stopped
+_FROM_WORKER: dict[str, type[Request | Beat | Bye]] = {
+    kind.op: kind for kind in (Ask, Suggest, Update, Prune, Tell, Stop, Beat, Bye)
+}
+_FROM_DRIVER: dict[str, type[Answer | Echo]] = {
+    kind.op: kind for kind in (Next, Durable, Suggested, Raised, Pruning, Stopped, Echo)
+}
+
+
+def from_worker(message: Message) -> Request | Beat | Bye:
+    """What a worker says after its hello.
 
     Raises:
-        WireError: It is none.
+        WireError: It is nothing that a worker may say.
     """
-    state, values, error = (message.get(key) for key in ("state", "values", "error"))
-    if not isinstance(state, str) or state not in _ENDS:
-        raise WireError(f"a trial's state at its end must be one of {', '.join(_ENDS)}, got {state!r:.80}")
-    if (values is not None) != (state == TrialState.COMPLETE.name):
-        raise WireError(f"a trial has values when it is COMPLETE, and only then; this one is {state}")
-    if values is not None:
-        values = tuple(number(v, "a value") for v in _a(list, values, "values"))
-        if any(math.isnan(v) for v in values):
-            raise WireError("a value must not be NaN")
-    if error is not None and len(_a(str, error, "error")) > ERROR_CHARACTERS:
-        raise WireError(f"an error must be at most {ERROR_CHARACTERS} characters, got {len(error)}")
-    return Outcome(_ENDS[state], values, error)
+    name = _operation(message)
+    kind = _FROM_WORKER.get(name)
+    if kind is None:
+        raise WireError(f"unknown request {name!r:.80}")
+    return kind.from_message(message)
 
 
-def operation(message: Message) -> str:
-    """What a worker wants."""
-    return _a(str, message.get("op"), "op")
+def from_driver(message: Message) -> Answer | Echo:
+    """What the driver says after its greeting."""
+    return _FROM_DRIVER[message["op"]].from_message(message)
 
 
-def worker_name(hello: Message) -> str:
-    """The name of a worker that has come, as it may be shown anywhere.
-
-    Raises:
-        WireError: It does not say its name.
-    """
-    if operation(hello) != "hello":
-        raise WireError("the first message of a worker must be its hello")
-    return shown(_a(str, hello.get("worker"), "worker"))[:NAME_CHARACTERS]
+def _operation(message: Message) -> str:
+    return checks.of_kind(str, message.get("op"), "op")
 
 
-def trial_number(message: Message) -> int:
+def _number(message: Message) -> int:
     """The trial that a message is about."""
-    return _a(int, message.get("number"), "number")
-
-
-def unbegun_trials(goodbye: Message) -> list[int]:
-    """The trials that a worker gives back, which is one at most."""
-    numbers = _a(list, goodbye.get("unbegun", []), "unbegun")
-    _few(numbers, "unbegun", 1)
-    return [_a(int, one, "number") for one in numbers]
-
-
-def number(value: object, what: str) -> float:
-    """A number as a float.
-
-    Raises:
-        WireError: It is none, or too large.
-    """
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise WireError(f"{what} must be a number, got {value!r:.80}")
-    try:
-        return float(value)
-    except OverflowError:
-        raise WireError(f"{what} must be a number that a float can hold") from None
-
-
-def _report(report: object) -> tuple[int, float]:
-    step, value = _pair(report)
-    return _checked(as_step, _a(int, step, "step")), number(value, "a reported value")
-
-
-def _pair(report: object) -> tuple[object, object]:
-    pair = _a(list, report, "a report")
-    if len(pair) != 2:
-        raise WireError(f"a report must be a step and a value, got {len(pair)} items")
-    return pair[0], pair[1]
-
-
-def _constraint(value: object) -> float:
-    violation = number(value, "a constraint")
-    if math.isnan(violation):
-        raise WireError("a constraint must not be NaN")
-    return violation
-
-
-def _name(name: object, longest: int = NAME_LENGTH) -> str:
-    text = _a(str, name, "name")
-    _checked(check_name, text, longest)
-    return text
-
-
-def _few(values: Sized, what: str, most: int = MAX_CHANGES) -> None:
-    if len(values) > most:
-        raise WireError(f"{what} must be at most {most} in one message, got {len(values)}")
-
-
-def _a(kind: type[T], value: object, what: str) -> T:
-    """The value, which must be of a kind; in JSON true and false are no numbers."""
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise WireError(f"{what} must be {_IN_JSON[kind]}, got {value!r:.80}")
-    return value
-
-
-def _checked(check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What an objective would be told as an error of its own, here is the message's."""
-    try:
-        return check(*args, **kwargs)
-    except (TypeError, ValueError) as error:
-        raise WireError(str(error)) from None
+    return checks.of_kind(int, message.get("number"), "number")

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from optuna_spark.errors import TuningError
 
 MAGIC = b"OPTSPARK"
-VERSION = 3
+VERSION = 4
 NONCE = 32
 TAG = 16  # what sealing adds to a frame
 

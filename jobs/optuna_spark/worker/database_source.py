@@ -14,15 +14,16 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from optuna_spark.driver.lost_trials import is_forgiven, next_try_attrs
 from optuna_spark.sampling.open_study import join_study, open_study
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.stop_and_retry import LOST, is_forgiven, next_try_attrs
 from optuna_spark.storage.claims import Claim, Claims
 from optuna_spark.storage.mysql_errors import is_rolled_back
 from optuna_spark.storage.optuna_storage import close_storage, create_storage, set_trial_attr
 from optuna_spark.storage.retries import retried
+from optuna_spark.trial_callback import NOBODY, Callbacks
 from optuna_spark.wire.frames import SILENT_BEATS
-from optuna_spark.worker.outcome import LOST, Outcome
+from optuna_spark.wire.messages import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -31,25 +32,26 @@ WAIT_S = 0.5
 
 
 @dataclass(frozen=True)
-class StoredStudy:
-    """The study of a run as one process sees it in the database, and the run's claims."""
+class SharedStudy:
+    """The study of a run as one process sees it in the database, the run's claims, and who is told of its trials."""
 
     spec: TuningSpec
     storage: RDBStorage
     study: optuna.Study
     claims: Claims
+    callbacks: Callbacks
 
     @classmethod
-    def open(cls, spec: TuningSpec, url: str, key: str) -> StoredStudy:
+    def open(cls, spec: TuningSpec, url: str, key: str, callbacks: Callbacks = NOBODY) -> SharedStudy:
         """As the driver does: tables and study are made where they are missing."""
         storage = create_storage(url)
-        return cls(spec, storage, open_study(spec, storage), Claims(storage.engine, key))
+        return cls(spec, storage, open_study(spec, storage), Claims(storage.engine, key), callbacks)
 
     @classmethod
-    def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None) -> StoredStudy:
+    def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None, callbacks: Callbacks = NOBODY) -> SharedStudy:
         """As a worker does, after the driver's `open`."""
         storage = create_storage(url, prepared=True)
-        return cls(spec, storage, join_study(spec, storage, seed), Claims(storage.engine, key))
+        return cls(spec, storage, join_study(spec, storage, seed), Claims(storage.engine, key), callbacks)
 
     def close(self) -> None:
         """Close the connections; the claims use the storage's."""
@@ -59,7 +61,7 @@ class StoredStudy:
 class DatabaseSource:
     """A TrialSource over Optuna's RDBStorage and the run's claims. Used by one thread, beats in another."""
 
-    def __init__(self, stored: StoredStudy, worker: str) -> None:
+    def __init__(self, stored: SharedStudy, worker: str) -> None:
         self._stored, self._worker = stored, worker
         self._spec, self._study, self._claims = stored.spec, stored.study, stored.claims
         self._held: Claim | None = None
@@ -77,13 +79,15 @@ class DatabaseSource:
         trial.set_user_attr("run_id", self._spec.run_id)
         trial.set_user_attr("worker", self._worker)
         self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
-        return trial
+        self._stored.callbacks.trial_started(trial.number)
+        return watched(trial, self._stored.callbacks) if self._stored.callbacks.registered else trial
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
         if outcome.error is not None:
             trial.set_user_attr("error", outcome.error)
         values = None if outcome.values is None else list(outcome.values)
-        self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
+        ended = self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
+        self._stored.callbacks.trial_ended(ended)
         spent = outcome.state in FINISHED or self._spec.stop.failures_count
         with self._lock:
             held, self._held = self._held, None
@@ -93,6 +97,7 @@ class DatabaseSource:
     def close(self) -> None:
         self._closed.set()
         self._stored.close()
+        self._stored.callbacks.close()
 
     def _next_claim(self) -> Claim | None:
         while (claim := self._claims.take_free(self._worker)) is None:
@@ -131,6 +136,18 @@ def patient(trial: optuna.Trial) -> optuna.Trial:
     return trial
 
 
+def watched(trial: optuna.Trial, callbacks: Callbacks) -> optuna.Trial:
+    """The trial, whose reports the callbacks are told of."""
+    report = trial.report
+
+    def told(value: float, step: int) -> None:
+        report(value, step)
+        callbacks.trial_reported(trial.number, int(step), float(value))
+
+    setattr(trial, "report", told)  # noqa: B010  # a method's name cannot be assigned to
+    return trial
+
+
 class StaleWatch:
     """Which claims have not changed for `grace_s` seconds of this process's clock."""
 
@@ -149,7 +166,7 @@ class StaleWatch:
         return result
 
 
-def release(stored: StoredStudy, claim: Claim) -> None:
+def release(stored: SharedStudy, claim: Claim) -> None:
     """Take a dead worker's claim: done when its trial was told, else the trial is closed, the claim freed."""
     mine = stored.claims.change(claim, "claimed", "taken over", claim.trial)
     if mine is None:
@@ -162,7 +179,7 @@ def release(stored: StoredStudy, claim: Claim) -> None:
     stored.claims.change(mine, "done" if told else "free", "", claim.trial)
 
 
-def close_lost(stored: StoredStudy, trial: FrozenTrial) -> FrozenTrial:
+def close_lost(stored: SharedStudy, trial: FrozenTrial) -> FrozenTrial:
     """Record a trial nobody runs any more as failed, and queue its parameters again, a few times at most.
 
     Returns:
@@ -174,12 +191,13 @@ def close_lost(stored: StoredStudy, trial: FrozenTrial) -> FrozenTrial:
     except optuna.exceptions.UpdateFinishedTrialError:
         log.info("Trial %s was finished meanwhile", trial.number)
     closed = stored.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    stored.callbacks.trial_ended(closed)
     if closed.params and is_forgiven(closed, stored.spec.stop):
         stored.study.enqueue_trial(dict(closed.params), user_attrs=next_try_attrs(closed))
     return closed
 
 
-def close_abandoned(stored: StoredStudy) -> None:
+def close_abandoned(stored: SharedStudy) -> None:
     """Close every trial still RUNNING in the study; only where no worker of it can be alive."""
     running = retried(stored.study.get_trials)(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
@@ -189,7 +207,7 @@ def close_abandoned(stored: StoredStudy) -> None:
 def rehearse() -> None:
     """Run a trial in memory, because Optuna and SQLAlchemy load most of themselves when they are first used.
 
-    The daemon does so before it forks the workers (session.modules_to_import).
+    The daemon does so before it forks the workers (spark_session.modules_to_import).
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = create_storage("sqlite://")

@@ -6,17 +6,42 @@ import contextlib
 import logging
 import threading
 import time
+from typing import TypeVar
 
-from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.distributions import BaseDistribution
 
-from optuna_spark.storage.limits import check_distribution
-from optuna_spark.wire.frames import SILENT_BEATS, FrameSocket, Message, WireError
-from optuna_spark.wire.messages import Assignment, Update, outcome_to_message
-from optuna_spark.worker.outcome import Outcome
-from optuna_spark.worker.remote_study import RemoteStudy
-from optuna_spark.worker.trial import RemoteTrial
+from optuna_spark.wire.frames import SILENT_BEATS, FrameSocket
+from optuna_spark.wire.messages import (
+    Answer,
+    Ask,
+    Assignment,
+    Beat,
+    Bye,
+    Changes,
+    Durable,
+    Echo,
+    Greeting,
+    Hello,
+    Next,
+    Outcome,
+    Prune,
+    Pruning,
+    Raised,
+    Request,
+    Stop,
+    Stopped,
+    Suggest,
+    Suggested,
+    Tell,
+    Update,
+    from_driver,
+)
+from optuna_spark.wire.sealing import WireError
+from optuna_spark.worker.trial import RemoteStudy, RemoteTrial
 
 log = logging.getLogger(__name__)
+
+A = TypeVar("A")
 
 CONNECT_S = 10.0
 RECONNECTS = 3
@@ -43,44 +68,38 @@ class CoordinatorClient:
         self._address, self._secret, self._worker = address, secret, worker
         self._closed = threading.Event()
         self._waiting_since: float | None = None
-        self._next: Message | None = None
+        self._next: Next | None = None
         self._uncommitted: int | None = None  # the trial told last, while it may not be in the database yet
         greeting = self._connect(attempts)
-        self._study = RemoteStudy(greeting["study_name"], greeting["directions"], self._stop)
-        self._distributions = {n: json_to_distribution(d) for n, d in greeting["distributions"].items()}
-        beats = threading.Thread(target=self._beat, args=(float(greeting["heartbeat_s"]),), daemon=True)
+        self._study = RemoteStudy(greeting.study_name, greeting.directions, self._stop)
+        self._distributions = greeting.distributions
+        beats = threading.Thread(target=self._beat, args=(greeting.heartbeat_s,), daemon=True)
         beats.start()
 
     def ask(self) -> RemoteTrial | None:
         """The next trial; waits while all that are left are being run. None when the run is over."""
         reply, self._next = self._next, None
         breaks = 0
-        while reply is None or not ("trial" in reply or reply["end"]):
+        while reply is None or not (reply.trial or reply.over):
             try:
-                reply = self._request({"op": "ask"})
+                reply = self._request(Ask(), Next)
             except WireError:
                 breaks += 1
                 if breaks > RECONNECTS:
                     raise
                 self._connect_again()
-        return self._trial(reply["trial"]) if "trial" in reply else None
+        return self._trial(reply.trial) if reply.trial else None
 
     def tell(self, trial: RemoteTrial, outcome: Outcome) -> None:
         """Record how a trial ended. The reply brings the next trial, after a long one before that is durable.
 
         `wait_durable` waits for that; no further trial is told before.
         """
-        message = {
-            "op": "tell",
-            "number": trial.number,
-            "changes": trial.take_changes().to_message(),
-            "ask": True,
-            **outcome_to_message(outcome),
-        }
+        told = Tell(trial.number, outcome, trial.take_changes())
         try:
             self.wait_durable()
             self._uncommitted = trial.number
-            self._next = self._request(message)
+            self._next = self._request(told, Next)
         except WireError:
             self._connect_again()
             log.warning("Trial %s was not told before the connection broke; it may be tried again", trial.number)
@@ -99,47 +118,53 @@ class CoordinatorClient:
         if self._closed.is_set():
             return
         self._closed.set()
-        unbegun = [self._next["trial"]["number"]] if self._next and "trial" in self._next else []
+        unbegun = (self._next.trial.number,) if self._next and self._next.trial else ()
         with contextlib.suppress(WireError):  # the driver may have gone first
-            self._frames.send({"op": "bye", "unbegun": unbegun})
+            self._frames.send(Bye(unbegun).to_message())
         self._frames.close()
 
     def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float:
-        text = distribution_to_json(distribution)
-        check_distribution(text)
-        reply = self._request({"op": "suggest", "number": number, "name": name, "distribution": text})
-        if "error" in reply:
-            raise _RAISED_HERE[reply["error"]](reply["text"])
-        return float(reply["value"])
+        return self._request(Suggest(number, name, distribution), Suggested).value
 
-    def should_prune(self, number: int, changes: Update) -> bool:
-        return bool(self._request({"op": "prune", "number": number, "changes": changes.to_message()})["prune"])
+    def should_prune(self, number: int, changes: Changes) -> bool:
+        return self._request(Prune(number, changes), Pruning).prune
 
-    def update(self, number: int, changes: Update) -> None:
-        self._frames.send({"op": "update", "number": number, "changes": changes.to_message()})
+    def update(self, number: int, changes: Changes) -> None:
+        self._frames.send(Update(number, changes).to_message())
 
     def _stop(self) -> None:
-        self._request({"op": "stop"})
+        self._request(Stop(), Stopped)
 
-    def _request(self, message: Message) -> Message:
-        self._frames.send(message)
-        while (reply := self._receive()).keys() == {"durable"}:
-            pass
+    def _request(self, request: Request, expected: type[A]) -> A:
+        """Send a request and wait for its answer; one that a trial is durable may come before.
+
+        Raises:
+            WireError: The connection has ended.
+            Exception: What Optuna has raised in the driver.
+        """
+        self._frames.send(request.to_message())
+        while isinstance(reply := self._receive(), Durable):
+            if reply.next is not None:
+                reply = reply.next
+                break
+        if isinstance(reply, Raised):
+            raise _RAISED_HERE[reply.kind](reply.text)
+        if not isinstance(reply, expected):
+            raise WireError(f"the driver answers {request.op} with {reply.op}")
         return reply
 
-    def _receive(self) -> Message:
+    def _receive(self) -> Answer:
         try:
             self._waiting_since = time.monotonic()
-            while "beat" in (message := self._frames.receive()):
+            while isinstance(answer := from_driver(self._frames.receive()), Echo):
                 self._waiting_since = time.monotonic()
         finally:
             self._waiting_since = None
-        if "durable" in message:
+        if isinstance(answer, Durable):
             self._uncommitted = None
-        return message
+        return answer
 
-    def _trial(self, message: Message) -> RemoteTrial:
-        assignment = Assignment.from_message(message)
+    def _trial(self, assignment: Assignment) -> RemoteTrial:
         known = {name: self._distributions[name] for name in assignment.params}
         return RemoteTrial(self, assignment, known, self._study)
 
@@ -150,12 +175,12 @@ class CoordinatorClient:
                 self._frames.close()  # and whoever waits connects again
             with contextlib.suppress(WireError):  # the worker's own thread finds out by itself
                 # Who waits gets an echo: if an answer was kept from it, what follows does not open.
-                self._frames.send({"op": "beat", "echo": since is not None})
+                self._frames.send(Beat(echo=since is not None).to_message())
 
-    def _connect(self, attempts: int) -> Message:
+    def _connect(self, attempts: int) -> Greeting:
         """Connect and introduce this worker; returns the driver's greeting."""
         self._frames, greeting = _open(self._address, self._secret, self._worker, attempts)
-        self._frames.notice_silence(SILENT_BEATS * float(greeting["heartbeat_s"]))
+        self._frames.notice_silence(SILENT_BEATS * greeting.heartbeat_s)
         return greeting
 
     def _connect_again(self) -> None:
@@ -165,7 +190,7 @@ class CoordinatorClient:
         self._uncommitted = None
 
 
-def _open(address: tuple[str, int], secret: bytes, worker: str, attempts: int) -> tuple[FrameSocket, Message]:
+def _open(address: tuple[str, int], secret: bytes, worker: str, attempts: int) -> tuple[FrameSocket, Greeting]:
     """Connect, a few times: a driver that starts many workers at once may not answer the first call."""
     for attempt in range(1, attempts + 1):
         try:
@@ -180,10 +205,10 @@ def _open(address: tuple[str, int], secret: bytes, worker: str, attempts: int) -
     raise AssertionError
 
 
-def _greeted(frames: FrameSocket, worker: str) -> tuple[FrameSocket, Message]:
+def _greeted(frames: FrameSocket, worker: str) -> tuple[FrameSocket, Greeting]:
     try:
-        frames.send({"op": "hello", "worker": worker})
-        return frames, frames.receive()
+        frames.send(Hello(worker).to_message())
+        return frames, Greeting.from_message(frames.receive())
     except BaseException:
         frames.close()
         raise

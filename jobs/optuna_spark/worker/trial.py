@@ -1,4 +1,4 @@
-"""The trial a worker holds: Optuna's Trial interface, with the study in the driver."""
+"""The trial a worker holds: Optuna's Trial interface, and what it may ask of the study in the driver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import datetime
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,11 +19,11 @@ from optuna.distributions import (
     IntDistribution,
     check_distribution_compatibility,
 )
+from optuna.study import StudyDirection
 from optuna.trial import BaseTrial
 
 from optuna_spark.storage.limits import CONSTRAINT_LENGTH, as_float, as_step, attr_size, check_name
-from optuna_spark.wire.messages import Assignment, Update
-from optuna_spark.worker.remote_study import RemoteStudy
+from optuna_spark.wire.messages import Assignment, Changes
 
 FLUSH_S = 1.0
 FLUSH_BYTES = 256 * 1024
@@ -35,13 +35,13 @@ class TrialLink(Protocol):
 
     def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float: ...
 
-    def should_prune(self, number: int, changes: Update) -> bool: ...
+    def should_prune(self, number: int, changes: Changes) -> bool: ...
 
-    def update(self, number: int, changes: Update) -> None: ...
+    def update(self, number: int, changes: Changes) -> None: ...
 
 
 @dataclass
-class _Changes:
+class _Unsent:
     """What the objective has said and the driver does not know yet."""
 
     reports: list[tuple[int, float]] = field(default_factory=list)
@@ -53,6 +53,37 @@ class _Changes:
     def many(self) -> bool:
         count = len(self.reports) + len(self.user_attrs) + len(self.constraints)
         return self.size > FLUSH_BYTES or count >= FLUSH_CHANGES
+
+
+class RemoteStudy:
+    """The part of `optuna.Study` that objectives and pruning callbacks use: name, directions and `stop`.
+
+    Args:
+        name: The study's.
+        directions: minimize or maximize, one per value.
+        stop: Asks the driver to start no further trial.
+    """
+
+    def __init__(self, name: str, directions: Sequence[str], stop: Callable[[], None]) -> None:
+        self.study_name = name
+        self.directions = [StudyDirection[d.upper()] for d in directions]
+        self._stop = stop
+
+    @property
+    def direction(self) -> StudyDirection:
+        if len(self.directions) > 1:
+            raise RuntimeError("A single direction cannot be retrieved from a multi-objective study.")
+        return self.directions[0]
+
+    def stop(self) -> None:
+        """Start no further trial; those that run may end."""
+        self._stop()
+
+    def __getattr__(self, name: str) -> object:
+        raise AttributeError(
+            f"trial.study.{name} is not available here, because the study is in the driver: an objective may use"
+            " study_name, direction, directions and stop(); with coordination database it has all of the study"
+        )
 
 
 class RemoteTrial(BaseTrial):
@@ -86,7 +117,7 @@ class RemoteTrial(BaseTrial):
         self.study = study
         self._constraints: dict[str, float] = {}
         self._steps: set[int] = set()
-        self._changes = _Changes()
+        self._changes = _Unsent()
         self._flushed = time.monotonic()
 
     @property
@@ -173,11 +204,11 @@ class RemoteTrial(BaseTrial):
         self._changes.constraints[key] = number
         self._flush_now_and_then()
 
-    def take_changes(self) -> Update:
+    def take_changes(self) -> Changes:
         """What has not been sent yet; the caller sends it."""
-        changes, self._changes = self._changes, _Changes()
+        changes, self._changes = self._changes, _Unsent()
         self._flushed = time.monotonic()
-        return Update(tuple(changes.reports), changes.user_attrs, changes.constraints)
+        return Changes(tuple(changes.reports), changes.user_attrs, changes.constraints)
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         known = self._distributions.get(name)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import optuna
 from optuna import TrialPruned
 from optuna.trial import TrialState
 
-from optuna_spark.errors import TuningError
+from optuna_spark.errors import TuningError, error_text
 from optuna_spark.objectives import ObjectiveContext, build_objective
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.trial_callback import Callbacks
+from optuna_spark.wire.messages import Outcome
+from optuna_spark.wire.payload import WorkerPayload, WorkerReport
 from optuna_spark.worker.driver_source import CoordinatorClient
-from optuna_spark.worker.outcome import Outcome, TrialSource, complete, error_place, error_text, failed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,46 +29,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class WorkerPayload:
-    """What a worker is started with. Spark carries it inside the task, never in argv or conf.
+class TrialSource(Protocol):
+    """Where a worker pulls its trials from: the driver, or the database."""
 
-    Attributes:
-        spec_json: The run's TuningSpec.
-        run_key: Key of the run's claims.
-        history: Trials the study held when the run started; part of the workers' seeds.
-        storage_url: The database, when the workers coordinate through it.
-        driver: Host and port of the driver, when it coordinates.
-        secret: What proves to the driver that this is one of its workers.
-        data_secrets: What opens the training table, where the worker reads it.
-    """
+    def ask(self) -> Any | None:
+        """The next trial, with Optuna's Trial interface; None when nothing is left for this worker."""
 
-    spec_json: str
-    run_key: str = ""
-    history: int = 0
-    storage_url: str | None = field(default=None, repr=False)
-    driver: tuple[str, int] | None = None
-    secret: bytes = field(default=b"", repr=False)
-    data_secrets: DataSecrets = field(default_factory=DataSecrets, repr=False)
+    def tell(self, trial: Any, outcome: Outcome) -> None:
+        """Record how a trial ended. It is durable before a further one is told."""
 
-
-@dataclass(frozen=True)
-class WorkerReport:
-    """How a worker ended.
-
-    Attributes:
-        index: Which worker, from 0.
-        worker: host:pid.
-        trials: Trials it ran.
-        error: Why it ended early, if it did; one sentence for errors a user can cause.
-        error_kind: Class name of that error.
-    """
-
-    index: int
-    worker: str
-    trials: int
-    error: str | None = None
-    error_kind: str | None = None
+    def close(self) -> None:
+        """Leave; safe to call twice."""
 
 
 def run_worker(
@@ -117,6 +91,34 @@ def run_trial(objective: Callable[[Any], Any], trial: Any, n_values: int, *, quo
         return failed(error_text(error) if quotes else error_place(error))
 
 
+def complete(result: object, n_values: int) -> Outcome:
+    """The outcome of an objective that returned.
+
+    A result that is not `n_values` finite-or-infinite numbers is a failed trial, as in Optuna.
+    """
+    raw = list(result) if isinstance(result, Sequence) and not isinstance(result, str) else [result]
+    if len(raw) != n_values:
+        return failed(f"the objective must return {n_values} value(s), got {len(raw)}: {result!r}")
+    try:
+        values = tuple(float(v) for v in raw)  # type: ignore[arg-type]  # anything may come from a user's function
+    except (TypeError, ValueError):
+        return failed(f"the objective must return a number, got {result!r}")
+    if any(math.isnan(v) for v in values):
+        return failed(f"the objective must not return NaN, got {result!r}")
+    return Outcome(TrialState.COMPLETE, values)
+
+
+def failed(reason: str) -> Outcome:
+    return Outcome(TrialState.FAIL, error=reason)
+
+
+def error_place(error: BaseException) -> str:
+    """What an exception was and where, without its text: that may quote a file whose path came from a run's form."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" in {last[0].filename}, line {last[0].lineno}" if last else ""
+    return f"{type(error).__name__}{place} (the text is not shown, because this run's form gave data.path)"
+
+
 def _objective(
     spec: TuningSpec, addresses: Sequence[str] | None, table: pa.Table | None, secrets: DataSecrets
 ) -> Callable[[Any], Any]:
@@ -130,11 +132,12 @@ def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> 
     if payload.driver is not None:
         return CoordinatorClient(payload.driver, payload.secret, name)
     # Brings SQLAlchemy, which a worker of the driver's needs not wait for.
-    from optuna_spark.worker.database_source import DatabaseSource, StoredStudy
+    from optuna_spark.worker.database_source import DatabaseSource, SharedStudy
 
     assert payload.storage_url is not None  # run.py sets one of the two
     seed = None if spec.seed is None else worker_seed(spec.seed, payload.history, index)
-    return DatabaseSource(StoredStudy.join(spec, payload.storage_url, payload.run_key, seed), name)
+    callbacks = Callbacks(payload.callbacks)
+    return DatabaseSource(SharedStudy.join(spec, payload.storage_url, payload.run_key, seed, callbacks), name)
 
 
 def worker_seed(seed: int, history: int, index: int) -> int:

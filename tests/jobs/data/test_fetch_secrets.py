@@ -18,7 +18,7 @@ from optuna_spark.errors import DataError, SpecError
 from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets, take_secrets
 from optuna_spark.spec.sections import DataSpec, ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.worker.worker import WorkerPayload
+from optuna_spark.wire.payload import WorkerPayload
 from tests.support.https import SecureSite, secure_site, site_certificate
 
 HUSH = "hush-4711"

@@ -20,8 +20,7 @@ from optuna_spark.device import Device
 from optuna_spark.errors import DataError
 from optuna_spark.spec.sections import DataSpec
 from optuna_spark.spec.tuning import Distribution, TuningSpec
-from optuna_spark.worker.outcome import complete
-from optuna_spark.worker.worker import run_trial
+from optuna_spark.worker.worker import complete, run_trial
 from tests.support.submit import submit
 
 CPU = Device("cpu", None, 1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from optuna_spark.distribution.dataframe import as_batch
-from optuna_spark.worker.worker import WorkerReport
+from optuna_spark.wire.payload import WorkerReport
 from tests.support.programs import run_python
 
 REPORT = """
 import sys
 from optuna_spark.distribution.dataframe import as_batch
-from optuna_spark.worker.worker import WorkerReport
+from optuna_spark.wire.payload import WorkerReport
 as_batch(WorkerReport(0, "host:1", 3))
 print("pandas" in sys.modules)
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +16,17 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from optuna_spark.driver.coordinator import Coordinator
 from optuna_spark.errors import StorageError, StudyMismatchError, TrialLimitError, TuningError
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, StopSpec
+from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.driver_source import CoordinatorClient
-from optuna_spark.worker.outcome import Outcome
 from tests.support.coordination import (
     XY,
+    Coordinator,
     bowl,
     finished,
     run,
+    run_into_failure,
     slow,
     spec_for,
     stored,
@@ -346,7 +349,7 @@ def test_running_trials_and_their_progress_are_visible_in_the_database_meanwhile
 def test_a_told_trial_is_in_the_database_before_the_next_one_is_told(
     url: str, monkeypatch: pytest.MonkeyPatch, long_s: float, at_once: int
 ) -> None:
-    monkeypatch.setattr("optuna_spark.driver.request_handler.LONG_S", long_s)
+    monkeypatch.setattr("optuna_spark.driver.dispatcher.LONG_S", long_s)
     with Coordinator(spec_for(trials=5), url) as coordinator:
         endpoint = coordinator.start()
         client = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, "test:1")
@@ -363,7 +366,7 @@ def test_a_told_trial_is_in_the_database_before_the_next_one_is_told(
 def test_a_driver_started_again_stops_the_forgotten_one_and_resumes_its_run(
     url: str, monkeypatch: pytest.MonkeyPatch, long_s: float, begun_at_most: int
 ) -> None:
-    monkeypatch.setattr("optuna_spark.driver.request_handler.LONG_S", long_s)
+    monkeypatch.setattr("optuna_spark.driver.dispatcher.LONG_S", long_s)
 
     def restart(trial: Any) -> float:
         if trial.number == 2:
@@ -406,8 +409,10 @@ def test_a_port_that_is_taken_is_an_error_that_says_what_to_set(url: str, tmp_pa
     with Coordinator(spec_for(), url) as first:
         taken = CoordinatorSpec(port=first.start().port)
         other = f"sqlite:///{tmp_path}/other.sqlite3"
-        second = Coordinator(spec_for(coordinator=taken), other)
-        with pytest.raises(TuningError, match=r"cannot listen.*coordinator\.port"):
+        with (
+            pytest.raises(TuningError, match=r"cannot listen.*coordinator\.port"),
+            Coordinator(spec_for(coordinator=taken), other) as second,
+        ):
             second.start()
 
 
@@ -435,3 +440,27 @@ def test_a_search_space_that_does_not_fit_the_stored_one_is_refused_before_anyth
             run(spec, url)
     run(spec_for(trials=2, search_space={"x": ParamSpec("float", low=0, high=1), "y": XY["y"]}), url)
     assert len(stored(url)) == 2
+
+
+REFUSE = "CREATE TRIGGER refuse BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+
+
+def test_a_first_write_that_fails_before_workers_come_ends_the_run_before_any_trial(url: str, tmp_path: Path) -> None:
+    optuna.create_study(study_name="study", storage=url)
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.sqlite3")) as database:
+        database.execute(REFUSE)
+    with Coordinator(spec_for(enqueue=({"x": 1.0},)), url) as coordinator:
+        loaded = coordinator.open()
+        wait_until(lambda: loaded.storage_error is not None, "the first write to fail")
+        with pytest.raises(StorageError, match="the disk is full"):
+            coordinator.start()
+    assert stored(url) == []
+
+
+def test_a_first_write_that_fails_as_workers_come_ends_the_run(url: str, tmp_path: Path) -> None:
+    optuna.create_study(study_name="study", storage=url)
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.sqlite3")) as database:
+        database.execute(REFUSE)
+    with pytest.raises(StorageError, match="the disk is full"):
+        run_into_failure(spec_for(enqueue=({"x": 1.0},)), url, bowl, 60)
+    assert stored(url) == []

@@ -19,9 +19,10 @@ import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
 from init.local.mysql import MysqlServer
-from optuna_spark.driver.coordinator import Coordinator, Endpoint
+from optuna_spark.driver.coordinator import Endpoint
 from optuna_spark.errors import StorageError
 from tests.support.coordination import (
+    Coordinator,
     admin_url,
     allow,
     bowl,

@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from optuna_spark.driver.coordinator import Coordinator, Endpoint
+from optuna_spark.driver.coordinator import Endpoint
 from optuna_spark.errors import TrialLimitError
 from optuna_spark.spec.sections import CoordinatorSpec, StopSpec
-from optuna_spark.wire.frames import FrameSocket, WireError, encode, new_secret
+from optuna_spark.stop_and_retry import LOST
+from optuna_spark.wire.frames import FrameSocket, encode
+from optuna_spark.wire.messages import Outcome
+from optuna_spark.wire.sealing import WireError, new_secret
 from optuna_spark.worker.driver_source import CoordinatorClient
-from optuna_spark.worker.outcome import LOST, Outcome
 from optuna_spark.worker.trial import RemoteTrial
-from tests.support.coordination import bowl, finished, run, slow, spec_for, stored, work
+from tests.support.coordination import Coordinator, bowl, finished, run, slow, spec_for, stored, work
 from tests.support.proxy import Proxy
 from tests.support.waiting import join
 
@@ -121,7 +123,7 @@ def test_a_result_told_just_before_the_worker_died_counts(url: str) -> None:
 def test_after_a_long_trial_the_next_one_does_not_wait_for_the_database(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_s: float, waits: bool
 ) -> None:
-    monkeypatch.setattr("optuna_spark.driver.request_handler.LONG_S", long_s)
+    monkeypatch.setattr("optuna_spark.driver.dispatcher.LONG_S", long_s)
     told = threading.Event()
 
     def tell(trial: RemoteTrial) -> None:

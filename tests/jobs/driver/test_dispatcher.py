@@ -1,193 +1,232 @@
-"""The ledger alone, through thousands of random lives of workers: the budget is exact, the rows are in order."""
+"""The dispatcher alone, with a clock and a database that only the test moves: whole runs, the same twice."""
 
 from __future__ import annotations
 
+import datetime
 import random
-from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any
+from dataclasses import dataclass, field
 
-import optuna
 import pytest
 from optuna.study import StudyDirection
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
-from optuna_spark.driver.dispatcher import Ledger
+from optuna_spark.driver.assignments import Assignments, Now
+from optuna_spark.driver.dispatcher import LONG_S, Dispatcher
 from optuna_spark.driver.study import StoredStudy
+from optuna_spark.errors import TuningError
 from optuna_spark.spec.sections import ComponentSpec, StopSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.trial_record import TrialRecord
-from optuna_spark.wire.frames import WireError
-from optuna_spark.wire.messages import Assignment, Worker
-from optuna_spark.worker.outcome import LOST, Outcome
+from optuna_spark.trial_callback import NOBODY
+from optuna_spark.wire.messages import (
+    Answer,
+    Ask,
+    Assignment,
+    Changes,
+    Durable,
+    Next,
+    Outcome,
+    Prune,
+    Pruning,
+    Request,
+    Stop,
+    Stopped,
+    Tell,
+    Update,
+    Worker,
+)
+from optuna_spark.wire.sealing import WireError
 from tests.support.coordination import spec_for
+from tests.support.notebook import Notebook
 
-COMPLETE = Outcome(TrialState.COMPLETE, (1.0,))
-PRUNED = Outcome(TrialState.PRUNED)
-FAILED = Outcome(TrialState.FAIL, error="ValueError: no")
+ONE, TWO, THREE = (Worker(number, f"test:{number}") for number in (1, 2, 3))
 RANDOM = ComponentSpec("RandomSampler")
+COMPLETE = Outcome(TrialState.COMPLETE, (1.0,))
+BEGIN = datetime.datetime(2026, 1, 1)
 
 
-class Notebook:
-    """A journal in memory that checks what the database relies on: no new number before the ones below it."""
+def at(seconds: float) -> Now:
+    return Now(BEGIN + datetime.timedelta(seconds=seconds), seconds)
 
-    def __init__(self, rows: int = 0) -> None:
-        self.records: dict[int, TrialRecord] = {}
-        self._rows = rows
 
-    def put(self, record: TrialRecord) -> None:
-        assert record.number <= max([self._rows - 1, *self.records]) + 1
-        before = self.records.get(record.number)
-        assert before is None or not before.state.is_finished()
-        self.records[record.number] = record
+class SlowDatabase(Notebook):
+    """Makes trials durable only when it is told to."""
 
-    def put_attrs(self, attrs: Mapping[str, Any]) -> None: ...
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Future[None]] = []
 
     def commit(self, record: TrialRecord) -> Future[None]:
         self.put(record)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
-
-    def count(self, *states: TrialState) -> int:
-        return sum(r.state in states for r in self.records.values())
+        self.waiting.append(Future())
+        return self.waiting[-1]
 
 
-def ledger_for(spec: TuningSpec, journal: Notebook, trials: tuple[Any, ...] = ()) -> Ledger:
-    return Ledger(spec, StoredStudy([StudyDirection.MINIMIZE], trials, {}), journal)
+@dataclass
+class Mail:
+    """What the dispatcher has answered."""
+
+    sent: list[tuple[Worker, Request, Answer, Future[None] | None]] = field(default_factory=list)
+
+    def answer(self, worker: Worker, request: Request, answer: Answer, after: Future[None] | None = None) -> None:
+        self.sent.append((worker, request, answer, after))
+
+    def take(self) -> list[tuple[Worker, Answer]]:
+        taken, self.sent = [(worker, answer) for worker, _, answer, _ in self.sent], []
+        return taken
 
 
-class Crowd:
-    """Workers that come, work, fail, give back, die, in an order that only the seed knows."""
+@dataclass
+class Bench:
+    """A dispatcher with some workers."""
 
-    def __init__(self, ledger: Ledger, seed: int, total: int) -> None:
-        self.ledger, self.total = ledger, total
-        self.chance = random.Random(seed)
-        self.busy: dict[Worker, Assignment] = {}
-        self.idle: list[Worker] = []
-        self.born = 0
+    dispatcher: Dispatcher
+    trials: Assignments
+    mail: Mail
+    journal: SlowDatabase
 
-    def live(self) -> None:
-        while not (self.ledger.budget.over and not self.busy):
-            self.chance.choice([self.come, self.ask, self.ask, self.tell, self.tell, self.ahead, self.misfortune])()
-            budget = self.ledger.budget
-            assert budget.spent + budget.started <= self.total
-            assert self.ledger.running == len(self.busy)
+    @classmethod
+    def of(cls, spec: TuningSpec, *workers: Worker) -> Bench:
+        journal, mail = SlowDatabase(), Mail()
+        trials = Assignments(spec, StoredStudy([StudyDirection.MINIMIZE], (), {}), journal, NOBODY)
+        dispatcher = Dispatcher(trials, mail)
+        for worker in workers:
+            dispatcher.enter(worker)
+        return cls(dispatcher, trials, mail, journal)
 
-    def come(self) -> None:
-        if len(self.busy) + len(self.idle) < 8:
-            self.born += 1
-            self.idle.append(Worker(self.born, f"test:{self.born}"))
-
-    def ask(self) -> None:
-        if self.idle and (assignment := self.ledger.ask(self.idle[0])) is not None:
-            self.busy[self.idle.pop(0)] = assignment
-
-    def tell(self) -> None:
-        if self.busy:
-            worker = self.chance.choice(list(self.busy))
-            outcome = self.chance.choice([COMPLETE, COMPLETE, COMPLETE, PRUNED, FAILED])
-            self.ledger.tell(worker, self.busy.pop(worker).number, outcome)
-            self.idle.append(worker)
-
-    def ahead(self) -> None:
-        if self.ledger.wants_ahead(len(self.busy) + len(self.idle)):
-            self.ledger.sample_ahead()
-
-    def misfortune(self) -> None:
-        if not self.busy or self.chance.random() < 0.5:
-            return
-        worker = self.chance.choice(list(self.busy))
-        assignment = self.busy.pop(worker)
-        if self.chance.random() < 0.3:
-            self.ledger.release(worker, assignment.number)
-        self.ledger.leave(worker)
+    def ask(self, worker: Worker, seconds: float = 0.0) -> Assignment:
+        self.dispatcher.handle(worker, Ask(), at(seconds))
+        ((_, answer),) = self.mail.take()
+        assert isinstance(answer, Next)
+        assert answer.trial is not None
+        return answer.trial
 
 
-@pytest.mark.parametrize("seed", range(25))
-def test_the_budget_is_exact_whatever_happens_in_whatever_order(seed: int) -> None:
-    stop = StopSpec(max_consecutive_failures=10**6, max_retries=seed % 3, failures_count=seed % 5 == 4)
-    spec = spec_for(trials=40, tasks=8, stop=stop, sampler=RANDOM, enqueue=({"x": 1.0}, {"y": 2}, {"y": "bad"}))
-    journal = Notebook()
-    ledger = ledger_for(spec, journal)
-    Crowd(ledger, seed, 40).live()
-    ledger.close()
-    assert journal.count(TrialState.COMPLETE, TrialState.PRUNED) == ledger.budget.finished
-    assert ledger.budget.spent == 40
-    assert journal.count(TrialState.RUNNING) == 0
-    assert sorted(journal.records) == list(range(len(journal.records)))
+def test_a_trial_starts_at_the_time_that_is_given() -> None:
+    bench = Bench.of(spec_for(), ONE)
+    trial = bench.ask(ONE, 12.5)
+    assert trial.start == BEGIN + datetime.timedelta(seconds=12.5)
+
+
+def test_who_finds_no_trial_waits_and_gets_the_one_of_a_worker_that_goes() -> None:
+    bench = Bench.of(spec_for(trials=1), ONE, TWO)
+    lost = bench.ask(ONE)
+    bench.dispatcher.handle(TWO, Ask(), at(1))
+    assert bench.mail.take() == []
+    bench.dispatcher.leave(ONE, (), at(2))
+    ((worker, answer),) = bench.mail.take()
+    assert isinstance(answer, Next)
+    assert answer.trial is not None
+    assert (worker, answer.trial.user_attrs["retried_from"], answer.trial.start) == (TWO, lost.number, at(2).local)
+
+
+def test_those_for_whom_nothing_can_be_left_go_home_and_the_others_once_the_run_is_over() -> None:
+    bench = Bench.of(spec_for(trials=1, stop=StopSpec(max_retries=0)), ONE, TWO, THREE)
+    trial = bench.ask(ONE)
+    for worker in (TWO, THREE):
+        bench.dispatcher.handle(worker, Ask(), at(0))
+    assert bench.mail.take() == [(THREE, Next(over=True))]
+    bench.dispatcher.handle(ONE, Tell(trial.number, COMPLETE), at(1))
+    assert bench.mail.take() == [(ONE, Durable(0, Next(over=True))), (TWO, Next(over=True))]
+    assert bench.dispatcher.done
+
+
+def test_the_answer_to_a_result_waits_for_the_database_and_after_a_long_trial_the_next_trial_does_not() -> None:
+    bench = Bench.of(spec_for(trials=3), ONE)
+    first = bench.ask(ONE)
+    bench.dispatcher.handle(ONE, Tell(first.number, COMPLETE), at(LONG_S / 2))
+    ((_, _, short, after),) = bench.mail.sent
+    assert isinstance(short, Durable)
+    assert short.next is not None
+    assert short.next.trial is not None
+    assert after is bench.journal.waiting[-1]
+    bench.mail.take()
+    bench.dispatcher.handle(ONE, Tell(short.next.trial.number, COMPLETE), at(LONG_S * 2))
+    (_, _, following, at_once), (_, _, durable, after) = bench.mail.sent
+    assert isinstance(following, Next)
+    assert (following.trial is not None, at_once) == (True, None)
+    assert (durable, after) == (Durable(1), bench.journal.waiting[-1])
+
+
+def test_updates_have_no_answer_pruning_and_stopping_have_one() -> None:
+    bench = Bench.of(spec_for(), ONE)
+    number = bench.ask(ONE).number
+    bench.dispatcher.handle(ONE, Update(number, Changes(((0, 1.0),))), at(0))
+    assert bench.mail.take() == []
+    bench.dispatcher.handle(ONE, Prune(number, Changes(((1, 1.0),))), at(0))
+    bench.dispatcher.handle(ONE, Stop(), at(0))
+    assert bench.mail.take() == [(ONE, Pruning(False)), (ONE, Stopped())]
+    assert bench.dispatcher.over
+
+
+def test_what_a_worker_reports_is_written_now_and_then_by_the_clock_that_is_given() -> None:
+    bench = Bench.of(spec_for(), ONE)
+    number = bench.ask(ONE).number
+    for seconds in range(4):
+        bench.dispatcher.handle(ONE, Update(number, Changes(((seconds, 1.0),))), at(seconds / 5))
+    assert list(bench.journal.records[number].intermediate_values) == [0, 1, 2, 3]
+    bench.dispatcher.handle(ONE, Update(number, Changes(((4, 1.0),))), at(0.7))
+    assert list(bench.journal.records[number].intermediate_values) == [0, 1, 2, 3]
+
+
+def test_one_that_has_gone_gets_no_trial_whatever_it_asked_before() -> None:
+    bench = Bench.of(spec_for(trials=2), ONE)
+    trial = bench.ask(ONE)
+    bench.dispatcher.hang_up(ONE)
+    bench.dispatcher.handle(ONE, Tell(trial.number, COMPLETE), at(9))
+    bench.dispatcher.handle(ONE, Ask(), at(9))
+    assert bench.mail.take() == [(ONE, Durable(0, Next()))]
+    assert bench.trials.running == 0
+
+
+def test_an_error_that_fails_the_run_sends_the_waiting_home() -> None:
+    bench = Bench.of(spec_for(trials=1), ONE, TWO)
+    bench.ask(ONE)
+    bench.dispatcher.handle(TWO, Ask(), at(0))
+    bench.dispatcher.fail(TuningError("the disk is full"), at(1))
+    assert bench.mail.take() == [(TWO, Next(over=True))]
+    assert bench.dispatcher.failed
+
+
+def lives(seed: int) -> list[tuple[Worker, Answer]]:
+    """A run of workers that come, work, ask twice, lie and die, in an order that only the seed knows."""
+    chance, heard = random.Random(seed), []
+    bench = Bench.of(spec_for(trials=60, tasks=8, sampler=RANDOM, stop=StopSpec(max_consecutive_failures=10**6)))
+    has: dict[Worker, int | None] = {}
+    seconds = born = 0
+    while not bench.dispatcher.done:
+        seconds += 1
+        worker = chance.choice([*has, None]) if len(has) < 6 else chance.choice([*has])
+        if worker is None:
+            born += 1
+            worker = Worker(born, f"test:{born}")
+            bench.dispatcher.enter(worker)
+            has[worker] = None
+            bench.dispatcher.handle(worker, Ask(), at(seconds))
+        elif chance.random() < 0.2:
+            del has[worker]
+            bench.dispatcher.leave(worker, (), at(seconds))
+        elif (number := has[worker]) is not None:
+            has[worker] = None
+            bench.dispatcher.handle(worker, Tell(number, COMPLETE, Changes()), at(seconds))
+        else:
+            with pytest.raises(WireError):
+                bench.dispatcher.handle(worker, Tell(10**6, COMPLETE), at(seconds))
+        for other, answer in bench.mail.take():
+            heard.append((other, answer))
+            following = answer.next if isinstance(answer, Durable) else answer
+            if isinstance(following, Next) and following.trial is not None:
+                has[other] = following.trial.number
+            elif isinstance(following, Next) and not following.over:
+                bench.dispatcher.handle(other, Ask(), at(seconds))
+        heard += bench.mail.take()
+    bench.dispatcher.close(at(seconds))
+    assert bench.journal.count(TrialState.COMPLETE) == 60
+    assert bench.journal.count(TrialState.RUNNING) == 0
+    return heard
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_run_stopped_anywhere_leaves_only_finished_and_queued_trials(seed: int) -> None:
-    journal = Notebook()
-    ledger = ledger_for(spec_for(trials=10**6, tasks=8, sampler=RANDOM), journal)
-    crowd = Crowd(ledger, seed, 10**6)
-    for _ in range(50 + 13 * seed):
-        crowd.chance.choice([crowd.come, crowd.ask, crowd.tell, crowd.ahead, crowd.misfortune])()
-    ledger.budget.stop("enough")
-    ledger.close()
-    assert all(r.state.is_finished() for r in journal.records.values())
-
-
-def test_a_resumed_run_counts_its_own_trials_and_nobody_elses() -> None:
-    def old(run_id: str, state: TrialState, number: int) -> optuna.trial.FrozenTrial:
-        trial = create_trial(state=state, value=1.0 if state == TrialState.COMPLETE else None)
-        trial.number, trial.user_attrs = number, {"run_id": run_id}
-        return trial
-
-    states = [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE]
-    trials = [old(run, state, n) for n, (run, state) in enumerate((r, s) for r in ("one", "two") for s in states)]
-    ledger = ledger_for(spec_for(trials=5), Notebook(8), tuple(trials))
-    assert (ledger.budget.finished, ledger.budget.failed, ledger.budget.left) == (3, 1, 2)
-
-
-def test_trials_left_running_are_closed_and_only_the_runs_own_are_tried_again() -> None:
-    trials = []
-    for number, run_id in enumerate(["one", "two"]):
-        trial = create_trial(
-            state=TrialState.RUNNING,
-            params={"x": float(number)},
-            distributions={"x": optuna.distributions.FloatDistribution(-10, 10)},
-        )
-        trial.number, trial.user_attrs = number, {"run_id": run_id}
-        trials.append(trial)
-    journal = Notebook(2)
-    ledger = ledger_for(spec_for(trials=5), journal, tuple(trials))
-    assert [journal.records[n].user_attrs["error"] for n in (0, 1)] == [LOST, LOST]
-    assert [r.params for r in journal.records.values() if r.state == TrialState.WAITING] == [{}]
-    first = ledger.ask(Worker(1, "test:1"))
-    assert first is not None
-    assert (first.number, first.params["x"], first.user_attrs["retried_from"]) == (2, 0.0, 0)
-
-
-def test_trials_are_sampled_ahead_for_many_workers_and_not_for_one() -> None:
-    ledger = ledger_for(spec_for(trials=100), Notebook())
-    assert not ledger.wants_ahead(1)
-    depths = {}
-    for workers in (2, 16, 32, 160):
-        while ledger.wants_ahead(workers):
-            ledger.sample_ahead()
-        depths[workers] = ledger.budget.started
-    assert depths == {2: 1, 16: 1, 32: 2, 160: 10}
-
-
-def test_nobody_can_speak_for_another_workers_trial() -> None:
-    ledger = ledger_for(spec_for(), Notebook())
-    assert ledger.ask(Worker(1, "one")) is not None
-    for worker, number in ((Worker(2, "two"), 0), (Worker(1, "one"), 1)):
-        with pytest.raises(WireError, match="does not have"):
-            ledger.tell(worker, number, COMPLETE)
-
-
-def test_what_tpe_notes_with_a_running_trial_is_nothing_for_the_database() -> None:
-    journal, worker = Notebook(), Worker(1, "one")
-    ledger = ledger_for(spec_for(sampler=ComponentSpec("TPESampler", {"n_startup_trials": 1}), trials=4), journal)
-    noted = []
-    while (assignment := ledger.ask(worker)) is not None:
-        assert journal.records[assignment.number].system_attrs == {}
-        noted.append(ledger._study.frozen(assignment.number).system_attrs)
-        ledger.tell(worker, assignment.number, COMPLETE)
-    assert [r.system_attrs for r in journal.records.values()] == [{}] * 4
-    # If this fails, Optuna notes nothing any more or under another name: see records.py.
-    assert any(key.startswith("tpe:relative_params") for attrs in noted for key in attrs)
+def test_a_run_is_the_same_twice_when_the_same_happens_and_its_budget_is_exact(seed: int) -> None:
+    assert lives(seed) == lives(seed)

@@ -19,12 +19,12 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from optuna_spark.driver import gate
-from optuna_spark.driver.coordinator import Coordinator, Endpoint
+from optuna_spark.driver.coordinator import Endpoint
 from optuna_spark.driver.gate import Stranger, Strangers, network
 from optuna_spark.spec.sections import CoordinatorSpec
 from optuna_spark.wire.sealing import INTRODUCTION_BYTES, opening
 from optuna_spark.worker.driver_source import CoordinatorClient
-from tests.support.coordination import bowl, spec_for, stored, work
+from tests.support.coordination import Coordinator, bowl, spec_for, stored, work
 from tests.support.proxy import SlowProxy
 from tests.support.waiting import wait_until
 

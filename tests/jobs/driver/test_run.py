@@ -15,8 +15,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from init.local.layout import REPOSITORY
-from optuna_spark.driver.database_run import DatabaseRun
-from optuna_spark.driver.driver_run import DriverRun
+from optuna_spark.driver.coordinator import LoadedRun
+from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.run import tune
 from optuna_spark.errors import StorageError, TrialLimitError, TuningError
 from optuna_spark.spec.sections import CoordinatorSpec, ParamSpec, StopSpec
@@ -168,8 +168,8 @@ def test_the_study_is_opened_while_spark_starts_and_closed_when_spark_does_not(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = threading.Event()
-    for kind in (DriverRun, DatabaseRun):
-        monkeypatch.setattr(kind, "open", announcing(kind.open, opened))
+    for kind in (LoadedRun, OpenedDatabaseRun):
+        monkeypatch.setattr(kind, "__init__", announcing(kind.__init__, opened))
 
     def connect() -> NoReturn:
         assert opened.wait(60)
@@ -183,9 +183,9 @@ def test_the_study_is_opened_while_spark_starts_and_closed_when_spark_does_not(
     assert len(trials_of(url)) == 6
 
 
-def announcing(method: Callable[[Any], None], done: threading.Event) -> Callable[[Any], None]:
-    def call(run: Any) -> None:
-        method(run)
+def announcing(method: Callable[..., None], done: threading.Event) -> Callable[..., None]:
+    def call(*args: Any) -> None:
+        method(*args)
         done.set()
 
     return call

@@ -19,15 +19,15 @@ from optuna.distributions import FloatDistribution, distribution_to_json
 from optuna.trial import TrialState
 
 from optuna_spark.driver.conversation import MOST_UPDATES
-from optuna_spark.driver.coordinator import Coordinator, Endpoint
+from optuna_spark.driver.coordinator import Endpoint
 from optuna_spark.driver.server import WorkerServer
 from optuna_spark.shown import shown
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, StopSpec
-from optuna_spark.wire.frames import MAX_HELLO, FrameSocket, WireError
-from optuna_spark.wire.messages import NAME_CHARACTERS
+from optuna_spark.wire.frames import MAX_HELLO, FrameSocket
+from optuna_spark.wire.messages import NAME_CHARACTERS, Outcome
+from optuna_spark.wire.sealing import WireError
 from optuna_spark.worker.driver_source import CoordinatorClient
-from optuna_spark.worker.outcome import Outcome
-from tests.support.coordination import bowl, spec_for, stored, work
+from tests.support.coordination import Coordinator, bowl, spec_for, stored, work
 from tests.support.waiting import wait_until
 
 MESSAGES = 3000
@@ -55,7 +55,7 @@ class Hostile(FrameSocket):
     def await_echo(self) -> None:
         """Wait until the driver has read all that was sent."""
         self.send({"op": "beat", "echo": True})
-        while "beat" not in self.receive():
+        while self.receive()["op"] != "beat":
             pass
 
 

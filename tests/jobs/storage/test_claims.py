@@ -13,7 +13,7 @@ from init.local.mysql import MysqlServer
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.claims import Claims, Counts
 from optuna_spark.storage.engine import engine_options
-from optuna_spark.worker.database_source import DatabaseSource, StaleWatch, StoredStudy
+from optuna_spark.worker.database_source import DatabaseSource, SharedStudy, StaleWatch
 from tests.support.coordination import empty_database, new_database
 
 
@@ -100,7 +100,7 @@ END"""
 
 def test_a_deadlock_while_a_parameter_is_stored_costs_no_trial(mysql_server: MysqlServer) -> None:
     url = new_database(mysql_server).render_as_string(hide_password=False)
-    stored = StoredStudy.open(TuningSpec("study", coordination="database"), url, "run")
+    stored = SharedStudy.open(TuningSpec("study", coordination="database"), url, "run")
     stored.claims.create(1)
     with stored.storage.engine.begin() as connection:
         connection.exec_driver_sql(DEADLOCK)

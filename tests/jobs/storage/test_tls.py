@@ -18,7 +18,7 @@ from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.tls import TlsSettings
 from optuna_spark.storage.url import parse_url
 from optuna_spark.storage.writer_process import WriterProcess
-from optuna_spark.worker.database_source import StoredStudy
+from optuna_spark.worker.database_source import SharedStudy
 from tests.support.coordination import new_database, run, spec_for
 from tests.support.mysql_impostor import impostor
 from tests.support.mysql_proxy import StrippingProxy, stripping_proxy
@@ -65,8 +65,8 @@ def test_a_run_and_the_workers_of_coordination_database_work_over_tls(tls_server
     sealed = url.update_query_dict(tls_server.keys("VERIFY_IDENTITY"))
     run(spec_for(trials=3), sealed)
     text = sealed.render_as_string(hide_password=False)
-    driver = StoredStudy.open(spec_for(coordination="database"), text, "key")
-    worker = StoredStudy.join(spec_for(coordination="database"), text, "key", None)
+    driver = SharedStudy.open(spec_for(coordination="database"), text, "key")
+    worker = SharedStudy.join(spec_for(coordination="database"), text, "key", None)
     assert len(worker.study.trials) == 3
     for stored in (driver, worker):
         stored.close()
@@ -109,9 +109,9 @@ def test_a_worker_says_nothing_when_the_offer_is_stripped(
 ) -> None:
     sealed = url.update_query_dict(tls_server.keys(mode))
     spec = spec_for(coordination="database")
-    StoredStudy.open(spec, sealed.render_as_string(hide_password=False), "key").close()
+    SharedStudy.open(spec, sealed.render_as_string(hide_password=False), "key").close()
     with pytest.raises((TlsError, sa.exc.OperationalError), match="offers none; no password was sent"):
-        StoredStudy.join(spec, sealed.set(port=stripped.port).render_as_string(hide_password=False), "key", None)
+        SharedStudy.join(spec, sealed.set(port=stripped.port).render_as_string(hide_password=False), "key", None)
     assert stripped.stripped >= 1
     assert stripped.heard == b""
 

@@ -14,14 +14,23 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from init.local.processes import birth
-from optuna_spark.driver.coordinator import Coordinator
 from optuna_spark.errors import TuningError, WriterDiedError
 from optuna_spark.storage import writer_process
 from optuna_spark.storage.connection import Database
 from optuna_spark.storage.optuna_storage import create_storage
 from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.url import URL_VARIABLE
-from tests.support.coordination import bowl, empty_database, finished, run, run_into_failure, slow, spec_for, stored
+from tests.support.coordination import (
+    Coordinator,
+    bowl,
+    empty_database,
+    finished,
+    run,
+    run_into_failure,
+    slow,
+    spec_for,
+    stored,
+)
 from tests.support.processes import children_naming
 from tests.support.waiting import join, wait_until
 
@@ -69,7 +78,7 @@ def test_a_run_that_cannot_begin_leaves_none_behind(url: sa.URL, monkeypatch: py
         assert writers(os.getpid())
         raise TuningError("not today")
 
-    monkeypatch.setattr("optuna_spark.driver.coordinator.Ledger", refuse)
+    monkeypatch.setattr("optuna_spark.driver.coordinator.Assignments", refuse)
     with pytest.raises(TuningError, match="not today"):
         Coordinator(spec_for(), url).open()
     assert writers(os.getpid()) == []

@@ -17,17 +17,8 @@ from typing import Any
 import pytest
 
 from optuna_spark.driver.gate import Gate
-from optuna_spark.wire.frames import (
-    MAX_DEPTH,
-    MAX_REPLY,
-    MAX_REQUEST,
-    FrameSocket,
-    FrameStream,
-    WireError,
-    decode,
-    encode,
-    new_secret,
-)
+from optuna_spark.storage.limits import MAX_DEPTH
+from optuna_spark.wire.frames import MAX_REPLY, MAX_REQUEST, FrameSocket, FrameStream, decode, encode
 from optuna_spark.wire.sealing import (
     INTRODUCTION_BYTES,
     MAGIC,
@@ -36,10 +27,12 @@ from optuna_spark.wire.sealing import (
     VERSION,
     Introduction,
     Seal,
+    WireError,
     answer,
     is_answer,
     is_opening,
     keys,
+    new_secret,
     opening,
 )
 from tests.support.waiting import join

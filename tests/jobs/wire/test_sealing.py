@@ -15,11 +15,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optuna_spark.driver.coordinator import Coordinator, Endpoint
+from optuna_spark.driver.coordinator import Endpoint
 from optuna_spark.spec.sections import CoordinatorSpec, StopSpec
-from optuna_spark.wire.frames import WireError
-from optuna_spark.wire.sealing import INTRODUCTION_BYTES, Seal, new_secret
-from tests.support.coordination import bowl, finished, spec_for, stored, work
+from optuna_spark.wire.sealing import INTRODUCTION_BYTES, Seal, WireError, new_secret
+from tests.support.coordination import Coordinator, bowl, finished, spec_for, stored, work
 from tests.support.proxy import ManInTheMiddle
 
 HEARTBEAT_S = 0.5

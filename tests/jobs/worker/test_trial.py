@@ -15,13 +15,12 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import BaseTrial, TrialState
 
-from optuna_spark.driver.coordinator import Coordinator
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.limits import TEXT_BYTES
+from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.driver_source import CoordinatorClient
-from optuna_spark.worker.outcome import Outcome
-from tests.support.coordination import bowl, run, spec_for, stored
+from tests.support.coordination import Coordinator, bowl, run, spec_for, stored
 
 Action = Callable[[Any], Any]
 

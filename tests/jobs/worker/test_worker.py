@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from optuna_spark.driver.coordinator import Coordinator
+from optuna_spark.wire.messages import Outcome
+from optuna_spark.wire.payload import WorkerPayload
 from optuna_spark.worker import worker
-from optuna_spark.worker.outcome import Outcome
-from optuna_spark.worker.worker import WorkerPayload, run_trial, run_worker
-from tests.support.coordination import spec_for
+from optuna_spark.worker.worker import run_trial, run_worker
+from tests.support.coordination import Coordinator, spec_for
 
 
 def test_a_table_from_spark_is_gone_once_the_objective_has_made_what_it_needs_of_it(

@@ -103,6 +103,6 @@ def test_where_nothing_was_submitted_nothing_is_ended(spec: str, bystander: subp
 
 
 def test_the_driver_has_less_time_than_it_is_given() -> None:
-    from optuna_spark.entry.ending import END_S
+    from optuna_spark.driver.ending import END_S
 
     assert END_S < driver_end.GRACE_S

@@ -21,9 +21,9 @@ from init.local.guard import descendants
 from init.local.mysql import MysqlServer
 from init.local.processes import birth
 from init.local.spark import SparkCluster
+from optuna_spark.driver import ending
+from optuna_spark.driver.ending import Ending
 from optuna_spark.driver.run import tune
-from optuna_spark.entry import ending
-from optuna_spark.entry.ending import Ending
 from optuna_spark.spec.tuning import Coordination, Distribution, TuningSpec
 from tests.support.processes import children_naming
 from tests.support.programs import outputs
@@ -129,8 +129,8 @@ def started(program: str) -> subprocess.Popen[str]:
 
 PROGRAM = """
 import sys, time
-from optuna_spark.entry.command_line import exit_with_card
-from optuna_spark.entry.ending import ENDING, END_S
+from optuna_spark.driver.ending import ENDING, END_S
+from optuna_spark.entry.run_spec import exit_with_card
 
 def work():
     print("ready", flush=True)
@@ -150,7 +150,7 @@ def test_the_first_sigterm_ends_a_program_with_one_sentence() -> None:
 
 HANGING = """
 import time
-from optuna_spark.entry import ending
+from optuna_spark.driver import ending
 
 ending.END_S = 0.5
 ending.ENDING.on_sigterm()

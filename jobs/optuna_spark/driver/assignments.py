@@ -1,0 +1,307 @@
+"""Who runs which trial of a run, what is to come, and what the budget still allows."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from optuna_spark.driver.budget import Budget
+from optuna_spark.driver.study import QueuedParametersError, SampledStudy, StoredStudy
+from optuna_spark.errors import TuningError
+from optuna_spark.sampling.enqueue import new_sets
+from optuna_spark.sampling.history import FINISHED_WELL
+from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.stop_and_retry import LOST, BestTrial, is_forgiven, next_try_attrs, should_terminate
+from optuna_spark.storage.trial_record import TrialRecord
+from optuna_spark.trial_callback import TrialCallback
+from optuna_spark.wire.messages import Assignment, Changes, Outcome, Worker
+from optuna_spark.wire.sealing import WireError
+
+log = logging.getLogger(__name__)
+
+UPDATE_S = 0.5
+WORKERS_PER_AHEAD = 16  # one per 4 of 32 workers was seen to cost search quality, one per 16 was not
+TERMINATOR_EVERY = 10
+
+
+class Now(NamedTuple):
+    """One moment on two clocks: naive local time, as Optuna has it, and seconds that only go forward."""
+
+    local: datetime.datetime
+    seconds: float
+
+
+class Journal(Protocol):
+    """Where every change is written; see Committer."""
+
+    def put(self, record: TrialRecord) -> None: ...
+
+    def put_attrs(self, attrs: Mapping[str, Any]) -> None: ...
+
+    def commit(self, record: TrialRecord) -> Future[None]: ...
+
+
+@dataclass
+class _Held:
+    """A trial a worker has."""
+
+    trial: Trial
+    worker: Worker
+    start: Now
+    put_at: float
+
+
+class Assignments:
+    """Hands out trials and takes their results. Not thread-safe: everything happens in one thread.
+
+    It reads no clock and waits for nothing: what time it is comes in, what is to be written goes to the journal.
+
+    Trials are handed out in the order of their numbers; those sampled ahead have the highest numbers, and no
+    row in the database until a worker gets them. So a run that ends early leaves none of them behind.
+
+    Args:
+        spec: The run.
+        stored: The study as the database has it.
+        journal: Takes every change.
+        callbacks: Told of trials that start, report and end.
+    """
+
+    def __init__(self, spec: TuningSpec, stored: StoredStudy, journal: Journal, callbacks: TrialCallback) -> None:
+        self._spec, self._journal, self._callbacks = spec, journal, callbacks
+        self._study = SampledStudy(spec, stored)
+        self._held: dict[int, _Held] = {}
+        self._ahead: deque[Trial] = deque()
+        self._ahead_with_row: set[int] = set()
+        self._best = BestTrial(spec)
+        self._best.see_all(stored.trials)
+        mine = [t for t in stored.trials if t.user_attrs.get("run_id") == spec.run_id]
+        failed = sum(t.state == TrialState.FAIL and not is_forgiven(t, spec.stop) for t in mine)
+        self.budget = Budget(spec, sum(t.state in FINISHED_WELL for t in mine), failed)
+        self._recover(stored.trials)
+        self._check_stops()
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The study's best trial; None with several directions."""
+        return self._best.trial
+
+    @property
+    def running(self) -> int:
+        """Trials workers have."""
+        return len(self._held)
+
+    @property
+    def available(self) -> int:
+        """Trials that can be handed out now."""
+        return 0 if self.budget.reason else len(self._ahead) + self.budget.left
+
+    @property
+    def has_stock(self) -> bool:
+        """Whether a trial that was sampled ahead waits for a worker."""
+        return bool(self._ahead)
+
+    @property
+    def most_workers_needed(self) -> int:
+        """How many workers beside the busy ones can still get a trial, should every running one lose its worker."""
+        return self.available + self.running * (1 + self._spec.stop.max_retries)
+
+    def ask(self, worker: Worker, now: Now) -> Assignment | None:
+        """A trial for a worker; None when there is none now (`budget.over` says whether there may be later)."""
+        if self.budget.reason:
+            return None
+        trial = self._ahead.popleft() if self._ahead else self._sample()
+        return None if trial is None else self._hand_out(trial, worker, now)
+
+    def wants_ahead(self, workers: int) -> bool:
+        """Whether a trial should be sampled for the next of so many workers that asks.
+
+        A trial sampled ahead does not know the results that come in until it is handed out. So there are few of
+        them, and with one worker none: its run equals Optuna's own sequential search.
+        """
+        if workers < 2 or not self._spec.coordinator.ask_ahead:
+            return False
+        return self.budget.left > 0 and len(self._ahead) < max(1, workers // WORKERS_PER_AHEAD)
+
+    def sample_ahead(self) -> None:
+        """Sample a trial for the next worker that asks."""
+        if (trial := self._sample()) is not None:
+            self._study.prepare(trial)
+            self._ahead.append(trial)
+
+    def suggest(self, worker: Worker, number: int, name: str, distribution: BaseDistribution, now: Now) -> float:
+        """What Optuna's Trial suggests, in internal representation; raises what it raises."""
+        value = self._study.suggest(self._of(worker, number).trial, name, distribution)
+        self._put_now_and_then(number, now)
+        return value
+
+    def update(self, worker: Worker, number: int, changes: Changes, now: Now) -> None:
+        """Take over what the objective reported and set."""
+        trial = self._of(worker, number).trial
+        if changes.reports and len(self._study.directions) > 1:
+            raise WireError(
+                f"worker {worker.name} reports values of trial {number}, whose study has several directions"
+            )
+        self._study.update(trial, changes)
+        for step, value in changes.reports:
+            self._callbacks.trial_reported(number, step, value)
+        self._put_now_and_then(number, now)
+
+    def should_prune(self, worker: Worker, number: int) -> bool:
+        trial = self._of(worker, number).trial
+        return len(self._study.directions) == 1 and self._study.should_prune(trial)
+
+    def seconds(self, worker: Worker, number: int, now: Now) -> float:
+        """How long a worker has had a trial."""
+        return now.seconds - self._of(worker, number).start.seconds
+
+    def tell(self, worker: Worker, number: int, outcome: Outcome) -> Future[None]:
+        """A worker finished its trial; the future is done when that is durable."""
+        wanted = len(self._study.directions)
+        if outcome.values is not None and len(outcome.values) != wanted:
+            raise WireError(f"trial {number} must end with {wanted} value(s), got {len(outcome.values)}")
+        self._end(self._of(worker, number).trial, outcome)
+        self.budget.end(number, outcome.state, outcome.error)
+        done = self._journal.commit(self._record(number))
+        del self._held[number]
+        self._best.see(self._study.frozen(number))
+        self._check_stops()
+        return done
+
+    def release(self, worker: Worker, number: int) -> None:
+        """A worker gives back a trial it has not begun."""
+        trial = self._of(worker, number).trial
+        del self._held[number]
+        self._ahead = deque(sorted([trial, *self._ahead], key=lambda t: t.number))
+        self._ahead_with_row.add(number)
+
+    def leave(self, worker: Worker) -> None:
+        """A worker has gone; what it had has failed, and is queued again a few times at most."""
+        for number in [n for n, held in self._held.items() if held.worker == worker]:
+            self._lose(number, again=not self.budget.over)
+
+    def close(self) -> None:
+        """Leave no trial running: the run is over, and all workers have gone."""
+        for number in list(self._held):
+            self._lose(number, again=False)
+        for trial in self._ahead:
+            if trial.number in self._ahead_with_row:
+                self._end(trial, Outcome(TrialState.FAIL, error=LOST))
+                self._journal.put(self._record(trial.number))
+        self._ahead.clear()
+
+    def _hand_out(self, trial: Trial, worker: Worker, now: Now) -> Assignment:
+        trial.set_user_attr("run_id", self._spec.run_id)
+        trial.set_user_attr("worker", worker.name)
+        self._held[trial.number] = _Held(trial, worker, now, now.seconds)
+        self._ahead_with_row.discard(trial.number)
+        record = self._record(trial.number)
+        self._journal.put(record)
+        self._callbacks.trial_started(trial.number)
+        return Assignment(trial.number, now.local, record.params, record.user_attrs)
+
+    def _sample(self) -> Trial | None:
+        while self.budget.left:
+            try:
+                trial = self._study.ask()
+                self.budget.start()
+                self._put_study_attrs()
+                return trial
+            except QueuedParametersError as error:
+                self._fail_unbegun(error.trial, str(error))
+            except TuningError as error:
+                log.exception("No trial could be sampled")
+                self.budget.fail(error)
+        return None
+
+    def _fail_unbegun(self, trial: Trial, reason: str) -> None:
+        for earlier in self._ahead:  # rows are written in the order of the numbers
+            self._ahead_with_row.add(earlier.number)
+            self._journal.put(self._record(earlier.number))
+        trial.set_user_attr("run_id", self._spec.run_id)
+        self.budget.start()
+        self._end(trial, Outcome(TrialState.FAIL, error=reason))
+        self.budget.end(trial.number, TrialState.FAIL, reason)
+        self._journal.put(self._record(trial.number))
+
+    def _end(self, trial: Trial, outcome: Outcome) -> None:
+        try:
+            self._study.tell(trial, outcome)
+        except TuningError as error:
+            log.exception("The sampler failed on a finished trial")
+            self.budget.fail(error)
+        if self._study.exhausted:
+            self.budget.stop("the sampler has tried all combinations of its search space")
+        self._put_study_attrs()
+        self._callbacks.trial_ended(self._study.frozen(trial.number))
+
+    def _lose(self, number: int, again: bool) -> None:
+        held = self._held[number]
+        log.warning("Trial %s is lost with its worker %s", number, held.worker.name)
+        self._end(held.trial, Outcome(TrialState.FAIL, error=LOST))
+        lost = self._study.frozen(number)
+        if is_forgiven(lost, self._spec.stop):
+            self.budget.lose()
+        else:
+            self.budget.end(number, lost.state, LOST)
+        self._journal.commit(self._record(number))
+        del self._held[number]
+        if again:
+            self._queue_again(lost)
+
+    def _queue_again(self, lost: FrozenTrial) -> None:
+        if lost.params and is_forgiven(lost, self._spec.stop):
+            self._study.queue(lost.params, {"run_id": self._spec.run_id} | next_try_attrs(lost))
+
+    def _recover(self, trials: Sequence[FrozenTrial]) -> None:
+        """Close what a driver that died left running, and queue what is to be tried first."""
+        for number in [t.number for t in trials if t.state == TrialState.RUNNING]:
+            self._study.close_abandoned(number, LOST)
+            self._journal.put(self._record(number))
+            self._callbacks.trial_ended(self._study.frozen(number))
+        tried_again = {t.user_attrs.get("retried_from") for t in trials}
+        for trial in self._study.trials():
+            mine = trial.user_attrs.get("run_id") == self._spec.run_id and trial.number not in tried_again
+            if mine and not self.budget.over:
+                self._queue_again(trial)
+        for params in new_sets(self._spec.enqueue, self._study.trials()):
+            self._study.queue(params, {"run_id": self._spec.run_id})
+        for trial in self._study.trials()[len(trials) :]:
+            self._journal.put(self._record(trial.number))
+
+    def _record(self, number: int) -> TrialRecord:
+        trial, held = self._study.frozen(number), self._held.get(number)
+        return TrialRecord.of(trial, held.start.local if held else trial.datetime_start)
+
+    def _put_now_and_then(self, number: int, now: Now) -> None:
+        held = self._held[number]
+        if now.seconds - held.put_at > UPDATE_S:
+            held.put_at = now.seconds
+            self._journal.put(self._record(number))
+
+    def _put_study_attrs(self) -> None:
+        if attrs := self._study.take_new_attrs():
+            self._journal.put_attrs(attrs)
+
+    def _of(self, worker: Worker, number: int) -> _Held:
+        held = self._held.get(number)
+        if held is None or held.worker != worker:
+            raise WireError(f"worker {worker.name} speaks of trial {number}, which it does not have")
+        return held
+
+    def _check_stops(self) -> None:
+        if self._best.reaches_target:
+            self.budget.stop(f"the target value {self._spec.stop.target_value:g} was reached")
+        if (
+            self._spec.stop.terminator
+            and self.budget.finished % TERMINATOR_EVERY == 0
+            and should_terminate(self._study.trials(), self._study.directions)
+        ):
+            self.budget.stop("Optuna's terminator expects no further improvement")

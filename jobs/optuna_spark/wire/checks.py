@@ -1,0 +1,92 @@
+"""What a value in a worker's message may be: whatever is not so is a WireError, which sends the worker away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sized
+from typing import ParamSpec, TypeVar
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    json_to_distribution,
+)
+
+from optuna_spark.storage.limits import NAME_LENGTH, as_step, check_distribution, check_name
+from optuna_spark.wire.sealing import WireError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_CHANGES = 4096  # of each kind in one message; a worker sends them before there are a thousand (trial.py)
+_DISTRIBUTIONS = (FloatDistribution, IntDistribution, CategoricalDistribution)
+_IN_JSON = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
+
+
+def of_kind(kind: type[T], value: object, what: str) -> T:
+    """The value, which must be of a kind; in JSON true and false are no numbers."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise WireError(f"{what} must be {_IN_JSON[kind]}, got {value!r:.80}")
+    return value
+
+
+def few(values: Sized, what: str, most: int = MAX_CHANGES) -> None:
+    """Refuse more values than a worker has to send."""
+    if len(values) > most:
+        raise WireError(f"{what} must be at most {most} in one message, got {len(values)}")
+
+
+def checked(check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What an objective would be told as an error of its own, here is the message's."""
+    try:
+        return check(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise WireError(str(error)) from None
+
+
+def number(value: object, what: str) -> float:
+    """A number as a float."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise WireError(f"{what} must be a number, got {value!r:.80}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise WireError(f"{what} must be a number that a float can hold") from None
+
+
+def constraint(value: object) -> float:
+    """How much a constraint is violated."""
+    violation = number(value, "a constraint")
+    if math.isnan(violation):
+        raise WireError("a constraint must not be NaN")
+    return violation
+
+
+def name(value: object, longest: int = NAME_LENGTH) -> str:
+    """A name that the database can hold."""
+    text = of_kind(str, value, "name")
+    checked(check_name, text, longest)
+    return text
+
+
+def report(value: object) -> tuple[int, float]:
+    """A step and the value reported there."""
+    pair = of_kind(list, value, "a report")
+    if len(pair) != 2:
+        raise WireError(f"a report must be a step and a value, got {len(pair)} items")
+    return checked(as_step, of_kind(int, pair[0], "step")), number(pair[1], "a reported value")
+
+
+def distribution(value: object) -> BaseDistribution:
+    """A distribution that Optuna has written as JSON, and that the database can hold."""
+    text = of_kind(str, value, "distribution")
+    try:
+        check_distribution(text)
+        result = json_to_distribution(text)
+    except Exception as error:  # noqa: BLE001  # whatever Optuna raises on text it has not written
+        raise WireError(f"this is no distribution ({type(error).__name__}): {text!r:.200}") from None
+    if not isinstance(result, _DISTRIBUTIONS):
+        raise WireError(f"this is no distribution that is in use: {text!r:.200}")
+    return result
