@@ -88,7 +88,9 @@ class DatabaseSource:
         values = None if outcome.values is None else list(outcome.values)
         ended = self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
         self._stored.callbacks.trial_ended(ended)
-        spent = outcome.state in FINISHED or self._spec.stop.failures_count
+        # A driver that is ended closes the trials it finds; this one may have been closed as lost, and is run again.
+        lost = ended.state == TrialState.FAIL and outcome.state != TrialState.FAIL
+        spent = not lost and (outcome.state in FINISHED or self._spec.stop.failures_count)
         with self._lock:
             held, self._held = self._held, None
         if held is not None:

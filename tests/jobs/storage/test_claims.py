@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from optuna.trial import TrialState
 
 from init.local.mysql import MysqlServer
+from optuna_spark.spec.sections import StopSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.claims import Claims, Counts
 from optuna_spark.storage.engine import engine_options
-from optuna_spark.worker.database_source import DatabaseSource, SharedStudy, StaleWatch
+from optuna_spark.wire.messages import Outcome
+from optuna_spark.worker.database_source import DatabaseSource, SharedStudy, StaleWatch, close_abandoned
 from tests.support.coordination import empty_database, new_database
 
 
@@ -96,6 +99,23 @@ DEADLOCK = """CREATE TRIGGER deadlock BEFORE INSERT ON trial_params FOR EACH ROW
         SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found when trying to get lock';
     END IF;
 END"""
+
+
+@pytest.mark.parametrize("failures_count", [True, False])
+def test_a_trial_that_was_closed_as_lost_before_its_worker_told_it_is_not_spent(
+    failures_count: bool, tmp_path: Path
+) -> None:
+    stop = StopSpec(failures_count=failures_count)
+    spec = TuningSpec("study", trials=1, coordination="database", stop=stop)
+    stored = SharedStudy.open(spec, f"sqlite:///{tmp_path}/s.db", "run")
+    stored.claims.create(1)
+    source = DatabaseSource(stored, "worker")
+    trial = source.ask()
+    assert trial is not None
+    close_abandoned(stored)  # as a driver does that is ended, while this worker lives on
+    source.tell(trial, Outcome(TrialState.COMPLETE, (1.0,)))
+    assert stored.claims.counts() == Counts(free=1, claimed=0, done=0)
+    source.close()
 
 
 def test_a_deadlock_while_a_parameter_is_stored_costs_no_trial(mysql_server: MysqlServer) -> None:
