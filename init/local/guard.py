@@ -73,6 +73,15 @@ def reap() -> None:
         return
 
 
+def reap_orphans(command: int) -> None:
+    """Takes the exit codes of adopted children while the command runs, whose own is left to whoever started it.
+
+    A guard lives for weeks: every task of Airflow's whose process was killed leaves it an orphan.
+    """
+    while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != command:
+        os.waitpid(ended.si_pid, 0)
+
+
 def wait(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -110,6 +119,7 @@ def guard(command: list[str]) -> int:
         signal.signal(number, remember)
     process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command])
     while process.poll() is None and not asked:
+        reap_orphans(process.pid)
         time.sleep(TICK_S)
     if process.poll() is None:
         process.terminate()

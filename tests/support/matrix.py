@@ -274,7 +274,7 @@ BESIDE = Story(
 KILLED = Story(
     "killed", "`retune.mode: resume`",
     (
-        Cell(Killed("A"), Held("A failed in tune", "A1 RUNNING")),
+        Cell(Killed("A"), Held("A failed in tune", "A1 FAIL")),
         Cell(
             AfterKilled("B", "A"),
             Held("A failed in tune, B ok", "A1 FAIL B2", "B: A1 FAIL B2", "B", "B"),
