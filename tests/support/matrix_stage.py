@@ -153,7 +153,8 @@ class Stage:
     def _label(self, key: str) -> str:
         """The run that trials are marked with; with a stroke for the second of the same id, and so on."""
         if key not in self._keys:
-            first = self._labels.get(key.rpartition(".")[0], key)
+            run_id = key.rpartition(".")[0]
+            first = self._labels.get(run_id, run_id if run_id in LETTERS else key)  # it may have been deleted
             known = list(self._keys.values())
             self._keys[key] = next(name for n in range(9) if (name := first + "'" * n) not in known)
         return self._keys[key]
