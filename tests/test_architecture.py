@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.rooms import ROOT, Arrows, imports, module_arrows, modules, room_arrows
+from tests.support.rooms import ROOT, Arrows, imports, module_arrows, modules, reached, room_arrows
 
 CLUSTER = {"pyspark", "joblibspark", "xgboost", "cudf", "cupy", "joblib"}
 
@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/distribution", "jobs/driver", "jobs/errors", "jobs/objectives", "jobs/spec", "jobs/storage",
     },
     "plugins": set(),
-    "plugins/failures": {"jobs/errors"},
+    "plugins/failures": {"jobs/errors", "jobs/storage"},
     "plugins/study_file/fields": {"jobs/objectives/xgboost", "jobs/spec"},
     "plugins/study_file": {
         "jobs/errors", "jobs/objectives", "jobs/objectives/xgboost", "jobs/sampling", "jobs/spec",
@@ -104,18 +104,6 @@ def tops(path: Path) -> set[str]:
 
 def of_jobs(names: set[str]) -> set[str]:
     return {name for name in names if name.startswith("optuna_spark.")}
-
-
-def reached(module: str) -> set[str]:
-    """A module and all that it imports, directly or through others."""
-    seen: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting += module_arrows()[name]
-    return seen
 
 
 PLAIN_DATA = set[str]().union(*(of_jobs(used) for name, used in module_arrows().items() if "tuning_pipeline" in name))

@@ -18,9 +18,6 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 WIDTH = 100
-# MySQL: access denied for user, database, without password, from host; unknown database; command denied; no TLS; a way
-# to log in that is not taken.
-REFUSALS = {1045, 1044, 1698, 1130, 1049, 1142, 2026, 2059}
 # What the driver names in its failure file and trying again cannot mend.
 PERMANENT = {
     "SpecError",
@@ -81,12 +78,14 @@ def describe_failure(error: TuningError) -> Failure:
     """The card of an error raised on purpose."""
     if isinstance(error, TaskError):
         return error.failure
+    from optuna_spark.storage.mysql_errors import is_refused  # a DAG file needs no database
+
     why = str(error.__cause__ or "")
     return Failure(
         what=str(error),
         why="" if why in str(error) else why,
         next=_NEXT.get(type(error).__name__, ""),
-        retry=isinstance(error, StorageError) and not isinstance(error, TlsError) and not _is_refusal(error),
+        retry=isinstance(error, StorageError) and not isinstance(error, TlsError) and not is_refused(error),
     )
 
 
@@ -135,17 +134,6 @@ def readable_failures(function: Callable[P, R]) -> Callable[P, R]:
         raise failure
 
     return call
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """Whether a database error says no for good: a wrong password or a missing right stays one."""
-    cause: BaseException | None = error
-    while cause is not None:
-        driver_error = getattr(cause, "orig", None) or cause
-        if driver_error.args and driver_error.args[0] in REFUSALS:
-            return True
-        cause = cause.__cause__
-    return False
 
 
 def _rows(label: str, text: str) -> list[str]:

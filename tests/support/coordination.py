@@ -67,7 +67,7 @@ class Coordinator:
         return self._loaded
 
     def start(self, host: str = "127.0.0.1") -> Endpoint:
-        self._run = self.open().serve(host)
+        self._run = self.open().start(host)
         return self._run.endpoint
 
     @property

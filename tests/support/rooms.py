@@ -14,13 +14,12 @@ Arrows = dict[str, set[str]]
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module a file imports, anywhere in it; `from a import b` gives `a` and `a.b`."""
+    """What a file imports, anywhere in it, in full: `from a import b` gives `a.b`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide where they point"
-            yield str(node.module)
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
@@ -43,17 +42,20 @@ def module_arrows() -> Arrows:
 
 def _imported(path: Path) -> set[str]:
     # Each name is imported as a module, or else it stands in the module before its last dot.
-    names = {name if name in modules() else name.rpartition(".")[0] for name in _imported_names(path)}
+    names = {name if name in modules() else name.rpartition(".")[0] for name in imports(path)}
     return names & modules().keys()
 
 
-def _imported_names(path: Path) -> Iterator[str]:
-    """What a file imports, in full: `from a import b` gives `a.b`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+def reached(module: str) -> set[str]:
+    """A module and all that it imports of ours, directly or through others, wherever in its functions."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += module_arrows()[name]
+    return seen
 
 
 def room_of(module: str) -> str:

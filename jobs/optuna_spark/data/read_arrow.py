@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from optuna_spark.data.reader_errors import reader_words
+from optuna_spark.data.reader_errors import unreadable
 from optuna_spark.errors import DataError
 from optuna_spark.spec.sections import DataSpec
 
@@ -45,7 +45,7 @@ class ParquetColumns:
             self.column_names: list[str] = self._files.schema.names
             self.num_rows = sum(int(file.count_rows()) for file in self._files.fragments)
         except (pa.ArrowException, OSError) as error:
-            raise _unreadable(path, "parquet", error) from None
+            raise unreadable(path, "parquet", error) from None
 
     def select(self, columns: Sequence[str]) -> pa.Table:
         """The columns, read now.
@@ -56,7 +56,7 @@ class ParquetColumns:
         try:
             return self._files.read(columns=list(columns))
         except (pa.ArrowException, OSError) as error:
-            raise _unreadable(self._path, "parquet", error) from None
+            raise unreadable(self._path, "parquet", error) from None
 
 
 def open_table(data: DataSpec, path: Path) -> Columns:
@@ -73,7 +73,7 @@ def open_table(data: DataSpec, path: Path) -> Columns:
         table: Columns = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
         _ = table.column_names  # Arrow decodes them only when asked
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, "csv", error) from None
+        raise unreadable(path, "csv", error) from None
     return table
 
 
@@ -88,7 +88,3 @@ def bundled_table(path: str) -> Columns:
     columns = {str(n): bunch.data[:, i] for i, n in enumerate(bunch.feature_names)}
     table: Columns = pa.table({**columns, "target": bunch.target})
     return table
-
-
-def _unreadable(path: Path, kind: str, error: BaseException) -> DataError:
-    return DataError(f"cannot read {path} as {kind}: {reader_words(error, kind)}")

@@ -14,9 +14,8 @@ from optuna_spark.data.column_roles import column_roles
 from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import check_finite
-from optuna_spark.data.reader_errors import reader_words
+from optuna_spark.data.reader_errors import unreadable
 from optuna_spark.device import Device, check_cufile_policy
-from optuna_spark.errors import DataError
 from optuna_spark.spec.sections import DataSpec
 
 log = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ def _read(data: DataSpec, path: Path) -> Any:
             return cudf.read_parquet(str(path))
         return cudf.read_csv(str(path), sep=data.separator)
     except (RuntimeError, ValueError, OSError) as error:
-        raise DataError(f"cannot read {path} as {kind}: {reader_words(error, kind)}") from None
+        raise unreadable(path, kind, error) from None
 
 
 def _chunked(series: Any) -> Any:

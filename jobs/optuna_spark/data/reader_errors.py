@@ -12,11 +12,19 @@ import os
 import re
 import ssl
 import urllib.error
+from pathlib import Path
+
+from optuna_spark.errors import DataError
 
 _ROW = re.compile(r"Row #(\d+)")
 _COLUMN = re.compile(r"CSV column #(\d+)")
 _COUNTS = re.compile(r"Expected (\d+) columns, got (\d+)")
 _TYPE = re.compile(r"conversion error to ([a-z0-9]+)")
+
+
+def unreadable(path: Path, kind: str, error: BaseException) -> DataError:
+    """The error of a file that cannot be read as a format, whichever library tried."""
+    return DataError(f"cannot read {path} as {kind}: {reader_words(error, kind)}")
 
 
 def reader_words(error: BaseException, kind: str) -> str:

@@ -54,7 +54,7 @@ class Endpoint:
 class LoadedRun:
     """A study in memory, its run resumed where it was begun before; nobody is served yet.
 
-    What resuming changes is written from now on. Close it, or finish what `serve` returns.
+    What resuming changes is written from now on. Close it, or finish what `start` returns.
 
     Args:
         spec: The run.
@@ -82,11 +82,7 @@ class LoadedRun:
         """Why nothing is written any more; None while that is not so."""
         return self._committer.error
 
-    def start(self, bind: str, host: str) -> ServingRun:
-        """As `serve`, for workers that reach the driver at `host`."""
-        return self.serve(bind, host)
-
-    def serve(self, bind: str = "127.0.0.1", host: str | None = None) -> ServingRun:
+    def start(self, bind: str = "127.0.0.1", host: str | None = None) -> ServingRun:
         """Listen for workers.
 
         Args:

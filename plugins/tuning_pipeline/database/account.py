@@ -6,9 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pymysql
+from pymysql.constants import ER
 
+from optuna_spark.storage.mysql_errors import code_of
 from tuning_pipeline.database.connections import tls_settings
-from tuning_pipeline.database.mysql_hook import WRONG_PASSWORD, PyMySqlHook, code_of, place
+from tuning_pipeline.database.mysql_hook import PyMySqlHook, place
 from tuning_pipeline.database.readable_connections import plain_host
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.study_file.keys import HOST_PATTERN
@@ -131,7 +133,7 @@ def _password_fits(connection: Connection) -> bool:
     try:
         PyMySqlHook(connection=connection).get_conn().close()
     except pymysql.MySQLError as error:
-        if code_of(error) == WRONG_PASSWORD:
+        if code_of(error) == ER.ACCESS_DENIED_ERROR:
             return False
     return True
 

@@ -1,4 +1,4 @@
-"""The MySQL provider's hook over PyMySQL, and MySQL's error numbers as sentences."""
+"""The MySQL provider's hook over PyMySQL, and MySQL's errors as cards."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pymysql
 from airflow.providers.mysql.hooks.mysql import MySqlHook
-from pymysql.constants import CR
+from pymysql.constants import CR, ER
 
 from optuna_spark.storage.mysql_connection import connect
+from optuna_spark.storage.mysql_errors import NO_PASSWORD_LOGIN, NOT_ALLOWED, NOT_READY, WEAK_PASSWORD, code_of
 from tuning_pipeline.database.connections import MYSQL_PORT, tls_settings
 from tuning_pipeline.database.readable_connections import plain_host, shown_host
 from tuning_pipeline.failures import Failure, TaskError
@@ -22,13 +23,6 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5
 PROGRESS_S = 5.0
-# Access denied: for this user (1045), without a password (1698), for this database (1044), from this host (1130).
-WRONG_PASSWORD, NO_PASSWORD_LOGIN, NO_DATABASE_RIGHT, WRONG_HOST = 1045, 1698, 1044, 1130
-UNKNOWN_DATABASE = 1049
-# Cannot connect, too many connections, shutting down, connection lost.
-NOT_READY = {2002, 2003, 2005, 2006, 2013, 1040, 1053}
-NOT_ALLOWED = {1142, 1143, 1227, NO_DATABASE_RIGHT, 1410}
-WEAK_PASSWORD = 1819
 
 
 class PyMySqlHook(MySqlHook):
@@ -55,11 +49,6 @@ class PyMySqlHook(MySqlHook):
         )
 
 
-def code_of(error: BaseException) -> int | None:
-    """MySQL's number of an error."""
-    return error.args[0] if error.args and isinstance(error.args[0], int) else None
-
-
 def wait_for_server(hook: PyMySqlHook, connection: Connection, wait_s: float) -> None:
     """Return once the server lets the connection's account in, or refuses it for good.
 
@@ -76,7 +65,7 @@ def wait_for_server(hook: PyMySqlHook, connection: Connection, wait_s: float) ->
             return
         except pymysql.MySQLError as error:
             code = code_of(error)
-            if code in (UNKNOWN_DATABASE, NO_DATABASE_RIGHT):
+            if code in (ER.BAD_DB_ERROR, ER.DBACCESS_DENIED_ERROR):
                 return
             waited = time.monotonic() - start
             if code not in NOT_READY or waited >= wait_s:
@@ -103,13 +92,13 @@ def explain(error: BaseException, connection: Connection) -> TaskError:
     if code == CR.CR_SSL_CONNECTION_ERROR:
         what = f"there is no TLS to MySQL at {at} as connection {conn_id!r} asks for it"
         return _card(what, why, "Give the server TLS, or correct ssl_mode and ssl_ca in the connection's extra.")
-    if code in (WRONG_PASSWORD, NO_PASSWORD_LOGIN):
+    if code in (ER.ACCESS_DENIED_ERROR, NO_PASSWORD_LOGIN):
         what = f"MySQL at {at} refuses account {account!r} or its password"
         return _card(what, why, f"Correct login and password of connection {conn_id!r}.")
-    if code == WRONG_HOST:
+    if code == ER.HOST_NOT_PRIVILEGED:
         what = f"MySQL at {at} accepts no connection from this machine"
         return _card(what, why, "Allow this host for the account, or set database.host_pattern in the study file.")
-    if code == UNKNOWN_DATABASE:
+    if code == ER.BAD_DB_ERROR:
         what = f"MySQL at {at} has no database {database!r}"
         return _card(what, why, "Create it (init/mysql does), or add an admin connection, which lets this task do it.")
     if code == WEAK_PASSWORD:

@@ -17,7 +17,7 @@ from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_storage import check_name, close_storage, create_storage
 from tuning_pipeline.database.replaced_studies import put_study
-from tuning_pipeline.database.study_runs import StudyRuns, read_runs, write_runs
+from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone, write_runs
 from tuning_pipeline.failures import Failure, TaskError
 
 log = logging.getLogger(__name__)
@@ -84,11 +84,8 @@ def check_prepared(name: str, url: sqlalchemy.URL, key: str) -> None:
     try:
         runs = read_runs(name, storage)
     except KeyError:
-        raise TaskError(
-            Failure(
-                what=f"study {name!r} is gone: somebody deleted it after this run prepared it",
-                next="Clear prepare_study of this run and what follows it, or trigger a new run.",
-            )
+        raise study_is_gone(
+            name, "Clear prepare_study of this run and what follows it, or trigger a new run."
         ) from None
     finally:
         close_storage(storage)

@@ -14,6 +14,7 @@ import pymysql
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError
 
+from optuna_spark.storage.mysql_errors import driver_error
 from tuning_pipeline.database.account import (
     READ_WRITE,
     RIGHTS,
@@ -32,7 +33,7 @@ from tuning_pipeline.database.mysql_hook import (
     place,
     wait_for_server,
 )
-from tuning_pipeline.database.schema import database_error, ensure_schema, schema_lock
+from tuning_pipeline.database.schema import ensure_schema, schema_lock
 from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ def _create_tables(connection: Connection, hook: PyMySqlHook | None) -> str:
             return ensure_schema(storage_url(connection))
     except (DBAPIError, StorageInternalError) as error:
         if hook is None:
-            raise _unusable_file(connection, database_error(error) or error) from error
-        raise explain(database_error(error) or error, connection) from error
+            raise _unusable_file(connection, driver_error(error)) from error
+        raise explain(driver_error(error), connection) from error
     except pymysql.MySQLError as error:
         raise explain(error, connection) from error
 

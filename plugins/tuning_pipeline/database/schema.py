@@ -8,7 +8,6 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.storage.engine import engine_options
 from optuna_spark.storage.mysql_connection import sealing_other_engines
@@ -66,14 +65,6 @@ def schema_lock(hook: PyMySqlHook, database: str) -> Iterator[None]:
             raise _locked(database)
         yield
         cursor.execute("SELECT RELEASE_LOCK(%s)", (name,))
-
-
-def database_error(error: BaseException) -> BaseException | None:
-    """The driver's own exception inside one of SQLAlchemy's or Optuna's, if there is one."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, DBAPIError):
-        cause = cause.__cause__
-    return cause.orig if isinstance(cause, DBAPIError) else None
 
 
 def _too_new(current: str, head: str) -> TaskError:

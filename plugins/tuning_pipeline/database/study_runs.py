@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tuning_pipeline.failures import Failure, TaskError
+
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
@@ -82,6 +84,11 @@ def read_runs(name: str, storage: BaseStorage) -> StudyRuns:
     if not own and isinstance(creator, str):
         own = {creator: None}
     return StudyRuns(own, attrs.get(FORMER, []))
+
+
+def study_is_gone(name: str, next: str) -> TaskError:
+    """What a run meets that finds no study under the name it prepared, and what its reader can do."""
+    return TaskError(Failure(what=f"study {name!r} is gone: somebody deleted it after this run prepared it", next=next))
 
 
 def write_runs(name: str, storage: BaseStorage, runs: StudyRuns) -> None:

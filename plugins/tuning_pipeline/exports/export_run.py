@@ -14,7 +14,7 @@ import optuna
 from optuna_spark.results.snapshot import without_runs
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tuning_pipeline.database.replaced_studies import drop_replaced
-from tuning_pipeline.database.study_runs import StudyRuns, read_runs
+from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone
 from tuning_pipeline.exports.export import export_folder, export_study
 from tuning_pipeline.exports.tuned_on import TUNED_ON
 from tuning_pipeline.failures import Failure, TaskError
@@ -78,12 +78,7 @@ def _runs(run: StudyRun, storage: Any) -> StudyRuns:
     try:
         runs = read_runs(name, storage)
     except KeyError:
-        raise TaskError(
-            Failure(
-                what=f"study {name!r} is gone: somebody deleted it after this run prepared it",
-                next=f"What was exported stays in {folder}. Trigger a new run.",
-            )
-        ) from None
+        raise study_is_gone(name, f"What was exported stays in {folder}. Trigger a new run.") from None
     if run.key in runs.former or (run.identity.made and runs.lost(run.key)):
         raise TaskError(
             Failure(
