@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from optuna_spark.errors import StorageError, TlsError, TuningError
+from optuna_spark.errors import TuningError, error_class
 
 log = logging.getLogger(__name__)
 
@@ -21,16 +21,6 @@ WIDTH = 100
 # MySQL: access denied for user, database, without password, from host; unknown database; command denied; no TLS; a way
 # to log in that is not taken.
 REFUSALS = {1045, 1044, 1698, 1130, 1049, 1142, 2026, 2059}
-# What the driver names in its failure file and trying again cannot mend.
-PERMANENT = {
-    "SpecError",
-    "TlsError",
-    "StudyMismatchError",
-    "StudyNameError",
-    "DataError",
-    "DeviceError",
-    "TrialLimitError",
-}
 
 
 @dataclass(frozen=True)
@@ -85,8 +75,8 @@ def describe_failure(error: TuningError) -> Failure:
     return Failure(
         what=str(error),
         why="" if why in str(error) else why,
-        next=_NEXT.get(type(error).__name__, ""),
-        retry=isinstance(error, StorageError) and not isinstance(error, TlsError) and not _is_refusal(error),
+        next=error.next,
+        retry=error.retry and not _is_refusal(error),
     )
 
 
@@ -110,7 +100,7 @@ def driver_failure(report: Mapping[str, str] | None, where: str) -> Failure:
         why=report.get("why", ""),
         next=report.get("next", ""),
         where=where,
-        retry=report.get("error") not in PERMANENT,
+        retry=error_class(report.get("error")).retry,
     )
 
 
@@ -151,13 +141,3 @@ def _is_refusal(error: BaseException) -> bool:
 def _rows(label: str, text: str) -> list[str]:
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
     return [f"│ {label if i == 0 else '':<6} {line}".rstrip() for i, line in enumerate(lines)]
-
-
-_NEXT = {
-    "SpecError": "Correct the study file or the trigger form, then run again.",
-    "StudyFileError": "Correct the study file or the trigger form, then run again.",
-    "StudyMismatchError": "Use another study name, or trigger with mode reset to begin anew.",
-    "StudyNameError": "Choose a study name that differs from the other one in more than capital letters.",
-    "TlsError": "Correct ssl_mode, ssl_ca, ssl_cert or ssl_key in the Airflow connection's extra, or the server.",
-    "StorageError": "Correct the Airflow connection or the server, then run again: finished trials are kept.",
-}

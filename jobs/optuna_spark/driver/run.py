@@ -10,13 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from optuna_spark import errors
 from optuna_spark.distribution.launch import launch
 from optuna_spark.driver.database_run import DatabaseRun
 from optuna_spark.driver.driver_run import DriverRun
 from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line
 from optuna_spark.entry.ending import ENDING
-from optuna_spark.errors import RunEndedError, SpecError, TuningError
+from optuna_spark.errors import RunEndedError, SpecError, TuningError, error_class
 from optuna_spark.shown import shown
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
@@ -206,8 +205,7 @@ def _raise_if_short(spec: TuningSpec, snapshot: Snapshot, reason: str | None, re
     if reason is not None or spent >= spec.trials:
         return
     if failures:
-        kind = getattr(errors, failures[0].error_kind or "", TuningError)
-        raise kind(failures[0].error)
+        raise error_class(failures[0].error_kind)(failures[0].error or "")
     raise TuningError(
         f"the workers ended after {snapshot.finished} of {spec.trials} trials: see the Spark executors' logs"
     )
