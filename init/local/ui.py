@@ -11,7 +11,7 @@ import secrets
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -28,12 +28,13 @@ from init.local.processes import Service
 START_S = 180.0
 PORT = 8080
 USERS = {"admin": "admin", "viewer": "viewer"}  # name: role
+SCHEDULER = "airflow-scheduler"
 # In the order they start; `make stop` goes the other way round, so that a task can still report its end.
 COMMANDS = {
     "airflow-api-server": ("api-server",),
     "airflow-dag-processor": ("dag-processor",),
     "airflow-triggerer": ("triggerer", "--skip-serve-logs"),
-    "airflow-scheduler": ("scheduler", "--skip-serve-logs"),
+    SCHEDULER: ("scheduler", "--skip-serve-logs"),
 }
 
 
@@ -76,8 +77,10 @@ class AirflowServices:
         facts = self._facts()
         write_passwords(self.layout)
         for service in missing:
+            if service.name == SCHEDULER:
+                self._wait([self.api_server], self._silent)  # a task that finds no API server loses a try
             self._start(service, facts)
-        self._wait()
+        self._wait(self.services, self.unwell)
         return bool(missing)
 
     def outdated(self) -> bool:
@@ -118,10 +121,11 @@ class AirflowServices:
         connections = sorted(item for item in self.env.items() if item[0].startswith("AIRFLOW_CONN_"))
         return sha256(repr(connections).encode()).hexdigest()[:16]
 
-    def _wait(self) -> None:
+    def _wait(self, services: list[Service], missing: Callable[[], list[str]]) -> None:
+        """Waits until nothing is missing of what these services, which have been started, are."""
         started = shown = time.monotonic()
-        while unwell := self.unwell():
-            for service in self.services:
+        while unwell := missing():
+            for service in services:
                 if not service.running():
                     raise SetupError(f"{service.name} ended at its start. The end of its log:\n{tail(service.log)}")
             now = time.monotonic()
@@ -131,6 +135,9 @@ class AirflowServices:
                 shown = now
                 detail(f"waiting for {', '.join(unwell)} ({now - started:.0f} s)")
             time.sleep(0.5)
+
+    def _silent(self) -> list[str]:
+        return [] if get_json(f"{self.url}/api/v2/monitor/health") else ["the API server"]
 
     def unwell(self) -> list[str]:
         """The parts that are not ready, as Airflow itself sees it."""
@@ -177,6 +184,9 @@ def service_environment(layout: Layout, env: Mapping[str, str], url: str) -> dic
         "AIRFLOW__API__WORKERS": "1",
         # On a busy machine the API server's first answer to a task takes longer than the default of 5 s.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+        # A task waits about a minute, not ten seconds, for an API server that is started again.
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "12",
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "10",
         # A task that was killed keeps its slot of the pool until then; it says every 5 s that it is there.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",

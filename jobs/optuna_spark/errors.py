@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
+from typing import ClassVar
 
 ERROR_LINES = 12
 
 
 class TuningError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    Attributes:
+        next: What the reader can do, for the card of a failed task; empty where only the log says more.
+        retry: Whether to try again, unchanged, may help.
+    """
+
+    next: ClassVar[str] = ""
+    retry: ClassVar[bool] = True
+
+
+def error_class(name: str | None) -> type[TuningError]:
+    """The class of an error that another process has told the name of; of any other name TuningError."""
+    return next((kind for kind in _below(TuningError) if kind.__name__ == name), TuningError)
+
+
+def _below(kind: type[TuningError]) -> Iterator[type[TuningError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _below(child)
 
 
 class SpecError(TuningError):
     """The description of a study is wrong; `key` names the offending entry, dotted."""
+
+    next = "Correct the study file or the trigger form, then run again."
+    retry = False
 
     def __init__(self, message: str, key: str = "") -> None:
         super().__init__(f"{key}: {message}" if key else message)
@@ -22,37 +46,67 @@ class SpecError(TuningError):
 class StorageError(TuningError):
     """The database cannot be reached, refuses the account, or holds something else than expected."""
 
+    next = "Correct the database connection, then run again: finished trials are kept."
+
 
 class TlsError(StorageError):
     """TLS to the database was asked for in words that are wrong, or cannot be had."""
+
+    next = "Correct ssl_mode, ssl_ca, ssl_cert or ssl_key in the Airflow connection's extra, or the server."
+    retry = False
 
 
 class WriterDiedError(StorageError):
     """The process that writes to the database for the driver was killed."""
 
+    next = "See whether the driver's machine ran out of memory, then run again: finished trials are kept."
+
 
 class StudyMismatchError(TuningError):
     """The stored study does not fit the spec (directions or search space differ)."""
+
+    next = "Use another study name, or trigger with mode reset to begin anew."
+    retry = False
 
 
 class StudyNameError(TuningError):
     """The database takes the study's name for that of another one."""
 
+    next = "Choose a study name that differs from the other one in more than capital letters."
+    retry = False
+
 
 class DataError(TuningError):
     """The training table is missing, unreadable or unusable."""
+
+    next = "Correct data in the study file, then run again."
+    retry = False
 
 
 class DeviceError(TuningError):
     """A GPU was asked for and cannot be used."""
 
+    next = "Check the cluster's GPUs, or set resources.gpus_per_task to 0 for the CPU."
+    retry = False
+
 
 class RunEndedError(TuningError):
     """Somebody ended the run from outside; what finished is kept, and the run can go on."""
 
+    next = "Start the run again: it goes on, and tries again what was running."
+
 
 class TrialLimitError(TuningError):
     """Too many trials failed; the message carries the first cause."""
+
+    next = "Correct the objective or the search space, then run again: finished trials are kept."
+    retry = False
+
+
+class ExportError(TuningError):
+    """A study holds nothing to export, or the export cannot be written."""
+
+    retry = False
 
 
 def error_text(error: BaseException) -> str:

@@ -11,23 +11,13 @@ from typing import ParamSpec, TypeVar
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from optuna_spark.errors import StorageError, TlsError, TuningError
+from optuna_spark.errors import TuningError, error_class
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 WIDTH = 100
-# What the driver names in its failure file and trying again cannot mend.
-PERMANENT = {
-    "SpecError",
-    "TlsError",
-    "StudyMismatchError",
-    "StudyNameError",
-    "DataError",
-    "DeviceError",
-    "TrialLimitError",
-}
 
 
 @dataclass(frozen=True)
@@ -84,8 +74,8 @@ def describe_failure(error: TuningError) -> Failure:
     return Failure(
         what=str(error),
         why="" if why in str(error) else why,
-        next=_NEXT.get(type(error).__name__, ""),
-        retry=isinstance(error, StorageError) and not isinstance(error, TlsError) and not is_refused(error),
+        next=error.next,
+        retry=error.retry and not is_refused(error),
     )
 
 
@@ -109,7 +99,7 @@ def driver_failure(report: Mapping[str, str] | None, where: str) -> Failure:
         why=report.get("why", ""),
         next=report.get("next", ""),
         where=where,
-        retry=report.get("error") not in PERMANENT,
+        retry=error_class(report.get("error")).retry,
     )
 
 
@@ -139,13 +129,3 @@ def readable_failures(function: Callable[P, R]) -> Callable[P, R]:
 def _rows(label: str, text: str) -> list[str]:
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
     return [f"│ {label if i == 0 else '':<6} {line}".rstrip() for i, line in enumerate(lines)]
-
-
-_NEXT = {
-    "SpecError": "Correct the study file or the trigger form, then run again.",
-    "StudyFileError": "Correct the study file or the trigger form, then run again.",
-    "StudyMismatchError": "Use another study name, or trigger with mode reset to begin anew.",
-    "StudyNameError": "Choose a study name that differs from the other one in more than capital letters.",
-    "TlsError": "Correct ssl_mode, ssl_ca, ssl_cert or ssl_key in the Airflow connection's extra, or the server.",
-    "StorageError": "Correct the Airflow connection or the server, then run again: finished trials are kept.",
-}

@@ -7,7 +7,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from sqlalchemy.exc import OperationalError
 
-from optuna_spark.errors import DataError, SpecError, StorageError, StudyMismatchError
+from optuna_spark import errors
+from optuna_spark.entry.failure_report import describe_failure as report_of
+from optuna_spark.errors import DataError, ExportError, SpecError, StorageError, StudyMismatchError, TuningError
 from tuning_pipeline.failures import (
     Failure,
     TaskError,
@@ -17,6 +19,9 @@ from tuning_pipeline.failures import (
     driver_failure,
     readable_failures,
 )
+
+ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TuningError)]
+FALLBACK = "Read the log above this card from its first error on."
 
 
 def test_a_card_says_what_why_next_and_where() -> None:
@@ -106,6 +111,13 @@ def test_the_drivers_words_reach_the_card(kind: str, retry: bool) -> None:
     report = {"error": kind, "what": "No column 'y'.", "why": "columns: a, b", "next": "Correct data.label."}
     failure = driver_failure(report, "the log")
     assert failure == Failure("No column 'y'.", "columns: a, b", "Correct data.label.", "the log", retry)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_a_card_says_the_same_whether_airflow_or_the_driver_met_the_error(kind: type[TuningError]) -> None:
+    here, there = describe_failure(kind("it broke")), driver_failure(report_of(kind("it broke")), "")
+    assert (here.what, here.next or FALLBACK, here.retry) == (there.what, there.next, there.retry)
+    assert here.next or kind in (TuningError, ExportError)
 
 
 def test_a_driver_that_said_nothing_may_be_tried_again() -> None:

@@ -9,6 +9,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import sqlalchemy as sa
 
 from init.local import passwords
 from init.local.airflow import DATABASE, TUNING_USER
-from init.local.guard import descendants
+from init.local.guard import descendants, signal_all
 from init.local.layout import Layout
 from init.local.mysql import MysqlServer, find_program
 from init.local.processes import Service, birth
@@ -185,9 +187,28 @@ def test_a_task_of_a_scheduler_that_is_stopped_goes_on_when_it_is_back(place: Wo
     finishes(place, run_id)
 
 
+@contextmanager
+def slow_start(service: Service, seconds: float) -> Iterator[None]:
+    """Holds the service still for a while as soon as it is started, as a busy machine does."""
+
+    def hold() -> None:
+        wait_until(service.running, f"the start of {service.name}")
+        os.kill(service.pid, signal.SIGSTOP)
+        held = [service.pid, *descendants(service.pid)]
+        signal_all(held, signal.SIGSTOP)
+        time.sleep(seconds)
+        signal_all(held, signal.SIGCONT)
+
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(hold)
+        yield
+        held.result()
+
+
 def test_a_run_goes_on_after_make_stop_and_make_ui(place: Workplace, run_id: str) -> None:
     stop_services(place.layout)
-    place.site = start(place.layout, "")
+    with slow_start(Service("airflow-api-server", place.layout.state), seconds=25):
+        place.site = start(place.layout, "")
     assert place.trials("RUNNING") == []
     finishes(place, run_id)
 

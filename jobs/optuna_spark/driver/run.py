@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from optuna_spark import errors
 from optuna_spark.distribution.launch import launch
 from optuna_spark.distribution.local import end_workers
 from optuna_spark.driver.coordinator import LoadedRun
 from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.ending import ENDING
 from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line
-from optuna_spark.errors import RunEndedError, SpecError, TuningError
+from optuna_spark.errors import RunEndedError, SpecError, TuningError, error_class
 from optuna_spark.shown import shown
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
@@ -252,8 +251,7 @@ def _raise_if_short(spec: TuningSpec, snapshot: Snapshot, reason: str | None, re
     if reason is not None or spent >= spec.trials:
         return
     if failures:
-        kind = getattr(errors, failures[0].error_kind or "", TuningError)
-        raise kind(failures[0].error)
+        raise error_class(failures[0].error_kind)(failures[0].error or "")
     raise TuningError(
         f"the workers ended after {snapshot.finished} of {spec.trials} trials: see the Spark executors' logs"
     )

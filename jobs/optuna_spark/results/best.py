@@ -13,7 +13,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.errors import TuningError
+from optuna_spark.errors import ExportError
 from optuna_spark.results.trial_rows import to_json_value
 
 
@@ -30,16 +30,16 @@ def best_trials(study: optuna.Study, top_k: int) -> list[FrozenTrial]:
         break a constraint are left out.
 
     Raises:
-        TuningError: `top_k` is below 1, or the study has no complete trial that keeps its constraints.
+        ExportError: `top_k` is below 1, or the study has no complete trial that keeps its constraints.
     """
     if top_k < 1:
-        raise TuningError(f"top_k must be at least 1, got {top_k}")
+        raise ExportError(f"top_k must be at least 1, got {top_k}")
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        raise TuningError(_nothing_complete(study))
+        raise ExportError(_nothing_complete(study))
     feasible = [t for t in complete if all(v <= 0 for v in t.constraints.values())]
     if not feasible:
-        raise TuningError(
+        raise ExportError(
             f"none of the {len(complete)} complete trials of study {study.study_name!r} keeps its constraints;"
             " run more trials or loosen the constraints"
         )
@@ -54,7 +54,7 @@ def best_params(study: optuna.Study, run_id: str) -> dict[str, Any]:
     Of several directions this is the Pareto trial that is best in the first one; `value` is then None.
 
     Raises:
-        TuningError: The study has no complete trial that keeps its constraints.
+        ExportError: The study has no complete trial that keeps its constraints.
     """
     best = best_trials(study, 1)[0]
     values = [to_json_value(v) for v in best.values]

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
-from optuna_spark.errors import TuningError
+from optuna_spark.errors import ExportError
 from optuna_spark.results.best import best_params, best_trials
 from optuna_spark.results.snapshot import snapshot
 from optuna_spark.results.trial_rows import Column, trial_columns, trial_records, trial_rows
@@ -72,7 +72,7 @@ def export_study(
         The content of best_params.json and `folder`, the folder written: plain data for XCom or an asset event.
 
     Raises:
-        TuningError: The study has no complete trial, or the folder cannot be written.
+        ExportError: The study has no complete trial, or the folder cannot be written.
     """
     files = export_files(snapshot(study), run_id, top_k, run_key or run_id)
     folder = export_folder(base, study.study_name, run_id)
@@ -81,7 +81,7 @@ def export_study(
         if latest:
             publish_latest(folder, files)
     except OSError as error:
-        raise TuningError(
+        raise ExportError(
             f"cannot write the exports to {folder}: {error}; check the folder's permissions and free space"
         ) from error
     shown = str(local_path(folder) or folder)

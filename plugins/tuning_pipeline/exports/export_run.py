@@ -50,7 +50,7 @@ def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> Exported
 
     Raises:
         TaskError: The study is gone, or the run's trials went when a later run reset it.
-        TuningError: As for `export_study`.
+        ExportError: As for `export_study`.
     """
     settings, storage = run.study.settings, create_storage(url)
     try:

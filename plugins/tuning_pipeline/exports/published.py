@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from optuna_spark.errors import TuningError
+from optuna_spark.errors import ExportError
 from tuning_pipeline.exports.paths import exports_base, folder_name
 from tuning_pipeline.exports.whole_folders import publish_file
 from tuning_pipeline.failures import Failure, TaskError
@@ -74,13 +74,13 @@ def note_published(base: ObjectStoragePath | str | Path, study: str, best: Mappi
     """Remember that the event of this task is the last one.
 
     Raises:
-        TuningError: The note cannot be written.
+        ExportError: The note cannot be written.
     """
     file = _file(base, study)
     try:
         publish_file(file, (json.dumps(asdict(Published.by_run(best))) + "\n").encode())
     except OSError as error:
-        raise TuningError(f"cannot write {file}: {error}; check its folder's permissions and free space") from error
+        raise ExportError(f"cannot write {file}: {error}; check its folder's permissions and free space") from error
 
 
 def note_if_better(

@@ -74,7 +74,7 @@ def render_report(study: optuna.Study, run_id: str, top_k: int = 10, run_key: st
         top_k: How many of the best trials to list, up to `MAX_BEST_TRIALS`.
 
     Raises:
-        TuningError: The study has no complete trial.
+        ExportError: The study has no complete trial.
     """
     best = best_trials(study, top_k)
     trials = study.get_trials(deepcopy=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from optuna_spark.errors import TuningError
+from optuna_spark.errors import ExportError
 from optuna_spark.results.best import best_trials
 from tuning_pipeline.exports.tuned_on import TUNED_ON
 
@@ -65,5 +65,5 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """The best complete trial, if there is one."""
     try:
         return best_trials(study, 1)[0]
-    except TuningError:
+    except ExportError:
         return None

@@ -28,6 +28,9 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 class StudyFileError(TuningError):
     """A study file, or the form that changes it, is wrong; the message names file, key and rule."""
 
+    next = SpecError.next
+    retry = False
+
 
 @dataclass(frozen=True)
 class StudyFile:
