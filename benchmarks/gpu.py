@@ -26,7 +26,8 @@ from benchmarks.results import Measurement, Samples, Table, number, ratio, save
 from init.local.console import complain, detail, say, show
 from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer
-from optuna_spark.spec.sections import DataSpec, ParamSpec, ResourceSpec, XGBoostSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ParamSpec, ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.servers import scratch_folder
 
@@ -58,7 +59,7 @@ def spec(file: Path, trials: int, workers: int, rounds: int, *, gpu: bool) -> Tu
         objective="xgboost",
         search_space=SPACE,
         data=DataSpec(str(file), label="label"),
-        xgboost=XGBoostSpec(num_boost_round=rounds),
+        objective_section={"num_boost_round": rounds},
         seed=7,
         trials=trials,
         tasks=workers,

@@ -34,7 +34,7 @@ sys.path.insert(0, PACKAGE)
 from optuna_spark.driver.run import tune  # noqa: E402
 from optuna_spark.entry.databricks import ship  # noqa: E402
 from optuna_spark.entry.run_spec import configure_logging  # noqa: E402
-from optuna_spark.spec.sections import DataSpec, XGBoostSpec  # noqa: E402
+from optuna_spark.spec.data import DataSpec  # noqa: E402
 from optuna_spark.spec.tuning import TuningSpec  # noqa: E402
 
 configure_logging()
@@ -73,7 +73,7 @@ print(study.best_params)  # noqa: T201
 
 # COMMAND ----------
 
-from optuna_spark.objectives import default_search_space  # noqa: E402
+from optuna_spark.objectives.registry import default_search_space  # noqa: E402
 from optuna_spark.spec.sections import ResourceSpec  # noqa: E402
 
 TABLE = os.environ.get("TUNING_TABLE", "")  # /Volumes/main/default/tuning/train.parquet
@@ -83,7 +83,7 @@ if TABLE and Path(TABLE).exists():
         study_name="notebook-xgboost",
         objective="xgboost",
         data=DataSpec(TABLE),
-        xgboost=XGBoostSpec(num_boost_round=100),
+        objective_section={"num_boost_round": 100},
         search_space=default_search_space("xgboost"),
         trials=TRIALS,
         tasks=TASKS,

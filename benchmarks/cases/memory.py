@@ -16,7 +16,8 @@ from benchmarks.cases.specs import SAMPLER
 from benchmarks.machine import Cluster, Machine
 from benchmarks.results import Samples, Table, number
 from init.local.console import say
-from optuna_spark.spec.sections import DataSpec, ParamSpec, XGBoostSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 
 ROWS, FEATURES = 400_000, 125
@@ -58,7 +59,7 @@ def _run(machine: Machine, cluster: Cluster, file: Path, distribution: str, work
         objective="xgboost",
         search_space={"max_depth": ParamSpec("int", 3, 5)},
         data=DataSpec(str(file), label="label"),
-        xgboost=XGBoostSpec(num_boost_round=3),
+        objective_section={"num_boost_round": 3},
         sampler=SAMPLER,
         trials=3 * workers,
         tasks=workers,

@@ -23,7 +23,8 @@ from init.local.console import detail, say
 from init.local.layout import REPOSITORY, Layout
 from optuna_spark.data.fetch import local_file
 from optuna_spark.errors import DataError
-from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, DataSpec, XGBoostSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec
 from optuna_spark.spec.tuning import TuningSpec
 
 SEEDS, LONG_SEEDS = range(1, 11), range(1, 21)
@@ -47,7 +48,7 @@ BASE = TuningSpec(
     study_name="bench",
     objective="xgboost",
     data=BUNDLED,
-    xgboost=XGBoostSpec(task="regression", metric="rmse", folds=3, num_boost_round=200, report_every=5),
+    objective_section={"task": "regression", "metric": "rmse", "folds": 3, "num_boost_round": 200, "report_every": 5},
     # The seed of the split: one for all, so that values compare. The sampler's differs from search to search.
     seed=7,
     trials=TRIALS,
@@ -61,8 +62,8 @@ VARIANTS = {
     MEDIAN: replace(BASE, pruner=ComponentSpec("MedianPruner", {"n_warmup_steps": 20})),
 }
 # Cheaper trials, since there are many.
-SHORT = XGBoostSpec(task="regression", metric="rmse", folds=3, num_boost_round=50)
-LONG = replace(BASE, trials=LONG_TRIALS, xgboost=SHORT)
+SHORT = {"task": "regression", "metric": "rmse", "folds": 3, "num_boost_round": 50}
+LONG = replace(BASE, trials=LONG_TRIALS, objective_section=SHORT)
 LONG_VARIANTS = {WHOLE: LONG, WINDOW: replace(LONG, coordinator=CoordinatorSpec(history=SHOWN))}
 
 

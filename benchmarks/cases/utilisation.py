@@ -15,7 +15,7 @@ from benchmarks.machine import BENCH_ENV, Cluster, Machine, Outcome
 from benchmarks.results import Samples, Table, divided, number, ratio, verdict
 from init.local.console import say
 from init.local.ports import free_ports
-from optuna_spark.spec.tuning import COORDINATIONS, DISTRIBUTIONS
+from optuna_spark.spec.run_keys import COORDINATIONS, DISTRIBUTIONS
 
 SLOTS = 32
 FEW, MANY = 128, 1280

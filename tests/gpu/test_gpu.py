@@ -23,7 +23,8 @@ from init.local.spark import GPU_DISCOVERY
 from optuna_spark.data.load import forget_datasets, load_dataset
 from optuna_spark.device import task_device
 from optuna_spark.driver.run import tune
-from optuna_spark.spec.sections import DataSpec, ParamSpec, ResourceSpec, XGBoostSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ParamSpec, ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.programs import run_program
 
@@ -49,7 +50,7 @@ def xgboost_spec(table_file: Path, **changes: Any) -> TuningSpec:
         "study_name": "study",
         "objective": "xgboost",
         "data": DataSpec(str(table_file), label="label"),
-        "xgboost": XGBoostSpec(num_boost_round=30),
+        "objective_section": {"num_boost_round": 30},
         "seed": 1,
         "trials": 4,
         "tasks": 1,

@@ -90,7 +90,7 @@ def test_a_gpu_that_is_not_there_is_an_error() -> None:
 
 def test_choosing_a_device_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from optuna_spark.device import task_device; from optuna_spark.spec.tuning import ResourceSpec;"
+        "import sys; from optuna_spark.device import task_device; from optuna_spark.spec.sections import ResourceSpec;"
         "task_device(ResourceSpec(gpus_per_task=1), ['0']);"
         "print(sorted({'numpy', 'pyarrow', 'xgboost', 'cupy'} & set(sys.modules)))"
     )

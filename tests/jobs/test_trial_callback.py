@@ -15,8 +15,9 @@ from sample_objectives import Diary  # type: ignore[import-not-found]  # see con
 from optuna_spark import trial_callback
 from optuna_spark.driver.run import tune
 from optuna_spark.errors import TrialLimitError
+from optuna_spark.spec.run_keys import Coordination
 from optuna_spark.spec.sections import StopSpec
-from optuna_spark.spec.tuning import Coordination, TuningSpec
+from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.trial_callback import Callbacks
 
 TRIALS = 4
@@ -34,7 +35,7 @@ def diary(tmp_path: Path) -> Path:
 
 def spec_for(function: str, coordination: Coordination = "driver", **changes: Any) -> TuningSpec:
     return TuningSpec(
-        "study", f"sample_objectives:{function}", trials=TRIALS, tasks=2, distribution="local",
+        "study", objective=f"sample_objectives:{function}", trials=TRIALS, tasks=2, distribution="local",
         coordination=coordination, run_id="one", **changes,
     )  # fmt: skip
 

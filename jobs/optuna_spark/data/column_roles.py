@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna_spark.errors import DataError
-from optuna_spark.spec.sections import DataSpec
+from optuna_spark.spec.data import DataSpec
 
 MIN_ROWS = 4
 

@@ -19,8 +19,8 @@ from typing import IO
 
 from optuna_spark.data.reader_errors import fetch_words
 from optuna_spark.errors import DataError
+from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
-from optuna_spark.spec.sections import DataSpec
 
 log = logging.getLogger(__name__)
 

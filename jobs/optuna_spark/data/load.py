@@ -17,8 +17,8 @@ from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import to_matrix
 from optuna_spark.data.read_arrow import Columns, bundled_table, open_table
 from optuna_spark.device import Device, require_cuda
+from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
-from optuna_spark.spec.sections import DataSpec
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from optuna_spark.data.reader_errors import unreadable
 from optuna_spark.errors import DataError
-from optuna_spark.spec.sections import DataSpec
+from optuna_spark.spec.data import DataSpec
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 

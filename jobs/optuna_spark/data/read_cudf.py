@@ -16,7 +16,7 @@ from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import check_finite
 from optuna_spark.data.reader_errors import unreadable
 from optuna_spark.device import Device, check_cufile_policy
-from optuna_spark.spec.sections import DataSpec
+from optuna_spark.spec.data import DataSpec
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from optuna_spark.errors import DataError, SpecError
+from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
-from optuna_spark.spec.sections import DataSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna_spark.distribution.python_daemon import IMPORTS_VARIABLE
+from optuna_spark.objectives.registry import kind_of
 from optuna_spark.spec.tuning import TuningSpec
 
 if TYPE_CHECKING:
@@ -150,9 +151,7 @@ def quick_start(spec: TuningSpec, conf: Mapping[str, str]) -> dict[str, str]:
 def modules_to_import(spec: TuningSpec) -> list[str]:
     """What the run's workers need and what survives a fork, which CUDA does not; see python_daemon.import_early.
 
-    Importing XGBoost takes more than a second of CPU. It begins nothing that a fork would break; that is known of
-    machines without a GPU only, so runs on GPUs import it in each worker. Importing pyarrow starts one thread, that of
-    its memory allocator, which makes itself anew after a fork:
+    Importing pyarrow starts one thread, that of its memory allocator, which makes itself anew after a fork:
     https://github.com/jemalloc/jemalloc/blob/5.3.0/src/background_thread.c (background_thread_postfork_child).
     """
     # A connection to a host looks for the codec of host names, also where the host is a number.
@@ -163,8 +162,7 @@ def modules_to_import(spec: TuningSpec) -> list[str]:
         "optuna_spark.objectives.custom",
         "encodings.idna",
     ]
-    if spec.objective == "xgboost" and not spec.resources.gpus_per_task:
-        modules += ["optuna_spark.objectives.xgboost.objective"]
+    modules += kind_of(spec.objective).early_imports(spec)
     if spec.distribution == "joblib":
         modules += ["joblib"]
     if spec.distribution == "dataframe":

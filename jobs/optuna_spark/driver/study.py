@@ -20,6 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optuna_spark.errors import StudyMismatchError, TuningError
+from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.history import RECENT, HistoryStorage
 from optuna_spark.sampling.search_space import distributions, suggest_params
@@ -75,7 +76,7 @@ class SampledStudy:
             if portable(key):
                 self._memory.set_study_system_attr(self._id, key, value)
         self._attrs = self._memory.get_study_system_attrs(self._id)
-        self._study = _Study(spec.study_name, self._memory, sampler, build_pruner(spec.pruner, spec.max_steps))
+        self._study = _Study(spec.study_name, self._memory, sampler, build_pruner(spec.pruner, max_steps(spec)))
 
     @property
     def exhausted(self) -> bool:

@@ -15,12 +15,21 @@ from optuna_spark.distribution.spark_session import spark_session
 from optuna_spark.driver.ending import ENDING
 from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
 from optuna_spark.errors import SpecError, StorageError
-from optuna_spark.objectives import check_objective, default_search_space
+from optuna_spark.objectives.registry import (
+    BUILT_IN,
+    FOR_NO_TABLE,
+    FOR_TABLES,
+    check_objective,
+    default_search_space,
+    kind_of,
+)
+from optuna_spark.spec.data import PARQUET_ENDINGS, DataSpec
 from optuna_spark.spec.decode import to_dict
 from optuna_spark.spec.plain_secrets import refuse_plain_secrets
+from optuna_spark.spec.run_keys import COORDINATIONS, DISTRIBUTIONS
 from optuna_spark.spec.run_secrets import take_secrets
-from optuna_spark.spec.sections import PARQUET_ENDINGS, DataSpec, ResourceSpec
-from optuna_spark.spec.tuning import COORDINATIONS, DISTRIBUTIONS, TuningSpec
+from optuna_spark.spec.sections import ResourceSpec
+from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.url import URL_VARIABLE, parse_url, storage_url_from_environment
 
 if TYPE_CHECKING:
@@ -46,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--secrets-file", help="file with what the run must know and nobody else may; removed once it is read")
     add("--spec", help="the same as a text, for use by hand")
-    add("--objective", default="", help="quadratic, xgboost or module:function (xgboost with --filepath)")
+    add("--objective", default="", help=f"{', '.join(BUILT_IN)} or module:function ({FOR_TABLES} with --filepath)")
     add("--filepath", help="table to train on: a CSV or Parquet file every worker can read")
     add("--label", help="column to predict; the last one by default")
     add("--separator", help="field separator of a CSV file; found in its first line by default")
@@ -79,9 +88,9 @@ def spec_from_arguments(args: argparse.Namespace) -> TuningSpec:
 
 
 def _spec_of_options(args: argparse.Namespace) -> TuningSpec:
-    objective = args.objective or ("xgboost" if args.filepath else "quadratic")
-    if objective == "xgboost" and not args.filepath:
-        raise SpecError("--filepath is required for objective xgboost: name a CSV or Parquet file")
+    objective = args.objective or (FOR_TABLES if args.filepath else FOR_NO_TABLE)
+    if kind_of(objective).needs_data and not args.filepath:
+        raise SpecError(f"--filepath is required for objective {objective}: name a CSV or Parquet file")
     return TuningSpec(
         study_name=args.study_name or f"optuna-spark-{objective.replace(':', '-')}",
         objective=objective,

@@ -17,7 +17,7 @@ from optuna_spark.entry.command_line import read_spec
 from optuna_spark.entry.failure_report import FAILURE_VARIABLE
 from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
 from optuna_spark.errors import DataError, StorageError
-from optuna_spark.objectives import check_objective
+from optuna_spark.objectives.registry import check_objective
 from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec

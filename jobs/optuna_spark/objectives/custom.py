@@ -10,6 +10,15 @@ from types import ModuleType
 from typing import Any
 
 from optuna_spark.errors import SpecError
+from optuna_spark.objectives.context import Objective, ObjectiveContext
+from optuna_spark.objectives.kind import ObjectiveKind
+
+
+class CustomKind(ObjectiveKind):
+    """Any user's own objective: nothing is known of it before it is imported where the trials run."""
+
+    def build(self, context: ObjectiveContext) -> Objective:
+        return load_objective(context.spec.objective, context)
 
 
 def load_objective(name: str, context: Any) -> Callable[[Any], Any]:

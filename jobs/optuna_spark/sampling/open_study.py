@@ -8,14 +8,12 @@ from optuna.storages import RDBStorage
 from optuna_spark.errors import StudyMismatchError
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.optuna_storage import (
-    check_name,
-)
+from optuna_spark.storage.optuna_storage import check_name
 from optuna_spark.storage.retries import retried
 
 
 def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
-    """The spec's study, created where it does not exist yet, with the spec's sampler and pruner.
+    """The spec's study, created where it does not exist yet.
 
     Raises:
         StudyMismatchError: The stored study has other directions.
@@ -26,7 +24,7 @@ def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
         study_name=spec.study_name,
         storage=storage,
         sampler=build_sampler(spec.sampler, spec.seed),
-        pruner=build_pruner(spec.pruner, spec.max_steps),
+        pruner=build_pruner(spec.pruner),
         directions=list(spec.directions),
         load_if_exists=True,
     )
@@ -40,7 +38,14 @@ def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
 
 
 @retried
-def join_study(spec: TuningSpec, storage: RDBStorage, seed: int | None) -> optuna.Study:
-    """The spec's study as a worker opens it, after the driver's `open_study`, with a seed of the worker's own."""
-    sampler, pruner = build_sampler(spec.sampler, seed), build_pruner(spec.pruner, spec.max_steps)
+def join_study(spec: TuningSpec, storage: RDBStorage, seed: int | None, max_steps: int | None) -> optuna.Study:
+    """The spec's study as a worker opens it, after the driver's `open_study`.
+
+    Args:
+        spec: The run.
+        storage: Its database.
+        seed: Of the worker's own sampler.
+        max_steps: The last step of a full trial, where it is known.
+    """
+    sampler, pruner = build_sampler(spec.sampler, seed), build_pruner(spec.pruner, max_steps)
     return optuna.load_study(study_name=spec.study_name, storage=storage, sampler=sampler, pruner=pruner)

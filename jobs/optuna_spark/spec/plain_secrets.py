@@ -7,7 +7,7 @@ value. What it cannot know is a secret that looks like any other word under a na
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna_spark.errors import SpecError
@@ -19,7 +19,7 @@ SECRET_REFERENCE = re.compile(r"\{\{secrets/[A-Za-z0-9_@.-]+/[A-Za-z0-9_.-]+\}\}
 _OPTIONS = ("data.format_options", "spark.conf", "databricks.cluster")
 # Sections with words of the user's own, where `token=1` means something else.
 _FREE = (
-    "description", "tags", "owner", "search_space", "enqueue", "sampler", "pruner", "xgboost", "data.label",
+    "description", "tags", "owner", "search_space", "enqueue", "sampler", "pruner", "objective_section", "data.label",
 )  # fmt: skip
 
 _KEY_WORDS = "access|account|private|api|shared|signing|encryption|storage|master|auth|secret"
@@ -77,16 +77,17 @@ class Finding:
     reason: str
 
 
-def refuse_plain_secrets(document: object) -> None:
+def refuse_plain_secrets(document: object, free: Iterable[str] = ()) -> None:
     """Check what a study says, whatever its form.
 
     Args:
         document: As read from YAML or a form.
+        free: Further sections with words of the user's own: those of objectives.
 
     Raises:
         SpecError: Naming the key, the rule and the way that works.
     """
-    found = next(find_secrets(document), None)
+    found = next(find_secrets(document, free=(*_FREE, *free)), None)
     if found is None:
         return
     on_databricks = isinstance(document, Mapping) and document.get("target") == "databricks"
@@ -96,19 +97,19 @@ def refuse_plain_secrets(document: object) -> None:
     )
 
 
-def find_secrets(value: object, key: str = "") -> Iterator[Finding]:
+def find_secrets(value: object, key: str = "", free: Sequence[str] = _FREE) -> Iterator[Finding]:
     """Every secret in a document, in the order in which it stands there."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            if (reason := _look(str(name), key)) is not None:
+            if (reason := _look(str(name), key, free)) is not None:
                 yield Finding(key, f"a key in it holds {reason}")
                 continue
-            yield from find_secrets(inner, f"{key}.{name}" if key else str(name))
+            yield from find_secrets(inner, f"{key}.{name}" if key else str(name), free)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            yield from find_secrets(inner, f"{key}[{index}]")
+            yield from find_secrets(inner, f"{key}[{index}]", free)
     elif isinstance(value, str | int | float) and not isinstance(value, bool):
-        yield from _of_scalar(value, key)
+        yield from _of_scalar(value, key, free)
 
 
 def is_secret_name(name: str) -> bool:
@@ -122,19 +123,19 @@ def holds_secret(name: str, value: str) -> bool:
     return next(_of_scalar(value, f"{_OPTIONS[0]}.{name}"), None) is not None
 
 
-def _of_scalar(value: str | float, key: str) -> Iterator[Finding]:
+def _of_scalar(value: str | float, key: str, free: Sequence[str] = _FREE) -> Iterator[Finding]:
     name = next((key[len(section) + 1 :] for section in _OPTIONS if _within(key, section)), "")
     if is_secret_name(name) and not _is_plain(str(value)):
         yield Finding(key, "its name looks like a secret")
-    elif isinstance(value, str) and (reason := _look(value, key)) is not None:
+    elif isinstance(value, str) and (reason := _look(value, key, free)) is not None:
         yield Finding(key, f"it holds {reason}")
 
 
-def _look(text: str, key: str) -> str | None:
+def _look(text: str, key: str, free: Sequence[str]) -> str | None:
     """What a text holds that is secret, if anything."""
     formats = _FORMATS + (_OPTION_FORMATS if any(_within(key, section) for section in _OPTIONS) else ())
     found = next((reason for reason, pattern in formats if pattern.search(text)), None)
-    if found is not None or any(_within(key, section) for section in _FREE):
+    if found is not None or any(_within(key, section) for section in free):
         return found
     pairs = _PAIR.findall(text) + (_JDBC_PAIR.findall(text) if "jdbc:" in text else [])
     names = [name for name, value in pairs if is_secret_name(name) and not _is_plain(value)]

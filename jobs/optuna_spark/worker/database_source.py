@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
+from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.open_study import join_study, open_study
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, is_forgiven, next_try_attrs
@@ -51,7 +52,8 @@ class SharedStudy:
     def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None, callbacks: Callbacks = NOBODY) -> SharedStudy:
         """As a worker does, after the driver's `open`."""
         storage = create_storage(url, prepared=True)
-        return cls(spec, storage, join_study(spec, storage, seed), Claims(storage.engine, key), callbacks)
+        study = join_study(spec, storage, seed, max_steps(spec))
+        return cls(spec, storage, study, Claims(storage.engine, key), callbacks)
 
     def close(self) -> None:
         """Close the connections; the claims use the storage's."""

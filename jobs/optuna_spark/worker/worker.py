@@ -15,7 +15,8 @@ from optuna import TrialPruned
 from optuna.trial import TrialState
 
 from optuna_spark.errors import TuningError, error_text
-from optuna_spark.objectives import ObjectiveContext, build_objective
+from optuna_spark.objectives.context import ObjectiveContext
+from optuna_spark.objectives.registry import build_objective
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.trial_callback import Callbacks

@@ -8,10 +8,12 @@ from typing import Any
 from airflow.sdk import Param
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.decode import describe, to_dict, unknown_key
+from optuna_spark.objectives.registry import BUILT_IN
+from optuna_spark.spec.decode import describe, unknown_key
+from optuna_spark.spec.key import Reach
 from tuning_pipeline.dag.form_values import check_value
-from tuning_pipeline.study_file.fields.field import FormField, Reach
 from tuning_pipeline.study_file.form import offered_fields, possible_fields
+from tuning_pipeline.study_file.form_field import FormField
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
 
 MODES = ("resume", "reset", "create")
@@ -29,7 +31,7 @@ def form_params(study: StudyFile) -> dict[str, Param]:
     """
     params = {"mode": Param("resume", type="string", enum=list(MODES), title="Mode", description=MODE_HELP)}
     for item, default in _own_values(study):
-        section: dict[str, Any] = {"section": item.section} if item.section else {}
+        section: dict[str, Any] = {"section": item.field.heading} if item.field.heading else {}
         params[item.param] = Param(default, title=_title(item.param), description=item.help, **item.schema, **section)
     return params
 
@@ -53,7 +55,7 @@ def study_of_run(study: StudyFile, params: Mapping[str, Any], conf: Mapping[str,
     changes = {item: params[item.param] for item, own in fields if params.get(item.param, own) != own}
     for item, value in changes.items():
         try:
-            check_value(item, value, study.document)
+            check_value(item, value, study)
         except SpecError as error:
             raise StudyFileError(f"trigger conf: {item.param}: {error}") from None
     changed = {item.key: value for item, value in changes.items()}
@@ -80,7 +82,7 @@ def _not_offered(item: FormField) -> str:
 
 def _own_values(study: StudyFile) -> list[tuple[FormField, Any]]:
     """The fields of the form, and what each starts with."""
-    defaults = to_dict(study.settings)
+    defaults = study.values()
     return [(item, _value_at(study.document, defaults, item.key)) for item in offered_fields(study.settings)]
 
 
@@ -94,7 +96,8 @@ def mode_of(params: Mapping[str, Any]) -> str:
 
 def _title(name: str) -> str:
     """A Param's name as a person writes it: `timeout_s` is Timeout (seconds)."""
-    words = [_WORDS.get(word, word) for word in name.split("_")]
+    known = _WORDS | {name: kind.title for name, kind in BUILT_IN.items() if kind.title}
+    words = [known.get(word, word) for word in name.split("_")]
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
@@ -106,7 +109,6 @@ _WORDS = {
     "conf": "properties",
     "args": "arguments",
     "sha256": "SHA-256",
-    "xgboost": "XGBoost",
 }
 
 

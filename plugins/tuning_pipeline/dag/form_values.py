@@ -13,9 +13,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from optuna_spark.errors import SpecError
-from optuna_spark.objectives.xgboost.params import ALLOWED_VALUES, OBJECTIVES
+from optuna_spark.objectives.registry import kind_of
 from optuna_spark.spec.decode import describe
-from tuning_pipeline.study_file.fields.field import MAX_NUMBER, FormField
+from optuna_spark.spec.key import MAX_NUMBER
+from tuning_pipeline.study_file.form import all_fields
+from tuning_pipeline.study_file.form_field import FormField
+from tuning_pipeline.study_file.study_file import StudyFile
 
 MAX_VALUES = 50_000
 MAX_DEPTH = 6
@@ -23,43 +26,29 @@ MAX_DEPTH = 6
 MAX_ARGUMENT = 1_000_000
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
-# A text that is a number, or lists of them: XGBoost's constraints, and metrics such as error@0.7.
+# A text that is a number, or lists of them, such as XGBoost's constraints.
 _NUMBERS = re.compile(r"[-+0-9.eE,()\[\] ]{1,1000}")
-_AT_NUMBER = re.compile(r"@[0-9]{1,6}(\.[0-9]{1,6})?-?")
-_WORDS = {
-    "search_space": ("float", "int", "categorical"),
-    # QMCSampler, CmaEsSampler, and pruners that find out the number of steps.
-    "sampler.args": ("sobol", "halton", "ipop", "bipop"),
-    "pruner.args": ("auto",),
-}
-_XGBOOST_WORDS = (
-    *(word for words in (*ALLOWED_VALUES.values(), *OBJECTIVES.values()) for word in words),
-    "depthwise", "lossguide", "uniform", "gradient_based", "weighted", "tree", "forest", "one_output_per_tree",
-    "multi_output_tree",
-)  # fmt: skip
-# These hold values by name; their texts are looked up in the lists above and in the study file.
-_STRUCTURES = ("search_space", "enqueue", "sampler.args", "pruner.args", "xgboost.fixed")
 
 
-def check_value(item: FormField, value: Any, document: Mapping[str, Any]) -> None:
+def check_value(item: FormField, value: Any, study: StudyFile) -> None:
     """Refuse a value that a run's form may not give.
 
     Args:
         item: The field.
         value: Its value, other than the study file's own.
-        document: The study file.
+        study: The study file.
 
     Raises:
         SpecError: The rule, the value, and what would allow it.
     """
     _check_size(value)
     _check_limits(item.schema, value)
-    if item.closed:
+    if item.field.closed:
         _check_closed(item, value)
-    if item.key in _STRUCTURES:
-        _check_plain(item, value, _texts_of(document))
+    if item.field.words is not None:
+        _check_plain(item, value, study)
     if item.key == "data.path":
-        _check_table(str(value), document)
+        _check_table(str(value), study.document)
 
 
 def _check_size(value: Any) -> None:
@@ -81,16 +70,19 @@ def _check_limits(schema: Mapping[str, Any], value: Any) -> None:
 
 
 def _check_closed(item: FormField, value: Any) -> None:
+    texts = "|".join(re.escape(text) for text in item.field.closed)
+    allowed = re.compile(f"(?:{texts})(?:{item.field.closed_suffix})?")
     for name in value if isinstance(value, list | tuple) else [value]:
-        base, at, number = str(name).partition("@")
-        known = base in item.closed and (not at or (item.key == "xgboost.metric" and _AT_NUMBER.fullmatch(at + number)))
-        if name is not None and not (isinstance(name, str) and known):
-            raise SpecError(f"a run may name one of {', '.join(item.closed)}, got {describe(name)}; {_INSTEAD}")
+        if name is not None and not (isinstance(name, str) and allowed.fullmatch(name)):
+            raise SpecError(f"a run may name one of {', '.join(item.field.closed)}, got {describe(name)}; {_INSTEAD}")
 
 
-def _check_plain(item: FormField, value: Any, own: set[str]) -> None:
-    arguments = item.key in ("sampler.args", "pruner.args")
-    words = {*own, *_WORDS.get(item.key, ()), *(() if item.key == "pruner.args" else _XGBOOST_WORDS)}
+def _check_plain(item: FormField, value: Any, study: StudyFile) -> None:
+    """The values that a form gives by name: numbers, and texts that mean nothing outside the search."""
+    own = _texts_of(study.document)
+    words = {*own, *(item.field.words or ())}
+    if item.field.holds_parameters:
+        words.update(kind_of(study.settings.objective).words)
     for name, leaf in _named_leaves(value):
         if name not in own and not _NAME.fullmatch(name):
             raise SpecError(
@@ -100,7 +92,7 @@ def _check_plain(item: FormField, value: Any, own: set[str]) -> None:
             raise SpecError(
                 f"{name}: a run may give numbers, or texts the study file has, got {describe(leaf)}; {_INSTEAD}"
             )
-        if arguments and name != "seed" and isinstance(leaf, int) and abs(leaf) > MAX_ARGUMENT:
+        if item.field.are_arguments and name != "seed" and isinstance(leaf, int) and abs(leaf) > MAX_ARGUMENT:
             raise SpecError(f"{name}: a whole number must be at most {MAX_ARGUMENT}, got {describe(leaf)}; {_INSTEAD}")
 
 
@@ -116,7 +108,7 @@ _INSTEAD = "other ones are for the study file"
 def _texts_of(document: Mapping[str, Any]) -> set[str]:
     """Every text and name under the keys of the study file that hold values by name."""
     found: set[str] = set()
-    for key in _STRUCTURES:
+    for key in (item.key for item in all_fields() if item.field.words is not None):
         part: Any = document
         for name in key.split("."):
             part = part.get(name) if isinstance(part, Mapping) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import pymysql
@@ -71,7 +72,7 @@ def account_host(cursor: Any, settings: StudySettings, admin: Connection, connec
 
 def _checked(connection: Connection) -> str:
     pattern = connection.extra_dejson["host_pattern"]
-    if isinstance(pattern, str) and HOST_PATTERN.fullmatch(pattern):
+    if isinstance(pattern, str) and re.fullmatch(HOST_PATTERN, pattern):
         return pattern
     raise TaskError(
         Failure(

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
 from optuna_spark.results.snapshot import quiet
-from optuna_spark.spec.tuning import Direction
+from optuna_spark.spec.run_keys import Direction
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tuning_pipeline.database.study_runs import StudyRuns, write_runs
 from tuning_pipeline.study_file.study_names import NEW, REPLACED

@@ -21,7 +21,7 @@ from tuning_pipeline.study_file.spark import OWN_CONF, conf_text
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from optuna_spark.spec.sections import DataSpec
+    from optuna_spark.spec.data import DataSpec
     from tuning_pipeline.study_file.settings import StudySettings
     from tuning_pipeline.study_file.spark import SparkSettings
 

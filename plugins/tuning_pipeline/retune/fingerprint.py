@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:
-    from optuna_spark.spec.sections import DataSpec
+    from optuna_spark.spec.data import DataSpec
 
 
 def data_fingerprint(data: DataSpec | None) -> str:

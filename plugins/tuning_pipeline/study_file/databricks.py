@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import describe
+from optuna_spark.spec.form_fields import CLUSTER, listed
+from optuna_spark.spec.key import DAY_S, REQUIRED, Reach, check_limits, key
 
 VOLUME = re.compile(r"/Volumes/[^/]+/[^/]+/[^/]+(/.*)?")
 WORKSPACE = re.compile(r"/Workspace/[^/]+(/.*)?")
 # Names of a scope or a key: https://docs.databricks.com/api/workspace/secrets/createscope
-_SECRET_NAME = re.compile(r"[A-Za-z0-9_@.-]{1,128}")
+_SCOPE = "[A-Za-z0-9_@.-]{1,128}"
+_A_SCOPE = "be letters, digits and -_.@"
+_MAX_WORKERS = 10_000
 # Set by the job itself; see targets/databricks/payload.py.
 OWN_VARIABLES = ("OPTUNA_STORAGE_URL", "OPTUNA_STORAGE_PASSWORD", "LIBCUDF_CUFILE_POLICY")
 OWN_KEYS = {
@@ -27,8 +31,8 @@ _LTS = "17.3.x"
 class AutoscaleSettings:
     """Fewest and most workers of a cluster that grows with its load."""
 
-    min_workers: int
-    max_workers: int
+    min_workers: int = key(REQUIRED, "Fewest workers.", maximum=_MAX_WORKERS)
+    max_workers: int = key(REQUIRED, "Most workers.", maximum=_MAX_WORKERS)
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_workers <= self.max_workers:
@@ -36,48 +40,50 @@ class AutoscaleSettings:
                 f"min_workers must be at least 1 and not above max_workers, got {self.min_workers} and"
                 f" {self.max_workers}"
             )
+        check_limits(self)
 
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """A new cluster for each run, in the words of Databricks' clusters API where they differ little.
+    """A new cluster for each run, in the words of Databricks' clusters API where they differ little."""
 
-    Attributes:
-        spark_version: Runtime; by default 17.3 LTS ML, the GPU one when resources.gpus_per_task is above 0.
-        node_type: Machine type of the workers, in the cloud's words: Standard_NC4as_T4_v3 (Azure), g4dn.xlarge
-            (AWS), g2-standard-8 (GCP).
-        driver_node_type: Machine type of the driver; by default the workers'.
-        workers: How many workers; 0 = a single machine that is driver and worker (CPU only).
-        autoscale: Between how many workers the cluster grows and shrinks, instead of `workers`.
-        spark_conf: Spark properties; they win over what is derived.
-        env: Environment variables; a secret as {{secrets/<scope>/<key>}}.
-        tags: Tags on the cluster and its machines.
-        policy_id, instance_pool_id, driver_instance_pool_id: As in the workspace.
-        single_user: Account the cluster belongs to; by default the one whose token submits the run.
-        log_destination: Folder for driver and worker logs: /Volumes/..., dbfs:/... or s3://...
-        init_scripts: Further init scripts, as paths in the workspace or on a Volume; they run after ours.
-        extra: Further keys of the clusters API, such as aws_attributes.
-    """
-
-    spark_version: str | None = None
-    node_type: str | None = None
-    driver_node_type: str | None = None
-    workers: int = 1
-    autoscale: AutoscaleSettings | None = None
-    spark_conf: dict[str, Any] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    policy_id: str | None = None
-    instance_pool_id: str | None = None
-    driver_instance_pool_id: str | None = None
-    single_user: str | None = None
-    log_destination: str | None = None
-    init_scripts: tuple[str, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
+    spark_version: str | None = key(
+        None, "Runtime. null: 17.3 LTS ML, the GPU one when resources.gpus_per_task is above 0."
+    )
+    node_type: str | None = key(
+        None,
+        "Machine type of the workers, in the cloud's words: Standard_NC4as_T4_v3 (Azure), g4dn.xlarge (AWS),"
+        " g2-standard-8 (GCP). null: the instance pool's or policy's.",
+        field=listed(Reach.MACHINES, CLUSTER, "node_type", schema={"pattern": "^[A-Za-z0-9_.-]{1,100}$"}),
+    )
+    driver_node_type: str | None = key(None, "Machine type of the driver. null: the workers'.")
+    workers: int = key(
+        1,
+        "Workers of the new cluster; 0: a single machine, driver and worker in one (CPU). Not used with autoscale.",
+        minimum=0,
+        maximum=_MAX_WORKERS,
+        field=listed(Reach.MACHINES, CLUSTER, "workers"),
+    )
+    autoscale: AutoscaleSettings | None = key(
+        None, "Between how many workers the cluster grows and shrinks, such as {min_workers: 1, max_workers: 4}."
+    )
+    spark_conf: dict[str, Any] = key(None, "Spark properties; they win over what is derived.", make=dict)
+    env: dict[str, str] = key(
+        None, "Environment variables. A secret, here or in spark_conf, as {{secrets/<scope>/<key>}}.", make=dict
+    )
+    tags: dict[str, str] = key(None, "Tags on the cluster and its machines.", make=dict)
+    policy_id: str | None = key(None, "Cluster policy, as in the workspace.")
+    instance_pool_id: str | None = key(None, "Instance pool of the workers, as in the workspace.")
+    driver_instance_pool_id: str | None = key(None, "Instance pool of the driver, as in the workspace.")
+    single_user: str | None = key(None, "Account the cluster belongs to. null: the one whose token submits the run.")
+    log_destination: str | None = key(None, "Folder for driver and worker logs: /Volumes/..., dbfs:/... or s3://...")
+    init_scripts: tuple[str, ...] = key(
+        (), "Further init scripts, as paths in the workspace or on a Volume; they run after ours."
+    )
+    extra: dict[str, Any] = key(None, "Further keys of the clusters API, such as aws_attributes.", make=dict)
 
     def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise SpecError(f"workers must be at least 0, got {self.workers}")
+        check_limits(self)
         for name in self.extra:
             if name in OWN_KEYS:
                 raise SpecError(f"extra must not hold {name}: it has a key of its own or is derived")
@@ -98,37 +104,46 @@ class ClusterSettings:
 
 @dataclass(frozen=True)
 class DatabricksSettings:
-    """How a study runs on Databricks.
+    """How a study runs on Databricks."""
 
-    Attributes:
-        database: driver = MySQL is installed on the cluster's driver, and the study is kept as a file on the
-            Volume between runs; external = a MySQL server that Airflow and the cluster both reach.
-        files: Folder for code, data and results: /Volumes/<catalog>/<schema>/<volume>[/folder], or, with an
-            external database, /Workspace/<folder>.
-        scripts: Folder for the entry and init scripts where it must be another one; by default `files`.
-        secret_scope, secret_key: Where the workspace keeps the tuning account's password (external database).
-        ssl_ca, ssl_cert, ssl_key: Where the cluster has the files for TLS to MySQL that the connection's extra names on
-            Airflow's machine, such as /Volumes/...
-        cluster: A new cluster for each run.
-        existing_cluster_id: A cluster that exists, instead of a new one.
-        deferrable: Wait in Airflow's triggerer instead of a worker slot.
-        poll_s: Seconds between two looks at the run.
-        dump_every_s: How often the study is copied to the Volume while it runs (database driver).
-    """
-
-    database: Literal["driver", "external"] = "driver"
-    files: str = ""
-    scripts: str | None = None
-    secret_scope: str = "tuning"  # noqa: S105
-    secret_key: str = "database-password"  # noqa: S105  # the name of a secret, not one
-    ssl_ca: str | None = None
-    ssl_cert: str | None = None
-    ssl_key: str | None = None
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    existing_cluster_id: str | None = None
-    deferrable: bool = False
-    poll_s: int = 30
-    dump_every_s: float = 60.0
+    database: Literal["driver", "external"] = key(
+        "driver",
+        "driver: MySQL is installed on the cluster's driver, and the study is kept as a file on the Volume between"
+        " runs. external: a MySQL server that Airflow and the cluster both reach.",
+    )
+    files: str = key(
+        "",
+        "Folder for code, data and results: /Volumes/<catalog>/<schema>/<volume>[/folder], or, with an external"
+        " database, /Workspace/<folder>.",
+    )
+    scripts: str | None = key(None, "Another folder for the entry and init scripts. null: files.")
+    secret_scope: str = key(
+        "tuning",
+        "Database external: the scope of the workspace that keeps the tuning account's password.",
+        pattern=_SCOPE,
+        must=_A_SCOPE,
+    )
+    secret_key: str = key(
+        "database-password",
+        "Database external: the password's key in that scope.",
+        pattern=_SCOPE,
+        must=_A_SCOPE,
+    )
+    ssl_ca: str | None = key(
+        None, "Database external over TLS: where the cluster has the file of the connection's ssl_ca, /Volumes/..."
+    )
+    ssl_cert: str | None = key(None, "The same for ssl_cert.")
+    ssl_key: str | None = key(None, "The same for ssl_key.")
+    cluster: ClusterSettings = key(ClusterSettings(), "A new cluster for each run.")
+    existing_cluster_id: str | None = key(None, "A cluster that exists, instead of a new one.")
+    deferrable: bool = key(False, "Wait in Airflow's triggerer instead of a worker slot.")
+    poll_s: int = key(30, "Seconds between two looks at the run.", minimum=1, maximum=3_600)
+    dump_every_s: float = key(
+        60.0,
+        "Database driver: seconds between two copies of the study to the Volume while it runs.",
+        minimum=1,
+        maximum=DAY_S,
+    )
 
     def __post_init__(self) -> None:
         for name, folder in (("files", self.files), ("scripts", self.scripts)):
@@ -136,16 +151,11 @@ class DatabricksSettings:
                 raise SpecError(
                     f"{name} must be a folder /Volumes/<catalog>/<schema>/<volume>... or /Workspace/..., got {folder!r}"
                 )
-        for name in ("secret_scope", "secret_key"):
-            if not _SECRET_NAME.fullmatch(getattr(self, name)):
-                raise SpecError(f"{name} must be letters, digits and -_.@, got {getattr(self, name)!r}")
         for name in ("ssl_ca", "ssl_cert", "ssl_key"):
             path = getattr(self, name)
             if path is not None and (self.database == "driver" or not path.startswith("/")):
                 raise SpecError(f"{name} is for database external, and an absolute path on the cluster, got {path!r}")
-        for name in ("poll_s", "dump_every_s"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"{name} must be at least 1, got {getattr(self, name):g}")
+        check_limits(self)
 
     @property
     def folder(self) -> str:

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING
 
 from optuna_spark.errors import SpecError
 from tuning_pipeline.study_file.databricks import ClusterSettings
-from tuning_pipeline.study_file.fields.cluster import SPARK
-from tuning_pipeline.study_file.fields.databricks import NEW_CLUSTER
 
 if TYPE_CHECKING:
-    from tuning_pipeline.study_file.fields.field import FormField
     from tuning_pipeline.study_file.keys import StudyKeys
 
 
@@ -19,6 +16,7 @@ class DatabricksSection:
 
     first_task = "upload_job_files"
     driver_elsewhere = "the driver runs on the Databricks cluster"
+    form_sections: tuple[str, ...] = ("spark", "databricks.cluster")
 
     def check(self, keys: StudyKeys) -> None:
         check_databricks(keys)
@@ -29,8 +27,8 @@ class DatabricksSection:
                 "retune",
             )
 
-    def form_fields(self, keys: StudyKeys) -> tuple[FormField, ...]:
-        return () if keys.databricks.existing_cluster_id else (*SPARK, *NEW_CLUSTER)
+    def offered_sections(self, keys: StudyKeys) -> tuple[str, ...]:
+        return () if keys.databricks.existing_cluster_id else self.form_sections
 
     def has_database(self, keys: StudyKeys) -> bool:
         return keys.databricks.database == "external"

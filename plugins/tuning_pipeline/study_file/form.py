@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from optuna_spark.errors import SpecError
+from optuna_spark.objectives.registry import sections
 from optuna_spark.spec.decode import unknown_key
-from tuning_pipeline.study_file.fields.cluster import SPARK, WORKERS
-from tuning_pipeline.study_file.fields.databricks import NEW_CLUSTER
-from tuning_pipeline.study_file.fields.ending import ENDING
-from tuning_pipeline.study_file.fields.field import FormField, Reach
-from tuning_pipeline.study_file.fields.search import SEARCH
-from tuning_pipeline.study_file.fields.table import TABLE
-from tuning_pipeline.study_file.fields.xgboost import XGBOOST
-from tuning_pipeline.study_file.target_sections import section_of
+from optuna_spark.spec.form_fields import HEADINGS
+from optuna_spark.spec.key import Reach
+from tuning_pipeline.study_file.declared import study_keys
+from tuning_pipeline.study_file.form_field import FormField, form_field
+from tuning_pipeline.study_file.target_sections import SECTIONS, section_of
 
 if TYPE_CHECKING:
     from tuning_pipeline.study_file.keys import StudyKeys
 
-COMMON = (*SEARCH, *WORKERS, *ENDING)
-# In the order of the form.
-ALL_FIELDS = (*COMMON, *SPARK, *TABLE, *XGBOOST, *NEW_CLUSTER)
+
+@cache
+def all_fields() -> tuple[FormField, ...]:
+    """Every field that a form may have, in the order of the form."""
+    found = [item for item in map(form_field, study_keys()) if item is not None]
+    return tuple(sorted(found, key=_place))
+
+
+def _place(item: FormField) -> int:
+    heading = item.field.heading
+    return HEADINGS.index(heading) if heading in HEADINGS else len(HEADINGS)
 
 
 def possible_fields(keys: StudyKeys) -> tuple[FormField, ...]:
     """The fields that mean something for a study."""
-    meaning = {
-        *COMMON,
-        *section_of(keys).form_fields(keys),
-        *(TABLE if keys.data is not None else ()),
-        *(XGBOOST if keys.objective == "xgboost" else ()),
+    without = {
+        *(section for target in SECTIONS.values() for section in target.form_sections),
+        *sections(),
+        "data",
     }
-    return tuple(item for item in ALL_FIELDS if item in meaning)
+    of_study = {
+        *section_of(keys).offered_sections(keys),
+        *({keys.objective} & set(sections())),
+        *(["data"] if keys.data is not None else []),
+    }
+    return tuple(item for item in all_fields() if not _below(item, without) or _below(item, of_study))
+
+
+def _below(item: FormField, sections: set[str]) -> bool:
+    return any(item.key.startswith(f"{section}.") for section in sections)
 
 
 def offered_fields(keys: StudyKeys) -> tuple[FormField, ...]:
@@ -49,7 +64,7 @@ def check_form(keys: StudyKeys) -> None:
         SpecError: A name nobody knows, one that means nothing for this study, or one given twice.
     """
     listed = keys.form.fields or ()
-    possible, known = [f.param for f in possible_fields(keys)], [f.param for f in ALL_FIELDS]
+    possible, known = [f.param for f in possible_fields(keys)], [f.param for f in all_fields()]
     for name in listed:
         if name not in known:
             raise SpecError(unknown_key(name, possible, "field"), "form.fields")

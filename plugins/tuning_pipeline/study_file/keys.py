@@ -2,145 +2,143 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from optuna_spark.errors import SpecError
-from optuna_spark.spec.sections import (
-    ComponentSpec,
-    CoordinatorSpec,
-    DataSpec,
-    ParamSpec,
-    ResourceSpec,
-    StopSpec,
-    XGBoostSpec,
-)
-from optuna_spark.spec.tuning import Coordination, Direction, Distribution
+from optuna_spark.spec.form_fields import EXPORT, plain
+from optuna_spark.spec.key import DAY_S, Group, check_limits, key
+from optuna_spark.spec.run_keys import RunKeys
 from tuning_pipeline.study_file.databricks import DatabricksSettings
 from tuning_pipeline.study_file.retune import RetuneSettings
 from tuning_pipeline.study_file.spark import SparkSettings
 
-DAY_S = 86_400
-DEFAULT_SAMPLER = ComponentSpec("TPESampler")
-DEFAULT_PRUNER = ComponentSpec("NopPruner")
-HOST_PATTERN = re.compile(r"[A-Za-z0-9_.:%/-]{1,255}")  # of an account, in MySQL's notation
+HOST_PATTERN = r"[A-Za-z0-9_.:%/-]{1,255}"  # of an account, in MySQL's notation
 
 
 @dataclass(frozen=True)
 class ConnectionIds:
-    """Airflow connection ids.
+    """Airflow connection ids."""
 
-    Attributes:
-        database: The tuning account: what workers use.
-        admin: May create databases and accounts; without it the database must be there already.
-        spark: The Spark master.
-        databricks: The Databricks workspace.
-    """
-
-    database: str = "tuning_db"
-    admin: str = "tuning_db_admin"
-    spark: str = "tuning_spark"
-    databricks: str = "tuning_databricks"
+    database: str = key("tuning_db", "The tuning account: what the run uses.")
+    admin: str = key(
+        "tuning_db_admin",
+        "An account that may create databases and accounts; without it the database must be there already.",
+    )
+    spark: str = key("tuning_spark", "The Spark master.")
+    databricks: str = key("tuning_databricks", "The Databricks workspace.")
 
 
 @dataclass(frozen=True)
 class DatabaseSettings:
-    """How the study's database is made ready.
+    """How the study's database is made ready."""
 
-    Attributes:
-        host_pattern: Hosts the tuning account may connect from, in MySQL's notation, '%' = any; by default the
-            connection's `host_pattern`, else the one machine that the task and Spark's driver run on.
-        wait_s: How long to wait for a server that does not answer.
-    """
-
-    host_pattern: str | None = None
-    wait_s: float = 60.0
+    host_pattern: str | None = key(
+        None,
+        "Hosts the tuning account may connect from, in MySQL's notation: '10.0.0.%'. null: the connection's"
+        " host_pattern, else the one machine that the task and Spark's driver run on.",
+        pattern=HOST_PATTERN,
+        must="be a host, an address or a pattern with %",
+    )
+    wait_s: float = key(60.0, "Seconds to wait for a server that does not answer.", minimum=0, maximum=DAY_S)
 
     def __post_init__(self) -> None:
-        if self.host_pattern is not None and not HOST_PATTERN.fullmatch(self.host_pattern):
-            raise SpecError(f"host_pattern must be a host, an address or a pattern with %, got {self.host_pattern!r}")
-        if self.wait_s < 0:
-            raise SpecError(f"wait_s must be at least 0, got {self.wait_s:g}")
+        check_limits(self)
 
 
 @dataclass(frozen=True)
 class FormSettings:
-    """What the trigger form of a study offers.
+    """What the trigger form of a study offers."""
 
-    Attributes:
-        fields: Names of its fields beside `mode`; by default all that reach nothing outside the search.
-    """
+    fields: tuple[str, ...] | None = key(
+        None,
+        "Names of the form's fields beside mode, such as [trials, seed, data_path]. null: all those whose values can"
+        " name no file, address, Spark property, machine or secret. docs/study_file.md: what listing another means.",
+    )
 
-    fields: tuple[str, ...] | None = None
 
+@dataclass(frozen=True, kw_only=True)
+class StudyKeys(RunKeys):
+    """What a study file may say."""
 
-@dataclass(frozen=True)
-class StudyKeys:
-    """What a study file may say. Keys that it shares with TuningSpec are explained there.
-
-    Attributes:
-        study: Name of the Optuna study; by default the file's name.
-        description: One line for the list of DAGs.
-        target: Where trials run.
-        schedule: Cron expression, preset such as @daily, or null: only when triggered.
-        start_date: First day of the schedule (YYYY-MM-DD), from its midnight on.
-        timezone: Whose clock schedule and start_date mean, such as Europe/Berlin; by default Airflow's
-            `[core] default_timezone`.
-        retune: What starts a run besides the schedule, and what such a run does.
-        pool: Airflow pool of the tasks that use the Spark cluster: it limits how many do at the same time.
-        owner, tags: Shown in the list of DAGs.
-        on_failure: `module:name` of an Airflow notifier that is told when a task fails.
-        retries, retry_delay_s: How often a failed task is tried again, and the first pause.
-        execution_timeout_s: The tune task is killed after so long.
-        spark: How the Spark application is submitted.
-        databricks: How the study runs on Databricks, for that target.
-        connections, database: Which connections, and how the database is made ready.
-        form: Which of these keys a run's trigger form may change.
-        exports: Base folder or object store URL of the exports.
-        top_k: How many trials to export (single objective; otherwise the Pareto front).
-        keep_replaced: How many of the studies that mode reset replaced are kept beside the study.
-        keep_exports: How many runs' exports of the study stay; older ones are removed. None: all.
-    """
-
-    study: str = ""
-    description: str = ""
-    target: Literal["standalone", "databricks"] = "standalone"
-    schedule: str | None = None
-    start_date: str | None = None
-    timezone: str | None = None
-    retune: RetuneSettings = field(default_factory=RetuneSettings)
-    pool: str = "tuning_spark"
-    owner: str = "tuning"
-    tags: tuple[str, ...] = ()
-    on_failure: str | None = None
-    retries: int = 2
-    retry_delay_s: float = 30.0
-    execution_timeout_s: float = DAY_S
-    objective: str = "quadratic"
-    data: DataSpec | None = None
-    directions: tuple[Direction, ...] = ("minimize",)
-    search_space: dict[str, ParamSpec] = field(default_factory=dict)
-    xgboost: XGBoostSpec | None = None
-    sampler: ComponentSpec = DEFAULT_SAMPLER
-    pruner: ComponentSpec = DEFAULT_PRUNER
-    seed: int | None = None
-    trials: int = 100
-    tasks: int = 2
-    jobs: int = 8
-    timeout_s: float | None = None
-    distribution: Distribution = "joblib"
-    coordination: Coordination = "driver"
-    resources: ResourceSpec = field(default_factory=ResourceSpec)
-    stop: StopSpec = field(default_factory=StopSpec)
-    coordinator: CoordinatorSpec = field(default_factory=CoordinatorSpec)
-    enqueue: tuple[dict[str, Any], ...] = ()
-    spark: SparkSettings = field(default_factory=SparkSettings)
-    databricks: DatabricksSettings = field(default_factory=DatabricksSettings)
-    connections: ConnectionIds = field(default_factory=ConnectionIds)
-    database: DatabaseSettings = field(default_factory=DatabaseSettings)
-    form: FormSettings = field(default_factory=FormSettings)
-    exports: str | None = None
-    top_k: int = 10
-    keep_replaced: int = 1
-    keep_exports: int | None = None
+    study: str = key("", "Name of the Optuna study. Empty: the file's name.", group=Group.AIRFLOW)
+    description: str = key("", "One line for the list of DAGs.", group=Group.AIRFLOW)
+    target: Literal["standalone", "databricks"] = key(
+        "standalone", "Where trials run: on a Spark standalone cluster, or on Databricks.", group=Group.AIRFLOW
+    )
+    schedule: str | None = key(
+        None, 'Cron expression ("0 3 * * 1"), preset ("@weekly"), or null: only when triggered.', group=Group.AIRFLOW
+    )
+    start_date: str | None = key(
+        None, "First day of the schedule, such as 2026-01-31, from its midnight on.", group=Group.AIRFLOW
+    )
+    timezone: str | None = key(
+        None,
+        "Whose clock schedule and start_date mean, such as Europe/Berlin. null: Airflow's [core] default_timezone.",
+        group=Group.AIRFLOW,
+    )
+    retune: RetuneSettings = key(
+        RetuneSettings(), "What starts a run besides the schedule, and what such a run does.", group=Group.AIRFLOW
+    )
+    pool: str = key(
+        "tuning_spark",
+        "Airflow pool of the tasks that use the cluster; its slots limit how many do at the same time.",
+        group=Group.AIRFLOW,
+    )
+    owner: str = key("tuning", "Shown in the list of DAGs.", group=Group.AIRFLOW)
+    tags: tuple[str, ...] = key((), "Shown in the list of DAGs, which can be filtered by them.", group=Group.AIRFLOW)
+    on_failure: str | None = key(
+        None,
+        "module:name of an Airflow notifier in plugins/ that is told when a task has failed for good.",
+        group=Group.AIRFLOW,
+    )
+    # A run may take (retries + 1) * execution_timeout_s, which is still a time on the calendar.
+    retries: int = key(2, "How often a failed task is tried again.", minimum=0, maximum=100, group=Group.AIRFLOW)
+    retry_delay_s: float = key(
+        30.0,
+        "Seconds before the first retry; the pause doubles each time.",
+        minimum=0,
+        maximum=DAY_S,
+        group=Group.AIRFLOW,
+    )
+    execution_timeout_s: float = key(
+        float(DAY_S),
+        "Seconds after which the tune task is killed.",
+        minimum=1,
+        maximum=100_000_000,
+        group=Group.AIRFLOW,
+    )
+    spark: SparkSettings = key(SparkSettings(), "How the Spark application is submitted.", group=Group.RUNS)
+    databricks: DatabricksSettings = key(
+        DatabricksSettings(), "How the study runs on Databricks, for that target.", group=Group.RUNS
+    )
+    connections: ConnectionIds = key(ConnectionIds(), "Ids of the Airflow connections.", group=Group.RUNS)
+    database: DatabaseSettings = key(DatabaseSettings(), "How the study's database is made ready.", group=Group.RUNS)
+    form: FormSettings = key(FormSettings(), "What a run's trigger form may change.", group=Group.CHANGED)
+    exports: str | None = key(
+        None,
+        "Folder or object store URL of the exports. null: TUNING_EXPORTS, else exports/ beside dags/.",
+        group=Group.EXPORTED,
+    )
+    top_k: int = key(
+        10,
+        "Trials in the exported tables (the Pareto front for several directions).",
+        minimum=1,
+        maximum=1_000_000,
+        field=plain(EXPORT),
+        group=Group.EXPORTED,
+    )
+    keep_replaced: int = key(
+        1,
+        "So many of the studies that mode reset replaced are kept, as <study>.replaced-<time>.",
+        minimum=0,
+        maximum=10_000,
+        group=Group.EXPORTED,
+    )
+    keep_exports: int | None = key(
+        None,
+        "How many runs' exports stay; older ones are removed, but never the one that latest leads to or that was"
+        " published last. null: all.",
+        minimum=1,
+        maximum=1_000_000,
+        group=Group.EXPORTED,
+    )

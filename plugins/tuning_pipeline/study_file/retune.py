@@ -6,36 +6,37 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optuna_spark.errors import SpecError
+from optuna_spark.spec.key import check_limits, key
 
 
 @dataclass(frozen=True)
 class RetuneSettings:
-    """Runs that nobody triggers by hand: by the schedule, or because data changed.
+    """Runs that nobody triggers by hand: by the schedule, or because data changed."""
 
-    Attributes:
-        assets: Names or URIs of Airflow assets; an update of any of them starts a run.
-        mode: What a run whose conf says no mode does with the stored study: resume goes on with it, reset begins anew.
-        rule: always; new_data: only when the data differs from what was tuned on last; drift: only when the best
-            trial, run again on today's data, has another value.
-        drift: How much that value has to move, as a share of the old one.
-        warm_start: So many of the best trials of the last export are tried first.
-        publish: always; better: the asset event only when the best value beats the one published last.
-    """
-
-    assets: tuple[str, ...] = ()
-    mode: Literal["resume", "reset"] = "resume"
-    rule: Literal["always", "new_data", "drift"] = "always"
-    drift: float = 0.05
-    warm_start: int = 0
-    publish: Literal["always", "better"] = "always"
+    assets: tuple[str, ...] = key((), "Names or URIs of Airflow assets; an update of any of them starts a run.")
+    mode: Literal["resume", "reset"] = key(
+        "resume",
+        "What a run whose conf says no mode does with the stored study: resume goes on with it, reset begins anew.",
+    )
+    rule: Literal["always", "new_data", "drift"] = key(
+        "always",
+        "new_data: only when the data differs from what was tuned on last. drift: only when the best trial, run again"
+        " on today's data, has another value.",
+    )
+    drift: float = key(
+        0.05, "Rule drift: how much that value has to move, as a share of the old one.", above=0, maximum=1_000_000
+    )
+    warm_start: int = key(
+        0, "So many of the best trials of the last export are tried first.", minimum=0, maximum=10_000
+    )
+    publish: Literal["always", "better"] = key(
+        "always", "better: the asset event only when the best value beats the one published last."
+    )
 
     def __post_init__(self) -> None:
         if any(not name.strip() for name in self.assets):
             raise SpecError("assets must be names or URIs of assets, got an empty text")
-        if self.drift <= 0:
-            raise SpecError(f"drift must be above 0, got {self.drift:g}")
-        if self.warm_start < 0:
-            raise SpecError(f"warm_start must be at least 0, got {self.warm_start}")
+        check_limits(self)
 
 
 def check_retune(settings: RetuneSettings, *, has_data: bool, directions: int) -> None:

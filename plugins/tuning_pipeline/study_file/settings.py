@@ -7,9 +7,9 @@ import zoneinfo
 from dataclasses import dataclass
 
 from optuna_spark.errors import SpecError
+from optuna_spark.spec.key import check_limits
 from tuning_pipeline.study_file.form import check_form
 from tuning_pipeline.study_file.keys import StudyKeys
-from tuning_pipeline.study_file.number_limits import check_numbers
 from tuning_pipeline.study_file.retune import check_retune
 from tuning_pipeline.study_file.target_sections import section_of
 
@@ -22,12 +22,9 @@ class StudySettings(StudyKeys):
 
     def __post_init__(self) -> None:
         section_of(self).check(self)
-        minima = {"retries": 0, "retry_delay_s": 0, "execution_timeout_s": 1, "top_k": 1, "keep_replaced": 0}
-        for name, minimum in minima.items():
-            if getattr(self, name) < minimum:
-                raise SpecError(f"{name} must be at least {minimum}, got {getattr(self, name):g}")
         if self.keep_exports is not None and self.keep_exports < 1:
             raise SpecError(f"keep_exports must be at least 1, or null to keep all, got {self.keep_exports}")
+        check_limits(self)
         if self.timeout_s is not None and self.timeout_s >= self.execution_timeout_s:
             raise SpecError(
                 f"timeout_s must be below execution_timeout_s ({self.execution_timeout_s:g}), else the task is"
@@ -43,7 +40,6 @@ class StudySettings(StudyKeys):
             raise SpecError("distribution local is for runs without Spark; use joblib, rdd or dataframe")
         self.first_day()
         self._check_timezone()
-        check_numbers(self)
 
     def first_day(self) -> datetime.date | None:
         """`start_date` as a day."""

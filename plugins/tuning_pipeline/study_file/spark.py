@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import describe
+from optuna_spark.spec.form_fields import CLUSTER, listed, plain
+from optuna_spark.spec.key import Reach, check_limits, key
 
-_SIZE = re.compile(r"[1-9][0-9]*[kmgtKMGT]?[bB]?")
+_SIZE = "[1-9][0-9]{0,5}[kmgtKMGT]?[bB]?"
+_A_SIZE = "be a size such as 2g or 512m"
 
 OWN_CONF = {
     "spark.master": "the Spark connection",
@@ -21,42 +23,52 @@ OWN_CONF = {
 
 @dataclass(frozen=True)
 class SparkSettings:
-    """How the Spark application is submitted.
+    """How the Spark application is submitted."""
 
-    Attributes:
-        conf: Spark properties; they win over what is derived from tasks and resources.
-        conf_connection: Id of the Airflow connection whose extra holds Spark properties that are secret.
-        executor_cores, executor_memory, driver_memory: As spark-submit knows them ("4", "8g", "2g").
-        py_files: Python files or zips the objective needs.
-        archives: Archives Spark unpacks on each worker, `path#name`.
-    """
-
-    conf: dict[str, Any] = field(default_factory=dict)
-    conf_connection: str | None = None
-    executor_cores: int | None = None
-    executor_memory: str | None = None
-    driver_memory: str | None = None
-    py_files: tuple[str, ...] = ()
-    archives: tuple[str, ...] = ()
+    executor_cores: int | None = key(
+        None,
+        "CPU cores of an executor. null: what its trials need.",
+        minimum=1,
+        maximum=1_024,
+        field=plain(CLUSTER),
+    )
+    executor_memory: str | None = key(
+        None,
+        "Memory of an executor, such as 8g or 512m. null: as Spark is set up.",
+        pattern=_SIZE,
+        must=_A_SIZE,
+        field=plain(CLUSTER),
+    )
+    driver_memory: str | None = key(
+        None,
+        "Memory of the driver, such as 2g. null: as Spark is set up.",
+        pattern=_SIZE,
+        must=_A_SIZE,
+        field=plain(CLUSTER),
+    )
+    conf: dict[str, Any] = key(
+        None,
+        "Further Spark properties, such as {spark.network.timeout: 300s}; they win over what is derived.",
+        make=dict,
+        field=listed(Reach.OPTION, CLUSTER),
+    )
+    conf_connection: str | None = key(None, "Airflow connection whose extra holds Spark properties that are secret.")
+    py_files: tuple[str, ...] = key((), "Python files or zips that the objective needs.")
+    archives: tuple[str, ...] = key((), "Archives that Spark unpacks on each worker: environment.tar.gz#environment.")
 
     def __post_init__(self) -> None:
-        if self.executor_cores is not None and self.executor_cores < 1:
-            raise SpecError(f"executor_cores must be at least 1, got {self.executor_cores}")
-        for name in ("executor_memory", "driver_memory"):
-            value = getattr(self, name)
-            if value is not None and not _SIZE.fullmatch(value):
-                raise SpecError(f"{name} must be a size such as 2g or 512m, got {value!r}")
-        for key, value in self.conf.items():
-            self._check_conf(key, value)
+        check_limits(self)
+        for name, value in self.conf.items():
+            self._check_conf(name, value)
 
     @staticmethod
-    def _check_conf(key: str, value: object) -> None:
-        if not key.startswith("spark."):
-            raise SpecError(f"conf keys start with 'spark.', got {key!r}")
-        if key in OWN_CONF:
-            raise SpecError(f"conf key {key} is set by {OWN_CONF[key]}; remove it here")
+    def _check_conf(name: str, value: object) -> None:
+        if not name.startswith("spark."):
+            raise SpecError(f"conf keys start with 'spark.', got {name!r}")
+        if name in OWN_CONF:
+            raise SpecError(f"conf key {name} is set by {OWN_CONF[name]}; remove it here")
         if not isinstance(value, bool | int | float | str):
-            raise SpecError(f"conf value of {key} must be a text, a number or true/false, got {describe(value)}")
+            raise SpecError(f"conf value of {name} must be a text, a number or true/false, got {describe(value)}")
 
 
 def conf_text(value: Any) -> str:

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
-from tuning_pipeline.study_file.fields.cluster import SPARK
 
 if TYPE_CHECKING:
-    from tuning_pipeline.study_file.fields.field import FormField
     from tuning_pipeline.study_file.keys import StudyKeys
 
 
@@ -18,12 +16,13 @@ class StandaloneSection:
 
     first_task = "provision_database"
     driver_elsewhere = ""
+    form_sections: tuple[str, ...] = ("spark",)
 
     def check(self, keys: StudyKeys) -> None:
         _check_references(keys)
 
-    def form_fields(self, _keys: StudyKeys) -> tuple[FormField, ...]:
-        return SPARK
+    def offered_sections(self, _keys: StudyKeys) -> tuple[str, ...]:
+        return self.form_sections
 
     def has_database(self, _keys: StudyKeys) -> bool:
         return True

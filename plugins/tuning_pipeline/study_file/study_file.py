@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from optuna_spark.errors import SpecError, TuningError
-from optuna_spark.objectives.defaults import effective_search_space
-from optuna_spark.objectives.xgboost.params import check_parameters
-from optuna_spark.spec.decode import describe, from_dict, unknown_key
+from optuna_spark.objectives.registry import check_objective, complete, kind_of, max_steps, sections
+from optuna_spark.spec.decode import describe, from_dict, to_dict, unknown_key
 from optuna_spark.spec.plain_secrets import refuse_plain_secrets
+from optuna_spark.spec.run_keys import DEFAULT_PRUNER, DEFAULT_SAMPLER, RunKeys
 from optuna_spark.spec.tuning import TuningSpec
-from tuning_pipeline.study_file.keys import DEFAULT_PRUNER, DEFAULT_SAMPLER
+from tuning_pipeline.study_file.declared import SECTION_KEY, top_level_keys
 from tuning_pipeline.study_file.read_yaml import read_yaml
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.study_file.target_sections import section_of
@@ -53,6 +53,15 @@ class StudyFile:
     @property
     def dag_id(self) -> str:
         return f"tune_{self.name}"
+
+    def values(self) -> dict[str, Any]:
+        """The value of every key, by name, as in a study file that leaves none out."""
+        values: dict[str, Any] = to_dict(self.settings)
+        given = values.pop(SECTION_KEY)
+        objective = self.settings.objective
+        if (section := kind_of(objective).section) is not None:
+            values[objective] = to_dict(from_dict(section, given))
+        return values
 
     @property
     def has_database(self) -> bool:
@@ -110,10 +119,9 @@ def read_study(path: Path) -> StudyFile:
         if not _IDENTIFIER.fullmatch(path.stem):
             raise SpecError("the file name may hold letters, digits, '_', '-' and '.' only: it names the DAG")
         document = read_yaml(path)
-        refuse_plain_secrets(document)  # first, since other errors quote what they refuse
-        if not isinstance(document, dict):
-            raise SpecError(f"must hold keys and values, got {describe(document)}")
-        document = _normalise(document, path)
+        refuse_plain_secrets(document, free=sections())  # first, since other errors quote what they refuse
+        document = spelled_out(document, path)
+        _resolve_paths(document, path.parent)
     except SpecError as error:
         raise StudyFileError(f"{shown(path)}: {error}") from None
     return _checked(path, document)
@@ -126,7 +134,7 @@ def parse_study(path: Path, document: dict[str, Any]) -> StudyFile:
         StudyFileError: As for `read_study`.
     """
     try:
-        refuse_plain_secrets(document)
+        refuse_plain_secrets(document, free=sections())
     except SpecError as error:
         raise StudyFileError(f"{shown(path)}: {error}") from None
     return _checked(path, document)
@@ -134,11 +142,30 @@ def parse_study(path: Path, document: dict[str, Any]) -> StudyFile:
 
 def _checked(path: Path, document: dict[str, Any]) -> StudyFile:
     try:
-        settings = from_dict(StudySettings, document)
+        settings = from_dict(StudySettings, _with_section(document))
         check_spec(to_spec(settings, "check"))
     except SpecError as error:
         raise StudyFileError(f"{shown(path)}: {error}") from None
     return StudyFile(path, document, settings)
+
+
+def _with_section(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document as the settings have it: the section of the study's objective under one name, whichever it is.
+
+    Raises:
+        SpecError: A key or a value that the section does not take, or a section of another objective.
+    """
+    values = {name: value for name, value in document.items() if name not in sections()}
+    objective = document.get("objective", StudySettings.objective)
+    for name, section in sections().items():
+        given = document.get(name)
+        if given is None:
+            continue
+        if name != objective:
+            raise SpecError(f"the {name} section is for objective {name}, not {objective}")
+        from_dict(section, given, name)
+        values[SECTION_KEY] = given
+    return values
 
 
 def to_spec(settings: StudySettings, run_id: str) -> TuningSpec:
@@ -147,20 +174,17 @@ def to_spec(settings: StudySettings, run_id: str) -> TuningSpec:
     Raises:
         SpecError: The keys do not fit each other.
     """
-    shared = {f.name for f in dataclasses.fields(TuningSpec)} & {f.name for f in dataclasses.fields(StudySettings)}
-    values = {name: getattr(settings, name) for name in shared}
-    spec = TuningSpec(study_name=settings.study, run_id=run_id, **values)
-    return spec.with_changes(search_space=effective_search_space(spec))
+    shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(RunKeys)}
+    return complete(TuningSpec(settings.study, run_id=run_id, **shared))
 
 
 def check_spec(spec: TuningSpec) -> None:
     """What can be known wrong before any trial runs.
 
     Raises:
-        SpecError: A parameter XGBoost would ignore; a sampler or pruner that Optuna does not have.
+        SpecError: What the objective refuses; a sampler or pruner that Optuna does not have.
     """
-    if spec.objective == "xgboost":
-        check_parameters(spec, spec.search_space)
+    check_objective(spec)
     if spec.sampler != DEFAULT_SAMPLER:
         _check_component(spec, "sampler")
     if spec.pruner != DEFAULT_PRUNER:
@@ -175,17 +199,27 @@ def _check_component(spec: TuningSpec, kind: Literal["sampler", "pruner"]) -> No
         if kind == "sampler":
             build_sampler(spec.sampler, spec.seed)
         else:
-            build_pruner(spec.pruner, spec.max_steps)
+            build_pruner(spec.pruner, max_steps(spec))
     except SpecError as error:
         # A sampler may need a package, torch for example, that only the Spark side has.
         if not isinstance(error.__cause__, ImportError):
             raise
 
 
-def _normalise(document: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Short forms spelled out, relative paths resolved against the study file's folder."""
+def spelled_out(document: object, path: Path) -> dict[str, Any]:
+    """The content of a study file with its short forms spelled out.
+
+    Args:
+        document: As read from YAML.
+        path: The file, which names the study where the document does not.
+
+    Raises:
+        SpecError: It holds no keys and values, or one that nobody knows.
+    """
+    if not isinstance(document, dict):
+        raise SpecError(f"must hold keys and values, got {describe(document)}")
     document = dict(document)
-    valid = [*(f.name for f in dataclasses.fields(StudySettings)), "direction"]
+    valid = [*top_level_keys(), "direction"]
     for key in document:
         if key not in valid:
             raise SpecError(unknown_key(str(key), valid))
@@ -198,9 +232,9 @@ def _normalise(document: dict[str, Any], path: Path) -> dict[str, Any]:
     for key in ("sampler", "pruner"):
         if isinstance(document.get(key), str):
             document[key] = {"name": document[key]}
-    if document.get("objective") == "xgboost" and document.get("xgboost") is None:
-        document["xgboost"] = {}
-    _resolve_paths(document, path.parent)
+    for name in sections():
+        if name == document.get("objective") and document.get(name) is None:
+            document[name] = {}
     return document
 
 

@@ -12,7 +12,6 @@ from tuning_pipeline.study_file.databricks_section import DatabricksSection
 from tuning_pipeline.study_file.standalone_section import StandaloneSection
 
 if TYPE_CHECKING:
-    from tuning_pipeline.study_file.fields.field import FormField
     from tuning_pipeline.study_file.keys import StudyKeys
 
 
@@ -22,10 +21,12 @@ class TargetSection(Protocol):
     Attributes:
         first_task: Id of the task that a run of such a study begins with.
         driver_elsewhere: Why Airflow cannot know from where Spark's driver connects to MySQL; empty where it can.
+        form_sections: Dotted names of the sections whose fields mean something there, at least for some studies.
     """
 
     first_task: str
     driver_elsewhere: str
+    form_sections: tuple[str, ...]
 
     def check(self, keys: StudyKeys) -> None:
         """Refuse what such a study must not say.
@@ -34,8 +35,8 @@ class TargetSection(Protocol):
             SpecError: A key is missing, or means nothing there.
         """
 
-    def form_fields(self, keys: StudyKeys) -> tuple[FormField, ...]:
-        """The fields of the trigger form that mean something there, beside those of every study."""
+    def offered_sections(self, keys: StudyKeys) -> tuple[str, ...]:
+        """Those of `form_sections` that mean something for this study."""
 
     def has_database(self, keys: StudyKeys) -> bool:
         """Whether the study lives in a database that Airflow reaches; else it is a file that a cluster works on."""

@@ -433,7 +433,7 @@ def job_on(node: Node, folder: Path) -> list[str]:
     """Run the job against the node's MySQL; the states of the trials it leaves on the "Volume"."""
     copy = folder / "volume" / "study.db"
     run_id = f"run {copy.exists()}"
-    spec = TuningSpec("bare", "quadratic", run_id=run_id, trials=5, tasks=2, seed=1, distribution="rdd")
+    spec = TuningSpec("bare", objective="quadratic", run_id=run_id, trials=5, tasks=2, seed=1, distribution="rdd")
     (folder / "spec.json").write_text(spec.to_json())
     job = [str(REPOSITORY / "jobs" / "tune_databricks.py"), str(pack_package(folder))]
     job += ["--spec-file", str(folder / "spec.json"), "--output", str(folder / "volume"), "--study-copy", str(copy)]

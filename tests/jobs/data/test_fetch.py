@@ -13,7 +13,7 @@ import pytest
 
 from optuna_spark.data.fetch import cache_folder, cached_path, local_file
 from optuna_spark.errors import DataError
-from optuna_spark.spec.sections import DataSpec
+from optuna_spark.spec.data import DataSpec
 from tests.support.waiting import join
 
 TEXT = b"a,y\n1,2\n3,4\n5,6\n7,8\n"

@@ -15,8 +15,9 @@ from optuna_spark.data.fetch import local_file
 from optuna_spark.distribution.spark_session import REDACTION_RULE, redaction
 from optuna_spark.driver.run import tune
 from optuna_spark.errors import DataError, SpecError
+from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets, take_secrets
-from optuna_spark.spec.sections import DataSpec, ParamSpec
+from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.wire.payload import WorkerPayload
 from tests.support.https import SecureSite, secure_site, site_certificate
@@ -113,7 +114,14 @@ def test_workers_fetch_with_the_login_they_are_given(site: SecureSite, tmp_path:
     url = f"sqlite:///{tmp_path}/study.db"
     space = {"max_depth": ParamSpec("int", low=2, high=4)}
     spec = TuningSpec(
-        "s", "xgboost", data=table(site), trials=2, tasks=1, distribution="local", search_space=space, seed=1
+        "s",
+        objective="xgboost",
+        data=table(site),
+        trials=2,
+        tasks=1,
+        distribution="local",
+        search_space=space,
+        seed=1,
     )
     with pytest.raises(SpecError, match="start the run from Airflow"):
         tune(spec, url)

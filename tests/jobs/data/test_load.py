@@ -16,7 +16,7 @@ from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.load import forget_datasets, load_dataset
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError
-from optuna_spark.spec.sections import DataSpec
+from optuna_spark.spec.data import DataSpec
 
 CPU = Device("cpu", None, 1)
 WINE = REPOSITORY.parent / "shared" / "data" / "winequality-red.csv"

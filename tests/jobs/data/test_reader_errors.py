@@ -18,8 +18,9 @@ from optuna_spark.data.fetch import local_file
 from optuna_spark.data.load import forget_datasets, load_dataset
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError
-from optuna_spark.spec.sections import DataSpec
-from optuna_spark.spec.tuning import Distribution, TuningSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.run_keys import Distribution
+from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.worker.worker import complete, run_trial
 from tests.support.submit import submit
 
@@ -148,7 +149,9 @@ READERS += [("dataframe", kind) for kind in ("json", "parquet", "orc")]
 
 def run_spec_of(path: Path, distribution: Distribution, kind: str) -> TuningSpec:
     data = spec_of(path, format=kind)
-    return TuningSpec("s", "xgboost", data=data, distribution=distribution, trials=1, run_id=f"{distribution}-{kind}")
+    return TuningSpec(
+        "s", objective="xgboost", data=data, distribution=distribution, trials=1, run_id=f"{distribution}-{kind}"
+    )
 
 
 @pytest.mark.slow

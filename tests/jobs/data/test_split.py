@@ -57,7 +57,7 @@ def test_the_seed_decides_and_none_is_a_fixed_one() -> None:
 def test_another_process_makes_the_same_split() -> None:
     code = (
         "from optuna_spark.data.load import load_dataset; from optuna_spark.device import Device;"
-        "from optuna_spark.spec.tuning import DataSpec; from optuna_spark.data.split import split;"
+        "from optuna_spark.spec.data import DataSpec; from optuna_spark.data.split import split;"
         "table = load_dataset(DataSpec('sklearn:diabetes'), 'regression', Device('cpu', None, 1));"
         "print(split(table, 0.2, None, 7)[0].validation[:10].tolist())"
     )

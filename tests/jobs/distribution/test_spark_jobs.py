@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from init.local.layout import REPOSITORY
 from init.local.spark import SparkCluster
-from optuna_spark.spec.sections import DataSpec, ParamSpec, ResourceSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ParamSpec, ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.processes import processes_naming
 from tests.support.submit import submit, submit_command, submit_environment
@@ -229,7 +230,7 @@ def test_the_filepath_is_required_for_xgboost(tmp_path: Path, url: str, spark_cl
 def test_a_job_killed_with_its_submitter_leaves_no_process(
     spark_cluster: SparkCluster, tmp_path: Path, url: str
 ) -> None:
-    spec = TuningSpec("slow", "sample_objectives:slow_parabola", trials=10_000, coordination="database")
+    spec = TuningSpec("slow", objective="sample_objectives:slow_parabola", trials=10_000, coordination="database")
     command = submit_command(spark_cluster.master_url, tmp_path, ["--spec", spec.to_json()], {})
     # The shell stands for Airflow's task: it starts spark-submit as its child, and is killed the hard way.
     shell = subprocess.Popen(

@@ -12,8 +12,9 @@ import optuna
 import pytest
 
 from init.local.spark import SparkCluster
+from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets
-from optuna_spark.spec.sections import DataSpec, ParamSpec
+from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.processes import CommandLines
 from tests.support.submit import submit_command, submit_environment
@@ -42,7 +43,7 @@ def write_run(folder: Path) -> list[str]:
     (folder / "t.csv").write_text("a;b;y\n" + "".join(f"{i};{i % 7};{3 * i}\n" for i in range(50)))
     spec = TuningSpec(
         "guarded",
-        "sample_objectives:guarded",
+        objective="sample_objectives:guarded",
         data=DataSpec(str(folder / "t.csv"), connection="lake"),
         search_space={"go": ParamSpec("categorical", choices=(str(folder / "go"),))},
         distribution="dataframe",

@@ -19,7 +19,8 @@ from optuna_spark.distribution.spark_session import (
     quick_start,
     wake_executors,
 )
-from optuna_spark.spec.sections import DataSpec, ResourceSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.programs import run_python
 

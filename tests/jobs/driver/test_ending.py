@@ -24,7 +24,8 @@ from init.local.spark import SparkCluster
 from optuna_spark.driver import ending
 from optuna_spark.driver.ending import Ending
 from optuna_spark.driver.run import tune
-from optuna_spark.spec.tuning import Coordination, Distribution, TuningSpec
+from optuna_spark.spec.run_keys import Coordination, Distribution
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.processes import children_naming
 from tests.support.programs import outputs
 from tests.support.submit import SAMPLES, TUNE, submit_command, submit_environment
@@ -46,8 +47,8 @@ def url(mysql_server: MysqlServer, tmp_path: Path) -> str:
 
 def spec_of(coordination: Coordination, distribution: Distribution) -> TuningSpec:
     return TuningSpec(
-        "ended", "sample_objectives:parabola_of_half_a_second", trials=TRIALS, tasks=2, distribution=distribution,
-        coordination=coordination, run_id="r",
+        "ended", objective="sample_objectives:parabola_of_half_a_second", trials=TRIALS, tasks=2,
+        distribution=distribution, coordination=coordination, run_id="r",
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def run_job(folder: Path, spec: TuningSpec) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_run_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
-    spec = TuningSpec("tidy", "quadratic", run_id="1", trials=3, tasks=2, seed=1, distribution="rdd")
+    spec = TuningSpec("tidy", objective="quadratic", run_id="1", trials=3, tasks=2, seed=1, distribution="rdd")
     done = run_job(tmp_path, spec)
     assert done.returncode == 0, done.stdout[-3000:]
     study = optuna.load_study(study_name="tidy", storage=f"sqlite:///{tmp_path}/study.db")
@@ -47,7 +47,9 @@ def test_a_run_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_leaves_nothing_either(tmp_path: Path) -> None:
-    done = run_job(tmp_path, TuningSpec("tidy", "nowhere:objective", run_id="1", trials=3, distribution="rdd"))
+    done = run_job(
+        tmp_path, TuningSpec("tidy", objective="nowhere:objective", run_id="1", trials=3, distribution="rdd")
+    )
     assert done.returncode != 0
     assert "nowhere" in done.stdout
     assert list((tmp_path / "temp").iterdir()) == []

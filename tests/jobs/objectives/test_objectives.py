@@ -11,14 +11,15 @@ import pytest
 
 from optuna_spark.device import Device
 from optuna_spark.errors import SpecError
-from optuna_spark.objectives import (
-    ObjectiveContext,
+from optuna_spark.objectives.context import ObjectiveContext
+from optuna_spark.objectives.registry import (
     build_objective,
     check_objective,
     default_search_space,
     effective_search_space,
 )
-from optuna_spark.spec.sections import DataSpec, ParamSpec, XGBoostSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.programs import run_python
 
@@ -26,14 +27,16 @@ CPU = Device("cpu", None, 1)
 
 
 def context(objective: str, **changes: Any) -> ObjectiveContext:
-    return ObjectiveContext(TuningSpec("study", objective, **changes), CPU)
+    return ObjectiveContext(TuningSpec("study", objective=objective, **changes), CPU)
 
 
 def xgboost_spec(**xgboost: Any) -> TuningSpec:
     space = xgboost.pop("search_space", {})
     directions = xgboost.pop("directions", ("minimize",))
     data = DataSpec("sklearn:diabetes")
-    return TuningSpec("s", "xgboost", directions, space, data, XGBoostSpec(**xgboost))
+    return TuningSpec(
+        "s", objective="xgboost", directions=directions, search_space=space, data=data, objective_section=xgboost
+    )
 
 
 # --- quadratic
@@ -116,9 +119,9 @@ def test_a_bad_objective_is_explained(
 
 def test_checking_a_study_imports_neither_xgboost_nor_arrow_nor_optuna() -> None:
     code = (
-        "import sys; from optuna_spark.objectives import check_objective;"
-        "from optuna_spark.spec.tuning import DataSpec, TuningSpec;"
-        "check_objective(TuningSpec('s', 'xgboost', data=DataSpec('t.csv')));"
+        "import sys; from optuna_spark.objectives.registry import check_objective;"
+        "from optuna_spark.spec.data import DataSpec; from optuna_spark.spec.tuning import TuningSpec;"
+        "check_objective(TuningSpec('s', objective='xgboost', data=DataSpec('t.csv')));"
         "print(sorted({'numpy', 'pyarrow', 'xgboost', 'optuna'} & set(sys.modules)))"
     )
     assert run_python(code).stdout == "[]\n"

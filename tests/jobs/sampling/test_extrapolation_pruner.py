@@ -12,9 +12,11 @@ from optuna import Study, Trial, TrialPruned, create_study
 from optuna.trial import TrialState
 
 from optuna_spark.errors import SpecError
+from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner
 from optuna_spark.sampling.extrapolation_pruner import ExtrapolationPruner, extrapolated
-from optuna_spark.spec.sections import ComponentSpec, DataSpec, ParamSpec, XGBoostSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ComponentSpec, ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 
 LAST = 100
@@ -149,18 +151,18 @@ def test_wrong_arguments_are_refused_with_their_rule(arguments: dict[str, float]
 def rounds(search_space: dict[str, ParamSpec], boost: int) -> int | None:
     spec = TuningSpec(
         "study",
-        "xgboost",
+        objective="xgboost",
         data=DataSpec("sklearn:diabetes"),
         search_space=search_space,
-        xgboost=XGBoostSpec(num_boost_round=boost),
+        objective_section={"num_boost_round": boost},
     )
-    return spec.max_steps
+    return max_steps(spec)
 
 
 def test_the_xgboost_objective_tells_its_last_round() -> None:
     assert rounds({}, 300) == 300
     assert rounds({"num_boost_round": ParamSpec("int", 50, 700)}, 300) == 700
-    assert TuningSpec("study").max_steps is None
+    assert max_steps(TuningSpec("study")) is None
     assert isinstance(build_pruner(ComponentSpec("ExtrapolationPruner"), 300), ExtrapolationPruner)
 
 

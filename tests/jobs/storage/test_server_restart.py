@@ -41,7 +41,7 @@ def test_a_run_outlasts_a_server_that_goes_away_and_comes_back(
 ) -> None:
     spec = TuningSpec(
         "study",
-        "sample_objectives:slow_parabola",
+        objective="sample_objectives:slow_parabola",
         trials=30,
         distribution="local",
         coordination="database",

@@ -7,7 +7,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from optuna_spark.spec.tuning import Distribution, TuningSpec
+from optuna_spark.spec.run_keys import Distribution
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.servers import private_spark
 from tests.support.submit import submit
 
@@ -20,7 +21,7 @@ def test_a_trial_sees_no_password(distribution: Distribution, tmp_path: Path, mo
     monkeypatch.setenv("SECRET_X", "of the shell")
     url = f"sqlite:///{tmp_path}/study.sqlite3"
     with private_spark(cores=1) as cluster:
-        spec = TuningSpec("s", "sample_objectives:environment", distribution=distribution, trials=1, tasks=1)
+        spec = TuningSpec("s", objective="sample_objectives:environment", distribution=distribution, trials=1, tasks=1)
         done = submit(cluster.master_url, tmp_path, ["--spec", spec.to_json()], OPTUNA_STORAGE_URL=url)
         assert done.returncode == 0, done.stdout
         secret = (cluster.state / "spark" / "secret").read_text().strip()

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from optuna_spark.spec.key import Field, Reach
 from tests.support.studies import study_reader
 from tuning_pipeline.dag.form import form_params, study_of_run
-from tuning_pipeline.study_file.fields.field import FormField, Reach
-from tuning_pipeline.study_file.form import ALL_FIELDS, offered_fields
+from tuning_pipeline.study_file.form import all_fields, offered_fields
+from tuning_pipeline.study_file.form_field import FormField
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
 
 Study = Callable[[str], StudyFile]
@@ -77,7 +78,7 @@ def tries(item: FormField) -> Iterator[Any]:
         yield from (hidden(name) for hidden in NAMED if not name.isidentifier())
 
 
-PLAIN = [item for item in ALL_FIELDS if item.reach is Reach.NOTHING]
+PLAIN = [item for item in all_fields() if item.reach is Reach.NOTHING]
 CASES = [(TABLE, item) for item in PLAIN] + [(OWN, item) for item in PLAIN if item.key in ("search_space", "enqueue")]
 
 
@@ -95,7 +96,7 @@ def test_a_field_of_the_default_form_names_nothing(study: Study, text: str, item
 
 
 @pytest.mark.attack("the trigger", "a field that reaches further than the search, not listed in the study file")
-@pytest.mark.parametrize("item", [f for f in ALL_FIELDS if f.reach is not Reach.NOTHING], ids=lambda f: f.param)
+@pytest.mark.parametrize("item", [f for f in all_fields() if f.reach is not Reach.NOTHING], ids=lambda f: f.param)
 def test_a_field_that_reaches_further_is_offered_only_where_the_author_lists_it(study: Study, item: FormField) -> None:
     text = ON_DATABRICKS if item.key.startswith("databricks") else TABLE
     given = study(text)
@@ -168,19 +169,19 @@ def test_what_decides_where_a_study_goes_and_what_it_runs_has_no_field(study: St
         "on_failure",
     )
     theirs += ("database", "data.format_options", "retune", "pool", "owner", "target", "coordinator", "schedule")
-    assert not [item.key for item in ALL_FIELDS for key in theirs if f"{item.key}.".startswith(f"{key}.")]
+    assert not [item.key for item in all_fields() for key in theirs if f"{item.key}.".startswith(f"{key}.")]
     with pytest.raises(StudyFileError, match=r"form.fields: unknown field 'objective'; valid fields: "):
         study(f"{TABLE}form: {{fields: [objective]}}\n")
 
 
 def test_every_key_that_names_code_files_or_addresses_says_so() -> None:
-    reach = {item.key: item.reach for item in ALL_FIELDS}
+    reach = {item.key: item.reach for item in all_fields()}
     assert reach["data.path"] is reach["data.sha256"] is Reach.FILE
     assert reach["spark.conf"] is Reach.OPTION
     assert reach["coordination"] is Reach.SECRET
     assert {value for key, value in reach.items() if key.startswith("databricks.")} == {Reach.MACHINES}
     with pytest.raises(TypeError, match="reach"):
-        FormField("key", "help", {})  # type: ignore[call-arg]  # a new field has to answer
+        Field()  # type: ignore[call-arg]  # a new field has to answer
 
 
 def test_a_run_may_give_what_the_form_offers(study: Study) -> None:
@@ -202,8 +203,7 @@ def test_a_run_may_give_what_the_form_offers(study: Study) -> None:
     changed = triggered(study(TABLE), **conf).settings
     assert changed.sampler.name == "CmaEsSampler"
     assert changed.search_space["grow_policy"].choices == ("depthwise", "lossguide", None)
-    assert changed.xgboost is not None
-    assert changed.xgboost.fixed["booster"] == "dart"
+    assert changed.objective_section["fixed"]["booster"] == "dart"
 
 
 def test_a_run_may_give_the_texts_its_study_file_has(study: Study) -> None:

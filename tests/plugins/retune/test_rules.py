@@ -11,7 +11,8 @@ import optuna
 import pytest
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.sections import DataSpec, ParamSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.airflow import QUICK_STUDY, DagFolder
 from tuning_pipeline.dag.schedule import dag_schedule

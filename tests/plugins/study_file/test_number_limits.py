@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
 
 import pytest
 import yaml
 
-from optuna_spark.spec.sections import ParamSpec
 from tests.support.studies import study_reader
 from tuning_pipeline.dag.form import form_params
-from tuning_pipeline.study_file.fields.field import FormField
-from tuning_pipeline.study_file.form import ALL_FIELDS
-from tuning_pipeline.study_file.number_limits import FILE_MAXIMA
-from tuning_pipeline.study_file.settings import StudySettings
+from tuning_pipeline.study_file.declared import study_keys
+from tuning_pipeline.study_file.form import all_fields
+from tuning_pipeline.study_file.form_field import FormField
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
 
 Study = Callable[[str], StudyFile]
@@ -39,8 +36,8 @@ def kinds(item: FormField) -> set[str]:
     return {kind} if isinstance(kind, str) else set(kind)
 
 
-NUMBERS = [item for item in ALL_FIELDS if kinds(item) & {"integer", "number"}]
-HOLDERS = [item for item in ALL_FIELDS if kinds(item) & {"object", "array"} and item.key != "directions"]
+NUMBERS = [item for item in all_fields() if kinds(item) & {"integer", "number"}]
+HOLDERS = [item for item in all_fields() if kinds(item) & {"object", "array"} and item.key != "directions"]
 
 
 @pytest.mark.parametrize("item", NUMBERS, ids=lambda item: item.param)
@@ -101,27 +98,23 @@ def refused(params: Any, conf: Mapping[str, Any]) -> None:
         params.deep_merge(conf).validate()
 
 
-def number_keys(cls: Any, prefix: str = "") -> Iterator[str]:
-    """Every key of a study file that holds a number."""
-    for name, hint in get_type_hints(cls).items():
-        for kind in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
-            if kind in (int, float):
-                yield prefix + name
-            elif dataclasses.is_dataclass(kind):
-                yield from number_keys(kind, f"{prefix}{name}.")
-            else:
-                assert get_origin(kind) in (None, tuple, dict, Literal), (prefix + name, kind)
+def is_number(hint: Any) -> bool:
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return bool({int, float} & set(kinds))
 
 
-def test_every_number_of_a_study_file_has_a_largest_value() -> None:
-    of_form = {item.key for item in NUMBERS}
-    assert {key for key in number_keys(StudySettings) if key not in of_form} == set(FILE_MAXIMA)
-    assert set(number_keys(ParamSpec)) == {"low", "high", "step"}  # of search_space, which has a rule of its own
+LIMITS = {declared.path: declared.key for declared in study_keys() if is_number(declared.hint)}
+
+
+@pytest.mark.parametrize("key", LIMITS)
+def test_every_number_of_a_study_file_has_both_ends(key: str) -> None:
+    limits = LIMITS[key]
+    assert limits.minimum is not None or limits.above is not None or key.endswith("_workers")  # autoscale has a rule
+    assert limits.maximum is not None or limits.below is not None
 
 
 @pytest.mark.parametrize(
-    ("key", "limit"),
-    [*FILE_MAXIMA.items(), *((f.key, f.schema["maximum"]) for f in NUMBERS if "maximum" in f.schema)],
+    ("key", "limit"), [(key, limits.maximum) for key, limits in LIMITS.items() if limits.maximum is not None]
 )
 def test_a_study_file_with_a_larger_number_is_a_sentence(key: str, limit: float, study: Study) -> None:
     text = ON_DATABRICKS if key.startswith("databricks") else XGBOOST

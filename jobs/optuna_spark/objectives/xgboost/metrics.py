@@ -1,25 +1,11 @@
-"""The eval metrics of XGBoost that a study can optimise, and which way is better. Standard library only."""
+"""Which metrics a study optimises, and whether its directions suit them. Standard library only."""
 
 from __future__ import annotations
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.sections import XGBoostSpec
+from optuna_spark.objectives.xgboost.metric_tables import DEFAULT, LARGER_IS_BETTER, SMALLER_IS_BETTER
+from optuna_spark.objectives.xgboost.section import section_of
 from optuna_spark.spec.tuning import TuningSpec
-
-DEFAULT = {"regression": "rmse", "binary": "logloss", "multiclass": "mlogloss"}
-
-# By name before the `@`; https://xgboost.readthedocs.io/en/release_3.2.0/parameter.html, `eval_metric`.
-SMALLER_IS_BETTER = {
-    "regression": (
-        "rmse", "rmsle", "mae", "mape", "mphe", "poisson-nloglik", "gamma-nloglik", "gamma-deviance",
-        "tweedie-nloglik", "quantile", "logloss",
-    ),
-    "binary": ("logloss", "error", "rmse", "mae"),
-    "multiclass": ("mlogloss", "merror"),
-}  # fmt: skip
-LARGER_IS_BETTER = {"regression": (), "binary": ("auc", "aucpr"), "multiclass": ("auc", "aucpr")}
-
-NEEDS_EVERY_CLASS = ("auc", "aucpr")
 
 
 def metrics(spec: TuningSpec) -> tuple[str, ...]:
@@ -28,7 +14,7 @@ def metrics(spec: TuningSpec) -> tuple[str, ...]:
     Raises:
         SpecError: Not one metric per direction, an unknown one, or one that is better the other way.
     """
-    xgboost = spec.xgboost or XGBoostSpec()
+    xgboost = section_of(spec)
     given = DEFAULT[xgboost.task] if xgboost.metric is None else xgboost.metric
     names = (given,) if isinstance(given, str) else given
     if len(names) != len(spec.directions):

@@ -6,7 +6,7 @@ import gc
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xgboost
@@ -16,17 +16,15 @@ from optuna_spark.data import read_cudf as gpu
 from optuna_spark.data.load import load_dataset
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError, DeviceError
-from optuna_spark.objectives.defaults import effective_search_space
+from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.xgboost.curve import Curve
 from optuna_spark.objectives.xgboost.matrices import Fold, Matrices, matrices_for
-from optuna_spark.objectives.xgboost.metrics import NEEDS_EVERY_CLASS, metrics
+from optuna_spark.objectives.xgboost.metric_tables import NEEDS_EVERY_CLASS
+from optuna_spark.objectives.xgboost.metrics import metrics
 from optuna_spark.objectives.xgboost.params import OBJECTIVES, typed
+from optuna_spark.objectives.xgboost.section import section_of
 from optuna_spark.sampling.search_space import suggest_params
-from optuna_spark.spec.sections import XGBoostSpec
 from optuna_spark.spec.tuning import TuningSpec
-
-if TYPE_CHECKING:
-    from optuna_spark.objectives import ObjectiveContext
 
 DEFAULT_MAX_BIN = 256
 
@@ -84,11 +82,11 @@ class XGBoostObjective:
 
     def __init__(self, context: ObjectiveContext) -> None:
         spec = context.spec
-        assert spec.data is not None  # TuningSpec checked it
+        assert spec.data is not None  # the registry checked it
         self._spec = spec
-        self._xgboost = spec.xgboost or XGBoostSpec()
+        self._xgboost = section_of(spec)
         self._device = context.device
-        self._space = effective_search_space(spec)
+        self._space = spec.search_space
         self._metrics = metrics(spec)
         _require_gpu_build(context.device)
         dataset = load_dataset(spec.data, self._xgboost.task, context.device, context.table, context.data_secrets)
@@ -155,9 +153,9 @@ class XGBoostObjective:
 
 def base_params(spec: TuningSpec, device: Device, metric_names: tuple[str, ...], n_classes: int) -> dict[str, Any]:
     """What every trial gives XGBoost beside its own parameters."""
-    xgboost_spec = spec.xgboost or XGBoostSpec()
+    section = section_of(spec)
     params: dict[str, Any] = {
-        "objective": OBJECTIVES[xgboost_spec.task][0],
+        "objective": OBJECTIVES[section.task][0],
         "tree_method": "hist",
         "device": device.name,
         "nthread": device.threads,
@@ -165,9 +163,9 @@ def base_params(spec: TuningSpec, device: Device, metric_names: tuple[str, ...],
         # The same for every trial: trials then differ by their parameters alone.
         "seed": spec.seed or 0,
     }
-    if xgboost_spec.task == "multiclass":
+    if section.task == "multiclass":
         params["num_class"] = n_classes
-    return params | typed(xgboost_spec.fixed)
+    return params | typed(section.fixed)
 
 
 def trained_on(booster: xgboost.Booster, device: Device) -> str:

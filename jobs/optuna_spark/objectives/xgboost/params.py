@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.sections import ParamSpec, XGBoostSpec
+from optuna_spark.objectives.xgboost.section import section_of
+from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 
 ALIASES = {
@@ -63,6 +64,12 @@ OBJECTIVES = {
 
 ALLOWED_VALUES = {"booster": ("gbtree", "dart"), "tree_method": ("hist", "auto")}
 
+# Texts that a parameter may have, beside those above.
+OTHER_TEXTS = (
+    "depthwise", "lossguide", "uniform", "gradient_based", "weighted", "tree", "forest", "one_output_per_tree",
+    "multi_output_tree",
+)  # fmt: skip
+
 # Names people write, and what does what they mean.
 INSTEAD = {
     "max_bins": "max_bin", "num_estimators": "num_boost_round", "n_estimators": "num_boost_round",
@@ -85,17 +92,16 @@ def canonical(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def check_parameters(spec: TuningSpec, search_space: Mapping[str, ParamSpec]) -> None:
+def check_parameters(spec: TuningSpec) -> None:
     """Check names and values of the tuned and the fixed parameters of objective `xgboost`.
 
     Args:
-        spec: The run.
-        search_space: Its effective search space.
+        spec: The run, with its effective search space.
 
     Raises:
         SpecError: XGBoost would ignore a name, or something else decides it, or it is given twice.
     """
-    xgboost = spec.xgboost or XGBoostSpec()
+    xgboost, search_space = section_of(spec), spec.search_space
     tuned = {name: _tuned_values(param) for name, param in search_space.items()}
     fixed = {name: (value,) for name, value in xgboost.fixed.items()}
     given = {canonical(n): v for n, v in (tuned | fixed).items()}

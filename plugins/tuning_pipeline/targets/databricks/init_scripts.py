@@ -10,27 +10,26 @@ import base64
 import gzip
 import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from optuna_spark.objectives.registry import BUILT_IN, kind_of
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.targets.package import PACKAGE
 
 _ROOT = PACKAGE.parents[1]
 SCRIPTS = _ROOT / "init" / "databricks"
 _REQUIREMENTS = _ROOT / "requirements"
-# The lock files that a script installs from.
-LOCKS = {
-    "init_optuna.sh": ("databricks",),
-    "init_optuna_xgboost.sh": ("databricks-xgboost", "databricks-cudf"),
-}
+# The script that every node needs. With each script stand the lock files that it installs from.
+EVERY_NODE: Mapping[str, tuple[str, ...]] = {"init_optuna.sh": ("databricks",)}
+LOCKS = {**EVERY_NODE, **{name: locks for kind in BUILT_IN.values() for name, locks in kind.init_scripts.items()}}
 # Where the files go: right behind the first line that is no comment.
 _PLACE = "set -euo pipefail\n"
 
 
 def init_scripts(spec: TuningSpec) -> dict[str, bytes]:
     """The init scripts for this spec, by name, in the order they run."""
-    names = ["init_optuna.sh", *(["init_optuna_xgboost.sh"] if spec.objective == "xgboost" else [])]
-    return {name: init_script(name) for name in names}
+    return {name: init_script(name) for name in (*EVERY_NODE, *kind_of(spec.objective).init_scripts)}
 
 
 def init_script(name: str) -> bytes:

@@ -19,12 +19,14 @@ from optuna_spark.data.load import forget_datasets, load_dataset
 from optuna_spark.data.split import split
 from optuna_spark.device import Device, require_cuda
 from optuna_spark.errors import DataError, DeviceError
-from optuna_spark.objectives import ObjectiveContext, build_objective
+from optuna_spark.objectives.context import ObjectiveContext
+from optuna_spark.objectives.registry import build_objective
 from optuna_spark.objectives.xgboost import matrices as matrices_module
 from optuna_spark.objectives.xgboost import params as xgboost_params
 from optuna_spark.objectives.xgboost.matrices import KEPT, Matrices, sets_to_keep
 from optuna_spark.objectives.xgboost.objective import is_out_of_memory, trained_on
-from optuna_spark.spec.sections import ComponentSpec, DataSpec, ParamSpec, XGBoostSpec
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ComponentSpec, ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 
 CPU = Device("cpu", None, 1)
@@ -39,7 +41,7 @@ def make_spec(
 ) -> TuningSpec:
     settings = {"num_boost_round": 30} | (xgb or {})
     changes = {"seed": 1} | changes
-    return TuningSpec("s", "xgboost", directions, data=data, xgboost=XGBoostSpec(**settings), **changes)
+    return TuningSpec("s", objective="xgboost", directions=directions, data=data, objective_section=settings, **changes)
 
 
 def make_objective(spec: TuningSpec, table: pa.Table | None = None) -> Any:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from optuna_spark.errors import SpecError
-from optuna_spark.objectives.defaults import effective_search_space
+from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.sampling.search_space import suggest_params
-from optuna_spark.spec.tuning import TuningSpec
 
 
 class Quadratic:
@@ -17,9 +16,9 @@ class Quadratic:
         SpecError: A categorical parameter has choices that are not numbers.
     """
 
-    def __init__(self, spec: TuningSpec) -> None:
-        self._space = effective_search_space(spec)
-        self._centres = [2.0 - 4 * i for i in range(len(spec.directions))]
+    def __init__(self, context: ObjectiveContext) -> None:
+        self._space = context.spec.search_space
+        self._centres = [2.0 - 4 * i for i in range(len(context.spec.directions))]
         for name, param in self._space.items():
             bad = [c for c in param.choices if not isinstance(c, int | float)]
             if bad:

@@ -1,0 +1,68 @@
+"""What is known of an objective before any trial runs: Airflow imports it, so nothing heavy stands here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import ClassVar
+
+from optuna_spark.objectives.context import Objective, ObjectiveContext
+from optuna_spark.spec.sections import ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
+
+
+class ObjectiveKind:
+    """A kind of objective, as the registry lists it. What is not overridden says: nothing of that sort.
+
+    Attributes:
+        implementation: `module:name` of what makes the objective from an ObjectiveContext. A text, because only workers
+            import it.
+        title: Its name as a person writes it; by default the registry's.
+        section: Dataclass of its section in a study file, whose fields are keys (see `spec.key`). The section has the
+            name under which the registry lists the objective.
+        needs_data: Whether it trains on a table.
+        words: Texts that its parameters may have, and that mean nothing outside it: a trigger form may give them.
+        init_scripts: Scripts of init/databricks that a node needs beside init_optuna.sh, and the lock files that each
+            carries.
+    """
+
+    implementation: ClassVar[str]
+    title: ClassVar[str] = ""
+    section: ClassVar[type | None] = None
+    needs_data: ClassVar[bool] = False
+    words: ClassVar[tuple[str, ...]] = ()
+    init_scripts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def default_space(self, _spec: TuningSpec) -> dict[str, ParamSpec]:
+        """The search space of a study that names none; empty where running the objective defines it."""
+        return {}
+
+    def check(self, _spec: TuningSpec) -> None:
+        """Refuse what can be known to be wrong without data. The spec has its effective search space.
+
+        Raises:
+            SpecError: The first thing wrong.
+        """
+
+    def max_steps(self, _spec: TuningSpec) -> int | None:
+        """The last step that a full trial reports; None where only the objective's code knows."""
+        return None
+
+    def early_imports(self, _spec: TuningSpec) -> tuple[str, ...]:
+        """Modules that every worker of the run imports, and that survive a fork (CUDA does not)."""
+        return ()
+
+    def build(self, context: ObjectiveContext) -> Objective:
+        """The objective as Optuna calls it. Loads the data, once per process.
+
+        Args:
+            context: Its spec has been checked, and has its effective search space.
+
+        Raises:
+            SpecError: The objective or its parameters are wrong.
+            DataError: The training table is.
+            DeviceError: The GPU is not there.
+        """
+        module, _, name = self.implementation.partition(":")
+        objective: Objective = getattr(importlib.import_module(module), name)(context)
+        return objective

@@ -1,0 +1,86 @@
+"""Every objective there is. A new built-in one is a folder beside this file and a line here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from optuna_spark.errors import SpecError
+from optuna_spark.objectives.context import Objective, ObjectiveContext
+from optuna_spark.objectives.custom import CustomKind
+from optuna_spark.objectives.kind import ObjectiveKind
+from optuna_spark.objectives.quadratic.kind import QuadraticKind
+from optuna_spark.objectives.xgboost.kind import XGBoostKind
+from optuna_spark.spec.sections import ParamSpec
+from optuna_spark.spec.tuning import TuningSpec
+
+BUILT_IN: Mapping[str, ObjectiveKind] = {"quadratic": QuadraticKind(), "xgboost": XGBoostKind()}
+# What an objective of a table is where nobody names one.
+FOR_TABLES, FOR_NO_TABLE = "xgboost", "quadratic"
+_CUSTOM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def kind_of(objective: str) -> ObjectiveKind:
+    """What is known of an objective.
+
+    Raises:
+        SpecError: It is neither a built-in one nor module:function.
+    """
+    if objective in BUILT_IN:
+        return BUILT_IN[objective]
+    if _CUSTOM.fullmatch(objective):
+        return CustomKind()
+    raise SpecError(f"objective must be {', '.join(BUILT_IN)} or module:function, got {objective!r}")
+
+
+def sections() -> dict[str, type]:
+    """The sections of a study file that belong to objectives, by name."""
+    return {name: kind.section for name, kind in BUILT_IN.items() if kind.section is not None}
+
+
+def default_search_space(objective: str) -> dict[str, ParamSpec]:
+    """The search space of a built-in objective; empty for a user's own, which defines its space by running."""
+    return kind_of(objective).default_space(TuningSpec("default", objective=objective))
+
+
+def effective_search_space(spec: TuningSpec) -> dict[str, ParamSpec]:
+    """The search space a study really has: its own, else what the objective brings."""
+    return dict(spec.search_space) or kind_of(spec.objective).default_space(spec)
+
+
+def complete(spec: TuningSpec) -> TuningSpec:
+    """The spec with its effective search space."""
+    return spec.with_changes(search_space=effective_search_space(spec))
+
+
+def check_objective(spec: TuningSpec) -> None:
+    """Check what can be known without data: the objective, its section, parameter names, metrics and directions.
+
+    Raises:
+        SpecError: The first thing wrong.
+    """
+    kind = kind_of(spec.objective)
+    if kind.needs_data and spec.data is None:
+        raise SpecError(f"objective {spec.objective} needs data: give data.path (and data.label)")
+    if kind.section is None and spec.objective_section:
+        keys = ", ".join(spec.objective_section)
+        raise SpecError(f"objective {spec.objective} has no section of its own; remove {keys}")
+    kind.check(complete(spec))
+
+
+def max_steps(spec: TuningSpec) -> int | None:
+    """The last step a full trial reports; None where only the user's objective knows."""
+    return kind_of(spec.objective).max_steps(spec)
+
+
+def build_objective(context: ObjectiveContext) -> Objective:
+    """The objective as Optuna calls it. Loads the data, once per process.
+
+    Raises:
+        SpecError: The objective or its parameters are wrong.
+        DataError: The training table is.
+        DeviceError: The GPU is not there.
+    """
+    check_objective(context.spec)
+    return kind_of(context.spec.objective).build(replace(context, spec=complete(context.spec)))

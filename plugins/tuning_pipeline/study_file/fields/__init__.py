@@ -1,1 +1,0 @@
-"""The fields that a trigger form can have: help, schema, and what each could reach."""
