@@ -34,7 +34,7 @@ export $(SETTINGS)
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
+.PHONY: reference restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,10 @@ restore: ## bring back a study that mode reset replaced: STUDY=diabetes (REPLACE
 
 tidy: ## remove Airflow's rows and logs of runs that are older than DAYS=30 days; studies and exports stay
 	@$(LOCAL) tidy --days "$$DAYS"
+
+reference: ## write docs/study_file.md and the annotated study anew from the keys' declarations
+	@$(LOCAL) setup
+	@AIRFLOW_HOME=.state/airflow PYTHONPATH=jobs:plugins $(AIRFLOW_ENV)/python -m tuning_pipeline.reference .
 
 screenshots: ## take the README's pictures anew: a real run in a real browser (chromium, chromium-driver)
 	@$(LOCAL) setup --tests
