@@ -159,3 +159,9 @@ def test_the_mode_is_checked(wine: StudyFile) -> None:
     assert mode_of({}) == "resume"
     with pytest.raises(StudyFileError, match="mode must be one of resume, reset, create, got str 'drop'"):
         mode_of({"mode": "drop"})
+
+
+def test_a_metric_that_does_not_suit_the_direction_is_refused_by_the_run_s_first_task(wine: StudyFile) -> None:
+    params = values(form_params(wine)) | {"xgboost_task": "binary", "xgboost_metric": "auc"}
+    with pytest.raises(StudyFileError, match="directions: auc is better when larger: set its direction to maximize"):
+        study_of_run(wine, params, {})

@@ -182,6 +182,11 @@ def test_a_wrong_key_or_value_is_refused(write: Write, text: str, message: str) 
         ("xgboost: {fixed: {device: cuda}}", "device"),
         ("xgboost: {rounds: 9}", "xgboost: unknown key 'rounds'; valid keys: early_stopping_rounds"),
         ("xgboost: {holdout: 1}", "xgboost: holdout must be between 0 and 1 (exclusive), got 1"),
+        (
+            "xgboost: {task: binary, metric: auc}",
+            "directions: auc is better when larger: set its direction to maximize",
+        ),
+        ("xgboost: {metric: auc}", "xgboost.metric: must be a metric for task regression (rmse, rmsle, mae"),
         ("xgboost: {task: ranking}", "xgboost.task: must be one of regression, binary, multiclass"),
     ],
 )
