@@ -1,4 +1,4 @@
-"""A spec's study with the spec's sampler and pruner, as the driver and as a worker open it."""
+"""Opens the spec's study with its sampler and pruner, in the driver or in a worker."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from optuna_spark.storage.retries import retried
 
 
 def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
-    """The spec's study, created where it does not exist yet, with the spec's sampler and pruner.
+    """Open the spec's study, with its sampler and pruner. Creates the study if it does not exist.
 
     Raises:
         StudyMismatchError: The stored study has other directions.
-        StudyNameError: The database takes the name for another study's.
+        StudyNameError: The database takes the name for that of another study.
     """
     check_name(spec.study_name, storage)
     study = optuna.create_study(
@@ -41,6 +41,6 @@ def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
 
 @retried
 def join_study(spec: TuningSpec, storage: RDBStorage, seed: int | None) -> optuna.Study:
-    """The spec's study as a worker opens it, after the driver's `open_study`, with a seed of the worker's own."""
+    """Open the spec's study in a worker, once the driver has called `open_study`. `seed` is the worker's own."""
     sampler, pruner = build_sampler(spec.sampler, seed), build_pruner(spec.pruner, spec.max_steps)
     return optuna.load_study(study_name=spec.study_name, storage=storage, sampler=sampler, pruner=pruner)
