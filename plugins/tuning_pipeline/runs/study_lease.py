@@ -35,7 +35,7 @@ WAIT = timedelta(seconds=20)
 BEAT_S = 10.0
 # A task at work renews the lease every BEAT_S. A task that has not done so for DEAD_S was killed.
 DEAD_S = 60
-# A run that this Airflow does not know keeps its lease for so many seconds between two tasks. It may be another Airflow's.
+# Between two tasks, a run that this Airflow does not know keeps its lease for so long: it may be another Airflow's.
 STRANGER_S = 300
 UNFINISHED = ["queued", "running"]
 
