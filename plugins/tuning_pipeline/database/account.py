@@ -142,6 +142,7 @@ def _password_fits(connection: Connection) -> bool:
     return True
 
 
+# USAGE is MySQL's word for no right at all.
 _EXTRA_RIGHTS = """
     SELECT DISTINCT '*.*' FROM information_schema.USER_PRIVILEGES
         WHERE GRANTEE = %(grantee)s AND (PRIVILEGE_TYPE <> 'USAGE' OR IS_GRANTABLE = 'YES')

@@ -37,6 +37,7 @@ def ensure_schema(url: sqlalchemy.URL) -> str:
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     storage = RDBStorage(text, engine_kwargs=engine_options(url), skip_compatibility_check=True)
     try:
+        # Upgraded here, because RDBStorage itself only refuses the tables of an older Optuna.
         current, head = storage.get_current_version(), storage.get_head_version()
         if current != head:
             if current not in storage.get_all_versions():
