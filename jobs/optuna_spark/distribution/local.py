@@ -122,7 +122,8 @@ def local_gpus(spec: TuningSpec) -> list[Sequence[str] | None]:
         groups: list[Sequence[str]] = [gpus[i : i + int(each)] for i in range(0, len(gpus), int(each))]
         slots = [group for group in groups if len(group) == int(each)]
     else:
-        slots = [[gpu] for gpu in gpus for _ in range(int(1 / each + 1e-9))]  # 1 / 0.1 may come out below 10
+        # + 1e-9: rounding may leave 1 / each just below a whole number.
+        slots = [[gpu] for gpu in gpus for _ in range(int(1 / each + 1e-9))]
     if len(slots) < spec.tasks:
         raise DeviceError(
             f"{spec.tasks} tasks of {each:g} GPU do not fit on {len(gpus)} GPU(s) of this machine:"
