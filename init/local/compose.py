@@ -96,5 +96,5 @@ def _report(folder: Path, made: list[str], moved: int) -> None:
         say(f"wrote {', '.join(made)} in {folder}, a folder that is yours alone")
     if not (made or moved):
         say(f"every secret is in {folder} already")
-        detail("for new ones remove it together with the volumes, whose passwords they are: docker compose down -v")
+        detail("for new ones, remove it and the volumes, which keep the old passwords: docker compose down -v")
     detail(f"now: docker compose up; Airflow at http://127.0.0.1:8080, user admin, password in {FOLDER}/admin_password")

@@ -97,4 +97,4 @@ def show_licenses(layout: Layout) -> None:
     if refused or not found:
         names = ", ".join(f"{package.name} ({package.licence})" for package in refused) or "no package is installed"
         raise SetupError(f"every package must have a permissive licence: {names}")
-    say(f"{len(found)} packages: all permissive but for those with a note")
+    say(f"{len(found)} packages: all are permissive, except those with a note")

@@ -49,7 +49,7 @@ class Stack:
         if not any(Service(name, self.layout.state).running() for name in service_names(self.layout)):
             scratch.empty(self.layout.scratch)
         if not self.has_mysql:
-            say("no MySQL server can be had on this machine: the study is kept in SQLite (.state/optuna.sqlite3)")
+            say("this machine has no MySQL server: the study is kept in SQLite (.state/optuna.sqlite3)")
         elif self.mysql.ensure():
             say(f"started a private MySQL server on 127.0.0.1:{self.mysql.port}")
         if self.spark.ensure():

@@ -39,7 +39,7 @@ def remove_before(layout: Layout, moment: datetime) -> None:
     for folder in sorted(tasks.rglob("*"), reverse=True):  # in this order, inner folders come before outer ones
         if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
             folder.rmdir()
-    say(f"removed what Airflow kept from before {moment:%Y-%m-%d %H:%M} UTC, and {len(removed)} logs")
+    say(f"removed Airflow's data from before {moment:%Y-%m-%d %H:%M} UTC, and {len(removed)} logs")
 
 
 def _remove_file(file: Path, moment: datetime) -> bool:

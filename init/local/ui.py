@@ -215,4 +215,4 @@ def show_login(layout: Layout, services: AirflowServices) -> None:
     for name, role in USERS.items():
         detail(f"log in as {name} (role {role}), password {known[name]}")
     detail(f"the passwords are kept in {passwords_file(layout)}; `make stop` ends everything")
-    detail(f"a service that ends is started again, which {layout.logs / 'keeper.log'} and the next `make ui` tell")
+    detail(f"a service that ends is restarted; {layout.logs / 'keeper.log'} and the next `make ui` say so")

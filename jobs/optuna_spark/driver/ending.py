@@ -61,7 +61,7 @@ class Ending:
 
     @staticmethod
     def _give_up() -> None:
-        log.error("[tuning] The run did not end within %g s of SIGTERM: ended hard", END_S)
+        log.error("[tuning] The run did not end within %g s of SIGTERM: its process ends now", END_S)
         os._exit(EXIT_CODE)  # sys.exit would wait for the threads that hang
 
 

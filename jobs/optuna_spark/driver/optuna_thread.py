@@ -86,7 +86,7 @@ class OptunaThread:
                 while self._calls.empty() and self._idle():
                     pass
             except Exception:  # the thread must live on: workers wait for it
-                log.exception("Working ahead failed")
+                log.exception("Sampling ahead failed")
             call = self._calls.get()
         return call
 

@@ -99,11 +99,11 @@ class WorkerServer:
             stream.write(self._greeting)
             unbegun = await conversation.run()
         except TimeoutError:
-            log.warning("Worker %s has said or read nothing for %g s: taken for dead", worker.name, self._silence_s)
+            log.warning("Worker %s has sent or read nothing for %g s: taken for dead", worker.name, self._silence_s)
         except (OSError, asyncio.IncompleteReadError) as error:
             log.info("The connection of worker %s ended: %s", worker.name, _text(error))
         except TuningError as error:
-            log.warning("Worker %s is sent away: %s", worker.name, error)
+            log.warning("The driver closes the connection of worker %s: %s", worker.name, error)
         except Exception:
             log.exception("A message of worker %s could not be handled", worker.name)
         finally:

@@ -103,7 +103,7 @@ class CoordinatorClient:
             self._next = self._request(told, Next)
         except WireError:
             self._connect_again()
-            log.warning("Trial %s was not told before the connection broke; it may be tried again", trial.number)
+            log.warning("The connection broke before trial %s was stored: it may be tried again", trial.number)
 
     def wait_durable(self) -> None:
         """Wait until the trial that was told last is in the database.

@@ -103,7 +103,7 @@ def _create_database(cursor: Any, name: str) -> None:
     ):
         (charset,) = cursor.fetchone()
         if charset != "utf8mb4":
-            log.warning("Database %s has character set %s: names of studies outside it are refused", name, charset)
+            log.warning("Database %s has character set %s: a study's name must fit into that", name, charset)
         return
     cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(name)} CHARACTER SET utf8mb4")
     log.info("Created database %s", name)
@@ -126,7 +126,7 @@ def _check_access(hook: PyMySqlHook, connection: Connection, wait_s: float) -> N
         rights = {right for (right,) in cursor.fetchall()}
         # information_schema does not list the rights of a role. SHOW GRANTS names the role, without " ON ".
         if cursor.execute("SHOW GRANTS") and any(" ON " not in grant for (grant,) in cursor.fetchall()):
-            log.info("Rights of account %s come from a role; whether they suffice shows when they are used", account)
+            log.info("Account %s has rights from a role, which cannot be checked before they are used", account)
             return
         needed = _rights_needed(cursor)
     missing = [right for right in needed if right not in rights]

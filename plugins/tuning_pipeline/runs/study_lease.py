@@ -105,7 +105,7 @@ def _renew(leases: Leases, study: str, who: RunIdentity, ended: threading.Event)
     while not ended.wait(BEAT_S):
         try:
             if not leases.renew(study, who, busy=True):
-                log.warning("Another run has taken study %s: this one was not heard of for too long", study)
+                log.warning("Another run has taken study %s: this one had not renewed its lease for too long", study)
                 return
         except Exception as error:  # noqa: BLE001  # if the database is gone, the task's own work fails and says so
             log.warning("The lease on study %s could not be renewed: %s", study, error)
