@@ -136,7 +136,7 @@ def _param_kind(distributions: Sequence[BaseDistribution]) -> Kind:
 def _kind(values: Iterable[Any]) -> Kind:
     """The narrowest type that holds all values exactly; text if there is none."""
     found = [v for v in values if v is not None]
-    kinds = {type(v) for v in found}
+    kinds = {type(v) for v in found}  # not isinstance, for which a bool is an int
     if kinds == {bool}:
         return "bool"
     if kinds == {int} and all(v in _INT64 for v in found):

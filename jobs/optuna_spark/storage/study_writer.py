@@ -79,7 +79,7 @@ class StudyWriter:
             unfinished: The study's trials that are running or waiting, as they were read.
 
         Raises:
-            StorageError: The numbers of the stored trials have gaps. Optuna would number new trials otherwise than we.
+            StorageError: The numbers of the stored trials have gaps. Optuna would then give new trials other numbers.
         """
         with self._database.transaction() as transaction:
             (found,) = transaction.run((TRIAL_IDS, [(self._study_id, 0)]))

@@ -189,7 +189,7 @@ class CoordinatorClient:
         self._frames.close()
         self._connect(RECONNECTS)
         log.warning("The connection to the driver broke and was made again")
-        # The driver commits that trial all the same, but says so to a connection that has ended.
+        # If the driver has got that trial, it commits it, but this new connection will not hear of it.
         self._uncommitted = None
 
 
