@@ -88,7 +88,7 @@ test-compose: ## docker compose up on an engine of its own (docker.io, docker-co
 	@$(LOCAL) setup --dev
 	@TEST_COMPOSE=1 $(AIRFLOW_ENV)/python -m pytest tests/compose
 
-test-debian13: ## `make run` on a bare Debian 13 with Python 3.13 (root, debootstrap; about N min): WHAT="run test-quick"
+test-debian13: ## `make run` on a bare Debian 13 with Python 3.13 (root, debootstrap; about 10 min): WHAT="run test-quick"
 	@$(RUN_PYTHON) -m tests.support.debian_machine "$$WHAT"
 
 test-matrix: ## whatever operators do with runs, on a real Airflow: the whole matrix of docs/runs.md (a quarter of an hour)
