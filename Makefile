@@ -76,7 +76,7 @@ test: ## lint, then every test against real MySQL, Spark and Airflow (installs w
 	@$(LOCAL) setup --tests
 	@init/local/test.sh
 
-test-quick: ## only the tests that start no Airflow, no Spark and no installation, some minutes
+test-quick: ## only the tests that start no Airflow, no Spark and no installation
 	@$(LOCAL) setup --dev
 	@init/local/test-part.sh quick
 
