@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # What you may set. No value is ever read as code: `value` keeps make from reading it, and recipes take it, quoted, from
 # the environment, so that the shell does not read it either.
-override SETTINGS := PYTHON STUDY TRIALS REPLACED DAYS UI_PORT CASES RUNS ONLY RESULTS
+override SETTINGS := PYTHON STUDY TRIALS REPLACED DAYS UI_PORT CASES RUNS ONLY RESULTS WHAT
 $(foreach name,$(SETTINGS),$(if $(filter-out undefined,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 
 # The first Python that is new enough; PYTHON=/path/to/python overrides.
@@ -13,8 +13,9 @@ ifeq ($(origin PYTHON),undefined)
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 endif
-override LOCAL = $(if $(PYTHON),,$(error Python 3.11 or later is needed and none is on PATH: install python3.11 or set \
-	PYTHON=))"$$PYTHON" -m init.local
+override RUN_PYTHON = $(if $(PYTHON),,$(error Python 3.11 or later is needed and none is on PATH: install python3.11 or \
+	set PYTHON=))"$$PYTHON"
+override LOCAL = $(RUN_PYTHON) -m init.local
 
 STUDY ?= diabetes
 TRIALS ?=
@@ -29,15 +30,17 @@ CASES ?=
 RUNS ?= 3
 ONLY ?=
 RESULTS ?= benchmarks/results/latest.json
+# Of `make test-debian13`: what make does there, targets and settings.
+WHAT ?= run
 export $(SETTINGS)
 
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: reference restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
+.PHONY: reference restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test test-quick test-debian13 lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 run: ## tune a study: STUDY=diabetes TRIALS=100 (installs and starts what is missing)
 	@$(LOCAL) run --study "$$STUDY" --trials "$$TRIALS"
@@ -77,6 +80,10 @@ test: ## lint, then every test against real MySQL, Spark and Airflow (installs w
 	@$(LOCAL) setup --tests
 	@init/local/test.sh
 
+test-quick: ## only the tests that start no Airflow, no Spark and no installation
+	@$(LOCAL) setup --dev
+	@init/local/test-part.sh quick
+
 attacks: ## only the tests that attack, and the table of what was tried and what held (SECURITY.md)
 	@$(LOCAL) setup --tests
 	@init/local/test.sh attacks
@@ -84,6 +91,9 @@ attacks: ## only the tests that attack, and the table of what was tried and what
 test-compose: ## docker compose up on an engine of its own (docker.io, docker-compose, debootstrap; root; about 15 min)
 	@$(LOCAL) setup --dev
 	@TEST_COMPOSE=1 $(AIRFLOW_ENV)/python -m pytest tests/compose
+
+test-debian13: ## `make run` on a bare Debian 13 with Python 3.13 (root, debootstrap; about 10 min): WHAT="run test-quick"
+	@$(RUN_PYTHON) -m tests.support.debian_machine "$$WHAT"
 
 test-matrix: ## whatever operators do with runs, on a real Airflow: the whole matrix of docs/runs.md (a quarter of an hour)
 	@$(LOCAL) setup --tests

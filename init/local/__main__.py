@@ -10,6 +10,9 @@ from pathlib import Path
 # Before the imports below, which fail on an older Python.
 if sys.version_info < (3, 11):  # noqa: UP036 - the message is the point
     sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")
+if sys.version_info >= (3, 15):
+    # Locked packages have no wheels for it, and nothing but pyspark is built here (environments.py).
+    sys.exit("error: Python 3.14 or earlier is needed, this is " + sys.version.split()[0] + "; set PYTHON=python3.14")
 
 from init.local import (
     airflow,

@@ -151,11 +151,21 @@ def lacking(needs: Sequence[Need]) -> list[Need]:
 
 def how_to_install(missing: Sequence[Need], reason: str) -> str:
     titles = ", ".join(need.title for need in missing)
-    packages = " ".join(dict.fromkeys(package for need in missing for package in need.packages[0]))
+    # Debian 13 has no Java 17, for one.
+    chosen = [next(filter(known, need.packages), need.packages[0]) for need in missing]
+    packages = " ".join(dict.fromkeys(package for names in chosen for package in names))
     return (
         f"this machine lacks {titles}, and {reason}. Install what is missing, then run the same command again; "
         f"on Debian and Ubuntu:\n   sudo apt-get install --no-install-recommends {packages}"
     )
+
+
+def known(packages: Sequence[str]) -> bool:
+    """Whether apt could install all of these packages, by the lists it has."""
+    if not shutil.which("apt-cache"):
+        return False
+    shown = subprocess.run(["apt-cache", "policy", *packages], capture_output=True, text=True).stdout
+    return shown.count("Candidate:") == len(packages) and "Candidate: (none)" not in shown
 
 
 @dataclass(frozen=True)
@@ -183,17 +193,13 @@ class Apt:
     def install(self, need: Need) -> bool:
         """Installs the first set of packages that this system knows. Returns whether it could."""
         say(f"installing {need.title} with apt (once)")
-        if not any(map(self._known, need.packages)):
+        if not any(map(known, need.packages)):
             self._run("reading the package lists", "update")
-        packages = next(filter(self._known, need.packages), None)
+        packages = next(filter(known, need.packages), None)
         if packages is None:
             detail(f"apt knows none of {', '.join(first for first, *_ in need.packages)}")
             return False
         return self._run(f"installing {packages[0]}", "install", "--yes", "--no-install-recommends", *packages)
-
-    def _known(self, packages: Sequence[str]) -> bool:
-        shown = subprocess.run(["apt-cache", "policy", *packages], capture_output=True, text=True).stdout
-        return shown.count("Candidate:") == len(packages) and "Candidate: (none)" not in shown
 
     def _run(self, what: str, *arguments: str) -> bool:
         quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1"]

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.debian import CERTIFICATES, debootstrap
 from tests.support.waiting import wait_until
 
 ENTRYPOINT = Path(__file__).with_name("mysql-entrypoint.sh")
-CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 NEEDED = ("dockerd", "docker", "docker-compose", "debootstrap")
 
 
@@ -61,14 +61,19 @@ def answers(engine: Engine, process: subprocess.Popen[bytes]) -> bool:
 
 def make_base_images(engine: Engine, python_image: str, mysql_image: str) -> None:
     """Import Debian trees under the names that Dockerfile and compose file ask for, once for each recipe."""
-    packages = "python3,python3-venv,python3-dev,ca-certificates"
+    packages = ["python3", "python3-venv", "python3-dev", "ca-certificates"]
     import_tree(engine, python_image, "bookworm", packages, prepare_python, ["CMD python3"])
     changes = ['ENTRYPOINT ["/entrypoint.sh"]', 'VOLUME ["/var/lib/mysql"]']
-    import_tree(engine, mysql_image, "sid", "mysql-server-core,mysql-client-core", prepare_mysql, changes)
+    import_tree(engine, mysql_image, "sid", ["mysql-server-core", "mysql-client-core"], prepare_mysql, changes)
 
 
 def import_tree(
-    engine: Engine, image: str, suite: str, packages: str, prepare: Callable[[Path], None], changes: Sequence[str]
+    engine: Engine,
+    image: str,
+    suite: str,
+    packages: Sequence[str],
+    prepare: Callable[[Path], None],
+    changes: Sequence[str],
 ) -> None:
     recipe = hashlib.sha256(f"{inspect.getsource(prepare)}{packages}{changes}{ENTRYPOINT.read_text()}".encode())
     label = f"recipe={recipe.hexdigest()}"
@@ -76,7 +81,7 @@ def import_tree(
         return
     with tempfile.TemporaryDirectory(prefix="base-image-") as folder:
         root = Path(folder) / "root"
-        run(["debootstrap", "--variant=minbase", f"--include={packages}", suite, str(root)])
+        run([str(part) for part in debootstrap(root, suite, packages)])
         prepare(root)
         changes = [*changes, f"ENV SSL_CERT_FILE={CERTIFICATES}", f"LABEL {label}"]
         options = [part for change in changes for part in ("--change", change)]

@@ -82,11 +82,11 @@ def test_a_dry_run_shows_no_setting_as_code(checkout: Path, name: str) -> None:
 @pytest.mark.parametrize("code", CODE)
 def test_every_setting_arrives_as_it_was_given(checkout: Path, code: str) -> None:
     given = [f"{name}={value}" for name, value in settings(checkout, code).items()]
-    for target in ("run", "ui", "bench", "databricks-job"):
+    for target in ("run", "ui", "bench", "databricks-job", "test-debian13"):
         make(checkout, target, *given)
     told = (checkout / "told").read_text().split("\0")
-    # --study, --trials, --port, --cases, --runs, --only, --results, and the study of databricks-job.
-    assert told.count(code) == 8
+    # --study, --trials, --port, --cases, --runs, --only, --results, the study of databricks-job, and WHAT.
+    assert told.count(code) == 9
 
 
 def test_settings_have_defaults(checkout: Path) -> None:

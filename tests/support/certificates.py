@@ -58,6 +58,10 @@ class Authority:
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateBuilder(self._subject, subject, key.public_key(), x509.random_serial_number())
+        # Python 3.13 takes only certificates that say whose key signed them and which is theirs (RFC 5280, 4.2.1).
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        subject_key = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(issuer, critical=False).add_extension(subject_key, critical=False)
         return builder.not_valid_before(now - _DAY).not_valid_after(now + _DAY)
 
 

@@ -28,6 +28,7 @@ from init.local.mysql import is_installed
 from init.local.ports import free_ports
 from init.local.processes import birth
 from optuna_spark.spec.tuning import TuningSpec
+from tests.support.debian import CERTIFICATES, debootstrap, lacking, open_network
 from tests.support.processes import is_readable_as
 from tests.support.programs import run_program
 from tests.support.servers import scratch_folder, spark_environment
@@ -402,25 +403,19 @@ def test_a_script_that_is_sent_is_complete_and_of_a_size_that_databricks_takes(
     assert [file.name for file in tmp_path.iterdir()] == [name]  # what it unpacked is gone
 
 
-CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-
-
 @pytest.fixture(scope="module")
 def debian() -> Iterator[Path]:
     """A Debian with nothing but Python, as bare as a runtime's container."""
     if not os.environ.get("TEST_DEBIAN_ROOT"):
         pytest.skip("set TEST_DEBIAN_ROOT=1 to install into a Debian root (debootstrap, root, some minutes)")
-    if shutil.which("debootstrap") is None or os.geteuid() != 0:
-        pytest.fail("TEST_DEBIAN_ROOT needs root and debootstrap")
+    if missing := lacking():
+        pytest.fail(f"TEST_DEBIAN_ROOT needs {' and '.join(missing)}")
     with scratch_folder() as folder:
         root = folder / "root"
         folder.chmod(0o755)
-        packages = "ca-certificates,python3,python3-venv,procps,adduser"
-        debootstrap = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(root)]
-        run_program(debootstrap, seconds=1800)
-        for file in (CERTIFICATES, Path("/etc/pip.conf"), Path("/etc/resolv.conf")):
-            if file.exists():
-                shutil.copy(file, root / file.relative_to("/"))
+        packages = ["ca-certificates", "python3", "python3-venv", "procps", "adduser"]
+        run_program(debootstrap(root, "bookworm", packages), seconds=1800)
+        open_network(root)
         run_program(["chroot", root, "python3", "-m", "venv", "/databricks/python"])
         run_program(["mount", "--bind", "/proc", root / "proc"])
         try:

@@ -135,14 +135,35 @@ def test_what_tests_need_is_one_message_with_the_line_that_installs_it(
     ]  # fmt: skip
 
 
-def test_an_older_python_is_refused_in_one_sentence() -> None:
-    code = """
+def test_packages_to_install_are_ones_that_this_system_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Debian 13, which has no Java 17."""
+    program = tmp_path / "apt-cache"
+    program.write_text("""#!/bin/sh
+shift
+for name; do
+    case $name in *-17-*) found="(none)" ;; *) found=21.0.13 ;; esac
+    printf '%s:\\n  Installed: (none)\\n  Candidate: %s\\n' "$name" "$found"
+done
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    java = Need("Java 17 or later", bool, (("openjdk-17-jre-headless",), ("openjdk-21-jre-headless",)))
+    assert how_to_install([java], "there is no apt here").endswith(" openjdk-21-jre-headless")
+
+
+@pytest.mark.parametrize(
+    ("version", "sentence"),
+    [((3, 10, 1), "Python 3.11 or later is needed"), ((3, 15, 0), "Python 3.14 or earlier is needed")],
+)
+def test_a_python_that_has_no_locked_packages_is_refused_in_one_sentence(version: object, sentence: str) -> None:
+    code = f"""
 import runpy, sys
-sys.version_info, sys.argv = (3, 10, 1), ["init.local"]
+sys.version_info, sys.argv = {version}, ["init.local"]
 runpy.run_module("init.local", run_name="__main__")
 """
     done = run_program([sys.executable, "-c", code], cwd=REPOSITORY, code=1)
-    assert done.stderr.startswith("error: Python 3.11 or later is needed")
+    assert done.stderr.startswith(f"error: {sentence}, this is ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("lock", sorted(REQUIREMENTS.glob("*.txt")), ids=lambda path: path.name)

@@ -76,8 +76,10 @@ print(sorted(set(sys.modules) - before), {{"sqlalchemy", "pymysql"}} & set(sys.m
 
 # Two workers that train what the daemon has imported.
 TRAIN = """
-import os, sys
+import os, sys, warnings
 from pathlib import Path
+# From Python 3.12 on it warns of every other thread; here that is Arrow's allocator's, which is made for forks.
+warnings.filterwarnings("ignore", message=".*use of fork", category=DeprecationWarning)
 from optuna_spark.distribution import python_daemon as daemon
 daemon.import_early(Path(), {modules!r})
 print("xgboost" in sys.modules, flush=True)
