@@ -24,6 +24,7 @@ class Recipe:
 RECIPES = (
     Recipe("uv", wheels_only=True),
     Recipe("build", wheels_only=True),
+    Recipe("dist", wheels_only=True),
     # mysqlclient and mysql-connector-python: no wheels or GPL, PyMySQL does their work.
     # pyspark-client: overwrites pyspark and has no spark-submit.
     Recipe("airflow", left_out=("mysqlclient", "mysql-connector-python", "pyspark-client")),

@@ -26,7 +26,7 @@ HOUR_S = 3600
 def tuning_dags(folder: str | Path) -> list[DAG]:
     """Make a DAG of every good study file in a folder; Airflow registers them by itself.
 
-    Broken files are left out, since an error here would take the DAGs of the good ones away: `report_broken_studies`, in
+    Broken files are left out, since an error here would take the good ones away: `report_broken_studies`, in
     a DAG file of its own, shows them among Airflow's import errors.
 
     Args:

@@ -29,7 +29,7 @@ def offer_connections(studies: Iterable[StudyFile]) -> None:
 def _ask_airflow(conn_id: str) -> dict[str, Any] | None:
     """A connection as Airflow reads it from JSON; None where there is none, which whoever needs it says."""
     command = [sys.executable, "-m", "airflow", "connections", "get", conn_id, "--output", "json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     # Airflow may print lines of its own before the answer.
     start = done.stdout.find("[{")
     if done.returncode != 0 or start < 0:
