@@ -1,12 +1,14 @@
-"""python3 -m init.local: what the Makefile calls."""
+"""The commands that the Makefile calls: set up this machine, start and stop services, run a study."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
+# Before the imports below, which fail on an older Python.
 if sys.version_info < (3, 11):  # noqa: UP036 - the message is the point
     sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")
 
@@ -15,6 +17,7 @@ from init.local import (
     audit,
     compose,
     digests,
+    dist,
     environments,
     keeper,
     licenses,
@@ -45,10 +48,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     restoring = commands.add_parser("restore", help="bring back a study that a reset replaced")
     restoring.add_argument("--study", default="diabetes")
     restoring.add_argument("--replaced", default="")
+    commands.add_parser("studies", help="list the studies")
+    naming = commands.add_parser("study-url", help="print a study's storage URL, with its password")
+    naming.add_argument("--study", default="diabetes")
     showing = commands.add_parser("ui", help="start Airflow's services, MySQL and Spark")
     showing.add_argument("--port", type=int, default=ui.PORT)
     tidying = commands.add_parser("tidy", help="remove what Airflow keeps of old runs")
     tidying.add_argument("--days", default="30")
+    commands.add_parser("dist", help="build the wheel")
     commands.add_parser("pack", help="build the archive for workers that have nothing installed")
     commands.add_parser("compose-env", help="write the secrets for docker compose")
     commands.add_parser("compose-digests", help="hold the images of docker compose to their digests")
@@ -65,6 +72,7 @@ def run_command(layout: Layout, study: str, trials: str) -> int:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
         env = bring_up(layout)
+    # Without the lock: several studies may run at the same time.
     return run.run_study(layout, study, trials, env)
 
 
@@ -76,8 +84,16 @@ def restore_command(layout: Layout, study: str, replaced: str) -> int:
     return run.restore_study(layout, study, replaced, env)
 
 
+def tuning_command(layout: Layout, arguments: list[str]) -> int:
+    """Runs the command `tuning`, whose own lines are the only ones on stdout: a shell may read them."""
+    layout.prepare()
+    with one_at_a_time(layout.state / "run" / "setup.lock"), redirect_stdout(sys.stderr):
+        env = bring_up(layout)
+    return run.tuning(layout, arguments, env)
+
+
 def bring_up(layout: Layout) -> dict[str, str]:
-    """Installs and starts what a run needs. Returns the environment of every Airflow process."""
+    """Installs and starts what a run needs. Returns the environment for Airflow's processes."""
     ready = stack.install(layout)
     ready.ensure()
     server = ready.mysql if ready.has_mysql else None
@@ -91,7 +107,7 @@ def bring_up(layout: Layout) -> dict[str, str]:
 def ui_command(layout: Layout, port: int) -> None:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
-        keeper.dismiss(layout)
+        keeper.dismiss(layout)  # it must not start a service that this command is starting, too
         env = bring_up(layout)
         services = ui.AirflowServices(layout, env, port)
         say("starting Airflow's services (about half a minute)")
@@ -115,6 +131,11 @@ def setup_command(layout: Layout, options: argparse.Namespace) -> None:
     say("everything is installed")
 
 
+def dist_command(layout: Layout) -> None:
+    with one_at_a_time(layout.state / "run" / "setup.lock"):
+        dist.build_wheel(layout, layout.root / "dist")
+
+
 def pack_command(layout: Layout) -> None:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
@@ -135,6 +156,10 @@ def main(arguments: list[str]) -> int:
             return run_command(layout, options.study, options.trials)
         if options.command == "restore":
             return restore_command(layout, options.study, options.replaced)
+        if options.command == "studies":
+            return tuning_command(layout, ["studies"])
+        if options.command == "study-url":
+            return tuning_command(layout, ["study-url", options.study])
         if options.command == "ui":
             ui_command(layout, options.port)
         elif options.command == "tidy":
@@ -149,6 +174,7 @@ def main(arguments: list[str]) -> int:
                 "licenses": licenses.show_licenses,
                 "audit": audit_command,
                 "pack": pack_command,
+                "dist": dist_command,
                 "compose-env": compose.write_environment,
                 "compose-digests": digests.write_digests,
             }

@@ -63,7 +63,7 @@ def installed(wheel: Path, spark_cluster: SparkCluster) -> Iterator[Installed]:
         for name, wanted in (("airflow", f"{wheel}[airflow]"), ("spark", f"{wheel}[engine]")):
             # Everything it asks for is there: were a version left out of its range, this would fail.
             python = folder / name / "bin" / "python"
-            install = [uv(layout), "pip", "install", "--offline", "--python", python]
+            install: list[str | Path] = [uv(layout), "pip", "install", "--offline", "--python", python]
             run_program([*install, "--excludes", excludes(folder), wanted], env=uv_environment())
         studies = folder / "dags" / "studies"
         studies.mkdir(parents=True)
@@ -139,7 +139,15 @@ def test_a_study_runs_and_its_commands_show_and_delete_it(installed: Installed) 
 
 def test_the_spark_side_tunes_by_itself(installed: Installed) -> None:
     url = f"sqlite:///{installed.folder}/by_hand.db"
-    command = [installed.engine / "optuna-spark-tune", "--distribution", "local", "--trials", "3", "--storage", url]
+    command: list[str | Path] = [
+        installed.engine / "optuna-spark-tune",
+        "--distribution",
+        "local",
+        "--trials",
+        "3",
+        "--storage",
+        url,
+    ]
     installed.run(*command)
     (name,) = optuna.get_all_study_names(url)
     assert len(optuna.load_study(study_name=name, storage=url).trials) == 3

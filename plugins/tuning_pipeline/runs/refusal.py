@@ -13,7 +13,7 @@ from tuning_pipeline.runs.study_lease import DEAD_S, STRANGER_S
 
 
 def refuse_while_held(engine: sa.Engine, name: str) -> None:
-    """Refuse to change a study under a run.
+    """Refuse while a run holds the study: it would go on under a name that means another study, or none.
 
     Raises:
         TaskError: A run holds the study; says which.

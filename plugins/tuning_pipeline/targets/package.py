@@ -1,4 +1,4 @@
-"""What every target ships: the package as a zip, an objective beside the study file, GPUs in Spark's words."""
+"""Shared by all targets: the package as a zip, the file of a user's objective, and the GPUs of a Spark task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGE = Path(optuna_spark.__file__).resolve().parent
 # What the wheel carries beside its modules, see pyproject.toml.
 _CARRIED = Path(__file__).resolve().parents[1] / "shipped"
 
-# The same stamp in every archive: equal content gives an equal file.
+# The same time for every file in a zip, so that equal content gives equal zips.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -27,23 +27,23 @@ def shipped(path: str) -> Path:
 
 
 def gpu_amount(spec: TuningSpec) -> str:
-    """`spark.task.resource.gpu.amount` for a spec with GPUs."""
+    """The value of `spark.task.resource.gpu.amount`, for a spec with GPUs."""
     gpus = spec.resources.gpus_per_task
-    # joblibspark 0.6 runs int() over this property; it is given the fraction as an argument instead.
+    # joblibspark 0.6 calls int() on this property, so it gets the fraction as an argument instead (spark_tasks.py).
     if spec.distribution == "joblib" and not float(gpus).is_integer():
         return "1"
     return f"{gpus:g}"
 
 
 def own_objective(folder: Path, objective: str) -> Path | None:
-    """The file of a `module:function` objective that lies beside the study file, if it does."""
+    """The file of a `module:function` objective beside the study file; None if there is none."""
     module = objective.partition(":")[0].partition(".")[0]
     file = folder / f"{module}.py"
     return file if ":" in objective and file.is_file() else None
 
 
 def pack_package(target: Path, package: Path = PACKAGE) -> Path:
-    """Write the package as a zip for `--py-files`; the same sources give the same bytes."""
+    """Write the package as a zip for `--py-files`. Equal sources give equal bytes."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(package.rglob("*.py")):
             info = zipfile.ZipInfo(file.relative_to(package.parent).as_posix(), _EPOCH)

@@ -1,6 +1,6 @@
-"""The init scripts as they are sent to a workspace: one file each, with everything it needs inside.
+"""The init scripts as they are sent to a workspace. Each is one file that contains everything it needs.
 
-A script in the workspace may read no other file there, and where Databricks runs it from is its own affair:
+A script in the workspace cannot read other files there, and the folder that Databricks runs it in is not defined:
 https://docs.databricks.com/en/init-scripts/referencing-files.html
 """
 
@@ -21,7 +21,7 @@ SCRIPTS = "init/databricks"
 # The script that every node needs. With each script stand the lock files that it installs from.
 EVERY_NODE: Mapping[str, tuple[str, ...]] = {"init_optuna.sh": ("databricks",)}
 LOCKS = {**EVERY_NODE, **{name: locks for kind in BUILT_IN.values() for name, locks in kind.init_scripts.items()}}
-# Where the files go: right behind the first line that is no comment.
+# The files go right after this line, which is the first one in each script that is not a comment.
 _PLACE = "set -euo pipefail\n"
 
 
@@ -40,7 +40,7 @@ def init_script(name: str) -> bytes:
 
 
 def _archive(files: list[Path]) -> str:
-    """A packed archive as text, the same for the same content."""
+    """A compressed tar archive as text. Equal content gives equal text."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for file in files:
