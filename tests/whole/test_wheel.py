@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,10 +62,18 @@ def installed(wheel: Path, spark_cluster: SparkCluster) -> Iterator[Installed]:
         for name in ("airflow", "spark"):
             build(layout, Lock(f"a user's {name} environment", folder / name, layout.requirements / f"{name}.txt"))
         for name, wanted in (("airflow", f"{wheel}[airflow]"), ("spark", f"{wheel}[engine]")):
-            # Everything it asks for is there: were a version left out of its range, this would fail.
+            # A version of ours that the wheel does not take would end this.
             python = folder / name / "bin" / "python"
-            install: list[str | Path] = [uv(layout), "pip", "install", "--offline", "--python", python]
-            run_program([*install, "--excludes", excludes(folder), wanted], env=uv_environment())
+            install: list[str | Path] = [
+                uv(layout),
+                "pip",
+                "install",
+                "--python",
+                python,
+                "--excludes",
+                excludes(folder),
+            ]
+            run_program([*install, "--constraints", locked(folder, name), wanted], env=uv_environment())
         studies = folder / "dags" / "studies"
         studies.mkdir(parents=True)
         (studies / "small.yaml").write_text(STUDY)
@@ -97,6 +106,23 @@ def excludes(folder: Path) -> Path:
     return file
 
 
+def locked(folder: Path, side: str) -> Path:
+    """The locked versions of a side, and the other side's of what it does not have."""
+    other = "spark" if side == "airflow" else "airflow"
+    own = requirements(side)
+    known = {line.partition("==")[0] for line in own}
+    lines = own + [line for line in requirements(other) if line.partition("==")[0] not in known]
+    file = folder / f"{side}-versions.txt"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def requirements(side: str) -> list[str]:
+    """The requirements of a lock, without hashes: `name==version ; marker`."""
+    text = (REPOSITORY / "requirements" / f"{side}.txt").read_text()
+    return [line.removesuffix("\\").strip() for line in text.splitlines() if re.match(r"[A-Za-z0-9_.-]+==", line)]
+
+
 def test_the_wheel_holds_both_packages_and_what_travels_to_a_cluster(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for top, package in (("jobs", "optuna_spark"), ("plugins", "tuning_pipeline")):
@@ -113,11 +139,17 @@ def test_the_sources_are_out_of_reach(installed: Installed) -> None:
 
 
 def test_airflow_has_the_plugin_and_the_dags_of_the_folder(installed: Installed) -> None:
-    plugins = json.loads(installed.run(installed.airflow / "airflow", "plugins", "--output", "json"))
+    plugins = rows(installed.run(installed.airflow / "airflow", "plugins", "--output", "json"))
     assert "tuning" in [plugin["name"] for plugin in plugins]
     installed.run(installed.airflow / "airflow", "dags", "reserialize")
-    dags = json.loads(installed.run(installed.airflow / "airflow", "dags", "list", "--output", "json"))
+    dags = rows(installed.run(installed.airflow / "airflow", "dags", "list", "--output", "json"))
     assert [dag["dag_id"] for dag in dags] == ["tune_small"]
+
+
+def rows(printed: str) -> list[dict[str, str]]:
+    """The answer of a command, which Airflow may print lines before."""
+    found: list[dict[str, str]] = json.loads(printed[printed.index("[{") :])
+    return found
 
 
 def test_a_study_runs_and_its_commands_show_and_delete_it(installed: Installed) -> None:
@@ -127,8 +159,8 @@ def test_a_study_runs_and_its_commands_show_and_delete_it(installed: Installed) 
     url = installed.run(tuning, "study-url", "small").strip()
     study = optuna.load_study(study_name="small", storage=url)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
-    (exported,) = (installed.folder / "exports" / "small").glob("*/best_trials.csv")
-    assert len(list(csv.reader(exported.open()))) == 5
+    with (installed.folder / "exports" / "small" / "latest" / "best_trials.csv").open() as exported:
+        assert len(list(csv.reader(exported))) == 5
     assert [line.split()[:2] for line in installed.run(tuning, "studies").splitlines()[1:]] == [["small", "4"]]
     kept = installed.run(tuning, "studies", "--delete", "small", stdin="no\n", code=1)
     assert kept.endswith("delete? [y/N] nothing was deleted\n")
