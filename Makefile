@@ -37,7 +37,7 @@ export $(SETTINGS)
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: reference restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test test-quick test-debian13 lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
+.PHONY: dist studies study-url reference restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test test-quick test-debian13 lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,12 @@ check-studies: ## read all study files, name what is wrong in them, start nothin
 	@$(LOCAL) setup
 	@AIRFLOW_HOME=.state/airflow AIRFLOW__CORE__LOAD_EXAMPLES=False PYTHONPATH=jobs:plugins \
 		$(AIRFLOW_ENV)/python -m tuning_pipeline.dag.check dags/studies
+
+studies: ## list the studies: trials, best value, size, last trial
+	@$(LOCAL) studies
+
+study-url: ## print the storage URL of STUDY, with its password: export OPTUNA_STORAGE="$$(make -s study-url)"
+	@$(LOCAL) study-url --study "$$STUDY"
 
 restore: ## bring back a study that mode reset replaced: STUDY=diabetes (REPLACED=name, by default the newest)
 	@$(LOCAL) restore --study "$$STUDY" --replaced "$$REPLACED"
@@ -127,6 +133,9 @@ licenses: ## list the licence of every package in both environments; one that is
 
 audit: ## look the locked packages up among known vulnerabilities (says so where it cannot ask)
 	@$(LOCAL) audit
+
+dist: ## build the wheel, for an Airflow or a Spark environment of your own (docs/install.md)
+	@$(LOCAL) dist
 
 pack: ## build .state/pack/environment.tar.gz, the Spark environment for workers that have nothing installed
 	@$(LOCAL) pack

@@ -83,6 +83,11 @@ ROOMS: dict[str, set[str]] = {
     "plugins/targets/registry": {
         "plugins/study_file", "plugins/targets", "plugins/targets/databricks", "plugins/targets/standalone",
     },
+    "plugins/commands": {
+        "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
+        "plugins/study_file",
+    },
+    "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets/registry"},
     "plugins/pages": {
         "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/study_file",
     },

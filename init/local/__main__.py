@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 # Before the imports below, which fail on an older Python.
@@ -19,6 +20,7 @@ from init.local import (
     audit,
     compose,
     digests,
+    dist,
     environments,
     keeper,
     licenses,
@@ -49,10 +51,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     restoring = commands.add_parser("restore", help="bring back a study that a reset replaced")
     restoring.add_argument("--study", default="diabetes")
     restoring.add_argument("--replaced", default="")
+    commands.add_parser("studies", help="list the studies")
+    naming = commands.add_parser("study-url", help="print a study's storage URL, with its password")
+    naming.add_argument("--study", default="diabetes")
     showing = commands.add_parser("ui", help="start Airflow's services, MySQL and Spark")
     showing.add_argument("--port", type=int, default=ui.PORT)
     tidying = commands.add_parser("tidy", help="remove what Airflow keeps of old runs")
     tidying.add_argument("--days", default="30")
+    commands.add_parser("dist", help="build the wheel")
     commands.add_parser("pack", help="build the archive for workers that have nothing installed")
     commands.add_parser("compose-env", help="write the secrets for docker compose")
     commands.add_parser("compose-digests", help="hold the images of docker compose to their digests")
@@ -79,6 +85,14 @@ def restore_command(layout: Layout, study: str, replaced: str) -> int:
     with one_at_a_time(layout.state / "run" / "setup.lock"):
         env = bring_up(layout)
     return run.restore_study(layout, study, replaced, env)
+
+
+def tuning_command(layout: Layout, arguments: list[str]) -> int:
+    """Runs the command `tuning`, whose own lines are the only ones on stdout: a shell may read them."""
+    layout.prepare()
+    with one_at_a_time(layout.state / "run" / "setup.lock"), redirect_stdout(sys.stderr):
+        env = bring_up(layout)
+    return run.tuning(layout, arguments, env)
 
 
 def bring_up(layout: Layout) -> dict[str, str]:
@@ -120,6 +134,11 @@ def setup_command(layout: Layout, options: argparse.Namespace) -> None:
     say("everything is installed")
 
 
+def dist_command(layout: Layout) -> None:
+    with one_at_a_time(layout.state / "run" / "setup.lock"):
+        dist.build_wheel(layout, layout.root / "dist")
+
+
 def pack_command(layout: Layout) -> None:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
@@ -140,6 +159,10 @@ def main(arguments: list[str]) -> int:
             return run_command(layout, options.study, options.trials)
         if options.command == "restore":
             return restore_command(layout, options.study, options.replaced)
+        if options.command == "studies":
+            return tuning_command(layout, ["studies"])
+        if options.command == "study-url":
+            return tuning_command(layout, ["study-url", options.study])
         if options.command == "ui":
             ui_command(layout, options.port)
         elif options.command == "tidy":
@@ -154,6 +177,7 @@ def main(arguments: list[str]) -> int:
                 "licenses": licenses.show_licenses,
                 "audit": audit_command,
                 "pack": pack_command,
+                "dist": dist_command,
                 "compose-env": compose.write_environment,
                 "compose-digests": digests.write_digests,
             }

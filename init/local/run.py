@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,14 @@ def restore_study(layout: Layout, study: str, replaced: str, env: Mapping[str, s
     command = [str(layout.airflow_env / "bin" / "python"), "-m", "tuning_pipeline.runs.restore_study", str(file)]
     paths = os.pathsep.join([str(layout.root / "plugins"), env["PYTHONPATH"]])
     return subprocess.run([*command, *([replaced] if replaced else [])], env={**env} | {"PYTHONPATH": paths}).returncode
+
+
+def tuning(layout: Layout, arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    """Runs the command `tuning` on the checkout's studies. Returns its exit code."""
+    command = [str(layout.airflow_env / "bin" / "python"), "-m", "tuning_pipeline.commands", *arguments]
+    paths = os.pathsep.join([str(layout.root / "plugins"), env["PYTHONPATH"]])
+    folder = ["--folder", str(layout.root / "dags" / "studies")]
+    return subprocess.run([*command, *folder], env={**env} | {"PYTHONPATH": paths}).returncode
 
 
 def follow(layout: Layout, command: list[str], env: Mapping[str, str], log: Path, watcher: RunWatcher) -> int:

@@ -7,7 +7,6 @@ as a replaced one, so running the command again undoes it.
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 from optuna_spark.errors import TuningError
@@ -15,8 +14,7 @@ from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tuning_pipeline.database.connections import database_connection, storage_url
 from tuning_pipeline.database.replaced_studies import put_back, replaced_studies
 from tuning_pipeline.failures import Failure, TaskError, card
-from tuning_pipeline.runs.leases import Leases
-from tuning_pipeline.runs.study_lease import DEAD_S, STRANGER_S
+from tuning_pipeline.runs.refusal import refuse_while_held
 from tuning_pipeline.study_file.study_file import read_study
 
 
@@ -48,27 +46,13 @@ def restore(file: Path, wanted: str = "") -> list[str]:
         found = replaced_studies(storage, name)
         if not found or (wanted and wanted not in found):
             raise _none(name, wanted, found)
-        _refuse_while_held(Leases(storage.engine), name)
+        refuse_while_held(storage.engine, name)
         back = wanted or found[-1]
         kept = put_back(storage, name, back)
         lines = [f"study {name} is what was {back}"]
         return [*lines, f"what had its name is kept as {kept}"] if kept else lines
     finally:
         close_storage(storage)
-
-
-def _refuse_while_held(leases: Leases, name: str) -> None:
-    """Refuse while a run holds the study: it would go on under a name that means another study."""
-    lease = leases.look(name)
-    if lease is None or lease.idle_s > (DEAD_S if lease.busy else STRANGER_S):
-        return
-    since = datetime.fromtimestamp(lease.since_s, UTC).isoformat(timespec="seconds")
-    raise TaskError(
-        Failure(
-            what=f"run {lease.holder} has been working on study {name!r} since {since}",
-            next="Wait for its end, or mark it as failed, and try again some minutes later.",
-        )
-    )
 
 
 def _none(name: str, wanted: str, found: list[str]) -> TaskError:

@@ -9,9 +9,21 @@ import optuna_spark
 from optuna_spark.spec.tuning import TuningSpec
 
 PACKAGE = Path(optuna_spark.__file__).resolve().parent
+# What the wheel carries beside its modules, see pyproject.toml.
+_CARRIED = Path(__file__).resolve().parents[1] / "shipped"
 
 # The same time for every file in a zip, so that equal content gives equal zips.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def shipped(path: str) -> Path:
+    """A file that travels to a cluster.
+
+    Args:
+        path: Where it lies in a checkout, such as jobs/tune.py.
+    """
+    carried = _CARRIED / path
+    return carried if carried.exists() else PACKAGE.parents[1] / path
 
 
 def gpu_amount(spec: TuningSpec) -> str:

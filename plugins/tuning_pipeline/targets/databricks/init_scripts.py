@@ -15,11 +15,9 @@ from pathlib import Path
 
 from optuna_spark.objectives.registry import BUILT_IN, kind_of
 from optuna_spark.spec.tuning import TuningSpec
-from tuning_pipeline.targets.package import PACKAGE
+from tuning_pipeline.targets.package import shipped
 
-_ROOT = PACKAGE.parents[1]
-SCRIPTS = _ROOT / "init" / "databricks"
-_REQUIREMENTS = _ROOT / "requirements"
+SCRIPTS = "init/databricks"
 # The script that every node needs. With each script stand the lock files that it installs from.
 EVERY_NODE: Mapping[str, tuple[str, ...]] = {"init_optuna.sh": ("databricks",)}
 LOCKS = {**EVERY_NODE, **{name: locks for kind in BUILT_IN.values() for name, locks in kind.init_scripts.items()}}
@@ -33,14 +31,11 @@ def init_scripts(spec: TuningSpec) -> dict[str, bytes]:
 
 
 def init_script(name: str) -> bytes:
-    """An init script that contains its lock files, and the program that installs from them.
-
-    They are in a shell function `carried`, which unpacks them into a folder.
-    """
-    files = [SCRIPTS / "install_locked.py"]
-    files += [_REQUIREMENTS / f"{lock}.{kind}" for lock in LOCKS[name] for kind in ("in", "txt")]
+    """An init script that carries the lock files it installs from, and the program that installs them."""
+    files = [shipped(f"{SCRIPTS}/install_locked.py")]
+    files += [shipped(f"requirements/{lock}.{kind}") for lock in LOCKS[name] for kind in ("in", "txt")]
     carried = f"carried() {{ # folder\n    base64 -d <<'END' | tar -xz -C \"$1\"\n{_archive(files)}END\n}}\n"
-    text = (SCRIPTS / name).read_text(encoding="utf-8")
+    text = shipped(f"{SCRIPTS}/{name}").read_text(encoding="utf-8")
     return text.replace(_PLACE, _PLACE + carried, 1).encode()
 
 

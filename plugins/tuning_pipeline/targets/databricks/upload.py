@@ -24,7 +24,7 @@ from tuning_pipeline.targets.databricks.paths import (
     with_data,
 )
 from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders, open_workspace, readable_errors
-from tuning_pipeline.targets.package import PACKAGE, own_objective, pack_package
+from tuning_pipeline.targets.package import own_objective, pack_package, shipped
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENTRY = PACKAGE.parent / "tune_databricks.py"
+ENTRY = shipped("jobs/tune_databricks.py")
 
 
 def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:

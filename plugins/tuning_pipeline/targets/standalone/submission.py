@@ -11,9 +11,9 @@ from urllib.parse import quote
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.study_file.spark import SparkSettings, conf_text
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.targets.package import PACKAGE, gpu_amount, own_objective
+from tuning_pipeline.targets.package import gpu_amount, own_objective, shipped
 
-APPLICATION = PACKAGE.parent / "tune.py"
+APPLICATION = shipped("jobs/tune.py")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The command `tuning`: what a person does with studies outside Airflow's pages."""

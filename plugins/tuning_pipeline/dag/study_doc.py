@@ -1,0 +1,61 @@
+"""The text of a DAG's page in Airflow: its study, and how a run goes."""
+
+from __future__ import annotations
+
+from tuning_pipeline.study_file.study_file import StudyFile
+
+HOW = """\
+Airflow decides when and with what, Spark runs the trials, the database remembers the study.
+
+| Task | What it does |
+| --- | --- |
+| `provision_database` | waits for MySQL, makes database, account and tables; waits while another run has the study |
+| `prepare_study` | creates, resumes or resets the study |
+| `tune` | runs the trials on the cluster; its log shows progress every few seconds |
+| `export_best_trials` | writes the best trials and a report, and publishes the best parameters as an asset |
+
+**Trigger** opens a form with the defaults of the study file. *Mode* says what happens to a study that exists: `resume`
+goes on with it, `reset` starts again and keeps it under another name, `create` refuses to touch it. The run's tab *Best
+trials* has the last best values.
+
+A study with a `retune.rule` asks `decide_retune` first: a run that nobody asked for is skipped when there is nothing
+new, and the task's log and the run's tab *Best trials* say why.
+
+A failed task ends with a card: what happened, why, what to do. Trials that finished are kept: run again with `resume`.
+"""
+
+
+def study_doc(study: StudyFile) -> str:
+    """Markdown: data, search space, objective and schedule of this study, then how a run goes.
+
+    Everybody who sees the DAG sees it; a study file holds no secrets.
+    """
+    settings = study.settings
+    data = settings.data.path if settings.data is not None else "none"
+    facts = {
+        "Objective": f"`{settings.objective}`, {', '.join(settings.directions)}",
+        "Data": f"`{data}`",
+        "Trials a run": f"{settings.trials}, {settings.tasks} at a time, on target `{settings.target}`",
+        "Sampler, pruner": f"{settings.sampler.name}, {settings.pruner.name}",
+        "Schedule": f"`{settings.schedule}`" if settings.schedule else "none: triggered by hand or by an asset",
+        "Study file": f"`{study.path.name}`",
+    }
+    if settings.retune.assets:
+        facts["Also run when"] = f"one of {', '.join(f'`{name}`' for name in settings.retune.assets)} is updated"
+    lines = [f"### Tune study {settings.study}", "", *(f"- **{name}**: {value}" for name, value in facts.items()), ""]
+    return "\n".join([*lines, *_search_space(study), "", HOW])
+
+
+def _search_space(study: StudyFile) -> list[str]:
+    space = study.to_spec("doc").search_space
+    if not space:
+        return ["The objective defines its search space as it runs."]
+    rows = ["| Parameter | Type | Values |", "| --- | --- | --- |"]
+    for name, param in space.items():
+        if param.type == "categorical":
+            values = ", ".join(map(str, param.choices))
+        else:
+            step = f", step {param.step:g}" if param.step else ""
+            values = f"{param.low:g} to {param.high:g}{step}{', logarithmic' if param.log else ''}"
+        rows.append(f"| `{name}` | {param.type} | {values} |")
+    return rows
