@@ -24,16 +24,33 @@ def gpu_amount(spec: TuningSpec) -> str:
 
 
 def own_objective(folder: Path, objective: str) -> Path | None:
-    """The file of a `module:function` objective that lies beside the study file, if it does."""
+    """The file, or the folder of a package, of a `module:function` objective that lies beside the study file."""
+    if ":" not in objective:
+        return None
     module = objective.partition(":")[0].partition(".")[0]
-    file = folder / f"{module}.py"
-    return file if ":" in objective and file.is_file() else None
+    package, file = folder / module, folder / f"{module}.py"
+    if (package / "__init__.py").is_file():  # which Python, too, takes before the file
+        return package
+    return file if file.is_file() else None
 
 
-def pack_package(target: Path, package: Path = PACKAGE) -> Path:
-    """Write the package as a zip for `--py-files`; the same sources give the same bytes."""
+def shipped(own: Path, scratch: Path) -> Path:
+    """What `--py-files` is given of one's own objective: its file, or its package as a zip in `scratch`."""
+    return scratch / f"{own.name}.zip" if own.is_dir() else own
+
+
+def ship(own: Path, scratch: Path) -> Path:
+    """Make what `shipped` names: a package with all its files, which its code reads with importlib.resources."""
+    target = shipped(own, scratch)
+    return pack_package(target, own, "*") if own.is_dir() else target
+
+
+def pack_package(target: Path, package: Path = PACKAGE, pattern: str = "*.py") -> Path:
+    """Write a package as a zip for `--py-files`; the same sources give the same bytes."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(package.rglob("*.py")):
+        for file in sorted(package.rglob(pattern)):
+            if "__pycache__" in file.parts or not file.is_file():
+                continue
             info = zipfile.ZipInfo(file.relative_to(package.parent).as_posix(), _EPOCH)
             info.external_attr = 0o644 << 16
             archive.writestr(info, file.read_bytes(), zipfile.ZIP_DEFLATED)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.study_file.spark import SparkSettings, conf_text
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.targets.package import PACKAGE, gpu_amount, own_objective
+from tuning_pipeline.targets.package import PACKAGE, gpu_amount, own_objective, shipped
 
 APPLICATION = PACKAGE.parent / "tune.py"
 
@@ -36,13 +36,13 @@ def submission(
     Args:
         study: The study, as the run's form changed it.
         spec: The run.
-        package_zip: Where `pack_package` put the package.
+        package_zip: Where `pack_package` put the package; `ship` puts a package of the objective's own beside it.
         spec_file: Where the driver finds the spec: others can read its arguments, and the kernel limits their length.
         secrets_file: Where it finds what the study's connections hold, if it names any.
     """
     settings = study.settings.spark
     own = own_objective(study.path.parent, spec.objective)
-    files = [str(package_zip), *([str(own)] if own else []), *settings.py_files]
+    files = [str(package_zip), *([str(shipped(own, package_zip.parent))] if own else []), *settings.py_files]
     return Submission(
         application=str(APPLICATION),
         application_args=[
