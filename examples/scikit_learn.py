@@ -13,6 +13,8 @@ from sklearn.svm import SVC
 if TYPE_CHECKING:
     from optuna_spark.objectives.context import ObjectiveContext
 
+LABEL = "target"
+
 
 def objective(trial: Any, context: ObjectiveContext) -> float:
     features, labels = features_and_labels(context)
@@ -28,8 +30,7 @@ def objective(trial: Any, context: ObjectiveContext) -> float:
 
 
 def features_and_labels(context: ObjectiveContext) -> tuple[Any, Any]:
-    """The study's table as a matrix and the column to predict."""
+    """The study's table as a matrix, and the column to predict."""
     table = context.read_table()
-    label = context.spec.data.label or table.column_names[-1]
-    features = [table[name].to_numpy() for name in table.column_names if name != label]
-    return np.column_stack(features), table[label].to_numpy()
+    features = [table[name].to_numpy() for name in table.column_names if name != LABEL]
+    return np.column_stack(features), table[LABEL].to_numpy()
