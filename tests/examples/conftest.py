@@ -51,7 +51,7 @@ def run_example(tmp_path: Path) -> Callable[..., Ran]:
         spec, made = submission_of(name, tmp_path, **{"distribution": "local", "tasks": 1} | changes)
         url = f"sqlite:///{tmp_path}/study.sqlite3"
         env = plain_submit.environment({"--py-files": made.py_files}) | {"OPTUNA_STORAGE_URL": url}
-        command = [spark_environment() / "bin" / "python", made.application, *made.application_args]
+        command = [str(spark_environment() / "bin" / "python"), made.application, *made.application_args]
         done = run_program(command, env=env, cwd=tmp_path, together=True)
         return Ran(optuna.load_study(study_name=spec.study_name, storage=url), done.stdout)
 

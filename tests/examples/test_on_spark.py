@@ -1,4 +1,4 @@
-"""Examples on a real Spark cluster, with what the pipeline ships: their code is nowhere else on the workers' path."""
+"""Examples on a real Spark cluster, submitted with what the pipeline ships. For one of several files: tests/whole."""
 
 from __future__ import annotations
 
@@ -21,14 +21,9 @@ def run_on(cluster: SparkCluster, name: str, folder: Path) -> optuna.Study:
     spec, made = submission_of(name, folder)
     url = f"sqlite:///{folder}/study.sqlite3"
     conf = [part for key, value in (made.conf | SMALL).items() for part in ("--conf", f"{key}={value}")]
-    command = [SUBMIT, "--master", cluster.master_url, *conf, "--py-files", made.py_files, made.application]
+    command = [str(SUBMIT), "--master", cluster.master_url, *conf, "--py-files", made.py_files, made.application]
     run_program([*command, *made.application_args], env=submit_environment(OPTUNA_STORAGE_URL=url), together=True)
     return optuna.load_study(study_name=spec.study_name, storage=url)
-
-
-def test_a_package_travels_to_the_workers_with_its_data(spark_cluster: SparkCluster, tmp_path: Path) -> None:
-    study = run_on(spark_cluster, "several_files", tmp_path)
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 20
 
 
 def test_log_lines_are_in_the_stderr_of_the_executor(spark_cluster: SparkCluster, tmp_path: Path) -> None:
