@@ -42,16 +42,19 @@ def shipped(own: Path, scratch: Path) -> Path:
 def ship(own: Path, scratch: Path) -> Path:
     """Make what `shipped` names: a package with all its files, which its code reads with importlib.resources."""
     target = shipped(own, scratch)
-    return pack_package(target, own, "*") if own.is_dir() else target
+    if own.is_dir():
+        pack_package(target, own, "*").chmod(0o600)
+    return target
 
 
 def pack_package(target: Path, package: Path = PACKAGE, pattern: str = "*.py") -> Path:
-    """Write a package as a zip for `--py-files`; the same sources give the same bytes."""
+    """Write a package as a zip for `--py-files`; the same sources give the same bytes. Hidden files stay here."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(package.rglob(pattern)):
-            if "__pycache__" in file.parts or not file.is_file():
+            name = file.relative_to(package.parent)
+            if not file.is_file() or any(part == "__pycache__" or part.startswith(".") for part in name.parts):
                 continue
-            info = zipfile.ZipInfo(file.relative_to(package.parent).as_posix(), _EPOCH)
+            info = zipfile.ZipInfo(name.as_posix(), _EPOCH)
             info.external_attr = 0o644 << 16
             archive.writestr(info, file.read_bytes(), zipfile.ZIP_DEFLATED)
     return target

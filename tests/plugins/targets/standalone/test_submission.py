@@ -63,7 +63,13 @@ def test_a_package_beside_the_study_file_travels_whole(tmp_path: Path, monkeypat
     for part in ("mine/parts/__pycache__", "plain"):
         (folder / part).mkdir(parents=True)
     scratch.mkdir()
-    for name in ("mine/__init__.py", "mine/parts/__init__.py", "mine/parts/__pycache__/a.pyc", "plain/a.py"):
+    for name in (
+        "mine/__init__.py",
+        "mine/parts/__init__.py",
+        "mine/parts/__pycache__/a.pyc",
+        "mine/.env",
+        "plain/a.py",
+    ):
         (folder / name).touch()
     (folder / "mine" / "parts" / "table.json").write_text("[42]")
     (folder / "mine" / "code.py").write_text(
@@ -77,6 +83,7 @@ def test_a_package_beside_the_study_file_travels_whole(tmp_path: Path, monkeypat
     assert own == folder / "mine"
     shipped = ship(own, scratch)
     assert shipped == scratch / "mine.zip"
+    assert shipped.stat().st_mode & 0o777 == 0o600
     with zipfile.ZipFile(shipped) as archive:
         names = archive.namelist()
     assert names == ["mine/__init__.py", "mine/code.py", "mine/parts/__init__.py", "mine/parts/table.json"]
