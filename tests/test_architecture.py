@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "jobs/storage": {"jobs/errors"},
     "jobs/results": {"jobs/errors"},
     "jobs/sampling": {"jobs/errors", "jobs/spec", "jobs/storage"},
-    "jobs/objectives": {"jobs/device", "jobs/errors", "jobs/spec"},
+    "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/objectives/quadratic": {"jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec"},
     "jobs/objectives/xgboost": {
         "jobs/data", "jobs/device", "jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec",

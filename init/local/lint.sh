@@ -12,13 +12,13 @@ present() { # the folders among the arguments that exist
     done
 }
 
-mapfile -t python_folders < <(present dags plugins jobs init tests benchmarks)
+mapfile -t python_folders < <(present dags plugins jobs init tests benchmarks examples)
 "$airflow_env/ruff" check "${python_folders[@]}"
 "$airflow_env/ruff" format --check --quiet "${python_folders[@]}"
 
 mapfile -t airflow_side < <(present dags plugins init tests benchmarks)
 "$airflow_env/mypy" --cache-dir .mypy_cache/airflow --exclude '^tests/(jobs|gpu)/' "${airflow_side[@]}"
-mapfile -t spark_side < <(present jobs tests/jobs tests/gpu)
+mapfile -t spark_side < <(present jobs tests/jobs tests/gpu examples)
 "$spark_env/mypy" --cache-dir .mypy_cache/spark "${spark_side[@]}"
 
 mapfile -t scripts < <(git ls-files --cached --others --exclude-standard '*.sh' .ci/run init/spark/bin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 
+from init.local.layout import REPOSITORY
 from init.local.spark import GPU_DISCOVERY
 from optuna_spark.data.load import forget_datasets, load_dataset
 from optuna_spark.device import task_device
@@ -27,8 +29,10 @@ from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.sections import ParamSpec, ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.programs import run_program
+from tuning_pipeline.study_file.study_file import read_study
 
 ONE_GPU = ResourceSpec(gpus_per_task=1)
+EXAMPLES = REPOSITORY / "examples"
 
 
 @pytest.fixture
@@ -128,6 +132,15 @@ def test_a_trial_out_of_memory_fails_alone(url: str) -> None:
     assert len(trials_of(url, TrialState.COMPLETE)) == 4
     (failed,) = trials_of(url, TrialState.FAIL)
     assert "emory" in failed.user_attrs["error"]
+
+
+def test_the_pytorch_example_trains_on_the_gpu(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed in the Spark environment")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    spec = read_study(EXAMPLES / "pytorch.yaml").to_spec("one")
+    tune(spec.with_changes(study_name="study", distribution="local"), url)
+    assert {trial.user_attrs["device"] for trial in trials_of(url, TrialState.COMPLETE)} == {"cuda:0"}
 
 
 def test_spark_finds_the_gpus_of_this_machine() -> None:

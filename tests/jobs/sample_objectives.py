@@ -106,6 +106,13 @@ def table_shape(trial: Any, context: Any) -> float:
     return parabola(trial)
 
 
+def table_content(trial: Any, context: Any) -> float:
+    """The whole table, as the worker reads it or was given it."""
+    trial.set_user_attr("table", context.read_table().to_pydict())
+    trial.set_user_attr("spark_read_it", context.table is not None)
+    return parabola(trial)
+
+
 def gpu_address(trial: Any, context: Any) -> float:
     """Which GPU the worker was given, if any; needs none to be there. Waits until every worker runs a trial."""
     from optuna_spark.distribution.spark_tasks import gpu_addresses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,17 @@ def test_the_chain_runs_and_runs_again(
     assert "[tuning]" in output
     assert "hush" not in output
     assert "hush" not in everything_airflow_keeps()
+
+
+def test_an_objective_of_several_files_travels_to_the_workers(
+    folder: DagFolder, database: sqlalchemy.URL, cluster: SparkCluster, tmp_path: Path
+) -> None:
+    examples, name = REPOSITORY / "examples", "several_files"
+    shutil.copytree(examples / name, folder.path / "studies" / name)
+    text = (examples / f"{name}.yaml").read_text()
+    folder.write_study("quick", f"{text}study: {tmp_path.name}\n{SPARK_CONF}")
+    assert set(folder.test("tune_quick").values()) == {"success"}
+    assert [trial.state.name for trial in stored(database, tmp_path.name).trials] == ["COMPLETE"] * 20
 
 
 @pytest.mark.parametrize("coordination", ["driver", "database"])

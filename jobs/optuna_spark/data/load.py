@@ -15,7 +15,8 @@ from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.fetch import local_file
 from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import to_matrix
-from optuna_spark.data.read_arrow import Columns, bundled_table, open_table
+from optuna_spark.data.read_arrow import Columns
+from optuna_spark.data.table import file_version, open_columns
 from optuna_spark.device import Device, require_cuda
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -82,9 +83,7 @@ def _load_to_gpu(
 
 
 def _table(data: DataSpec, path: Path | None, table: Columns | None) -> Columns:
-    if table is not None:
-        return table
-    return bundled_table(data.path) if path is None else open_table(data, path)
+    return open_columns(data, path) if table is None else table
 
 
 def from_table(table: Columns, data: DataSpec, task: str, key: Hashable = None) -> Dataset:
@@ -100,12 +99,7 @@ def from_table(table: Columns, data: DataSpec, task: str, key: Hashable = None) 
 
 def _version(path: Path | None, table: pa.Table | None) -> tuple[Hashable, ...]:
     """A value that changes with the table's content: a reused Python worker must not train on an old table."""
-    if table is not None:
-        return (_digest(table),)
-    if path is None:
-        return ()
-    stat = path.stat()
-    return (str(path), stat.st_mtime_ns, stat.st_size)
+    return file_version(path) if table is None else (_digest(table),)
 
 
 def _digest(table: pa.Table) -> str:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna_spark.device import Device
+from optuna_spark.errors import SpecError
+from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
 
@@ -23,11 +27,55 @@ class ObjectiveContext:
     Attributes:
         spec: The run.
         device: What this worker's trials run on.
-        table: The training table, when Spark read it (distribution `dataframe`).
-        data_secrets: What `data.connection` holds, for `load_dataset`.
+        table: The training table, when Spark read it (distribution `dataframe`); `read_table` has it in every case.
+        data_secrets: What `data.connection` holds.
     """
 
     spec: TuningSpec
     device: Device
     table: pa.Table | None = None
     data_secrets: DataSecrets = field(default_factory=DataSecrets, repr=False)
+
+    def read_table(self) -> pa.Table:
+        """The study's table, whoever reads it: Spark has, or this process does, once for all its trials.
+
+        Columns and values are the same under every distribution. The reader's own are the width of a CSV file's
+        numbers (Spark: int32 where they fit, Arrow: int64) and the order of the files of a folder.
+
+        Raises:
+            SpecError: The study names no table.
+            DataError: It is missing, unreadable, or has two columns of one name.
+        """
+        return self._read_here if self.table is None else self.table
+
+    def data_file(self) -> Path:
+        """The file of `data.path` on this machine, of any format: fetched if it is a URL, checked by `data.sha256`.
+
+        Raises:
+            SpecError: The study names no file, or Spark reads it (distribution `dataframe`).
+            DataError: It is missing, or another than the digest says.
+        """
+        return self._file_here
+
+    @cached_property
+    def _read_here(self) -> pa.Table:
+        from optuna_spark.data.table import read_table  # Airflow imports this module, and has no use for pyarrow
+
+        return read_table(self._data_to_read(), self.data_secrets)
+
+    @cached_property
+    def _file_here(self) -> Path:  # kept, because a digest takes as long as reading the file
+        from optuna_spark.data.table import data_file
+
+        return data_file(self._data_to_read(), self.data_secrets)
+
+    def _data_to_read(self) -> DataSpec:
+        data = self.spec.data
+        if data is None:
+            raise SpecError("the objective asks for its data and the study names none: give data.path")
+        if self.spec.distribution == "dataframe":
+            raise SpecError(
+                f"with distribution dataframe Spark reads data.path {data.path!r}, and workers have no file of it:"
+                " use context.read_table(), or distribution rdd or joblib"
+            )
+        return data

@@ -54,9 +54,10 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            top = name.partition(".")[0]
             raise SpecError(
-                f"there is no module {name!r} where the trials run: put {name}.py beside the study file or in"
-                " jobs/, or ship it with --py-files",
+                f"there is no module {name!r} where the trials run: put {top}.py, or the folder {top} with its"
+                " __init__.py, beside the study file, or name it in spark.py_files",
                 "objective",
             ) from error
         raise SpecError(f"module {name!r} needs {error.name!r}, which is not installed", "objective") from error

@@ -38,8 +38,8 @@ class RunKeys:
 
     objective: str = key(
         "quadratic",
-        "A built-in objective by name, or module:function for one of your own; a module beside the study file travels"
-        " to the cluster.",
+        "A built-in objective by name, or module:function for one of your own; a module, or a package's folder,"
+        " beside the study file travels to the cluster.",
         group=Group.TUNED,
     )
     directions: tuple[Direction, ...] = key(

@@ -16,8 +16,8 @@ _CARRIED = Path(__file__).resolve().parents[1] / "shipped"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def shipped(path: str) -> Path:
-    """A file that travels to a cluster.
+def cluster_file(path: str) -> Path:
+    """A file of this project that travels to a cluster.
 
     Args:
         path: Where it lies in a checkout, such as jobs/tune.py.
@@ -36,17 +36,37 @@ def gpu_amount(spec: TuningSpec) -> str:
 
 
 def own_objective(folder: Path, objective: str) -> Path | None:
-    """The file of a `module:function` objective beside the study file; None if there is none."""
+    """The file, or the folder of a package, of a `module:function` objective beside the study file; None for none."""
+    if ":" not in objective:
+        return None
     module = objective.partition(":")[0].partition(".")[0]
-    file = folder / f"{module}.py"
-    return file if ":" in objective and file.is_file() else None
+    package, file = folder / module, folder / f"{module}.py"
+    if (package / "__init__.py").is_file():  # which Python, too, takes before the file
+        return package
+    return file if file.is_file() else None
 
 
-def pack_package(target: Path, package: Path = PACKAGE) -> Path:
-    """Write the package as a zip for `--py-files`. Equal sources give equal bytes."""
+def shipped(own: Path, scratch: Path) -> Path:
+    """What `--py-files` is given of one's own objective: its file, or its package as a zip in `scratch`."""
+    return scratch / f"{own.name}.zip" if own.is_dir() else own
+
+
+def ship(own: Path, scratch: Path) -> Path:
+    """Make what `shipped` names: a package with all its files, which its code reads with importlib.resources."""
+    target = shipped(own, scratch)
+    if own.is_dir():
+        pack_package(target, own, "*").chmod(0o600)
+    return target
+
+
+def pack_package(target: Path, package: Path = PACKAGE, pattern: str = "*.py") -> Path:
+    """Write a package as a zip for `--py-files`. Equal sources give equal bytes. Hidden files stay here."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(package.rglob("*.py")):
-            info = zipfile.ZipInfo(file.relative_to(package.parent).as_posix(), _EPOCH)
+        for file in sorted(package.rglob(pattern)):
+            name = file.relative_to(package.parent)
+            if not file.is_file() or any(part == "__pycache__" or part.startswith(".") for part in name.parts):
+                continue
+            info = zipfile.ZipInfo(name.as_posix(), _EPOCH)
             info.external_attr = 0o644 << 16
             archive.writestr(info, file.read_bytes(), zipfile.ZIP_DEFLATED)
     return target

@@ -93,7 +93,12 @@ def test_a_callable_object_is_an_objective(tmp_path: Path, monkeypatch: pytest.M
 
 
 BAD_MODULES = {
-    "no module": ("", "own_missing:f", "no module 'own_missing' where the trials run: put own_missing.py beside"),
+    "no module": (
+        "",
+        "own_missing:f",
+        "no module 'own_missing' where the trials run: put own_missing.py, or the folder",
+    ),
+    "no package": ("", "own_missing.part:f", "the folder own_missing with its __init__.py, beside the study file"),
     "its import is missing": ("import not_there", "own_bad:f", "module 'own_bad' needs 'not_there'"),
     "broken": ("1 / 0", "own_bad:f", "module 'own_bad' cannot be imported: ZeroDivisionError"),
     "no function": ("def train(trial): pass", "own_bad:trian", "no function 'trian': did you mean 'train'"),

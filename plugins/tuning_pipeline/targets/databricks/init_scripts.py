@@ -15,7 +15,7 @@ from pathlib import Path
 
 from optuna_spark.objectives.registry import BUILT_IN, kind_of
 from optuna_spark.spec.tuning import TuningSpec
-from tuning_pipeline.targets.package import shipped
+from tuning_pipeline.targets.package import cluster_file
 
 SCRIPTS = "init/databricks"
 # The script that every node needs. With each script stand the lock files that it installs from.
@@ -32,10 +32,10 @@ def init_scripts(spec: TuningSpec) -> dict[str, bytes]:
 
 def init_script(name: str) -> bytes:
     """An init script that carries the lock files it installs from, and the program that installs them."""
-    files = [shipped(f"{SCRIPTS}/install_locked.py")]
-    files += [shipped(f"requirements/{lock}.{kind}") for lock in LOCKS[name] for kind in ("in", "txt")]
+    files = [cluster_file(f"{SCRIPTS}/install_locked.py")]
+    files += [cluster_file(f"requirements/{lock}.{kind}") for lock in LOCKS[name] for kind in ("in", "txt")]
     carried = f"carried() {{ # folder\n    base64 -d <<'END' | tar -xz -C \"$1\"\n{_archive(files)}END\n}}\n"
-    text = shipped(f"{SCRIPTS}/{name}").read_text(encoding="utf-8")
+    text = cluster_file(f"{SCRIPTS}/{name}").read_text(encoding="utf-8")
     return text.replace(_PLACE, _PLACE + carried, 1).encode()
 
 

@@ -24,7 +24,7 @@ from tuning_pipeline.targets.databricks.paths import (
     with_data,
 )
 from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders, open_workspace, readable_errors
-from tuning_pipeline.targets.package import own_objective, pack_package, shipped
+from tuning_pipeline.targets.package import cluster_file, own_objective, pack_package, ship
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENTRY = shipped("jobs/tune_databricks.py")
+ENTRY = cluster_file("jobs/tune_databricks.py")
 
 
 def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
@@ -48,10 +48,10 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
     settings, spec = study.settings.databricks, study.to_spec(run_id)
     spec = warm_started(spec, study.exports_base(), study.settings.retune.warm_start)
-    extra = py_files(study)
     with readable_errors(connection):
         folders = RemoteFolders(open_workspace(connection))
         with tempfile.TemporaryDirectory() as scratch:
+            extra = py_files(study, Path(scratch))
             package = pack_package(Path(scratch) / "optuna_spark.zip")
             code = f"{settings.folder}/code"
             files = RemoteFiles(
@@ -114,14 +114,18 @@ def local_data(spec: TuningSpec) -> Path | None:
     )
 
 
-def py_files(study: StudyFile) -> list[Path]:
+def py_files(study: StudyFile, scratch: Path) -> list[Path]:
     """The Python files that the workers need: an objective beside the study file, and `spark.py_files`.
+
+    Args:
+        study: The study.
+        scratch: For the zip of an objective that is a package.
 
     Raises:
         TaskError: A file is missing on this machine.
     """
     own = own_objective(study.path.parent, study.settings.objective)
-    files = [*([own] if own else []), *(Path(name) for name in study.settings.spark.py_files)]
+    files = [*([ship(own, scratch)] if own else []), *(Path(name) for name in study.settings.spark.py_files)]
     for file in files:
         if not file.is_file():
             raise TaskError(Failure(what=f"spark.py_files names {file}, which is no file on this machine"))

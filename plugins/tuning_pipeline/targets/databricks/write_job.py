@@ -75,11 +75,13 @@ def _job(study: StudyFile, folder: str, names: dict[str, list[str]], storage: st
 def _write_files(study: StudyFile, folder: Path, volume: str) -> dict[str, list[str]]:
     """Write the files that the cluster needs. Returns the names of the init scripts and Python files among them."""
     spec = study.to_spec("job")
-    data, scripts, python = local_data(spec), init_scripts(spec), py_files(study)
+    data, scripts = local_data(spec), init_scripts(spec)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    python = py_files(study, folder)
     for file in [ENTRY, *python, *([data] if data else [])]:
-        shutil.copy(file, folder)
+        if file.parent != folder:
+            shutil.copy(file, folder)
     for name, content in scripts.items():
         (folder / name).write_bytes(content)
     pack_package(folder / "optuna_spark.zip")

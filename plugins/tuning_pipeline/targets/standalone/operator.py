@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 from optuna_spark.errors import TuningError
 from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure, driver_failure
 from tuning_pipeline.runs.begin import prepared
-from tuning_pipeline.targets.package import pack_package
+from tuning_pipeline.targets.package import own_objective, pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of, require_cluster
 from tuning_pipeline.targets.standalone.driver_end import end_application
 from tuning_pipeline.targets.standalone.links import SparkLink, StudyLink, show_links, spark_page
@@ -123,6 +123,8 @@ class TuneOperator(SparkSubmitOperator):
         package = pack_package(scratch / "optuna_spark.zip")
         package.chmod(0o600)
         spec = self.spec_of(run)
+        if own := own_objective(study.path.parent, spec.objective):
+            ship(own, scratch)
         secrets = run_secrets(study.settings)
         spec_file = write_private(scratch / "spec.json", spec.to_json())
         self.spec_file = str(spec_file)

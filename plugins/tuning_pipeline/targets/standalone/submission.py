@@ -11,9 +11,9 @@ from urllib.parse import quote
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.study_file.spark import SparkSettings, conf_text
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.targets.package import gpu_amount, own_objective, shipped
+from tuning_pipeline.targets.package import cluster_file, gpu_amount, own_objective, shipped
 
-APPLICATION = shipped("jobs/tune.py")
+APPLICATION = cluster_file("jobs/tune.py")
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ def submission(
     Args:
         study: The study, with the changes from the run's form.
         spec: The run.
-        package_zip: The zip that `pack_package` wrote.
+        package_zip: The zip that `pack_package` wrote; `ship` puts a package of the objective's own beside it.
         spec_file: File with the spec for the driver. Not an argument, because every user of the machine can read those,
             and the kernel limits their length.
         secrets_file: File with the secrets of the study's connections, if it names any.
     """
     settings = study.settings.spark
     own = own_objective(study.path.parent, spec.objective)
-    files = [str(package_zip), *([str(own)] if own else []), *settings.py_files]
+    files = [str(package_zip), *([str(shipped(own, package_zip.parent))] if own else []), *settings.py_files]
     return Submission(
         application=str(APPLICATION),
         application_args=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tuning_pipeline.study_file.study_file import StudyFile
 from tuning_pipeline.targets.databricks.upload import upload_job_files
 from tuning_pipeline.targets.databricks.volume_study import fetch_results, study_file
 from tuning_pipeline.targets.databricks.workspace import RemoteFolders, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.write_job import write_job
 
 BASE = f"objective: quadratic\ntarget: databricks\ndatabricks:\n  files: {VOLUME}\n  cluster: {{node_type: n}}\n"
 
@@ -77,6 +79,19 @@ def test_an_upload_holds_all_a_run_needs(workspace: Workspace, study: Study, tmp
     before = len(sent(workspace))
     assert upload_job_files(study(text), "run 1") == given
     assert len(sent(workspace)) == before
+
+
+def test_an_objective_that_is_a_package_is_sent_as_a_zip(workspace: Workspace, study: Study, tmp_path: Path) -> None:
+    package = tmp_path / "dags" / "studies" / "own"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("def f(trial):\n    return 1.0\n")
+    given = study(BASE.replace("quadratic", "own:f"))
+    (sent_zip,) = upload_job_files(given, "run 1")["py_files"]
+    assert Path(sent_zip).name == "own.zip"
+    with zipfile.ZipFile(workspace.path(sent_zip)) as archive:
+        assert archive.namelist() == ["own/__init__.py"]
+    assert "own.zip" in {file.name for file in write_job(given, tmp_path / "job")}
+    assert "/own.zip" in (tmp_path / "job" / "job.json").read_text()
 
 
 def test_scripts_may_lie_in_the_workspace(workspace: Workspace, study: Study) -> None:

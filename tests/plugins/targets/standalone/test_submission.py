@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import zipfile
@@ -15,7 +16,7 @@ from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.study_file.spark import SparkSettings
 from tuning_pipeline.study_file.study_file import StudyFile, parse_study
-from tuning_pipeline.targets.package import own_objective, pack_package
+from tuning_pipeline.targets.package import own_objective, pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of
 from tuning_pipeline.targets.standalone.scratch import write_private
 from tuning_pipeline.targets.standalone.submission import (
@@ -55,6 +56,43 @@ def test_an_objective_beside_the_study_file_travels_along(tmp_path: Path) -> Non
     assert made.archives == "file:///my%20folder/e.tgz#e,https://host/e.tgz#e"
     assert own_objective(tmp_path, "elsewhere:f") is None
     assert own_objective(tmp_path, "xgboost") is None
+
+
+def test_a_package_beside_the_study_file_travels_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, scratch = tmp_path / "studies", tmp_path / "scratch"
+    for part in ("mine/parts/__pycache__", "plain"):
+        (folder / part).mkdir(parents=True)
+    scratch.mkdir()
+    for name in (
+        "mine/__init__.py",
+        "mine/parts/__init__.py",
+        "mine/parts/__pycache__/a.pyc",
+        "mine/.env",
+        "plain/a.py",
+    ):
+        (folder / name).touch()
+    (folder / "mine" / "parts" / "table.json").write_text("[42]")
+    (folder / "mine" / "code.py").write_text(
+        "from importlib.resources import files\n"
+        "def f(trial): return files('mine.parts').joinpath('table.json').read_text()\n"
+    )
+    given = study(folder, objective="mine.code:f")
+    made = submission(given, given.to_spec("r"), scratch / "p.zip", scratch / "spec.json")
+    assert made.py_files == f"{scratch}/p.zip,{scratch}/mine.zip"
+    own = own_objective(folder, "mine.code:f")
+    assert own == folder / "mine"
+    shipped = ship(own, scratch)
+    assert shipped == scratch / "mine.zip"
+    assert shipped.stat().st_mode & 0o777 == 0o600
+    with zipfile.ZipFile(shipped) as archive:
+        names = archive.namelist()
+    assert names == ["mine/__init__.py", "mine/code.py", "mine/parts/__init__.py", "mine/parts/table.json"]
+    monkeypatch.syspath_prepend(str(shipped))
+    code = importlib.import_module("mine.code")
+    assert code.f(None) == "[42]"
+    for name in ("mine", "mine.code", "mine.parts"):
+        del sys.modules[name]
+    assert own_objective(folder, "plain.a:f") is None  # a folder without __init__.py is no package
 
 
 def test_cpu_tasks_get_as_many_cores_as_they_need() -> None:
