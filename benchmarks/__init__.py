@@ -1,1 +1,1 @@
-"""make bench: what the engine costs and gains, beside other ways to do the same, measured in one go."""
+"""`make bench`: measures what the engine costs and gains, beside other ways to run the same trials."""

@@ -1,4 +1,4 @@
-"""python -m benchmarks: runs the cases and shows them in one table. `make bench` calls it."""
+"""Runs the cases of the benchmark and prints a table for each. `make bench` calls it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def chosen(text: str) -> list[str]:
-    """The cases asked for.
+    """The cases that were asked for; all if none was.
 
     Raises:
         ValueError: There is no such case.
@@ -58,25 +58,25 @@ def chosen(text: str) -> list[str]:
 
 
 def matches(case: str, name: str) -> bool:
-    """Whether `name` means this case: a/128 itself, or a for every size of it."""
+    """Whether `name` stands for this case: `a/128` for itself, `a` for all its sizes."""
     return name in (case, case.partition("/")[0])
 
 
 def about(case: str) -> list[Measurement]:
-    """When and on what a case was measured."""
+    """The date and the machine of a measurement."""
     memory_kib = int(Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0])
     facts: dict[str, float | str] = {
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory_kib / 2**20, 1),
-        "load_before": os.getloadavg()[0],
+        "load_before": os.getloadavg()[0],  # shows later whether the machine was busy with something else
         "python": platform.python_version(),
     }
     return [Measurement(case, "machine", name, value) for name, value in facts.items()]
 
 
 def in_case(name: str, facts: list[Measurement], result: CaseResult) -> list[Measurement]:
-    """The facts about the machine beside each part of the case (b/fresh, b/after 1000)."""
+    """The measurements of a case, with the facts about the machine added to each part (b/fresh, b/after 1000)."""
     parts = dict.fromkeys(measurement.case for measurement in result.measurements) or {name: None}
     return [replace(fact, case=part) for part in parts for fact in facts] + result.measurements
 
@@ -92,10 +92,11 @@ def main(arguments: list[str]) -> int:
     only = tuple(part.strip() for part in options.only.split(";") if part.strip())
     started, tables = time.monotonic(), []
     with machine(LOGS) as servers:
-        too_slow = set[str]()
+        too_slow = set[str]()  # filled by case a/128, for a/1280
         for name in names:
             before = about(name)
             result = CASES[name](Bench(servers, options.runs, only, too_slow))
+            # After each case: an interrupted benchmark keeps those that are done.
             save(options.results, in_case(name, before, result))
             tables += result.tables
             for table in result.tables:
@@ -113,6 +114,7 @@ def _interrupt(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    # An exception instead of the end of the process, so that the servers are stopped.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         sys.exit(main(sys.argv[1:]))

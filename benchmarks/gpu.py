@@ -1,7 +1,7 @@
-"""python -m benchmarks.gpu: how many trials a GPU does at once, and how that compares with the CPU.
+"""Measures how many trials a GPU can run at once, and compares that with the CPU. `make bench-gpu` calls it.
 
-`make bench-gpu` calls it. Needs an NVIDIA GPU and requirements/spark-gpu.txt; no Spark, no MySQL: the workers are plain
-processes (distribution `local`) that share the GPU as Spark's tasks would.
+It needs an NVIDIA GPU and requirements/spark-gpu.txt, but no Spark and no MySQL: the workers are plain processes
+(distribution `local`), which share the GPU as Spark's tasks would.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SPACE = {
 
 
 def write_table(file: Path, rows: int) -> None:
-    """Random float32 columns and a label that depends on some of them."""
+    """Write a table of random float32 columns, and a label that depends on some of them."""
     generator = np.random.default_rng(7)
     columns = {f"f{i}": generator.standard_normal(rows, dtype=np.float32) for i in range(FEATURES)}
     label = sum(columns[f"f{i}"] for i in range(8)) + generator.standard_normal(rows, dtype=np.float32)
@@ -52,7 +52,7 @@ def write_table(file: Path, rows: int) -> None:
 
 
 def spec(file: Path, trials: int, workers: int, rounds: int, *, gpu: bool) -> TuningSpec:
-    """The same study on the CPU, or with `workers` trials at once on one GPU."""
+    """The spec of the study: on the CPU, or with `workers` trials at once on one GPU."""
     cores = max(1, len(os.sched_getaffinity(0)) // workers)
     return TuningSpec(
         study_name="bench",
@@ -70,7 +70,7 @@ def spec(file: Path, trials: int, workers: int, rounds: int, *, gpu: bool) -> Tu
 
 
 def measure(machine: Machine, run: TuningSpec) -> dict[str, float] | None:
-    """One run: its trials a minute, and the GPU's memory and load meanwhile."""
+    """Run a study, and measure its trials per minute and the GPU's memory and load. None if it was stopped."""
     file = machine.folder / f"study-{time.monotonic_ns()}.sqlite3"
     url = sqlalchemy.URL.create("sqlite", database=str(file))
     with GpuWatch() as watch:
@@ -80,6 +80,7 @@ def measure(machine: Machine, run: TuningSpec) -> dict[str, float] | None:
     trials = trials_of(url)
     devices = {str(trial.user_attrs["device"]) for trial in trials}
     expected = "cuda" if run.resources.gpus_per_task else "cpu"
+    # A run that silently fell back to the CPU must not count as one of the GPU.
     if not all(device.startswith(expected) for device in devices):
         raise SystemExit(f"the trials ran on {devices}, not on {expected}")
     ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]
@@ -95,7 +96,7 @@ def measure(machine: Machine, run: TuningSpec) -> dict[str, float] | None:
 
 
 class GpuWatch:
-    """Asks nvidia-smi once a second: the most memory in use, and how busy the GPU was in the mean."""
+    """Asks nvidia-smi once a second for the memory in use (of which it keeps the peak) and the load (the mean)."""
 
     def __init__(self) -> None:
         self.memory_mib = 0.0
@@ -123,7 +124,7 @@ class GpuWatch:
 
 
 def query(what: str) -> list[list[str]]:
-    """What nvidia-smi says of every GPU."""
+    """The values that nvidia-smi reports, for every GPU."""
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [[value.strip() for value in line.split(",")] for line in output.splitlines()]
@@ -147,7 +148,7 @@ def run_all(options: argparse.Namespace, machine: Machine, samples: Samples) -> 
     say(f"gpu: writing a table of {options.rows} rows and {FEATURES} columns")
     write_table(file, options.rows)
     contenders = [(name_of(n), spec(file, options.trials, n, options.rounds, gpu=True)) for n in AT_ONCE]
-    # A few trials say enough about the CPU: they differ little, and each takes long.
+    # Few trials are enough on the CPU: their times differ little, and each takes long.
     contenders.append((CPU, spec(file, max(1, options.trials // 8), 1, options.rounds, gpu=False)))
     for turn in range(options.runs):
         for name, run in contenders:
@@ -191,7 +192,7 @@ def main(arguments: list[str]) -> int:
     logs.mkdir(parents=True, exist_ok=True)
     samples = Samples("gpu")
     with scratch_folder() as folder:
-        # The server is never started: these studies are kept in SQLite files.
+        # Machine wants a server, but it is never started: these studies are in SQLite files.
         run_all(options, Machine(folder, MysqlServer(folder, ""), logs), samples)
     save(results, facts + samples.measurements())
     show(table(samples).text())

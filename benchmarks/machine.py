@@ -1,4 +1,4 @@
-"""What the contenders run on: a private MySQL server, a real Spark cluster, and a clean end of everything."""
+"""The servers that contenders run on: a private MySQL server and a real Spark cluster. Leaves nothing running."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ SUBMIT = REPOSITORY / "init" / "spark" / "bin" / "spark-submit"
 CONTENDERS = REPOSITORY / "benchmarks" / "contenders"
 TOKEN_VARIABLE = "BENCH_TOKEN"  # noqa: S105 - marks the processes of one contender
 BENCH_ENV = Layout(REPOSITORY).bench_env
-QUIET_S = 30.0
-# The same for every contender that uses Spark. The web page and its log events are not what is measured.
+QUIET_S = 30.0  # how long a cluster may take to free the cores of a contender
+# The same for every contender that uses Spark. The web page is off, because its cost is not what is measured.
 SPARK_CONF = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -42,13 +42,13 @@ SPARK_CONF = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of a contender gave.
+    """The result of one run of a contender.
 
     Attributes:
-        measured: What it reported; empty when it was stopped or failed.
+        measured: What it reported; empty if it was stopped.
         times: Start and end of each trial, in seconds since 1970.
-        whole_s: From its first process's start to that one's end.
-        timed_out: It was stopped at its time limit.
+        whole_s: Seconds from the start to the end of its first process.
+        timed_out: Whether it was stopped at its time limit.
     """
 
     measured: dict[str, Any] = field(default_factory=dict)
@@ -58,17 +58,17 @@ class Outcome:
 
     @property
     def window_s(self) -> float:
-        """From the first trial's start to the last one's end."""
+        """Seconds from the first trial's start to the last one's end."""
         return max(end for _, end in self.times) - min(start for start, _ in self.times)
 
     def start_up(self, slots: int) -> dict[str, float]:
-        """How long it took until the first trial began, and until as many had begun as there are slots."""
+        """Seconds until the first trial began, and until as many trials had begun as there are slots."""
         since = sorted(start - self.measured["ready"] for start, _ in self.times)
         return {"first_trial_s": since[0], "all_slots_s": since[min(slots, len(since)) - 1]} if since else {}
 
 
 class ContenderError(Exception):
-    """A contender failed; the text ends with the last lines of its log."""
+    """A contender failed. The text ends with the last lines of its log."""
 
 
 @dataclass(frozen=True)
@@ -80,28 +80,28 @@ class Machine:
     logs: Path
 
     def lane(self, number: int) -> Machine:
-        """The same servers for a contender that runs beside others: files and logs of its own."""
+        """The same servers, with files and logs of its own, for a contender that runs at the same time as others."""
         lane = replace(self, folder=self.folder / f"lane{number}", logs=self.logs / f"lane{number}")
         for folder in (lane.folder, lane.logs):
             folder.mkdir(exist_ok=True)
         return lane
 
     def new_database(self) -> sqlalchemy.URL:
-        """The URL of a fresh, empty database."""
+        """Make an empty database, and return its URL."""
         name = f"bench_{secrets.token_hex(4)}"
         with self._engine().connect() as connection:
             connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
         return self.url(name)
 
     def copy_database(self, source: sqlalchemy.URL) -> sqlalchemy.URL:
-        """A database with the tables and rows of another."""
+        """Make a database with the tables and rows of another one, and return its URL."""
         target = self.new_database()
         with self._engine().begin() as connection:
             connection.execute(sqlalchemy.text("SET FOREIGN_KEY_CHECKS = 0"))
             tables = connection.execute(sqlalchemy.text(f"SHOW TABLES IN {source.database}")).scalars().all()
             for table in tables:
                 old, new = f"{source.database}.{table}", f"{target.database}.{table}"
-                # SHOW CREATE TABLE, not LIKE: that would leave the foreign keys out.
+                # Not CREATE TABLE ... LIKE, which leaves out the foreign keys.
                 create = connection.execute(sqlalchemy.text(f"SHOW CREATE TABLE {old}")).one()[1]
                 connection.execute(sqlalchemy.text(f"USE {target.database}"))
                 connection.exec_driver_sql(create.replace("%", "%%"))
@@ -130,15 +130,15 @@ class Machine:
         """Run a contender to its end, and leave none of its processes behind.
 
         Args:
-            contender: Module of benchmarks.contenders.
+            contender: Name of a module in benchmarks.contenders.
             arguments: Its arguments.
-            url: The database it uses.
-            timeout_s: It is stopped after so long.
-            python: Interpreter; by default the Spark environment's.
-            submit: spark-submit's options; empty for a program that does not use Spark.
+            url: The database that it uses.
+            timeout_s: It is stopped after this many seconds.
+            python: Its interpreter; by default that of the Spark environment.
+            submit: Options of spark-submit; empty for a program that does not use Spark.
 
         Raises:
-            ContenderError: It failed.
+            ContenderError: The contender failed.
         """
         python = python or spark_environment() / "bin" / "python"
         program = str(CONTENDERS / f"{contender}.py")
@@ -159,6 +159,7 @@ class Machine:
             except subprocess.TimeoutExpired:
                 code = None
             finally:
+                # All of its processes, also those that have left its process group, such as Spark's Java.
                 end_marked(token)
                 process.wait()
         if code is None:
@@ -170,11 +171,11 @@ class Machine:
 
     @property
     def times(self) -> Path:
-        """Where the trials of a run write down when they began and ended."""
+        """The file into which the trials of a run write their start and end."""
         return self.folder / "times"
 
     def package(self) -> Path:
-        """What travels to the Spark workers: this project's package and the benchmark's workload."""
+        """A zip for the Spark workers, with this project's package and the benchmark's workload."""
         archive = self.folder / "bench.zip"
         jobs = REPOSITORY / "jobs"
         sources = [(file, file.relative_to(jobs)) for file in sorted((jobs / "optuna_spark").rglob("*.py"))]
@@ -193,13 +194,13 @@ def read_times(file: Path) -> list[tuple[float, float]]:
 
 
 def contender_environment(python: Path, token: str, result: Path, url: sqlalchemy.URL | None) -> dict[str, str]:
-    """The environment of a contender's process; the password of its database is nowhere else."""
+    """The environment of a contender. The password of its database is only here."""
     dropped = ("PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP")
     kept = {name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("AIRFLOW")}
     env = kept | {
         "TUNING_SPARK_ENV": str(spark_environment()),
         "SPARK_LOCAL_IP": "127.0.0.1",
-        # What our spark-submit hands on to the contender beside what a run of ours needs.
+        # Our spark-submit passes on few variables. These are the further ones that contenders need.
         "TUNING_SPARK_ENVIRONMENT": f"{TOKEN_VARIABLE} {RESULT_VARIABLE} {URL_VARIABLE} {TIMES_VARIABLE}",
         "SPARK_HOME": str(spark_home(spark_environment())),
         "PYSPARK_PYTHON": str(python),
@@ -212,7 +213,7 @@ def contender_environment(python: Path, token: str, result: Path, url: sqlalchem
 
 
 def marked(token: str) -> list[int]:
-    """The processes that were started with this token in their environment, by whatever detour."""
+    """The processes with this token in their environment: those of one contender, whichever process started them."""
     mark, found = f"{TOKEN_VARIABLE}={token}".encode(), []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -222,7 +223,7 @@ def marked(token: str) -> list[int]:
 
 
 def end_marked(token: str) -> None:
-    """End what a contender left running: first asked, then made to."""
+    """End the processes that a contender left running: with SIGTERM, then with SIGKILL."""
     for number, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
         pids = marked(token)
         for pid in pids:
@@ -234,7 +235,7 @@ def end_marked(token: str) -> None:
 
 
 class Cluster:
-    """A Spark cluster of one node with a number of slots, more than it has cores where trials only sleep."""
+    """A Spark cluster of one node. Trials that only sleep allow it more slots than the machine has cores."""
 
     def __init__(self, machine: Machine, cluster: SparkCluster) -> None:
         self._machine, self._cluster = machine, cluster
@@ -251,7 +252,7 @@ class Cluster:
         python: Path | None = None,
         conf: Mapping[str, str] | None = None,
     ) -> Outcome:
-        """`Machine.run` through spark-submit with `slots` cores, after which the cluster is idle again."""
+        """`Machine.run` through spark-submit, with `slots` cores. Waits until the cluster is idle again."""
         settings = {**SPARK_CONF, "spark.cores.max": str(slots), **(conf or {})}
         settings[f"spark.executorEnv.{TIMES_VARIABLE}"] = str(self._machine.times)
         options = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
@@ -267,6 +268,7 @@ class Cluster:
             time.sleep(0.2)
 
     def _cores_used(self) -> int:
+        # Without a proxy, which the environment may name: it could not reach this machine's loopback.
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with direct.open(f"{self._cluster.web_url}/json/", timeout=10) as answer:
             return int(json.load(answer)["coresused"])
@@ -274,7 +276,7 @@ class Cluster:
 
 @contextmanager
 def machine(logs: Path) -> Iterator[Machine]:
-    """The MySQL server and a folder; gone afterwards."""
+    """A MySQL server and a folder, which are gone after the block."""
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
     with scratch_folder() as folder, private_mysql(secrets.token_urlsafe(18)) as server:
@@ -283,6 +285,9 @@ def machine(logs: Path) -> Iterator[Machine]:
 
 @contextmanager
 def cluster(on: Machine, slots: int) -> Iterator[Cluster]:
-    """A Spark master and a worker with this many slots, with a secret as `make run` has one; gone afterwards."""
+    """A Spark master and a worker with this many slots, which are gone after the block.
+
+    The cluster has a secret, as that of `make run`, so that encryption is measured too.
+    """
     with private_spark(cores=slots) as spark:
         yield Cluster(on, spark)

@@ -1,4 +1,4 @@
-"""Measurements: gathered, reduced to medians, shown as a table, and kept as JSON."""
+"""Collects measurements, reduces them to medians, prints them as a table, and stores them as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Value = float | str
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number of the benchmark, as it stands in results/latest.json."""
+    """One number of the benchmark, as in results/latest.json."""
 
     case: str
     contender: str
@@ -23,7 +23,7 @@ class Measurement:
 
 
 class Samples:
-    """What the runs of one case gave, before they are reduced."""
+    """The measurements of all runs of one case, before they are reduced."""
 
     def __init__(self, case: str) -> None:
         self.case = case
@@ -31,12 +31,12 @@ class Samples:
         self._texts: list[Measurement] = []
 
     def add(self, contender: str, measured: Mapping[str, float]) -> None:
-        """One run's metrics."""
+        """Add the metrics of one run."""
         for metric, value in measured.items():
             self._values.setdefault((contender, metric), []).append(float(value))
 
     def note(self, contender: str, metric: str, text: Value) -> None:
-        """Something that is not measured again and again: a time limit, a date."""
+        """Add a fact that is not measured in each run, such as a time limit or a date."""
         self._texts.append(Measurement(self.case, contender, metric, text))
 
     def median(self, contender: str, metric: str) -> float | None:
@@ -48,11 +48,11 @@ class Samples:
         return math.fsum(values) if values else None
 
     def values(self, contender: str, metric: str) -> list[float]:
-        """One value for each run, in their order."""
+        """One value for each run, in the order of the runs."""
         return self._values.get((contender, metric), [])
 
     def measurements(self) -> list[Measurement]:
-        """Medians, with the number of runs behind each contender."""
+        """The medians, with the number of runs of each contender."""
         reduced = [
             Measurement(self.case, contender, metric, round(statistics.median(values), 6))
             for (contender, metric), values in self._values.items()
@@ -65,7 +65,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Table:
-    """A case as it is printed."""
+    """A case in the form in which it is printed."""
 
     title: str
     columns: Sequence[str]
@@ -89,17 +89,17 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
 
 
 def divided(value: float | None, base: float | None) -> float | None:
-    """`value` in units of `base`; None where one of them was not measured."""
+    """`value` divided by `base`; None if one of them was not measured."""
     return value / base if value and base else None
 
 
 def ratio(value: float | None, base: float | None) -> str:
-    """`value` as a multiple of `base`."""
+    """`value` as a multiple of `base`, for a table; empty if one of them was not measured."""
     return number(divided(value, base), 2, "x")
 
 
 def verdict(what: str, value: float | None, limit: float, *, at_most: bool) -> str:
-    """One line that says whether a target is reached."""
+    """A line that says whether a target is reached."""
     if value is None:
         return f"not measured: {what}"
     reached = value <= limit if at_most else value >= limit
@@ -108,11 +108,12 @@ def verdict(what: str, value: float | None, limit: float, *, at_most: bool) -> s
 
 
 def save(file: Path, fresh: Iterable[Measurement]) -> None:
-    """Write the measurements; cases that were not run keep what the file says of them."""
+    """Write the measurements to a file. Cases that were not run keep their earlier ones."""
     fresh = list(fresh)
     replaced = {measurement.case for measurement in fresh}
     old = json.loads(file.read_text()) if file.exists() else []
     rows = [row for row in old if row["case"] not in replaced] + [asdict(measurement) for measurement in fresh]
     rows.sort(key=lambda row: row["case"])
     file.parent.mkdir(exist_ok=True)
+    # One measurement a line, so that a diff shows what has changed.
     file.write_text("[\n" + ",\n".join(f"  {json.dumps(row)}" for row in rows) + "\n]\n")

@@ -1,8 +1,7 @@
-"""What every contender runs: trials that sleep as long as their number says, so that all do the same work.
+"""The trials that every contender runs. Their length depends only on their number, so that all do the same work.
 
-Travels to the Spark workers with the contenders; standard library only.
-
-Each trial writes down when it began and ended: MySQL keeps Optuna's times in whole seconds.
+Each trial writes its start and end to a file, because MySQL stores Optuna's times in whole seconds. This module is
+shipped to the Spark workers, so it imports the standard library only.
 """
 
 from __future__ import annotations
@@ -18,22 +17,25 @@ from typing import Any
 TIMES_VARIABLE = "BENCH_TIMES"
 
 SHORTEST_S, LONGEST_S = 1.0, 3.0
-# The smallest case published for the examples this project grew out of: 100 trials of 3.76 s.
+# The smallest case published for the examples that this project began with: 100 trials of 3.76 s.
 PUBLISHED_S = 3.76
 
 
 def duration_s(number: int) -> float:
-    """How long trial `number` sleeps: the same for every contender, run and machine."""
+    """How many seconds trial `number` sleeps. The same for every contender, run and machine."""
     return random.Random(f"trial {number}").uniform(SHORTEST_S, LONGEST_S)  # noqa: S311 - no secret
 
 
 def ideal_s(trials: int, slots: int) -> float:
-    """The time it takes when every slot is busy from the first moment to the last."""
+    """The time of all trials, in seconds, if every slot is busy from the first moment to the last."""
     return sum(map(duration_s, range(trials))) / slots
 
 
 def costless_s(trials: int, slots: int) -> float:
-    """The time of an engine that costs nothing: a free slot begins the next trial at once, the last ones end apart."""
+    """The time of an engine that costs nothing, in seconds: a free slot begins the next trial at once.
+
+    More than `ideal_s`, because at the end some slots are free while others still run their last trial.
+    """
     free = [0.0] * slots
     for number in range(trials):
         heapq.heapreplace(free, free[0] + duration_s(number))
@@ -42,10 +44,11 @@ def costless_s(trials: int, slots: int) -> float:
 
 @contextmanager
 def timed() -> Iterator[None]:
-    """Add a line, start and end in seconds since 1970, to the file of the run's times, if it has one."""
+    """Add a line to the file of the run's times, if it has one: start and end of the block, in seconds since 1970."""
     start = time.time()
     yield
     if file := os.environ.get(TIMES_VARIABLE):
+        # O_APPEND and a single write: lines of trials that end at the same time do not mix.
         handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(handle, f"{start} {time.time()}\n".encode())

@@ -1,1 +1,1 @@
-"""The cases: each says which contenders run, and makes measurements of what they report."""
+"""The cases. Each chooses the contenders to run, and turns their reports into measurements."""

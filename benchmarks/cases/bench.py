@@ -1,4 +1,4 @@
-"""What every case is given: servers, how often to run, and a way to say how it goes."""
+"""Shared by all cases: the servers, the contenders of a table, and running them in turns."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Bench:
     Attributes:
         machine: The servers.
         runs: How often each contender runs.
-        only: Contenders whose name holds one of these; empty = all.
-        too_slow: The contenders of case a that cannot be done in time with more trials.
+        only: Run only contenders whose name contains one of these; empty means all.
+        too_slow: The contenders of case a that would exceed the time limit with more trials.
     """
 
     machine: Machine
@@ -39,7 +39,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What a case hands back."""
+    """The result of a case."""
 
     measurements: list[Measurement]
     tables: list[Table]
@@ -50,9 +50,9 @@ class Contender:
     """One row of a table.
 
     Attributes:
-        name: As printed.
-        run: One run: its metrics, or None when it was stopped at its time limit.
-        most_runs: It runs no more often than this, because it is slow; None = as often as asked.
+        name: Its name in the table.
+        run: Runs it once. Returns its metrics, or None if it was stopped at its time limit.
+        most_runs: How often it runs at most, for a slow one; None means as often as asked.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Contender:
 
 
 def run_all(bench: Bench, samples: Samples, contenders: list[Contender], limit_s: float) -> None:
-    """Run the contenders in turns, so that a busy minute of the machine touches all alike."""
+    """Run the contenders in turns, so that a busy minute of the machine slows down all of them alike."""
     waiting = [contender for contender in contenders if bench.wanted(contender.name)]
     for turn in range(bench.runs):
         for contender in list(waiting):
@@ -72,14 +72,14 @@ def run_all(bench: Bench, samples: Samples, contenders: list[Contender], limit_s
 
 
 def run_one(samples: Samples, contender: Contender, turn: int, limit_s: float) -> bool:
-    """Run a contender once. Returns whether running it again makes sense."""
+    """Run a contender once. Returns whether it makes sense to run it again."""
     started = time.monotonic()
     try:
         measured = contender.run()
     except ContenderError as error:
         complain(f"{samples.case}: {contender.name}: {error}")
         samples.note(contender.name, "failed", str(error).splitlines()[0])
-        return False
+        return False  # it would fail again, and the other cases should still run
     took = time.monotonic() - started
     if measured is None:
         detail(f"{samples.case}: {contender.name}: stopped after {took:.0f} s")

@@ -1,4 +1,4 @@
-"""Case f: what a worker keeps in memory for a table of about 200 MB."""
+"""Case f: how much memory a worker needs for a table of about 200 MB."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 
+# Large enough that the table, and not Python with its libraries, makes most of a worker's memory.
 ROWS, FEATURES = 400_000, 125
 TABLE_MB = ROWS * FEATURES * 4 / 1e6
 WORKERS = (1, 2, 4)
@@ -28,7 +29,7 @@ EVERY_S = 0.2
 
 
 def run(bench: Bench) -> CaseResult:
-    """1 to 4 workers on one node, each training a few rounds."""
+    """Run 1 to 4 workers on one node, each of which trains a few rounds."""
     say(f"f: a table of {TABLE_MB:.0f} MB, {WORKERS} workers")
     samples, file = Samples("f"), bench.machine.folder / "table.parquet"
     write_table(file)
@@ -45,7 +46,7 @@ def run(bench: Bench) -> CaseResult:
 
 
 def write_table(file: Path) -> None:
-    """Random float32 columns and a label that depends on some of them."""
+    """Write a table of random float32 columns, and a label that depends on some of them."""
     generator = np.random.default_rng(7)
     features = generator.standard_normal((ROWS, FEATURES), dtype=np.float32)
     label = features[:, :5].sum(axis=1) + generator.standard_normal(ROWS, dtype=np.float32)
@@ -59,7 +60,7 @@ def _run(machine: Machine, cluster: Cluster, file: Path, distribution: str, work
         objective="xgboost",
         search_space={"max_depth": ParamSpec("int", 3, 5)},
         data=DataSpec(str(file), label="label"),
-        objective_section={"num_boost_round": 3},
+        objective_section={"num_boost_round": 3},  # the peak is reached when the table is read and trained on first
         sampler=SAMPLER,
         trials=3 * workers,
         tasks=workers,
@@ -83,12 +84,12 @@ def _run(machine: Machine, cluster: Cluster, file: Path, distribution: str, work
 
 
 class Watch:
-    """Looks at the executor and its Python processes every moment: the most memory they had together.
+    """Measures the peak memory of the executor's Java, and that of all its Python workers together.
 
-    Proportional set size, so that what forked workers share counts once.
+    It reads the proportional set size, so memory that forked workers share counts once.
 
     Args:
-        folder: The state folder of the cluster; its executors work below it.
+        folder: The state folder of the cluster. Executors have their working folder below it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -109,6 +110,7 @@ class Watch:
         while not self._over.wait(EVERY_S):
             parents = {pid: parent(pid) for pid in map(int, (f.name for f in Path("/proc").glob("[0-9]*")))}
             executors = {pid for pid in parents if self._is_executor(pid)}
+            # Executor, then its Python daemon, then the workers that the daemon has forked.
             daemons = {pid for pid, above in parents.items() if above in executors}
             workers = {pid for pid, above in parents.items() if above in daemons}
             self.jvm_mb = max(self.jvm_mb, sum(map(pss_mb, executors)))

@@ -1,4 +1,4 @@
-"""Case e: the whole pipeline once more on a machine that is ready, stage by stage."""
+"""Case e: how long each stage of `make run` takes, on a machine where everything is installed and running."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from init.local.processes import Service
 STUDY, TRIALS = "diabetes", 10
 LIMIT_S = 600.0
 WHOLE = "whole"
-# What `make run` prints when a stage begins; the time until the next one is the stage's.
+# The line that `make run` prints when a stage begins, and the stage's name. A stage lasts until the next one begins.
 MARKS: tuple[tuple[str, str], ...] = (
     (r"== starting Airflow", "airflow starts"),
     (r"== provision database", "provision_database"),
@@ -37,7 +37,7 @@ MARKS: tuple[tuple[str, str], ...] = (
 
 @dataclass
 class Stages:
-    """Adds up how long each stage took, from lines as they arrive."""
+    """Measures how long each stage takes, from the moments at which the lines arrive."""
 
     clock: Callable[[], float] = time.monotonic
     seconds: dict[str, float] = field(default_factory=dict)
@@ -58,9 +58,10 @@ class Stages:
 
 
 def run(bench: Bench) -> CaseResult:
-    """`make run` with few trials; the first one, which may install and start things, does not count."""
+    """Run `make run` with few trials. The first run does not count, because it may install and start things."""
     say(f"e: make run STUDY={STUDY} TRIALS={TRIALS}")
     layout, samples = Layout(REPOSITORY), Samples("e")
+    # Services of the person who runs the benchmark stay; those that it starts itself are stopped.
     ran_before = any(Service(name, layout.state).running() for name in ("mysql", "spark-master"))
     try:
         _make_run()
@@ -73,6 +74,7 @@ def run(bench: Bench) -> CaseResult:
 
 def _make_run() -> dict[str, float]:
     command = [sys.executable, "-m", "init.local", "run", "--study", STUDY, "--trials", str(TRIALS)]
+    # As a person's shell: without the variables that only the benchmark itself needs.
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "TUNING_SPARK_ENV")}
     started, stages = time.monotonic(), Stages()
     process = subprocess.Popen(

@@ -1,7 +1,7 @@
-"""Case d: boosting rounds and seconds until a study comes within 1 % of the best value that any study found.
+"""Case d: how many boosting rounds and seconds a study needs to come within 1 % of the best value of all studies.
 
-Each study has one worker, so that the same seed is the same search again; as many studies run at once as there are
-cores. Totals over the seeds are compared: their ratio varies half as much from seed to seed as that of medians.
+Each study has one worker, so that the same seed gives the same search. As many studies run at once as there are cores.
+The variants are compared by totals over the seeds, because their ratio varies half as much as that of medians.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec
 from optuna_spark.spec.tuning import TuningSpec
 
 SEEDS, LONG_SEEDS = range(1, 11), range(1, 21)
+# From 250 finished trials on, TPE takes no more than 25 good ones: a smaller window would change the search.
 TRIALS, LONG_TRIALS, SHOWN = 80, 750, 250
 NEAR = 1.01
 LIMIT_S = 240.0
@@ -42,14 +43,14 @@ WINE = DataSpec(
     label="quality",
     sha256="4a402cf041b025d4566d954c3b9ba8635a3a8a01e039005d97d6a710278cf05e",
 )
-# Comes with scikit-learn: every machine has it.
+# Comes with scikit-learn, so every machine has it.
 BUNDLED, BUNDLED_NAME = DataSpec("sklearn:diabetes"), "the diabetes table"
 BASE = TuningSpec(
     study_name="bench",
     objective="xgboost",
     data=BUNDLED,
     objective_section={"task": "regression", "metric": "rmse", "folds": 3, "num_boost_round": 200, "report_every": 5},
-    # The seed of the split: one for all, so that values compare. The sampler's differs from search to search.
+    # The seed of the split is the same for all, so that values can be compared. The sampler's seed varies.
     seed=7,
     trials=TRIALS,
     tasks=1,
@@ -61,7 +62,7 @@ VARIANTS = {
     PRUNED: replace(BASE, pruner=ComponentSpec("ExtrapolationPruner")),
     MEDIAN: replace(BASE, pruner=ComponentSpec("MedianPruner", {"n_warmup_steps": 20})),
 }
-# Cheaper trials, since there are many.
+# Cheaper trials, because there are many of them.
 SHORT = {"task": "regression", "metric": "rmse", "folds": 3, "num_boost_round": 50}
 LONG = replace(BASE, trials=LONG_TRIALS, objective_section=SHORT)
 LONG_VARIANTS = {WHOLE: LONG, WINDOW: replace(LONG, coordinator=CoordinatorSpec(history=SHOWN))}
@@ -69,7 +70,7 @@ LONG_VARIANTS = {WHOLE: LONG, WINDOW: replace(LONG, coordinator=CoordinatorSpec(
 
 @dataclass(frozen=True)
 class Search:
-    """One study: its trials, which one worker ran one after the other."""
+    """The trials of one study, in the order in which its worker ran them."""
 
     variant: str
     trials: list[FrozenTrial]
@@ -79,7 +80,7 @@ class Search:
         return min(t.value for t in self.trials if t.state == TrialState.COMPLETE and t.value is not None)
 
     def until(self, target: float) -> dict[str, float]:
-        """Rounds and seconds of training to the first trial at or below the target; of all if none came there."""
+        """Rounds and seconds of training up to the first trial at or below the target; those of all if none is."""
         rounds, seconds, run, reached = 0, 0.0, 0, 0.0
         for trial in self.trials:
             run += 1
@@ -92,7 +93,7 @@ class Search:
 
 
 def run(bench: Bench) -> CaseResult:
-    """With and without pruning; then long studies whose sampler sees everything, or a window."""
+    """Compare studies with and without pruning, then long studies whose sampler sees all trials or a window."""
     data, shown = table_to_search()
     pruning = Samples("d/pruning")
     pruning.note("all", "table", shown)
@@ -107,9 +108,10 @@ def run(bench: Bench) -> CaseResult:
 
 
 def compare(bench: Bench, samples: Samples, variants: dict[str, TuningSpec], seeds: range, shown: str) -> None:
-    """Each variant with the same seeds; the target is known when all have run."""
+    """Run each variant with the same seeds. Only then is the target known, because it depends on the best value."""
     wanted = {name: spec for name, spec in variants.items() if bench.wanted(name)}
     say(f"{samples.case}: XGBoost on {shown}, {len(seeds)} seeds: {', '.join(wanted)}")
+    # One lane for each core: studies that share a core would make each other's seconds longer.
     lanes: SimpleQueue[Machine] = SimpleQueue()
     for lane in range(len(os.sched_getaffinity(0))):
         lanes.put(bench.machine.lane(lane))
@@ -136,8 +138,8 @@ def compare(bench: Bench, samples: Samples, variants: dict[str, TuningSpec], see
 
 
 def table_to_search() -> tuple[DataSpec, str]:
-    """The wine table where it can be had, else the bundled one; and its name."""
-    # Where `make run STUDY=wine_quality` keeps it.
+    """The wine table if it can be fetched, else the bundled one; with its name."""
+    # The folder in which `make run STUDY=wine_quality` keeps the table.
     os.environ.setdefault("TUNING_STATE", str(Layout(REPOSITORY).state))
     try:
         return replace(WINE, path=str(local_file(WINE)), sha256=None), "the wine table"
@@ -184,7 +186,7 @@ def table(samples: Samples, title: str, verdicts: list[str]) -> Table:
 
 
 def _pruning_verdicts(samples: Samples) -> list[str]:
-    """Fewer rounds count only where the target was reached as often."""
+    """The verdicts on pruning. Fewer rounds are worth nothing if fewer seeds reach the target."""
     return [
         _compared(samples, "rounds with ExtrapolationPruner, share of without", "rounds", PRUNED, PLAIN, 0.5),
         verdict("seeds that come there without pruning alone", _seeds_lost(samples, PLAIN, PRUNED), 0, at_most=True),
@@ -192,7 +194,10 @@ def _pruning_verdicts(samples: Samples) -> list[str]:
 
 
 def _history_verdicts(samples: Samples) -> list[str]:
-    """How many seeds come there is no verdict: luck decides for those that do not before the window is full."""
+    """The verdicts on the window.
+
+    How many seeds reach the target is not among them: whether one does so before the window is full is luck.
+    """
     best = "best value with a window, times that with the whole history"
     rounds = "rounds with a window, times those with the whole history"
     return [
@@ -202,20 +207,20 @@ def _history_verdicts(samples: Samples) -> list[str]:
 
 
 def _compared(samples: Samples, what: str, metric: str, variant: str, base: str, limit: float) -> str:
-    """The ratio of two variants' totals over the seeds, and how much of it may be luck."""
+    """A verdict on the ratio of two variants' totals over the seeds, with the range that luck explains."""
     share = divided(samples.total(variant, metric), samples.total(base, metric))
     return verdict(what, share, limit, at_most=True) + _spread(samples, metric, variant, base)
 
 
 def _spread(samples: Samples, metric: str, variant: str, base: str) -> str:
-    """Between which values nine in ten ratios of two variants' totals lie when the seeds are drawn anew (bootstrap)."""
+    """The range that holds 90 % of the ratios of two variants' totals when the seeds are resampled (bootstrap)."""
     values, others = samples.values(variant, metric), samples.values(base, metric)
     if len(values) < 2 or len(values) != len(others):
         return ""
     ratios = stats.bootstrap(
         (values, others),
         lambda first, second, axis: first.sum(axis=axis) / second.sum(axis=axis),
-        paired=True,
+        paired=True,  # both variants ran with the same seeds
         vectorized=True,
         confidence_level=0.9,
         method="percentile",
@@ -225,6 +230,6 @@ def _spread(samples: Samples, metric: str, variant: str, base: str) -> str:
 
 
 def _seeds_lost(samples: Samples, first: str, second: str) -> float | None:
-    """How many seeds fewer than with the first came there with the second."""
+    """How many fewer seeds reach the target with the second variant than with the first."""
     reached, base = samples.total(second, "reached"), samples.total(first, "reached")
     return None if reached is None or base is None else base - reached

@@ -1,4 +1,4 @@
-"""The engine's runs as TuningSpecs."""
+"""The TuningSpecs of the engine's runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from optuna_spark.spec.sections import ComponentSpec, ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 
 SPACE = {"x": ParamSpec("float", -10.0, 10.0), "y": ParamSpec("float", -10.0, 10.0)}
-# The sampler of every contender: Optuna's default, so that plain Optuna and the peers need no setting.
+# Every contender uses this sampler. It is Optuna's default, so the peers need no setting.
 SAMPLER = ComponentSpec("TPESampler")
 
 

@@ -1,4 +1,4 @@
-"""What a study's database says about a run: the same questions to every contender that keeps one."""
+"""Reads the result of a run from its study's database, in the same way for every contender that has one."""
 
 from __future__ import annotations
 

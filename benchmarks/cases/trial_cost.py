@@ -1,4 +1,4 @@
-"""Case b: what a trial costs that itself takes no time."""
+"""Case b: the cost of a trial whose objective takes no time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.results import Samples, Table, divided, number, ratio, verdict
 from init.local.console import say
 from optuna_spark.spec.sections import ComponentSpec
 
-SLOTS = 2
+SLOTS = 2  # few, so that the driver and not the number of cores is the limit
 TRIALS = 1000
 FURTHER = 200
 HISTORIES = (1000, 10_000)
@@ -24,7 +24,7 @@ REFERENCE = "reference, rdd"
 
 
 def run(bench: Bench) -> CaseResult:
-    """1,000 trials from nothing, then 200 more after 1,000 and after 10,000 of history."""
+    """Run 1,000 trials in an empty study, then 200 in a study that holds 1,000, and 200 in one that holds 10,000."""
     result = CaseResult([], [])
     with bench.cluster(SLOTS) as cluster:
         say(f"b: {TRIALS} trials that take no time, {SLOTS} slots")
@@ -43,7 +43,7 @@ def run(bench: Bench) -> CaseResult:
 
 
 def _contenders(machine: Machine, cluster: Cluster, history: int, stored: sqlalchemy.URL | None) -> list[Contender]:
-    slow = None if history == 0 else 1
+    slow = None if history == 0 else 1  # coordination by the database takes long with a history
     rows = [
         Contender(SAMPLER, partial(_sampler, machine, history)),
         Contender(OURS, partial(_ours, machine, cluster, history, stored, "driver")),
@@ -57,7 +57,10 @@ def _contenders(machine: Machine, cluster: Cluster, history: int, stored: sqlalc
 
 
 def _history(machine: Machine, cluster: Cluster, trials: int) -> sqlalchemy.URL:
-    """A database whose study holds so many finished trials, made by random search."""
+    """A database whose study holds this many finished trials.
+
+    They come from random search, which is fast. How they were sampled does not change the time of later trials.
+    """
     url = machine.new_database()
     spec = engine_spec("quadratic", trials=trials, tasks=SLOTS, distribution="rdd", run_id="history")
     spec = spec.with_changes(sampler=ComponentSpec("RandomSampler"))
@@ -75,6 +78,7 @@ def _ours(
     machine: Machine, cluster: Cluster, history: int, stored: sqlalchemy.URL | None, coordination: str
 ) -> dict[str, float] | None:
     trials = FURTHER if history else TRIALS
+    # A copy, so that every run begins with the same history.
     url = machine.copy_database(stored) if stored is not None else machine.new_database()
     spec = engine_spec("quadratic", trials=trials, tasks=SLOTS, distribution="rdd", coordination=coordination)
     outcome = cluster.run("ours", [spec.to_json()], slots=SLOTS, url=url, timeout_s=LIMIT_S)
@@ -89,7 +93,7 @@ def _reference(machine: Machine, cluster: Cluster) -> dict[str, float] | None:
 
 
 def _per_trial(outcome: Outcome, trials: int) -> dict[str, float] | None:
-    """Wall from the first trial's start to the last one's end, and CPU of the driver, per trial."""
+    """Per trial: time from the first trial's start to the last one's end, and CPU time of the driver."""
     if outcome.timed_out:
         return None
     result = {"wall_ms": 1000 * outcome.window_s / trials}

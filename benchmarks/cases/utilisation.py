@@ -1,4 +1,4 @@
-"""Case a: how busy 32 slots are kept, with trials that only sleep."""
+"""Case a: how busy an engine keeps 32 slots, with trials that only sleep."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from optuna_spark.spec.run_keys import COORDINATIONS, DISTRIBUTIONS
 
 SLOTS = 32
 FEW, MANY = 128, 1280
-# A contender that is not done after so long is stopped. Ideal are 8 s and 80 s.
+# A contender is stopped after this many seconds. The ideal times are 8 s and 80 s.
 LIMIT_S = {FEW: 120.0, MANY: 150.0}
 FLOOR = "floor (Spark, nothing to ask)"
 BEST = "ours, rdd"
 
 
 def run(bench: Bench, trials: int) -> CaseResult:
-    """Trials of 1 to 3 s."""
+    """Run trials of 1 to 3 s with all contenders."""
     ideal = workload.ideal_s(trials, SLOTS)
     say(f"a: {trials} trials of 1 to 3 s on {SLOTS} slots, ideal {ideal:.1f} s")
     samples = Samples(f"a/{trials}")
@@ -41,9 +41,10 @@ def run(bench: Bench, trials: int) -> CaseResult:
 
 
 def contenders(machine: Machine, cluster: Cluster, trials: int) -> list[Contender]:
-    """Everybody. At 1,280 trials only `BEST` runs more than once, and of others than ours with the driver only `rdd`.
+    """All contenders.
 
-    The ways to start a worker differ at the start, which is a small part there.
+    With 1,280 trials only `BEST` runs more than once. The reference and coordination by the database then run with
+    `rdd` only: ways to start workers differ only at the start, which is a small part of that time.
     """
     slow = 1 if trials == MANY else None
     rows = [Contender(FLOOR, lambda: _floor(cluster, trials), slow)]
@@ -119,12 +120,13 @@ def _sleeps(trials: int) -> list[str]:
 
 
 def _metrics(outcome: Outcome, trials: int, url: sqlalchemy.URL | None = None) -> dict[str, float] | None:
-    """Time, utilisation, time with start and end of the programs, when the trials began and how many finished."""
+    """The metrics of a run: its time, utilisation, time of the whole program, when trials began, how many finished."""
     if outcome.timed_out:
         return None
     measured = outcome.measured
     seconds, done = measured["seconds"], measured.get("finished")
     result = {"seconds": seconds, "utilisation": workload.ideal_s(trials, SLOTS) / seconds, "whole_s": outcome.whole_s}
+    # The database is asked where there is one: an engine that loses trials must not look fast.
     if url is not None:
         done = finished(trials_of(url))
     result |= {**outcome.start_up(SLOTS), "finished": float(done or 0)}
@@ -132,9 +134,10 @@ def _metrics(outcome: Outcome, trials: int, url: sqlalchemy.URL | None = None) -
 
 
 def table(samples: Samples, trials: int) -> Table:
-    """Every contender against the floor and the reference, and the targets."""
+    """The table: every contender compared with the floor and the reference, and the verdicts."""
     names = list(dict.fromkeys(m.contender for m in samples.measurements()))
     seconds: Callable[[str], float | None] = lambda name: samples.median(name, "seconds")  # noqa: E731
+    # If the reference was stopped, its limit is the least time that it would have taken.
     base = seconds("reference, rdd") or _limit(samples, "reference, rdd")
     rows = []
     for name in names:
@@ -154,7 +157,7 @@ def table(samples: Samples, trials: int) -> Table:
 
 
 def _missing(samples: Samples, name: str) -> str:
-    """Why a contender has no time."""
+    """The text for a contender without a time."""
     if limit := _limit(samples, name):
         return f">{limit:.0f}"
     metrics = [m.metric for m in samples.measurements() if m.contender == name]
@@ -167,7 +170,7 @@ def _limit(samples: Samples, name: str) -> float | None:
 
 
 def _too_slow(samples: Samples, name: str, trials: int) -> bool:
-    """Whether it would pass the limit of `MANY` trials even if those it had not run here took only their ideal time."""
+    """Whether a contender would exceed the limit with `MANY` trials, even if the further ones took their ideal time."""
     seconds = samples.median(name, "seconds")
     if seconds is None:
         return _limit(samples, name) is not None
@@ -193,7 +196,7 @@ def _verdicts(samples: Samples, trials: int, reference: float | None) -> list[st
 
 
 def _beyond(ours: float | None, reference: float | None, costless: float) -> str:
-    """What the two engines add to the time that nobody can do without."""
+    """A line on how many seconds the two engines add to the time of an engine that costs nothing."""
     if not ours or not reference:
         return "not measured: seconds beyond those of an engine that costs nothing"
     added, theirs = ours - costless, reference - costless

@@ -1,1 +1,1 @@
-"""Programs that are measured, each run as a process of its own; they write what they measured with `report`."""
+"""The programs that are measured. Each runs as a process of its own, and writes its result with `report`."""

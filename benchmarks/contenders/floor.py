@@ -1,4 +1,4 @@
-"""The same sleeps as Spark tasks, with nothing to ask and nothing to remember: what Spark itself costs."""
+"""The same sleeps as plain Spark tasks, without a sampler and without storage. Shows what Spark itself costs."""
 
 from __future__ import annotations
 

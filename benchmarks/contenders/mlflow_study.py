@@ -1,4 +1,4 @@
-"""MLflow's MlflowSparkStudy: trials as Spark tasks that talk to an MLflow tracking server, here over the same MySQL."""
+"""MLflow's MlflowSparkStudy: trials are Spark tasks, which use an MLflow tracking server over the same MySQL server."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ START_S = 90.0
 def tracking_server(port: int, artifacts: str) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--default-artifact-root", artifacts, "--workers", "2"]
+    # The URL holds the password, so it goes through the environment.
     server = subprocess.Popen(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": storage_url()})
     try:
         wait_for(f"http://127.0.0.1:{port}/health", server)
@@ -64,6 +65,7 @@ def main() -> None:
         study = MlflowSparkStudy(study_name="mlflow", storage=storage, mlflow_tracking_uri=address)
         study.optimize(getattr(workload, args.objective), n_trials=args.trials, n_jobs=args.tasks)
         seconds = time.time() - ready
+        # After the clock was read: reading all trials back is not part of the run.
         states = [trial.state.name for trial in study.trials]
         report(ready=ready, seconds=seconds, finished=states.count("COMPLETE"))
     spark.stop()

@@ -1,7 +1,7 @@
-"""Plain Optuna as its documentation runs it on several processes: the same script many times, one RDB study.
+"""Plain Optuna in several processes, as its documentation shows: the same script many times, with one RDB study.
 
-https://optuna.readthedocs.io/en/stable/tutorial/10_key_features/004_distributed.html. The trials end with
-MaxTrialsCallback, because processes that know nothing of each other share nothing else.
+https://optuna.readthedocs.io/en/stable/tutorial/10_key_features/004_distributed.html. MaxTrialsCallback ends the
+trials, because the processes share nothing but the study.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def main() -> None:
 
     ready, url = time.time(), storage_url()
     optuna.create_study(study_name=STUDY, storage=url, load_if_exists=True)
+    # spawn, because each process is to be a script of its own, which imports Optuna itself.
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=work, args=(url, args.objective, args.trials)) for _ in range(args.tasks)]
     for process in processes:

@@ -25,7 +25,7 @@ def main() -> None:
     spec = TuningSpec.from_json(sys.argv[1])
     ready, cpu = time.time(), cpu_s()
     with ExitStack() as at_the_end:
-
+        # For every contender the clock starts when the Spark session is ready. tune() opens the study before that.
         def connect() -> SparkSession:
             nonlocal ready, cpu
             spark = spark_session(spec)
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def cpu_s() -> float:
-    """CPU time of this process and of those it has started and seen end, such as the study's writer."""
+    """CPU seconds of this process, and of its child processes that have ended, such as the study's writer."""
     return sum(os.times()[:4])
 
 

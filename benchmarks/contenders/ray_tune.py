@@ -1,4 +1,4 @@
-"""Ray Tune with its Optuna search: Ray starts a process for each trial and keeps the study in memory."""
+"""Ray Tune with OptunaSearch: Ray starts a process for each trial, and keeps the study in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.workload import duration_s, timed
 def space(trial: Any) -> dict[str, int]:
     trial.suggest_float("x", -10.0, 10.0)
     trial.suggest_float("y", -10.0, 10.0)
-    return {"number": trial.number}
+    return {"number": trial.number}  # the objective needs it, because it decides how long the trial sleeps
 
 
 def objective(config: dict[str, Any]) -> dict[str, float]:

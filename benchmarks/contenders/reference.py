@@ -1,6 +1,6 @@
-"""The reference's way, as its examples do it: fixed shares, and RDBStorage opened by every worker.
+"""The reference: a fixed share of the trials for each worker, and RDBStorage opened by every worker.
 
-Written anew after NVIDIA's "Optuna on Spark + GPUs" examples: the trials are divided beforehand, and every Spark task
+Written anew after NVIDIA's "Optuna on Spark + GPUs" examples. The trials are divided beforehand, and each Spark task
 calls `study.optimize` with its share. `joblib` starts the tasks one by one through joblibspark, `rdd` as one job.
 """
 
@@ -20,12 +20,12 @@ STUDY = "reference"
 
 
 def shares(trials: int, tasks: int) -> list[int]:
-    """How many trials each task runs; the first ones take what is left over."""
+    """How many trials each task runs. The first tasks take the remainder."""
     return [trials // tasks + (index < trials % tasks) for index in range(tasks)]
 
 
 def optimize(url: str, objective: str, n_trials: int) -> int:
-    """One task: open the study in the database and run a share of the trials."""
+    """Run one task: open the study in the database, and run a share of the trials."""
     from benchmarks import workload
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

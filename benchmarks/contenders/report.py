@@ -1,4 +1,4 @@
-"""How a contender tells what it measured, and what all of them read from their environment."""
+"""How a contender reports its measurements, and what contenders read from their environment."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ RESULT_VARIABLE = "BENCH_RESULT"
 
 
 def storage_url() -> str:
-    """The database of this run; its password may not be in the arguments."""
+    """The database of this run. From the environment, because every user of the machine can read arguments."""
     return os.environ[URL_VARIABLE]
 
 
 def report(**measured: Any) -> None:
-    """Write the result where the benchmark looks for it."""
+    """Write the measurements to the file that the benchmark reads."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     result = {"process_cpu_s": usage.ru_utime + usage.ru_stime, **measured}
     Path(os.environ[RESULT_VARIABLE]).write_text(json.dumps(result))

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Runs `airflow ...` in a container. `init` makes ready what the services need: metadata database and logins.
+# Runs `airflow ...` in a container. With `init` it prepares what the services need: the metadata database and a pool.
 set -euo pipefail
 umask 077
 
-# What a service needs to know it reads from the secrets it was given, each a file, and writes where it stays in memory:
-# the studies' connections, and the logins, which SimpleAuthManager reads from a file (it is meant for one team on
-# loopback, see README.md).
+# Each service turns the secrets that it was given (one file each) into two files, in a folder that is kept in memory:
+# the connections of the studies, and the logins. SimpleAuthManager reads logins from a file. It is meant for one team on
+# the loopback address (see README.md).
 python3 - <<'PYTHON'
 import json
 import os
 import pathlib
 
 secrets, home = pathlib.Path("/run/secrets"), pathlib.Path(os.environ["AIRFLOW_HOME"])
-# The account is for every host: only containers on the database's own network reach it, and their addresses change.
+# The account allows every host, because the addresses of containers change. Only containers on the database's own
+# network can reach the server.
 extra = {"client": "pymysql", "host_pattern": "%"}
 server = {"conn_type": "mysql", "host": "mysql", "port": 3306, "extra": extra}
 
@@ -37,14 +38,14 @@ write("connections.json", {
 write("passwords.json", {user: secret(f"{user}_password") for user in ("admin", "viewer")})
 PYTHON
 
-# Where Spark's drivers run.
+# Only the containers that run Spark's drivers get this secret.
 if [ -e /run/secrets/spark_secret ]; then
     env -u SPARK_CONF_DIR /opt/tuning/init/spark/make-conf.sh \
         "$SPARK_CONF_DIR" /run/secrets/spark_secret "$TUNING_STATE/tmp"
 fi
 if [ "${1:-}" = init ]; then
     airflow db migrate
-    # The studies' tune tasks wait for a slot of this pool: as many run at once as the cluster can hold.
+    # Tune tasks wait for a slot of this pool, so that no more studies run at once than the cluster can hold.
     airflow pools set tuning_spark "${TUNING_POOL_SLOTS:-1}" "studies that use the Spark cluster at once"
     exit
 fi

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# Databricks init script: makes a node of the cluster ready to tune with Optuna. For a Volume or the workspace.
+# Databricks init script: prepares a node of the cluster for tuning with Optuna. Put it on a Volume or in the workspace.
 #
-# Every node gets the Python packages, from a lock file with hashes (requirements/databricks.txt). The driver gets a
-# MySQL server too when TUNING_DATABASE is driver: one database, one account that may use nothing else, with a random
-# password. It listens on the driver's loopback interface alone, because workers need no database; with
-# TUNING_DB_CLIENTS=cluster (coordination: database) at DB_DRIVER_IP, for addresses of the driver's subnet. The job finds
-# its URL in $TUNING_HOME/storage-url, readable by root only. Runs again without harm; prints no password.
+# Every node gets the Python packages of a lock file with hashes (requirements/databricks.txt). With TUNING_DATABASE=driver
+# the driver also gets a MySQL server. It has one database, and one account with a random password, which may use nothing
+# else. The server listens on the driver's loopback interface only, because workers need no database. With
+# TUNING_DB_CLIENTS=cluster (for coordination: database) it listens at DB_DRIVER_IP, for addresses of the driver's subnet.
+# The job finds the URL in $TUNING_HOME/storage-url, which only root can read.
 #
-# Set by Databricks: DB_IS_DRIVER, DB_DRIVER_IP. From the cluster's environment variables, all optional:
+# The script may run again without harm. It prints no password.
+#
+# Databricks sets DB_IS_DRIVER and DB_DRIVER_IP. These environment variables of the cluster are optional:
 #   TUNING_DATABASE       driver: MySQL on the driver; external (default): none
-#   TUNING_DB_CLIENTS     driver (default): only programs on the driver connect; cluster: the workers too
-#   TUNING_DB_ALLOW_FROM  addresses the workers have, as network/netmask such as 10.1.0.0/255.255.0.0; by default those
-#                         of the driver's subnet
-#   TUNING_DB_PASSWORD    {{secrets/<scope>/<key>}}: a password of your own (letters, digits, - and _), not a random one
+#   TUNING_DB_CLIENTS     driver (default): only programs on the driver connect; cluster: the workers, too
+#   TUNING_DB_ALLOW_FROM  the workers' addresses as network/netmask, for example 10.1.0.0/255.255.0.0; by default the
+#                         driver's subnet
+#   TUNING_DB_PASSWORD    {{secrets/<scope>/<key>}}: your own password (letters, digits, - and _) instead of a random one
 #   TUNING_DB_PORT        3306
 #   TUNING_HOME           /var/lib/tuning
 #   TUNING_PYTHON         /databricks/python/bin/python
@@ -35,7 +37,7 @@ fail() {
     exit 1
 }
 
-retry() { # command...; package sources fail now and then
+retry() { # command...; a package index may fail for a moment
     local attempt
     for attempt in $(seq "$attempts"); do
         if "$@"; then return 0; fi
@@ -62,7 +64,9 @@ EOF
     fi
 }
 
-unpack() { # what installs the packages: a script that was sent brings it along, else it lies beside this one
+# Puts install_locked.py and the lock files into $scratch. A script that Airflow has sent contains them, as the function
+# `carried`; otherwise they are beside this script.
+unpack() {
     if declare -F carried >/dev/null; then
         carried "$scratch"
     else
@@ -90,7 +94,7 @@ find_server() { # prints the server program
 install_server() {
     if find_server >/dev/null; then return; fi
     command -v apt-get >/dev/null || fail "there is no apt here to install a MySQL server with"
-    # The package would start a server of its own, through systemd or not; this keeps it from it.
+    # The package would start a server by itself. policy-rc.d keeps Debian's packages from starting services.
     local policy=/usr/sbin/policy-rc.d package
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -99,9 +103,9 @@ install_server() {
     fi
     export DEBIAN_FRONTEND=noninteractive
     retry apt-get -o DPkg::Lock::Timeout=120 update -qq || fail "apt-get update fails: see its words above"
-    # MariaDB first: Ubuntu's AppArmor profile keeps mysqld from data directories of one's own.
+    # MariaDB first: Ubuntu's AppArmor profile lets mysqld use no data directory but the system's.
     for package in mariadb-server mysql-server default-mysql-server; do
-        # Not through a pipe: grep -q would end before apt-cache does, which pipefail takes for a failure.
+        # Not through a pipe to `grep -q`: it ends before apt-cache does, which pipefail takes for a failure.
         if [[ $(apt-cache policy "$package") == *"Candidate: "[^\(]* ]]; then
             retry apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends "$package" ||
                 fail "apt-get cannot install $package"
@@ -111,15 +115,15 @@ install_server() {
     fail "apt offers neither mariadb-server nor mysql-server"
 }
 
-account=     # what the server runs as, for root: a number that no other program has
-as_server=() # what comes before a command that is to run as the server does
+account=     # the id that the server runs under if this is root; no other program has it
+as_server=() # the words before a command that is to run under that account
 
-choose_account() { # sets both; the server sees five variables of this environment, and no secret
+choose_account() { # sets both; the server gets five environment variables, and no secret
     local place number as_number
     as_server=(env -i "PATH=$PATH" "HOME=$home" LANG=C.UTF-8 "TZ=${TZ:-:/etc/localtime}" "TMPDIR=$home/tmp")
     [ "$(id -u)" -eq 0 ] || return 0
     place=$(printf %s "$home" | cksum | cut -d ' ' -f 1)
-    # As init/local/accounts.py chooses them.
+    # The same choice as in init/local/accounts.py, which gives the reasons.
     for number in $((1900000000 + place % 200000000)) $((20000 + place % 40000)); do
         if getent passwd "$number" >/dev/null || getent group "$number" >/dev/null; then continue; fi
         as_number=(setpriv --reuid "$number" --regid "$number" --clear-groups)
@@ -146,7 +150,7 @@ new_password() {
     fi
 }
 
-subnet_of() { # address -> the network it is in, as network/netmask; nothing where it has none or is alone in it
+subnet_of() { # address -> its network, as network/netmask; nothing if there is none, or it has only one address
     "$python" - "$1" <<'EOF'
 import fcntl, ipaddress, socket, struct, sys
 
@@ -165,7 +169,7 @@ for _, name in socket.if_nameindex():
 EOF
 }
 
-find_clients() { # sets address, where the server listens, and allow_from, whom its account is for
+find_clients() { # sets address (where the server listens) and allow_from (the hosts of its account)
     if [ "$clients" = driver ]; then
         address=127.0.0.1 allow_from=127.0.0.1
         return
@@ -177,7 +181,7 @@ find_clients() { # sets address, where the server listens, and allow_from, whom 
         fail "TUNING_DB_ALLOW_FROM must be the workers' addresses, as network/netmask, got '$allow_from': the driver's subnet cannot be told from $address"
 }
 
-statements() { # password; what the server runs before it lets anyone in
+statements() { # password -> the SQL that the server runs before it accepts connections
     local user="'tuning'@'$allow_from'"
     cat <<EOF
 CREATE DATABASE IF NOT EXISTS optuna CHARACTER SET utf8mb4;
@@ -194,7 +198,7 @@ initialise() { # server program
     mkdir -m 700 "$new"
     give_to_server "$new"
     if [[ $("$1" --no-defaults --version) == *[Mm]aria[Dd][Bb]* ]]; then
-        # --force: a container's own name need not resolve.
+        # --force, because the host name of a container may not resolve.
         "${as_server[@]}" mariadb-install-db --no-defaults --force --datadir="$new" --skip-test-db \
             >"$home/initialise.log" 2>&1
     else
@@ -226,12 +230,12 @@ start_server() {
     mkdir -p "$home"
     chmod 711 "$home"
     choose_account
-    # Temporary tables lie in there: in /tmp a server removes those of every other one when it starts.
+    # A folder for temporary tables: in /tmp, a server that starts removes those of every other server.
     rm -rf "$home/tmp"
     mkdir -m 700 "$home/tmp"
     give_to_server "$home/tmp"
     if [ ! -d "$home/mysql" ]; then initialise "$server"; fi
-    give_to_server "$home/mysql" # an earlier version's had another account
+    give_to_server "$home/mysql" # an earlier version of this script ran the server under another account
     password=$(new_password)
     log=$home/mysql.log
     (

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Databricks init script, after init_optuna.sh: what the xgboost objective needs, cuDF on nodes with a GPU included.
+# Databricks init script, to run after init_optuna.sh: installs what the xgboost objective needs, and cuDF on GPU nodes.
 #
-# The packages come from lock files with hashes (requirements/databricks-xgboost.txt, databricks-cudf.txt). cuDF is for
-# the runtime's pandas: 26.06 is the last release for pandas 2. Nothing that Spark works with is replaced. Runs again
-# without harm.
+# The packages come from lock files with hashes (requirements/databricks-xgboost.txt, databricks-cudf.txt). The release of
+# cuDF must fit the runtime's pandas: 26.06 is the last one for pandas 2. No package that Spark works with is replaced. The
+# script may run again without harm.
 #
 #   TUNING_PYTHON        /databricks/python/bin/python
 #   PIP_EXTRA_INDEX_URL  a further package index, as pip knows it
@@ -21,7 +21,9 @@ fail() {
     exit 1
 }
 
-unpack() { # what installs the packages: a script that was sent brings it along, else it lies beside this one
+# Puts install_locked.py and the lock files into $scratch. A script that Airflow has sent contains them, as the function
+# `carried`; otherwise they are beside this script.
+unpack() {
     if declare -F carried >/dev/null; then
         carried "$scratch"
     else

@@ -1,11 +1,11 @@
-"""Installs what lock files say into the Python of a cluster's node, and leaves what the runtime brings as it is.
+"""Installs locked packages into the Python of a cluster's node, and keeps what the Databricks runtime has.
 
     install_locked.py PYTHON FOLDER NAME...
 
-FOLDER/NAME.in says what is to be there, FOLDER/NAME.txt is its lock. A package is installed only where it is missing or
-there in a version that does not fit, in the version of the lock, from a wheel with a hash of the lock: pip takes no
-other file, whatever an index offers, and runs no code of a package to build it. The packages that Spark works with are
-never replaced. The init scripts bring this along; it needs pip and nothing else.
+FOLDER/NAME.in lists the packages to install, FOLDER/NAME.txt is their lock. A package is installed only if it is
+missing, or if the installed version does not fit. It comes in the version of the lock, from a wheel with a hash of the
+lock. So pip accepts no other file, and runs no code of a package to build it. The packages that Spark works with are
+never replaced. The init scripts contain this program. It needs pip and nothing else.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import tempfile
 import time
 from pathlib import Path
 
-# What the runtime was built with. Installed where it is missing, as on a bare machine, and never changed.
+# The runtime was built with these. They are installed if they are missing, as on a bare machine, but never changed.
 RUNTIME = ("pyspark", "numpy", "pandas", "pyarrow")
 # 470 MB that XGBoost loads only to train one model on several GPUs (init/local/locks.py leaves it out too).
 LEFT_OUT = ("nvidia-nccl-cu12",)
 ATTEMPTS = 4
 ROUNDS = 20
 
-# Run by the node's Python, which may be another one than ours: prints the names of what does not fit, one a line, with
-# the version that is there, the requirement, and who has it.
+# A program for the node's Python, which may be another one than ours. For each package that does not fit it prints a
+# line: name, installed version, requirement, and which package requires it.
 UNMET = """
 import importlib.metadata as metadata, sys
 try:
@@ -55,21 +55,22 @@ while pending:
 
 
 def say(text: str) -> None:
-    """A line of the init script's log."""
+    """Prints a line for the init script's log."""
     print(text, flush=True)  # noqa: T201
 
 
 def main(python: str, folder: str, *names: str) -> None:
-    """Install until everything fits.
+    """Installs until all requirements are met.
 
     Raises:
-        SystemExit: Something cannot be installed; one sentence says what.
+        SystemExit: A package cannot be installed. One sentence says which.
     """
     wanted: list[str] = []
     lock: dict[str, str] = {}
     for name in names:
         wanted += requirements(Path(folder, f"{name}.in").read_text(encoding="utf-8"))
         lock |= entries(Path(folder, f"{name}.txt").read_text(encoding="utf-8"))
+    # In rounds, because only an installed package tells what it requires itself.
     for number in range(ROUNDS):
         packages = unmet(python, wanted, lock)
         if not packages:
@@ -80,13 +81,13 @@ def main(python: str, folder: str, *names: str) -> None:
 
 
 def requirements(text: str) -> list[str]:
-    """The lines that are no comments."""
+    """The lines of a .in file that are not comments."""
     lines = [line.strip() for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def entries(lock: str) -> dict[str, str]:
-    """The lines of each package; two where other Pythons need another version."""
+    """The lines of a lock by package. A package has two entries if some versions of Python need another one."""
     result: dict[str, str] = {}
     name = ""
     for line in lock.splitlines():
@@ -98,12 +99,15 @@ def entries(lock: str) -> dict[str, str]:
 
 
 def normal(name: str) -> str:
-    """How a package's name is compared: https://packaging.python.org/specifications/name-normalization/."""
+    """A package's name in the form in which names are compared.
+
+    https://packaging.python.org/specifications/name-normalization/
+    """
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def unmet(python: str, wanted: list[str], lock: dict[str, str]) -> list[str]:
-    """The packages to install, as far as what is there tells what it needs."""
+    """The packages that are missing or do not fit, as far as the installed ones tell what they require."""
     asked = subprocess.run([python, "-c", UNMET, *wanted], stdout=subprocess.PIPE, text=True, check=True)
     names = []
     for line in asked.stdout.splitlines():
@@ -119,7 +123,7 @@ def unmet(python: str, wanted: list[str], lock: dict[str, str]) -> list[str]:
 
 
 def install(python: str, locked: list[str]) -> None:
-    """Install these and nothing else; package sources fail now and then."""
+    """Installs exactly these packages. Tries a few times, because an index may fail for a moment."""
     names = ", ".join(lines.split(" ")[0] for lines in locked)
     say(f"installing {names}")
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]

@@ -1,4 +1,4 @@
-"""What makes one machine ready: environments, a private MySQL server, a Spark cluster, and a run through Airflow.
+"""Makes one machine ready: environments, a private MySQL server, a Spark cluster, and a run through Airflow.
 
-Standard library only: this package runs before anything is installed.
+It imports the standard library only, because it runs before anything is installed.
 """

@@ -1,4 +1,4 @@
-"""python3 -m init.local: what the Makefile calls."""
+"""The commands that the Makefile calls: set up this machine, start and stop services, run a study."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+# Before the imports below, which fail on an older Python.
 if sys.version_info < (3, 11):  # noqa: UP036 - the message is the point
     sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")
 
@@ -65,6 +66,7 @@ def run_command(layout: Layout, study: str, trials: str) -> int:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
         env = bring_up(layout)
+    # Without the lock: several studies may run at the same time.
     return run.run_study(layout, study, trials, env)
 
 
@@ -77,7 +79,7 @@ def restore_command(layout: Layout, study: str, replaced: str) -> int:
 
 
 def bring_up(layout: Layout) -> dict[str, str]:
-    """Installs and starts what a run needs. Returns the environment of every Airflow process."""
+    """Installs and starts what a run needs. Returns the environment for Airflow's processes."""
     ready = stack.install(layout)
     ready.ensure()
     server = ready.mysql if ready.has_mysql else None
@@ -91,7 +93,7 @@ def bring_up(layout: Layout) -> dict[str, str]:
 def ui_command(layout: Layout, port: int) -> None:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
-        keeper.dismiss(layout)
+        keeper.dismiss(layout)  # it must not start a service that this command is starting, too
         env = bring_up(layout)
         services = ui.AirflowServices(layout, env, port)
         say("starting Airflow's services (about half a minute)")

@@ -1,4 +1,4 @@
-"""The account that a server started by root runs under: a number of this checkout's own, which nobody else has."""
+"""The account for a server that root starts: a user id that belongs to this checkout and to nobody else."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-# Above what systemd and others hand out, https://systemd.io/UIDS-GIDS; then what a container with 65,536 numbers has.
+# The first range is above all ids that systemd and others hand out (https://systemd.io/UIDS-GIDS). The second one is
+# for containers that have only 65,536 ids.
 RANGES = ((1_900_000_000, 200_000_000), (20_000, 40_000))
 
 
 def open_path(folder: Path) -> int | None:
-    """Makes the server's folder, and for root chooses the account, user and group in one, its server runs under.
+    """Makes the server's folder. For root, also chooses the account (user and group id) that the server runs under.
 
     Returns:
-        None to run as the present account: it is not root, or no other account can reach the folder (a checkout
-        below /root).
+        The account. None means the present one: it is not root, or no other account can reach the folder, as in a
+        checkout below /root.
     """
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     folder.chmod(0o700)
     if os.geteuid() != 0:
         return None
     for account in candidates(folder):
+        # The account may pass through the parent folder, but not list it.
         os.chown(folder.parent, 0, account)
         folder.parent.chmod(0o710)
         os.chown(folder, account, account)
@@ -39,7 +41,7 @@ def open_path(folder: Path) -> int | None:
 
 
 def candidates(folder: Path) -> Iterator[int]:
-    """Numbers that no account here has, the same ones for the same folder."""
+    """Ids that no account here has. The same folder always gives the same ids, so that a restarted server keeps its."""
     place = int.from_bytes(sha256(os.fsencode(folder.resolve())).digest()[:8])
     for start, length in RANGES:
         number = start + place % length
@@ -50,7 +52,7 @@ def candidates(folder: Path) -> Iterator[int]:
 
 
 def is_taken(number: int) -> bool:
-    """Whether an account or a group has this number."""
+    """Whether a user or a group has this id."""
     for look_up in (pwd.getpwuid, grp.getgrgid):
         try:
             look_up(number)
@@ -61,7 +63,7 @@ def is_taken(number: int) -> bool:
 
 
 def is_mapped(number: int) -> bool:
-    """Whether there is such an account and such a group in this container: user_namespaces(7)."""
+    """Whether this id exists in the present container, as user and as group: user_namespaces(7)."""
     return all(
         any(first <= number < first + count for first, _, count in _map(file)) for file in ("uid_map", "gid_map")
     )
@@ -72,14 +74,14 @@ def _map(file: str) -> list[list[int]]:
 
 
 def run_as(account: int | None) -> list[str]:
-    """What comes before a command that is to run under the account."""
+    """The words to put before a command, so that it runs under the account."""
     if account is None:
         return []
     return ["setpriv", "--reuid", str(account), "--regid", str(account), "--clear-groups"]
 
 
 def give_to(path: Path, account: int | None) -> None:
-    """Makes the account the owner of a file, or of a folder and all in it, whoever had it before."""
+    """Makes the account the owner of a file, or of a folder and all that is in it."""
     if account is None:
         return
     os.chown(path, account, account)

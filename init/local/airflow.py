@@ -1,4 +1,4 @@
-"""Airflow's surroundings: its environment variables, its metadata database, one run."""
+"""What Airflow needs around it: environment variables, connections, and its metadata database."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from init.local.spark_conf import conf_dir
 
 DATABASE = "optuna"
 TUNING_USER = "tuning"
-# SQLite's own 5 s are over soon when many runs are triggered at once and each of them has something to write.
+# SQLite's default is 5 s. That is too short when many runs are triggered at once, and each has something to write.
 SQLITE_WAIT_S = 60
-# What the study files' key `pool` says by default.
+# The default of the study files' key `pool`.
 POOL = "tuning_spark"
 
 
@@ -27,10 +27,11 @@ def program(layout: Layout) -> Path:
 
 
 def environment(layout: Layout, connections: Mapping[str, str], java_home: str | None) -> dict[str, str]:
-    """The environment of every Airflow process: this shell's, with the project's folders and connections."""
+    """The environment for Airflow's processes: the present one, with the project's folders and connections."""
     paths = [layout.root / "init" / "spark" / "bin", layout.airflow_env / "bin", os.environ.get("PATH", os.defpath)]
     variables = dict(os.environ)
-    for name in ("PYTHONHOME", "VIRTUAL_ENV", "TUNING_SPARK_SECRET_FILE"):  # the last is another cluster's
+    # The first two would lead to another Python, the last one holds the secret of another Spark cluster.
+    for name in ("PYTHONHOME", "VIRTUAL_ENV", "TUNING_SPARK_SECRET_FILE"):
         variables.pop(name, None)
     if java_home:
         variables["JAVA_HOME"] = java_home
@@ -58,9 +59,10 @@ def environment(layout: Layout, connections: Mapping[str, str], java_home: str |
 
 
 def metadata_url(layout: Layout) -> str:
-    """Airflow's metadata database, in SQLite: one writer at a time, for which the others wait instead of failing.
+    """The URL of Airflow's metadata database, in SQLite.
 
-    Airflow itself asks for the write-ahead log, in which readers wait for nobody.
+    SQLite has one writer at a time; with a timeout, others wait for it instead of failing. Airflow itself turns on the
+    write-ahead log, with which readers never wait.
     """
     return f"sqlite:///{layout.airflow_home / 'airflow.db'}?timeout={SQLITE_WAIT_S}"
 
@@ -68,7 +70,7 @@ def metadata_url(layout: Layout) -> str:
 def connections(
     layout: Layout, server: MysqlServer | None, spark_port: int, secrets: Mapping[str, str], *, spark_page: str = ""
 ) -> dict[str, str]:
-    """Airflow's three connections (two with SQLite), and the key its own secrets are kept with."""
+    """Environment variables with Airflow's three connections (two with SQLite), and the key for its own secrets."""
     master = {"conn_type": "spark", "host": f"spark://{LOOPBACK}", "port": spark_port}
     found: dict[str, object] = {"SPARK": master | {"extra": {"web_page": spark_page}}}
     if server is None:
@@ -83,7 +85,7 @@ def connections(
 
 
 def migrate(layout: Layout, env: Mapping[str, str]) -> None:
-    """Makes or upgrades the metadata database, once per Airflow lock."""
+    """Makes or upgrades the metadata database, once for each version of Airflow."""
     stamp = layout.airflow_home / ".migrated"
     lock = (layout.requirements / "airflow.txt").read_text()
     version = next(line.split()[0] for line in lock.splitlines() if line.startswith("apache-airflow=="))

@@ -1,4 +1,4 @@
-"""`make audit`: the lock files, looked up among known vulnerabilities by pip-audit."""
+"""`make audit`: pip-audit looks up the locked packages among known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def audit(layout: Layout) -> None:
     """Checks every lock that is installed on a user's machine.
 
     Raises:
-        SetupError: A locked package has a known vulnerability; names it and the version that has none.
+        SetupError: A locked package has a known vulnerability. Names the package, and the version that has none.
     """
     environments.ensure_uv(layout)
     environments.build(layout, environments.audit_lock(layout))
@@ -28,7 +28,7 @@ def audit(layout: Layout) -> None:
 
 
 def check(layout: Layout, lock: Path) -> list[str]:
-    """What is known of one lock's packages; says so where the vulnerability service cannot be asked."""
+    """The known vulnerabilities of one lock's packages. Prints a line if the service cannot be asked."""
     report, log = layout.logs / f"audit-{lock.stem}.json", layout.logs / "audit.log"
     for old in (report, log):
         old.unlink(missing_ok=True)
@@ -38,7 +38,7 @@ def check(layout: Layout, lock: Path) -> list[str]:
     try:
         run_step(f"looking up {lock.name}", command, log=log)
     except SetupError as error:
-        # It ends with 1 when it finds something and when it cannot ask; only then it writes no report.
+        # pip-audit ends with 1 if it finds something, and also if it cannot ask. Only then it writes no report.
         if not report.exists():
             say(f"NOT CHECKED: {lock.name}, the vulnerability service gave no answer")
             detail(str(error))
@@ -47,7 +47,7 @@ def check(layout: Layout, lock: Path) -> list[str]:
 
 
 def read_report(lock: str, packages: list[dict[str, Any]]) -> list[str]:
-    """The vulnerabilities in a report; says how many packages were looked up, and how many could not be."""
+    """The vulnerabilities in a report. Prints how many packages were looked up, and how many could not be."""
     unknown = [package for package in packages if "skip_reason" in package]
     if unknown:
         say(f"NOT CHECKED: {lock}, {len(unknown)} of {len(packages)} packages; {unknown[0]['skip_reason']}")

@@ -1,4 +1,4 @@
-"""`make compose-env`: the secrets of the containers, each a file, and the .env that docker compose reads."""
+"""`make compose-env`: writes the containers' secrets, each into a file, and the .env that docker compose reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHERS_READ = 0o644
 
 
 def _letters_and_digits() -> str:
-    """What can be pasted into a URL and JSON; as long as the key of Airflow's tokens should be (RFC 7518, 3.2)."""
+    """A secret that needs no escaping in URLs and JSON, long enough as a key for Airflow's tokens (RFC 7518, 3.2)."""
     return secrets.token_hex(32)
 
 
@@ -26,7 +26,7 @@ def _fernet_key() -> str:
     return base64.urlsafe_b64encode(os.urandom(32)).decode()
 
 
-# Each secret's file, and how a new one is made.
+# The file of each secret, and the function that makes a new one.
 SECRETS: dict[str, Callable[[], str]] = {
     "db_root_password": _letters_and_digits,
     "db_password": _letters_and_digits,
@@ -43,8 +43,8 @@ SECRETS: dict[str, Callable[[], str]] = {
 def write_environment(layout: Layout) -> None:
     """Makes the secrets that are missing, and names their folder in .env.
 
-    A secret that is there stays, because the database keeps the passwords it was made with. Those that an older version
-    wrote into .env move to their files.
+    An existing secret stays: the database keeps the passwords that it was made with. Secrets that an older version
+    wrote into .env move to files.
     """
     folder, env_file = layout.root / FOLDER, layout.root / ".env"
     lines = env_file.read_text().splitlines() if env_file.exists() else []
@@ -57,7 +57,7 @@ def write_environment(layout: Layout) -> None:
 
 
 def _sort_lines(lines: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The secrets among the lines of .env by the names of their files, and the lines that stay."""
+    """Splits the lines of .env into the secrets, by the names of their files, and the lines that stay."""
     variables = {f"TUNING_{name.upper()}": name for name in SECRETS}
     moved, kept = {}, []
     for line in lines:
@@ -70,10 +70,10 @@ def _sort_lines(lines: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _write_missing(folder: Path, moved: dict[str, str]) -> list[str]:
-    """Writes the secrets that have no file yet; returns the names of those that are new.
+    """Writes the secrets that have no file yet. Returns the names of those that are new.
 
-    The folder is closed, the files in it are not: a container mounts a file alone, and its account, whose number is
-    another than ours, has to read it.
+    Only the owner may enter the folder, but everybody may read the files in it: a container mounts a file alone, and
+    its account has another id than ours.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o700)
@@ -81,7 +81,7 @@ def _write_missing(folder: Path, moved: dict[str, str]) -> list[str]:
     for name, make in SECRETS.items():
         file = folder / name
         if not file.exists():
-            # No line end: Airflow takes what a file holds as it is.
+            # Without a line end, which Airflow would take as part of the secret.
             write_private(file, moved.get(name) or make())
             if name not in moved:
                 made.append(name)
@@ -96,5 +96,5 @@ def _report(folder: Path, made: list[str], moved: int) -> None:
         say(f"wrote {', '.join(made)} in {folder}, a folder that is yours alone")
     if not (made or moved):
         say(f"every secret is in {folder} already")
-        detail("for new ones remove it together with the volumes, whose passwords they are: docker compose down -v")
+        detail("for new ones, remove it and the volumes, which keep the old passwords: docker compose down -v")
     detail(f"now: docker compose up; Airflow at http://127.0.0.1:8080, user admin, password in {FOLDER}/admin_password")

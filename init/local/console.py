@@ -1,4 +1,4 @@
-"""What the person sees: short lines, and a sign of life during every long step."""
+"""Output for the person at the terminal: short lines, and a sign of life during every long step."""
 
 from __future__ import annotations
 
@@ -39,13 +39,16 @@ def tail(log: Path, lines: int = 12) -> str:
 
 
 def run_step(what: str, command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None) -> None:
-    """Runs a command with its output in a log, and says every few seconds that it is still at work.
+    """Runs a command with its output in a log, and prints every few seconds that it is still at work.
 
     Args:
-        what: The step as "installing X": it is used in the progress lines and in the error.
+        what: The step, as in "installing X". Used in the progress lines and in the error.
+        command: Program and arguments.
+        log: The file that takes the output.
+        env: Environment of the command; by default the present one.
 
     Raises:
-        SetupError: The command failed, or did not end within STEP_S; holds the end of its log.
+        SetupError: The command failed, or did not end within STEP_S seconds. Holds the end of the log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -65,7 +68,7 @@ def run_step(what: str, command: Sequence[str | Path], *, log: Path, env: Mappin
 
 
 def wait_aloud(process: subprocess.Popen[bytes], what: str) -> bool:
-    """Whether the process has ended within STEP_S."""
+    """Waits for the process, and prints a line now and then. Returns whether it ended within STEP_S seconds."""
     started = time.monotonic()
     while (waited := time.monotonic() - started) < STEP_S:
         try:
@@ -77,7 +80,7 @@ def wait_aloud(process: subprocess.Popen[bytes], what: str) -> bool:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Asks a process to end, and kills it when it does not."""
+    """Asks a process to end, and kills it if it does not."""
     process.terminate()
     try:
         process.wait(timeout=TICK_S)

@@ -1,6 +1,6 @@
-"""`make compose-digests`: an override file that holds each image to the very content that was pulled.
+"""`make compose-digests`: writes an override file that names each image by its digest instead of its tag.
 
-A tag can be moved to another image; a digest is the content's own hash.
+A tag can be moved to another image later. A digest is the hash of the content that was pulled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from init.local.errors import SetupError
 from init.local.layout import Layout
 
 FILE = "docker-compose.digests.yaml"
+# Images tagged `local` are built here, so there is nothing to pull.
 _PULLED = re.compile(r"^ *image: *(?!\S+:local$)(\S+)$", re.MULTILINE)
 _SERVICE = re.compile(r"^  ([\w-]+):\n", re.MULTILINE)
 _BASE = re.compile(r"^ARG PYTHON_IMAGE=(\S+)$", re.MULTILINE)
@@ -25,10 +26,10 @@ def write_digests(layout: Layout, find: Callable[[str], str] | None = None) -> N
 
     Args:
         layout: The checkout.
-        find: Gives the digest of an image; by default Docker is asked.
+        find: Returns the digest of an image; by default it asks Docker.
 
     Raises:
-        SetupError: An image was never pulled here, so nothing is known of it but its tag.
+        SetupError: An image was never pulled here, so its digest is not known.
     """
     find = find or pulled_digest
     (base,) = _BASE.findall((layout.root / "Dockerfile").read_text())
@@ -46,7 +47,7 @@ def write_digests(layout: Layout, find: Callable[[str], str] | None = None) -> N
 
 
 def _services(compose: str) -> list[tuple[str, str]]:
-    """Each service with its part of the file."""
+    """The name of each service, with its part of the file."""
     part = compose.split("\nservices:\n", 1)[1].split("\nnetworks:\n", 1)[0]
     places = list(_SERVICE.finditer(part))
     ends = [place.start() for place in places[1:]] + [len(part)]
@@ -54,10 +55,10 @@ def _services(compose: str) -> list[tuple[str, str]]:
 
 
 def pulled_digest(image: str) -> str:
-    """The name of an image with its digest, as the registry it came from gave it.
+    """The name of an image with its digest, as its registry gave it.
 
     Raises:
-        SetupError: Docker has no such image, or one that was made here.
+        SetupError: Docker has no such image, or the image was built here.
     """
     command = ["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", image]
     try:

@@ -1,4 +1,4 @@
-"""Virtual environments from hashed lock files, rebuilt only when a lock or the Python changes."""
+"""Builds virtual environments from hashed lock files, anew only if a lock or the Python has changed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from init.local.console import run_step, say
 from init.local.layout import Layout
 
-# pyspark is pure Python and published as source only; nothing else is ever built on the user's machine.
+# pyspark is pure Python, and published as source only. Nothing else is built on the user's machine.
 BUILT_FROM_SOURCE = "pyspark"
 
 
 @dataclass(frozen=True)
 class Lock:
-    """One lock file and the environment it is installed into."""
+    """A lock file, and the environment that it is installed into."""
 
     title: str
     environment: Path
@@ -28,10 +28,10 @@ class Lock:
         return self.environment / f".installed-{self.file.stem}"
 
     def fingerprint(self) -> str:
-        """Changes when the lock (not its comments), the Python or the way of installing does."""
+        """A text that changes with the lock (not its comments), the Python, or the way of installing."""
         lines = [line for line in self.file.read_text().splitlines() if not line.lstrip().startswith("#")]
         digest = hashlib.sha256("\n".join(lines).encode())
-        # A bug-fix release of the same Python keeps its environments.
+        # Only major and minor version: environments survive a bug-fix release of their Python.
         digest.update(f"{sys.version_info[:2]}|{sys.base_prefix}|{BUILT_FROM_SOURCE}".encode())
         return digest.hexdigest()
 
@@ -50,7 +50,7 @@ def spark_lock(layout: Layout, *, gpu: bool) -> Lock:
 
 
 def bench_lock(layout: Layout) -> Lock:
-    """The peers of the benchmark, apart from everything else."""
+    """The peers that the benchmark compares with, in an environment of their own."""
     return Lock("the benchmark's peers", layout.bench_env, layout.requirements / "bench.txt")
 
 
@@ -59,12 +59,12 @@ def audit_lock(layout: Layout) -> Lock:
 
 
 def dev_lock(layout: Layout, environment: Path) -> Lock:
-    """The test and lint tools, which go on top of an environment."""
+    """The test and lint tools, which are added to an environment."""
     return Lock(f"test tools in the {environment.name} environment", environment, layout.requirements / "dev.txt")
 
 
 def build(layout: Layout, lock: Lock) -> bool:
-    """Makes an environment anew unless it is what its lock says. Returns whether it had to."""
+    """Makes an environment anew unless it matches its lock. Returns whether it made it."""
     if lock.installed():
         return False
     say(f"installing {lock.title} (once)")
@@ -85,7 +85,7 @@ def build(layout: Layout, lock: Lock) -> bool:
 
 
 def add(layout: Layout, lock: Lock) -> bool:
-    """Installs a lock on top of an environment that is there. Returns whether it had to."""
+    """Adds the packages of a lock to an existing environment. Returns whether it had to."""
     if lock.installed():
         return False
     say(f"installing {lock.title} (once)")
@@ -96,7 +96,7 @@ def add(layout: Layout, lock: Lock) -> bool:
 def _install(layout: Layout, lock: Lock, log: Path) -> None:
     install: list[str | Path] = [uv(layout), "pip", "install", "--python", lock.environment, "--no-deps"]
     install += ["--require-hashes", "--only-binary", ":all:", "--no-binary", BUILT_FROM_SOURCE]
-    # Compiled here, once: every Python that Spark starts would compile again where it may not write.
+    # Compile bytecode now. Where Spark's Python processes may not write, each of them would compile it again.
     install += ["--compile-bytecode", "--build-constraints", layout.requirements / "build.txt"]
     install += ["--requirements", lock.file]
     run_step(f"installing {lock.title}", install, log=log, env=uv_environment())
@@ -115,7 +115,7 @@ def ensure_uv(layout: Layout) -> None:
     say(f"installing {lock.title} (once)")
     log = layout.logs / "install-tools.log"
     run_step(f"making a folder for {lock.title}", [sys.executable, "-m", "venv", "--clear", layout.tools], log=log)
-    # Through Python: the first line of a script cannot name a path with a blank in it.
+    # Not through the script `pip`: the first line of a script cannot name a path with a blank in it.
     pip: list[str | Path] = [layout.tools / "bin" / "python", "-m", "pip", "install"]
     pip += ["--require-hashes", "--only-binary", ":all:"]
     run_step(f"installing {lock.title}", [*pip, "--requirement", lock.file], log=log)
@@ -123,6 +123,6 @@ def ensure_uv(layout: Layout) -> None:
 
 
 def uv_environment() -> dict[str, str]:
-    """The present environment, without another project's virtual environment or uv settings for one."""
+    """The present environment variables, without those of another project's virtual environment or uv settings."""
     dropped = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "PYTHONHOME")
     return {name: value for name, value in os.environ.items() if name not in dropped} | {"UV_NO_CONFIG": "1"}

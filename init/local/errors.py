@@ -2,4 +2,4 @@
 
 
 class SetupError(Exception):
-    """Something the person at the keyboard can put right; its text is shown as it is, without a traceback."""
+    """An error that the person at the terminal can put right. Its text is shown as it is, without a traceback."""

@@ -1,11 +1,12 @@
-"""python3 -P guard.py COMMAND...: runs a command and ends with it, leaving nothing behind.
+"""python3 -P guard.py COMMAND...: runs a command, and ends every process that the command leaves behind.
 
-Airflow's scheduler starts processes of its own, one for each task, and they outlive it when it is killed. The guard
-is a subreaper (https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html): whatever loses its parent
-below it becomes its child, so it can end all of them before it ends. When the guard itself is killed, the command
-gets SIGTERM from the kernel and ends its processes in good order.
+Airflow's scheduler starts a process for each task, and these outlive a scheduler that is killed. The guard is a
+subreaper (https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html): each process below it that loses
+its parent becomes its child. So the guard can end all of them before it ends itself. If the guard is killed, the kernel
+sends SIGTERM to the command, which ends its processes in good order.
 
-Standard library only, and nothing of this package: the command inherits the environment, so it must not need a path.
+It imports the standard library only, and nothing of this package: that would need PYTHONPATH, which the command would
+inherit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from types import FrameType
 
 PR_SET_CHILD_SUBREAPER = 36
 TICK_S = 0.1
-# Together below the 30 s that `make stop` waits before it kills.
+# Their sum is below the 30 s that `make stop` waits before it kills the guard.
 COMMAND_GRACE_S = 8.0
 CHILDREN_GRACE_S = 15.0
 KILLS = 4
@@ -40,7 +41,7 @@ def become_subreaper() -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    """Every living process below `pid`, the nearest first."""
+    """All living processes below `pid`: its children first, then theirs, and so on."""
     below: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -74,9 +75,9 @@ def reap() -> None:
 
 
 def reap_orphans(command: int) -> None:
-    """Takes the exit codes of adopted children while the command runs, whose own is left to whoever started it.
+    """Takes the exit codes of adopted children while the command runs, but leaves the command's own to `subprocess`.
 
-    A guard lives for weeks: every task of Airflow's whose process was killed leaves it an orphan.
+    A guard runs for weeks. Each task of Airflow's whose process was killed would otherwise leave a zombie behind.
     """
     while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != command:
         os.waitpid(ended.si_pid, 0)
@@ -92,14 +93,14 @@ def wait(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def end_descendants() -> None:
-    """Asks what is left to end, and kills what does not; says which processes not even that ends."""
+    """Asks all processes below this one to end, and kills those that do not. Reports those that even then live on."""
 
     def none_left() -> bool:
         reap()
         return not descendants(os.getpid())
 
     signal_all(descendants(os.getpid()), signal.SIGTERM)
-    for _ in range(KILLS):
+    for _ in range(KILLS):  # again and again: a process may start another one just before it is killed
         if wait(none_left, CHILDREN_GRACE_S):
             return
         signal_all(descendants(os.getpid()), signal.SIGKILL)

@@ -1,7 +1,8 @@
-"""python3 -m init.local.keeper FOLDER: starts again what ends of the services that `make ui` started.
+"""python3 -m init.local.keeper FOLDER: restarts services that `make ui` started and that have ended.
 
-It looks at the processes alone: one that hangs is not its business. What ends again and again is left alone, so that a
-fault which no restart mends neither fills the disk nor hides. Its log says what it does; the next `make ui` shows it.
+It only notices processes that end, not those that hang. It gives up on a service that ends again and again: a restart
+does not help it, and would only fill the disk and hide the fault. Its log says what it did, and the next `make ui`
+shows that.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from init.local.stack import KEEPER, Stack, gpus_to_use, service_names
 from init.local.ui import AirflowServices
 
 LOOK_EVERY_S = 1.0
+# It gives up on a service that ends more than TRIES times within WINDOW_S seconds.
 TRIES = 5
 WINDOW_S = 600.0
 
 
 @dataclass(frozen=True)
 class Part:
-    """Services that are started together, and how."""
+    """Services that are started together, and the function that starts them."""
 
     name: str
     services: tuple[Service, ...]
@@ -39,7 +41,7 @@ class Part:
         return all(service.running() for service in self.services)
 
     def start_again(self) -> None:
-        """Starts it; the logs of its last life stay beside the new ones."""
+        """Starts the services. The old logs are kept beside the new ones."""
         for service in self.services:
             if service.log.exists():
                 service.log.replace(ended_log(service))
@@ -52,12 +54,14 @@ def ended_log(service: Service) -> Path:
 
 @dataclass
 class Keeper:
-    """What has ended, how often, and when it is due to be started again.
+    """Notices services that have ended, and starts them again after a pause.
 
     Attributes:
-        lock: The one that each `make` holds while it starts or stops services.
+        parts: The services to look after.
+        lock: The lock that each `make` holds while it starts or stops services.
         tell: Takes one line for the log.
-        first_pause_s: Before the first try; each further one waits twice as long.
+        first_pause_s: Seconds before the first restart; each further pause is twice as long.
+        clock: Seconds of a monotonic clock.
     """
 
     parts: Sequence[Part]
@@ -70,7 +74,7 @@ class Keeper:
     _given_up: set[str] = field(default_factory=set)
 
     def look(self) -> None:
-        """Looks once at every part, and starts those that are due."""
+        """Looks at every part once, and starts those that are due."""
         if not self._down():
             self._due.clear()
             return
@@ -79,7 +83,7 @@ class Keeper:
                 for part in self._down():
                     self._tend(part)
         except SetupError:
-            return  # another `make` is at work on the services: what is down may be so on purpose
+            return  # another `make` starts or stops services now: what is down may be so on purpose
 
     def _down(self) -> list[Part]:
         return [part for part in self.parts if part.name not in self._given_up and not part.runs()]
@@ -119,7 +123,7 @@ class Keeper:
 
 @dataclass(frozen=True)
 class Site:
-    """What `make ui` started in one checkout, as it can be started again."""
+    """The services that `make ui` started in one checkout, with all that is needed to start them again."""
 
     layout: Layout
     stack: Stack
@@ -139,7 +143,7 @@ class Site:
         return found + [Part(one.name, (one,), partial(self._service, one)) for one in services]
 
     def _server(self, ensure: Callable[[], object]) -> None:
-        """A server comes back at its old port, unless somebody else took it: then its users must learn the new."""
+        """Starts a server. If it had to take another port, Airflow's services are restarted to learn of it."""
         ensure()
         if self._airflow().outdated():
             self._airflow().ensure()
@@ -154,14 +158,14 @@ class Site:
 
 
 def engage(layout: Layout, environment: Mapping[str, str]) -> None:
-    """Starts the keeper of what runs now, with the environment that `make ui` has."""
-    # Its package is found in the folder it starts in.
+    """Starts the keeper, with the environment of `make ui`."""
+    # `python -m` finds the package in the folder that it starts in.
     command = ["env", "--chdir", str(REPOSITORY), sys.executable, "-m", "init.local.keeper", str(layout.root)]
     Service(KEEPER, layout.state).start(command, environment, {})
 
 
 def dismiss(layout: Layout) -> None:
-    """Ends the keeper, and says what it had to do and what is down."""
+    """Ends the keeper. Prints what it has done, and which services are down."""
     keeper = Service(KEEPER, layout.state)
     names = [name for name in service_names(layout) if name != KEEPER and not name.startswith("run-")]
     if names and not keeper.stop() and any(name.startswith("airflow-") for name in names):

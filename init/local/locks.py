@@ -1,4 +1,4 @@
-"""`make lock`: the hashed lock files, for every Python from 3.11 and every platform, without index addresses."""
+"""`make lock`: makes the hashed lock files, for all platforms and Python from 3.11 on, without index addresses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from init.local.layout import Layout
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one lock is made. Packages left out are dependencies that the project neither needs nor wants."""
+    """How one lock is made.
+
+    Attributes:
+        name: Name of the files: name.in gives name.txt.
+        left_out: Dependencies that the project does not need or want.
+        held_to: Lock files whose versions this one must use.
+        wheels_only: Whether packages that have no wheel are refused.
+    """
 
     name: str
     left_out: tuple[str, ...] = ()
@@ -24,8 +31,8 @@ class Recipe:
 RECIPES = (
     Recipe("uv", wheels_only=True),
     Recipe("build", wheels_only=True),
-    # mysqlclient and mysql-connector-python: no wheels or GPL, PyMySQL does their work.
-    # pyspark-client: overwrites pyspark and has no spark-submit.
+    # mysqlclient has no wheels, mysql-connector-python is GPL, and PyMySQL does their work.
+    # pyspark-client overwrites files of pyspark, and has no spark-submit.
     Recipe("airflow", left_out=("mysqlclient", "mysql-connector-python", "pyspark-client")),
     # nvidia-nccl-cu12: 470 MB that XGBoost loads only to train one model on several GPUs.
     Recipe("spark", left_out=("nvidia-nccl-cu12",)),
@@ -33,7 +40,7 @@ RECIPES = (
     Recipe("mysqlclient"),
     Recipe("bench"),
     Recipe("audit", wheels_only=True),
-    # What the Databricks init scripts install; versions as on the Spark side, but for what cuDF for pandas 2 needs.
+    # Installed by the Databricks init scripts. Versions are those of the Spark side, except for cuDF on pandas 2.
     Recipe("databricks", held_to=("spark.txt",), wheels_only=True),
     Recipe("databricks-xgboost", left_out=("nvidia-nccl-cu12",), held_to=("spark.txt",), wheels_only=True),
     Recipe("databricks-cudf", wheels_only=True),

@@ -1,4 +1,4 @@
-"""What the operating system has to provide, and installing it where we may."""
+"""The packages that the operating system must provide, and their installation if we may install."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ from init.local.console import detail, run_step, say
 from init.local.errors import SetupError
 
 JAVA_MINIMUM = 17
-# Chrome will do as well; on Ubuntu, chromium-browser brings a snap.
+# Chrome works too. On Ubuntu the package chromium-browser installs a snap.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# apt may have to wait for another one, such as a machine's own updates just after it was started.
+# Seconds to wait for another apt: a machine that was just started may install its own updates.
 APT_LOCK_S = 600
 
 
 @dataclass(frozen=True)
 class Need:
-    """Something this machine must have: how to see it, and the sets of packages that bring it, best first."""
+    """Something that this machine must have.
+
+    Attributes:
+        title: Its name for people.
+        present: Whether it is there.
+        packages: Sets of packages that provide it, the best one first.
+    """
 
     title: str
     present: Callable[[], bool]
@@ -33,7 +39,7 @@ class Need:
 
 
 def java_home() -> str | None:
-    """A Java that Spark can use, as JAVA_HOME."""
+    """The JAVA_HOME of a Java that Spark can use; None if there is none."""
     candidates = [os.environ.get("JAVA_HOME"), _home_of(shutil.which("java"))]
     candidates += [str(folder) for folder in sorted(Path("/usr/lib/jvm").glob("*"), reverse=True)]
     return next((home for home in candidates if home and java_version(home) >= JAVA_MINIMUM), None)
@@ -44,7 +50,7 @@ def _home_of(java: str | None) -> str | None:
 
 
 def java_version(home: str) -> int:
-    """The feature release of the Java there, 0 when there is none that runs."""
+    """The major version of the Java at `home`; 0 if none runs there."""
     try:
         said = subprocess.run([f"{home}/bin/java", "-version"], capture_output=True, text=True).stderr
     except OSError:
@@ -55,7 +61,7 @@ def java_version(home: str) -> int:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a machine must have, and what a run does without where it cannot be had."""
+    """What a machine must have (`required`), and what a run can do without (`wished`)."""
 
     required: tuple[Need, ...]
     wished: tuple[Need, ...] = ()
@@ -75,9 +81,9 @@ def needs_of_spark() -> Needs:
 
 
 def needs_of_runs() -> Needs:
-    """Spark's, and a MySQL server: without one a study is kept in SQLite.
+    """The needs of Spark, and a MySQL server. Without a server, studies are kept in SQLite.
 
-    The server comes from the `-core` packages: the same program, without a system service that would start by itself.
+    The `-core` packages have the same server program, but no system service that would start by itself.
     """
     servers = (
         ("mariadb-server-core", "mariadb-client-core"),
@@ -89,7 +95,7 @@ def needs_of_runs() -> Needs:
 
 
 def needs_of_tests() -> Needs:
-    """All that a run needs or wishes, and what only tests start."""
+    """All that a run needs or can use, and the programs that only tests start."""
     browsers = (("chromium", "chromium-driver"), ("chromium-browser", "chromium-chromedriver"))
     clients = (("mariadb-client-core",), ("mariadb-client-core-10.6",), ("mysql-client-core-8.0",))
     runs = needs_of_runs()
@@ -105,7 +111,7 @@ def needs_of_tests() -> Needs:
 
 
 def find(*names: str) -> str | None:
-    """The first of these programs that is installed."""
+    """The path of the first of these programs that is installed; None if none is."""
     return next(filter(None, map(shutil.which, names)), None)
 
 
@@ -114,13 +120,13 @@ def alone(packages: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def provide(log: Path, needs: Needs) -> bool:
-    """Installs what is missing; what apt says goes to the log.
+    """Installs what is missing. The output of apt goes to the log.
 
     Returns:
-        Whether all that is wished is there. All that is required is, or this raises.
+        Whether all that is wished is there. What is required is always there when this returns.
 
     Raises:
-        SetupError: Something required is missing and cannot be installed; says what to install.
+        SetupError: Something required is missing and cannot be installed. Says what to install.
     """
     required = lacking(needs.required)
     missing = required + lacking(needs.wished)
@@ -154,7 +160,7 @@ def how_to_install(missing: Sequence[Need], reason: str) -> str:
 
 @dataclass(frozen=True)
 class Apt:
-    """apt-get with the rights to install."""
+    """apt-get, run with the rights to install."""
 
     prefix: tuple[str, ...]
     log: Path
@@ -175,7 +181,7 @@ class Apt:
         return None
 
     def install(self, need: Need) -> bool:
-        """Installs the first set of packages that this system knows. Returns whether that worked."""
+        """Installs the first set of packages that this system knows. Returns whether it could."""
         say(f"installing {need.title} with apt (once)")
         if not any(map(self._known, need.packages)):
             self._run("reading the package lists", "update")
@@ -191,7 +197,7 @@ class Apt:
 
     def _run(self, what: str, *arguments: str) -> bool:
         quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1"]
-        # The package manager's own files must be readable by all, whatever our umask.
+        # Everybody must be able to read what apt installs, but our own umask forbids that.
         script = f'umask 022; exec apt-get -q -o DPkg::Lock::Timeout={APT_LOCK_S} "$@"'
         command = [*self.prefix, *quiet, "sh", "-c", script, "apt-get", *arguments]
         try:

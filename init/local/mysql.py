@@ -1,4 +1,4 @@
-"""A private MySQL or MariaDB server: own data directory, loopback, free port, generated admin password."""
+"""A private MySQL or MariaDB server: its own data directory, loopback only, a free port, a generated password."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ START_TRIES = 3
 
 @dataclass(frozen=True)
 class Program:
-    """The server program found on this machine."""
+    """The server program on this machine."""
 
     path: str
     is_mariadb: bool
 
 
 def find_program() -> Program | None:
-    """The program TUNING_MYSQLD names, else MariaDB's, else MySQL's.
+    """The program that TUNING_MYSQLD names, else MariaDB's, else MySQL's; None if there is none.
 
-    MariaDB before MySQL: Ubuntu's AppArmor profile keeps `mysqld` from data directories of one's own.
+    MariaDB comes first, because Ubuntu's AppArmor profile lets `mysqld` use no data directory but the system's.
     """
     folders = os.pathsep.join([os.environ.get("PATH", ""), *SERVER_FOLDERS])
     named = os.environ.get(PROGRAM_VARIABLE)
@@ -50,7 +50,10 @@ def find_program() -> Program | None:
 
 
 def find_installer() -> str | None:
-    """MariaDB's script that fills a data directory; it calls my_print_defaults, which Debian ships with the client."""
+    """MariaDB's script that fills a data directory; None if it is missing or cannot run.
+
+    It calls my_print_defaults, which is in Debian's package of the client.
+    """
     if not shutil.which("my_print_defaults"):
         return None
     return shutil.which("mariadb-install-db") or shutil.which("mysql_install_db")
@@ -65,8 +68,11 @@ def is_installed() -> bool:
 class MysqlServer:
     """One private server in a state folder.
 
-    `die_with_parent` is for tests: the server ends with the process that started it, even when that one is killed;
-    so are `options`, further ones of the server program.
+    Attributes:
+        state: The state folder.
+        admin_password: Password of the account ADMIN_USER.
+        die_with_parent: For tests: the server ends with the process that started it, even if that is killed.
+        options: For tests: further options of the server program.
     """
 
     state: Path
@@ -99,7 +105,7 @@ class MysqlServer:
         return int(self.service.facts()["port"])
 
     def ensure(self) -> bool:
-        """Starts the server unless it runs already and answers. Returns whether it had to."""
+        """Starts the server unless it runs and answers. Returns whether it had to."""
         if self.service.running() and self.service.facts().get("key") == self._key() and greets(self.port):
             return False
         port = self.service.facts().get("port")
@@ -111,11 +117,11 @@ class MysqlServer:
         return self.service.stop()
 
     def _key(self) -> str:
-        """Changes when the admin password or the way to start does: a server told otherwise must be restarted."""
+        """A text that changes with the admin password and the way to start: then a running server must be restarted."""
         return sha256(f"own account|{self.admin_password}".encode()).hexdigest()[:16]
 
     def _start(self, port: object) -> None:
-        """Starts the server, at the port that it had where that is still free: others know it."""
+        """Starts the server, at its last port if that is still free, because others may know it."""
         program = find_program()
         if program is None:
             raise SetupError("no MySQL server is installed: install mariadb-server or mysql-server")
@@ -131,24 +137,24 @@ class MysqlServer:
                 return
             except SetupError:
                 self.stop()
-                port = None
+                port = None  # somebody else has taken it: try another one
                 if attempt == START_TRIES or "already in use" not in self.service.log.read_text(errors="replace"):
                     raise
 
     def _prepare_scratch(self, account: int | None) -> None:
-        """Temporary tables lie in there: in /tmp a server removes those of every other one when it starts."""
+        """Makes a folder for temporary tables. In /tmp, a server that starts removes those of every other server."""
         self.scratch.mkdir(mode=0o700, exist_ok=True)
         scratch.empty(self.scratch)
         give_to(self.scratch, account)
 
     def _environment(self) -> dict[str, str]:
-        """All that the server and the programs it starts see of this shell's."""
+        """The environment of the server and of the programs that it starts: little of the present one."""
         own = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.datadir.parent), "LANG": "C.UTF-8"}
-        # What glibc takes where TZ is not set.
+        # ":/etc/localtime" is what glibc uses if TZ is not set.
         return own | {"TZ": os.environ.get("TZ", ":/etc/localtime"), "TMPDIR": str(self.scratch)}
 
     def _initialise(self, program: Program, account: int | None) -> None:
-        """Fills a new data directory beside the real one and renames it when it is complete."""
+        """Fills a new data directory, and renames it once it is complete: an interrupted step leaves no half one."""
         new = self.datadir.with_name("data.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
@@ -159,6 +165,7 @@ class MysqlServer:
         new.rename(self.datadir)
 
     def _launch(self, program: Program, account: int | None, port: int) -> None:
+        # The password reaches the server in a file: a program's arguments can be read by every user.
         init_file = self.datadir.parent / "init.sql"
         write_private(init_file, admin_sql(self.admin_password))
         give_to(init_file, account)
@@ -175,7 +182,7 @@ class MysqlServer:
             init_file.unlink()
 
     def _wait(self, port: int) -> None:
-        # The server makes its socket file once the port is its own: a greeting alone may be another server's.
+        # The server makes its socket file once it has the port. The greeting alone may come from another server there.
         own_socket = self.datadir / "server.sock"
         deadline = time.monotonic() + START_S
         while not (own_socket.exists() and greets(port)):
@@ -192,14 +199,14 @@ def initialise_command(program: Program, datadir: Path) -> list[str]:
     installer = find_installer()
     if installer is None:
         raise SetupError(f"{program.path} is there but not what fills its data directory: install mariadb-server")
-    # The socket method leaves no password-less account behind.
+    # With the method `socket`, there is no account without a password at any time.
     options = ["--auth-root-authentication-method=socket", "--skip-test-db", "--skip-name-resolve"]
     return [installer, "--no-defaults", f"--datadir={datadir}", *options]
 
 
 def server_command(program: Program, datadir: Path, port: int, init_file: Path) -> list[str]:
     command = [program.path, "--no-defaults", f"--datadir={datadir}", f"--port={port}", f"--bind-address={LOOPBACK}"]
-    # Relative to the data directory: a socket's full path may have no more than 107 bytes.
+    # Relative to the data directory, because the path of a socket must have at most 107 bytes.
     command += ["--socket=server.sock", "--pid-file=server.pid", f"--init-file={init_file}"]
     command += ["--skip-name-resolve", "--skip-log-bin", "--performance-schema=OFF", "--max-connect-errors=1000000"]
     command += ["--character-set-server=utf8mb4", "--innodb-buffer-pool-size=64M"]
@@ -209,9 +216,9 @@ def server_command(program: Program, datadir: Path, port: int, init_file: Path) 
 
 
 def admin_sql(password: str) -> str:
-    """Statements the server runs before it lets anyone in, so the password never is an argument.
+    """The statements that the server runs before it accepts connections.
 
-    MySQL's fresh `root` has no password; MariaDB's asks for the system account, and may have one now as well.
+    A fresh `root` of MySQL has no password. MariaDB's `root` logs in by its system account, and gets a password too.
     """
     quoted = "'" + password.replace("\\", "\\\\").replace("'", "''") + "'"
     admin = f"'{ADMIN_USER}'@'{LOOPBACK}'"
@@ -225,7 +232,7 @@ def admin_sql(password: str) -> str:
 
 
 def greets(port: int) -> bool:
-    """Whether a MySQL server says hello there: the first packet of protocol version 10.
+    """Whether a MySQL server answers at the port, with the first packet of protocol version 10.
 
     https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_handshake_v10.html
     """

@@ -1,6 +1,6 @@
-"""`make pack`: the Spark environment as one archive that `spark-submit --archives` ships to workers.
+"""`make pack`: packs the Spark environment into one archive, which `spark-submit --archives` ships to workers.
 
-The workers need the same system Python and Spark, and nothing else. Use it as
+The workers need the same Python and Spark as here, and nothing else. Use it as
 `--archives .state/pack/environment.tar.gz#environment --conf spark.pyspark.python=./environment/bin/python`
 """
 
@@ -14,12 +14,12 @@ from init.local.console import detail, run_step, say
 from init.local.environments import Lock
 from init.local.layout import Layout
 
-# A worker's Spark brings these itself; they are two thirds of the environment.
+# A worker's Spark has these itself, and they are two thirds of the environment.
 LEFT_OUT = ("*/pyspark/jars", "*/pyspark/examples", "*/pyspark/data", "*/pyspark/licenses", "__pycache__")
 
 
 def pack(layout: Layout, *, gpu: bool) -> Path:
-    """Builds the archive unless it is there for the present lock. Returns its path."""
+    """Builds the archive unless there is one for the present lock. Returns its path."""
     folder = layout.state / "pack"
     archive = folder / "environment.tar.gz"
     lock = Lock("the worker environment", folder / "environment", environments.spark_lock(layout, gpu=gpu).file)
@@ -41,7 +41,7 @@ def pack(layout: Layout, *, gpu: bool) -> Path:
 def compress(environment: Path, archive: Path, log: Path) -> None:
     new = archive.with_name("new-" + archive.name)
     excludes = [f"--exclude={pattern}" for pattern in LEFT_OUT]
-    # Level 1: written once, sent over a local network, unpacked on every worker.
+    # Compression level 1: the archive goes over a local network, so speed matters more than size.
     command = ["tar", "--create", "--use-compress-program=gzip -1", f"--file={new}", *excludes]
     run_step("packing", [*command, f"--directory={environment}", "."], log=log)
     new.replace(archive)

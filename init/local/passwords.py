@@ -1,4 +1,4 @@
-"""Generated secrets of this checkout, in one file that only its owner can read."""
+"""The generated secrets of this checkout, in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FERNET = "AIRFLOW__CORE__FERNET_KEY"
 
 
 def load_or_create(file: Path) -> dict[str, str]:
-    """Reads the secrets, generating those that are missing."""
+    """Reads the secrets, and generates those that are missing."""
     known = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line) if file.exists() else {}
     fresh = {
         DATABASE: secrets.token_urlsafe(24),
@@ -27,7 +27,7 @@ def load_or_create(file: Path) -> dict[str, str]:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Writes a file that was never readable by anyone else, not even for a moment."""
+    """Writes a file that only its owner can read, from its first moment on."""
     new = file.with_name(file.name + ".new")
     new.unlink(missing_ok=True)
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

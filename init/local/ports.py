@@ -11,29 +11,31 @@ from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 FIRST_PORT = 20_000
-KERNELS_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")  # its first and last port
+# Holds the first and last port that the kernel gives to programs that ask for any port.
+KERNELS_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now, below those that the kernel gives to whoever asks for any port.
+    """Ports on which nobody listens now.
 
-    Another process may take one before it is used, which is rarer below that range: whoever starts a server with it
-    has to be ready to try again.
+    Another process may still take one before it is used, so the caller must be ready to try again. That happens rarely
+    below the range from which the kernel hands out ports, so these ports are below it.
     """
+    # The probes hold all ports until the end, so that none is returned twice.
     with ExitStack() as probes:
         return list(islice(_bound(probes), count))
 
 
 def same_ports(*wished: object) -> list[int]:
-    """The ports a server had before, each of them as long as it can be had; a free one in its place otherwise."""
-    spare = iter(free_ports(len(wished)))  # together, so that none is given twice
+    """The wished ports, each replaced by a free one if it is None or taken."""
+    spare = iter(free_ports(len(wished)))  # in one call, so that they differ
     return [port if isinstance(port, int) and can_be_had(port) else next(spare) for port in wished]
 
 
 def can_be_had(port: int) -> bool:
-    """Whether a server that starts now gets this port: nobody listens there."""
+    """Whether a server that starts now would get this port."""
     with socket.socket() as probe:
-        # As servers do: connections of the one before, which the kernel remembers for a minute, keep nobody out.
+        # Servers set this option, too. Without it, closed connections of an earlier server block the port for a minute.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -43,7 +45,7 @@ def can_be_had(port: int) -> bool:
 
 
 def _bound(probes: ExitStack) -> Iterator[int]:
-    """Ports that can be bound, which `probes` holds; the kernel's own choice when there are no more below its range."""
+    """Ports that can be bound, held by `probes`. When none is left below the kernel's range, the kernel chooses."""
     below = range(FIRST_PORT, int(KERNELS_RANGE.read_text().split()[0]))
     for port in chain(random.SystemRandom().sample(below, len(below)), repeat(0)):
         probe = probes.enter_context(socket.socket())
@@ -57,7 +59,7 @@ def _bound(probes: ExitStack) -> Iterator[int]:
 
 
 def accepts(port: int, timeout_s: float = 1.0) -> bool:
-    """Whether anything listens there."""
+    """Whether anything listens on the port."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=timeout_s):
             return True

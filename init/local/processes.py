@@ -1,4 +1,4 @@
-"""Background processes that this checkout started, and can prove to be its own before it signals them."""
+"""Background processes of this checkout. It makes sure that a process is its own before it sends a signal."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def boot_id() -> str:
 
 
 def birth(pid: int) -> str | None:
-    """A name for this process that no other process ever gets: the boot and the clock tick it started at.
+    """An id of the process that is never used again, unlike its pid: the boot, and the clock tick of its start.
 
     Returns:
-        None when there is no such process, or only its corpse is left. A process whose first thread has ended reads as
-        a zombie while its other threads end, and its ports and locks are held until the last of them has.
+        The id; None if there is no such process, or only a zombie is left. A process whose first thread has ended also
+        looks like a zombie, but it holds its ports and locks until its other threads have ended. It counts as alive.
     """
-    with suppress(ChildProcessError):
+    with suppress(ChildProcessError):  # if it is a child that has ended, this removes the zombie
         os.waitpid(pid, os.WNOHANG)
     try:
-        # See proc_pid_stat(5): the name may hold spaces and brackets; state is field 3, num_threads field 20 (a corpse
-        # counts as one), starttime field 22.
+        # proc_pid_stat(5): field 2, the name, may hold spaces and brackets, so the fields are counted from its end.
+        # Field 3 is the state, 20 the number of threads (1 for a zombie), 22 the start time.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -48,14 +48,14 @@ def birth(pid: int) -> str | None:
 
 
 def tied_to_parent(command: Sequence[str | Path], *, tied: bool = True, signal_name: str = "TERM") -> list[str]:
-    """The command, told to end when the process that starts it ends, however that ends."""
+    """The command, which then gets a signal from the kernel when the process that started it ends, however it ends."""
     parts = [str(part) for part in command]
     return ["setpriv", "--pdeathsig", signal_name, *parts] if tied else parts
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Whoever is asked to end in here does so a moment later: a process that was started is also written down."""
+    """Delays signals until the end of the block: a process that was started must also be written down."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
@@ -65,7 +65,7 @@ def _undisturbed() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Service:
-    """One named background process of a state folder, with its pid file and its log."""
+    """A named background process of a state folder, with its pid file and its log."""
 
     name: str
     state: Path
@@ -79,7 +79,7 @@ class Service:
         return self.state / "logs" / f"{self.name}.log"
 
     def start(self, command: Sequence[str], env: Mapping[str, str], facts: Mapping[str, Any]) -> None:
-        """Starts the process in a session of its own; `facts` (ports and the like) are kept with its pid."""
+        """Starts the process in a session of its own. `facts`, such as its ports, are stored with its pid."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -101,7 +101,7 @@ class Service:
             os.close(log)
 
     def adopt(self, pid: int, facts: Mapping[str, Any]) -> None:
-        """Writes down a process that the caller started."""
+        """Writes the pid file of a process that the caller started."""
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         record = {"pid": pid, "birth": birth(pid), "facts": dict(facts)}
         new = self.pid_file.with_suffix(".new")
@@ -112,7 +112,7 @@ class Service:
         self.pid_file.unlink(missing_ok=True)
 
     def facts(self) -> dict[str, Any]:
-        """What was written down at the last start, whether or not the process still lives."""
+        """The facts of the last start, even if the process has ended."""
         return dict(self._record().get("facts", {}))
 
     @property
@@ -129,10 +129,10 @@ class Service:
         return bool(record.get("birth")) and birth(record["pid"]) == record["birth"]
 
     def stop(self, grace_s: float = STOP_GRACE_S, first: signal.Signals = signal.SIGTERM) -> bool:
-        """Ends the process, if it is there and ours. Returns whether it was.
+        """Ends the process if it runs and is ours. Returns whether it did.
 
         Raises:
-            SetupError: It does not end even when it is killed.
+            SetupError: The process does not end even when it is killed.
         """
         was_running = self.running()
         if was_running:
@@ -154,7 +154,7 @@ class Service:
         return record if isinstance(record, dict) else {}
 
     def _signal(self, number: signal.Signals) -> None:
-        # A pidfd stays with its process: the check and the signal cannot meet two different ones.
+        # A pidfd stays with its process. With the pid alone, another process could get it between check and signal.
         with suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
@@ -174,10 +174,10 @@ class Service:
 
 @contextmanager
 def one_at_a_time(lock: Path, seconds: float = LOCK_S) -> Iterator[None]:
-    """Holds a file lock: two `make run` in one checkout must not install or start things twice.
+    """Holds a file lock, so that two `make` in one checkout do not install or start things at the same time.
 
     Raises:
-        SetupError: Another one still holds it after so many seconds.
+        SetupError: Another process still holds the lock after `seconds` seconds.
     """
     import fcntl
 

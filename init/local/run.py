@@ -1,4 +1,4 @@
-"""One tuning run through `airflow dags test`, with its result."""
+"""Runs a study through `airflow dags test`, and shows its result."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from init.local.processes import Service, tied_to_parent
 from init.local.watch import RunWatcher
 
 STOP_GRACE_S = 30.0
-# Exit codes after SIGINT, SIGKILL and SIGTERM, the way a shell tells them.
+# Exit codes after SIGINT, SIGKILL and SIGTERM, as a shell reports them.
 STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGKILL, signal.SIGTERM))
 
 
 def check_request(layout: Layout, study: str, trials: str) -> None:
-    """Refuses a request that cannot work before anything slow begins.
+    """Refuses a request that cannot work, before anything slow begins.
 
     Raises:
         SetupError: There is no such study, or trials is not a whole number of at least 1.
@@ -37,7 +37,7 @@ def check_request(layout: Layout, study: str, trials: str) -> None:
 
 
 def run_study(layout: Layout, study: str, trials: str, env: Mapping[str, str]) -> int:
-    """Runs the study's DAG and shows how it goes. Returns the exit code of `airflow dags test`."""
+    """Runs the study's DAG and shows its progress. Returns the exit code of `airflow dags test`."""
     command = [str(airflow.program(layout)), "dags", "test", f"tune_{study}"]
     if trials:
         command += ["--conf", json.dumps({"trials": int(trials)})]
@@ -64,7 +64,8 @@ def restore_study(layout: Layout, study: str, replaced: str, env: Mapping[str, s
 
 
 def follow(layout: Layout, command: list[str], env: Mapping[str, str], log: Path, watcher: RunWatcher) -> int:
-    """Feeds the command's output to the log and the watcher until it ends; Ctrl-C ends it in good order."""
+    """Runs the command, and passes its output to the log and the watcher. Ctrl-C ends it in good order."""
+    # In a session of its own: otherwise Ctrl-C would reach Airflow's processes directly, all at once.
     process = subprocess.Popen(
         tied_to_parent(command, signal_name="INT"), env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
@@ -106,7 +107,7 @@ def show_failure(watcher: RunWatcher) -> None:
 
 
 def show_result(layout: Layout, study: str) -> None:
-    """Best value, best parameters, exports folder."""
+    """Prints the best value, the best parameters and the folder of the exports."""
     folder = layout.exports / study / "latest"
     try:
         best = json.loads((folder / "best_params.json").read_text())

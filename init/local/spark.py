@@ -25,7 +25,7 @@ START_TRIES = 3
 
 
 def spark_home(spark_env: Path) -> Path:
-    """The pyspark folder of an environment, which holds Spark's scripts and jars.
+    """The pyspark folder of an environment. It holds Spark's scripts and jars.
 
     Raises:
         SetupError: The environment holds no pyspark.
@@ -37,7 +37,7 @@ def spark_home(spark_env: Path) -> Path:
 
 
 def gpu_count(discovery_script: Path = GPU_DISCOVERY) -> int:
-    """How many GPUs the discovery script finds; 0 where it cannot look."""
+    """How many GPUs the discovery script finds; 0 if it fails."""
     try:
         found = subprocess.run([discovery_script], capture_output=True, text=True, timeout=30)
         return len(json.loads(found.stdout)["addresses"]) if found.returncode == 0 else 0
@@ -50,16 +50,22 @@ def worker_cores() -> int:
 
 
 def worker_memory_mib() -> int:
-    """Three quarters of the machine: Spark only counts with it, it reserves nothing."""
+    """Three quarters of the machine's memory. Spark only counts it, and reserves nothing."""
     total_kib = int(Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0])
     return max(1024, total_kib * 3 // 4 // 1024)
 
 
 @dataclass(frozen=True)
 class SparkCluster:
-    """One master and one worker in a state folder, which share a secret: only who can read it can submit to them.
+    """One master and one worker in a state folder. Only programs that can read their secret can submit to them.
 
-    `gpus` above 0 needs a `discovery_script` that prints as many addresses. `die_with_parent` is for tests.
+    Attributes:
+        state: The state folder.
+        spark_env: The environment that holds pyspark.
+        cores, memory_mib, gpus: What the worker offers.
+        discovery_script: Prints the addresses of the GPUs; must find as many as `gpus`.
+        java_home: JAVA_HOME for Spark; None to let Spark find Java.
+        die_with_parent: For tests: both end with the process that started them, even if that is killed.
     """
 
     state: Path
@@ -81,7 +87,7 @@ class SparkCluster:
 
     @property
     def conf_dir(self) -> Path:
-        """SPARK_CONF_DIR of those that submit."""
+        """SPARK_CONF_DIR for programs that submit to this cluster."""
         return conf_dir(self.state)
 
     @property
@@ -97,7 +103,7 @@ class SparkCluster:
         return f"http://{LOOPBACK}:{self.master.facts()['web_port']}"
 
     def ensure(self) -> bool:
-        """Starts master and worker unless both run already, as they are to be. Returns whether it had to."""
+        """Starts master and worker unless both run with the present configuration. Returns whether it had to."""
         key = write_conf(self.state)
         if self.running() and self.master.facts().get("key") == key and self.alive_workers() == 1:
             return False
@@ -112,7 +118,7 @@ class SparkCluster:
                 self.stop()
                 if attempt == START_TRIES or not self._lost_a_port():
                     raise
-                ports = [None, None]
+                ports = [None, None]  # somebody else has taken one: try others
         raise AssertionError("the loop above returns or raises")
 
     def running(self) -> bool:
@@ -125,7 +131,8 @@ class SparkCluster:
         return stopped_master or stopped_worker
 
     def alive_workers(self) -> int:
-        """How many workers the master knows to be alive; 0 when it does not answer."""
+        """How many workers are alive, as the master says; 0 if it does not answer."""
+        # Without a proxy, which the environment may name: it could not reach this machine's loopback.
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with direct.open(f"{self.web_url}/json/", timeout=3) as answer:
@@ -139,7 +146,7 @@ class SparkCluster:
         work = self.state / "spark" / "work"
         work.mkdir(parents=True, mode=0o700, exist_ok=True)
         limits = ["--cores", self.cores, "--memory", f"{self.memory_mib}M", "--work-dir", work]
-        # The worker keeps knocking until the master is up.
+        # The worker tries to connect until the master is up, so both can start at once.
         self._start(
             self.worker, "worker.Worker", ["--webui-port", worker_web_port, *limits, f"spark://{LOOPBACK}:{port}"], {}
         )
@@ -163,10 +170,10 @@ class SparkCluster:
             "SPARK_HOME": str(spark_home(self.spark_env)),
             "SPARK_CONF_DIR": str(self.conf_dir),
             "SPARK_LOCAL_IP": LOOPBACK,
-            # Where workers keep tables they fetched.
+            # The folder for tables that workers download.
             "TUNING_STATE": str(self.state),
             "SPARK_DAEMON_MEMORY": "256m",
-            # Two small programs that mostly wait: quick to start matters more than fast.
+            # Two small programs that mostly wait, so a quick start matters more than speed.
             "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.port.maxRetries=0",
             "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false",
             "SPARK_WORKER_OPTS": self._worker_options(),
@@ -176,7 +183,7 @@ class SparkCluster:
         options = "-Dspark.worker.cleanup.enabled=true"
         if self.gpus:
             options += f" -Dspark.worker.resource.gpu.amount={self.gpus}"
-            # Quoted: spark-class splits this text at blanks, and folders may have them in their names.
+            # In quotes, because spark-class splits this text at blanks, and a path may hold some.
             options += f' -Dspark.worker.resource.gpu.discoveryScript="{self.discovery_script}"'
         return options
 

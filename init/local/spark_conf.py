@@ -1,4 +1,4 @@
-"""What Spark's programs are given: a closed configuration folder with the cluster's secret, and few variables."""
+"""What Spark's programs get: a private configuration folder with the cluster's secret, and few variables."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ FURTHER_VARIABLE = "TUNING_SPARK_ENVIRONMENT"
 
 
 def conf_dir(state: Path) -> Path:
-    """Where the configuration of a state folder's cluster is, for SPARK_CONF_DIR."""
+    """The configuration folder of a state folder's cluster, for SPARK_CONF_DIR."""
     return state / "spark" / "conf"
 
 
 def scratch_dir(state: Path) -> Path:
-    """Where its Java programs, its executors and its drivers keep temporary files."""
+    """The folder for temporary files of the cluster's Java programs, executors and drivers."""
     return state / "spark" / "tmp"
 
 
 def write_conf(state: Path) -> str:
-    """Writes the configuration, with a secret that is made up once. Returns a text that changes when it does.
+    """Writes the configuration, with a secret that is generated once. Returns a digest of the configuration.
 
     Raises:
-        SetupError: The secret's file was changed to something that is none.
+        SetupError: The file of the secret holds something that is no secret.
     """
     secret = state / "spark" / "secret"
     secret.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
@@ -48,7 +48,7 @@ def write_conf(state: Path) -> str:
 
 
 def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What masters, workers, and so executors and trials, may see of an environment: environment.txt has the list."""
+    """The variables that Spark's programs, and so the trials, may see of an environment (see environment.txt)."""
     patterns = [*_listed("all"), *environment.get(FURTHER_VARIABLE, "").replace(",", " ").split()]
     return {n: v for n, v in environment.items() if any(fnmatchcase(n, pattern) for pattern in patterns)}
 

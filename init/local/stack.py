@@ -1,4 +1,4 @@
-"""The services of one checkout: brought up together, found again, stopped together."""
+"""The services of one checkout: installs, starts and stops them together."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from init.local.processes import Service
 from init.local.spark import SparkCluster, gpu_count, worker_cores, worker_memory_mib
 from init.local.spark_conf import scratch_dir
 
-# The process that starts again what ended, see init.local.keeper.
+# The process that restarts services (init.local.keeper).
 KEEPER = "keeper"
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What a run needs: the Spark cluster, and the MySQL server where there is one."""
+    """The services that a run needs: the Spark cluster, and a MySQL server if this machine has one."""
 
     layout: Layout
     secrets: dict[str, str]
@@ -45,11 +45,11 @@ class Stack:
         )
 
     def ensure(self) -> None:
-        """Starts what does not run."""
+        """Starts the services that do not run."""
         if not any(Service(name, self.layout.state).running() for name in service_names(self.layout)):
             scratch.empty(self.layout.scratch)
         if not self.has_mysql:
-            say("no MySQL server can be had on this machine: the study is kept in SQLite (.state/optuna.sqlite3)")
+            say("this machine has no MySQL server: the study is kept in SQLite (.state/optuna.sqlite3)")
         elif self.mysql.ensure():
             say(f"started a private MySQL server on 127.0.0.1:{self.mysql.port}")
         if self.spark.ensure():
@@ -60,7 +60,7 @@ class Stack:
 
 
 def install(layout: Layout, *, tests: bool = False) -> Stack:
-    """Makes the machine ready to run: system packages (with `tests` theirs as well), both environments, secrets."""
+    """Makes the machine ready for runs: system packages (with `tests` also those of tests), environments, secrets."""
     needs = machine.needs_of_tests() if tests else machine.needs_of_runs()
     has_mysql = machine.provide(layout.logs / "apt.log", needs)
     environments.ensure_uv(layout)
@@ -71,32 +71,32 @@ def install(layout: Layout, *, tests: bool = False) -> Stack:
 
 
 def install_spark(layout: Layout) -> None:
-    """What a machine needs to be a Spark master or worker, and no more."""
+    """Installs what a machine needs as a Spark master or worker, and no more."""
     machine.provide(layout.logs / "apt.log", machine.needs_of_spark())
     environments.ensure_uv(layout)
     build_spark(layout)
 
 
 def build_spark(layout: Layout) -> int:
-    """Builds the Spark environment, with cuDF where there are GPUs. Returns how many there are."""
+    """Builds the Spark environment, with cuDF if there are GPUs. Returns the number of GPUs."""
     gpus = gpus_to_use()
     lock = environments.spark_lock(layout, gpu=gpus > 0)
     if not lock.installed():
-        # Master and worker run from the folder that is about to be replaced.
+        # Spark's master and worker run from the folder that is about to be replaced.
         stop_services(layout)
     environments.build(layout, lock)
     return gpus
 
 
 def gpus_to_use() -> int:
-    """The GPUs of this machine; TUNING_GPU=0 leaves them alone."""
+    """How many GPUs to use: all of this machine's, or none with TUNING_GPU=0."""
     return 0 if os.environ.get("TUNING_GPU") == "0" else gpu_count()
 
 
 def stop_services(layout: Layout) -> list[str]:
-    """Stops every process of this checkout, the ones that use the others first. Returns their names."""
+    """Stops every process of this checkout, each before those that it uses. Returns their names."""
     order = {"airflow-api-server": 1, "spark-worker": 2, "spark-master": 3, "mysql": 4}
-    # Before anything else, and before the others are looked for: it may be about to start one of them again.
+    # The keeper first, even before the others are listed: it may be about to restart one of them.
     stopped = [KEEPER] if Service(KEEPER, layout.state).stop() else []
     names = sorted(service_names(layout), key=lambda n: (order.get(n, 0), n))
     stopped += [name for name in names if Service(name, layout.state).stop(first=first_signal(name))]
@@ -106,12 +106,12 @@ def stop_services(layout: Layout) -> list[str]:
 
 
 def service_names(layout: Layout) -> list[str]:
-    """The processes of this checkout that were started and not yet stopped; some may have ended by themselves."""
+    """The names of processes that were started and not stopped. Some may have ended by themselves."""
     return [file.stem for file in (layout.state / "run").glob("*.pid")]
 
 
 def first_signal(name: str) -> signal.Signals:
-    """`airflow dags test` ends its task on an interrupt, and sits out a SIGTERM."""
+    """The signal to end a process with. `airflow dags test` ends its task on SIGINT, but ignores SIGTERM."""
     return signal.SIGINT if name.startswith("run-") else signal.SIGTERM
 
 
@@ -121,7 +121,7 @@ def stop(layout: Layout) -> None:
 
 
 def clean(layout: Layout) -> None:
-    """Stops everything and removes what was made, except the exports: those are results."""
+    """Stops everything, and removes all that was made here. Exports stay, because they are results."""
     stop(layout)
     shutil.rmtree(layout.state, ignore_errors=True)
     for name in (".mypy_cache", ".pytest_cache", ".ruff_cache"):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test-part.sh databricks|matrix: the tests of target databricks alone, on both sides, as `make test` runs them among
-# others; or the whole matrix of docs/runs.md, of which `make test` runs a part.
+# test-part.sh databricks: only the tests of the target databricks, on both sides. `make test` runs them, too.
+# test-part.sh matrix: the whole matrix of docs/runs.md. `make test` runs a part of it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Everything `make test` runs. All parts run; any failure makes the whole fail. The parts run beside each other: each
-# mostly waits for servers, and together they take about as long as the longest one.
+# Runs all that `make test` runs. Every part runs, even after one has failed; then the whole fails. The parts run at the
+# same time: each mostly waits for servers, so together they take about as long as the longest one.
 #
-# `test.sh attacks` runs only the tests that attack, and prints the table of SECURITY.md.
+# `test.sh attacks` runs only the tests of attacks, and prints the table of SECURITY.md.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
 export TUNING_SPARK_ENV=${TUNING_SPARK_ENV:-$PWD/.state/envs/spark}
-# Airflow's own settings of this shell must not steer the tests, nor may they touch the real AIRFLOW_HOME.
+# Settings of Airflow in this shell must not change the tests, and the tests must not touch the real AIRFLOW_HOME.
 for name in $(compgen -e); do
     case $name in AIRFLOW*) unset "$name" ;; esac
 done
@@ -24,7 +24,7 @@ export SPARK_LOCAL_IP=127.0.0.1
 PATH=$PWD/init/spark/bin:$PWD/.state/envs/airflow/bin:$PATH
 failed=()
 
-# Airflow's services, started for real: these tests take the longest.
+# These tests start Airflow's services and take the longest, so they are a part of their own.
 services=(tests/whole/test_ui.py tests/whole/test_databricks_killed.py tests/whole/test_ended_tasks.py tests/init/local/test_keeper.py
     tests/whole/test_load.py tests/whole/test_matrix.py)
 declare -A beside=()
@@ -40,7 +40,7 @@ start_beside() { # name, command...
     local name=$1
     shift
     echo "== $name (beside the next; its output follows)"
-    # Without --default-signal a shell's background job ignores Ctrl-C.
+    # Without --default-signal, a background job of a shell ignores Ctrl-C.
     env --default-signal=INT "$@" >"$logs/$name.log" 2>&1 &
     beside[$name]=$!
 }
@@ -52,7 +52,7 @@ finish() { # name
     cat "$logs/$1.log"
 }
 
-# Interrupted, the parts end as pytest does, which stops their servers.
+# On Ctrl-C the parts get the signal too, so that pytest stops their servers.
 stop() {
     for pid in "${beside[@]}"; do kill -INT "$pid" 2>/dev/null; done
     wait

@@ -1,7 +1,7 @@
-"""Airflow as its users live in it: four services on the loopback address, each under this checkout's control.
+"""`make ui`: Airflow's four services on the loopback address, started and stopped by this checkout.
 
-The metadata database is SQLite and the logins are SimpleAuthManager's: both are for one person's machine, and Airflow
-itself says so. docker-compose.yaml and the README's "Your own cluster" are for more.
+The metadata database is SQLite, and logins are those of SimpleAuthManager. Airflow recommends both only for one
+person's machine. For anything larger see docker-compose.yaml and the README's "Your own cluster".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ START_S = 180.0
 PORT = 8080
 USERS = {"admin": "admin", "viewer": "viewer"}  # name: role
 SCHEDULER = "airflow-scheduler"
-# In the order they start; `make stop` goes the other way round, so that a task can still report its end.
+# In the order in which they start. They stop in the reverse order, so that a task can still report its end.
 COMMANDS = {
     "airflow-api-server": ("api-server",),
     "airflow-dag-processor": ("dag-processor",),
@@ -43,9 +43,10 @@ class AirflowServices:
     """The API server, DAG processor, triggerer and scheduler of one checkout.
 
     Attributes:
-        env: What `init.local.airflow.environment` gave.
-        port: Port wished for the web pages; a free one is taken where somebody else has it.
-        path: Path of the base URL, such as /airflow behind a reverse proxy; empty for none.
+        layout: The checkout.
+        env: The environment from `init.local.airflow.environment`.
+        port: Port for the web pages. If it is taken, a free one is used.
+        path: Path of the base URL, for example /airflow behind a reverse proxy; empty for none.
     """
 
     layout: Layout
@@ -66,10 +67,10 @@ class AirflowServices:
         return str(self.api_server.facts()["url"])
 
     def ensure(self) -> bool:
-        """Starts what does not run, and waits until all of it works. Returns whether it had to start anything.
+        """Starts the services that do not run, and waits until all work. Returns whether it had to start any.
 
         Raises:
-            SetupError: A service ended at its start or did not become healthy; says which log to read.
+            SetupError: A service ended at its start, or did not become healthy. Says which log to read.
         """
         if self.outdated() or not self._at_its_port():
             self.stop()
@@ -78,24 +79,25 @@ class AirflowServices:
         write_passwords(self.layout)
         for service in missing:
             if service.name == SCHEDULER:
-                self._wait([self.api_server], self._silent)  # a task that finds no API server loses a try
+                # The scheduler starts tasks at once, and a task that finds no API server loses one of its tries.
+                self._wait([self.api_server], self._silent)
             self._start(service, facts)
         self._wait(self.services, self.unwell)
         return bool(missing)
 
     def outdated(self) -> bool:
-        """Whether the addresses of Spark and MySQL, which all of the services hold, are others now."""
+        """Whether the services run with old addresses of Spark or MySQL."""
         return self.api_server.facts().get("key") != self._key()
 
     def _at_its_port(self) -> bool:
-        """Whether the API server is, or can be, where the others know it."""
+        """Whether the API server runs, or can be started, at the address that the other services know."""
         return self.api_server.running() or can_be_had(self.api_server.facts()["port"])
 
     def start_again(self, service: Service) -> None:
-        """Starts one of them that ended, where the others know it.
+        """Starts a service that ended, with the same addresses as before.
 
         Raises:
-            SetupError: Its port is in use.
+            SetupError: The API server's port is in use.
         """
         facts = self.api_server.facts()
         if service == self.api_server and not can_be_had(facts["port"]):
@@ -117,12 +119,12 @@ class AirflowServices:
         return {"port": port, "url": f"http://{LOOPBACK}:{port}{self.path}", "key": self._key()}
 
     def _key(self) -> str:
-        """Changes when the connections do."""
+        """A text that changes with the connections."""
         connections = sorted(item for item in self.env.items() if item[0].startswith("AIRFLOW_CONN_"))
         return sha256(repr(connections).encode()).hexdigest()[:16]
 
     def _wait(self, services: list[Service], missing: Callable[[], list[str]]) -> None:
-        """Waits until nothing is missing of what these services, which have been started, are."""
+        """Waits until `missing` returns an empty list. Meanwhile, none of these services may end."""
         started = shown = time.monotonic()
         while unwell := missing():
             for service in services:
@@ -140,7 +142,7 @@ class AirflowServices:
         return [] if get_json(f"{self.url}/api/v2/monitor/health") else ["the API server"]
 
     def unwell(self) -> list[str]:
-        """The parts that are not ready, as Airflow itself sees it."""
+        """The services that are not ready, as Airflow itself reports."""
         health = get_json(f"{self.url}/api/v2/monitor/health")
         if health is None:
             return ["the API server"]
@@ -151,7 +153,7 @@ class AirflowServices:
 
 
 def guarded(command: list[str]) -> list[str]:
-    """The command below init/local/guard.py, which lets none of its processes outlive it."""
+    """The command, run by init/local/guard.py, which ends every process that it leaves behind."""
     return [sys.executable, "-P", str(REPOSITORY / "init" / "local" / "guard.py"), *command]
 
 
@@ -160,7 +162,7 @@ def passwords_file(layout: Layout) -> Path:
 
 
 def write_passwords(layout: Layout) -> None:
-    """Generates a password for each login, once; Airflow would print those it has to make up into its log."""
+    """Generates a password for each login, once. If Airflow generated them, it would print them into its log."""
     file = passwords_file(layout)
     known = json.loads(file.read_text()) if file.exists() else {}
     complete = {name: known.get(name) or secrets.token_urlsafe(12) for name in USERS}
@@ -169,7 +171,7 @@ def write_passwords(layout: Layout) -> None:
 
 
 def service_environment(layout: Layout, env: Mapping[str, str], url: str) -> dict[str, str]:
-    """The environment of the services: what a run has, with addresses, logins and closed files."""
+    """The environment of the services: that of a run, with addresses, logins, and private log files."""
     address, _, port_and_path = url.removeprefix("http://").partition(":")
     return dict(env) | {
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -182,12 +184,12 @@ def service_environment(layout: Layout, env: Mapping[str, str], url: str) -> dic
         "AIRFLOW__API__HOST": address,
         "AIRFLOW__API__PORT": port_and_path.partition("/")[0],
         "AIRFLOW__API__WORKERS": "1",
-        # On a busy machine the API server's first answer to a task takes longer than the default of 5 s.
+        # On a busy machine, the API server's first answer to a task may take longer than the default of 5 s.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
-        # A task waits about a minute, not ten seconds, for an API server that is started again.
+        # A task waits about a minute, instead of ten seconds, for an API server that is being restarted.
         "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "12",
         "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "10",
-        # A task that was killed keeps its slot of the pool until then; it says every 5 s that it is there.
+        # A task that was killed holds its slot of the pool for this long. A live task sends a heartbeat every 5 s.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
         "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
@@ -197,7 +199,7 @@ def service_environment(layout: Layout, env: Mapping[str, str], url: str) -> dic
 
 
 def get_json(url: str) -> dict[str, Any] | None:
-    """A JSON object from a local service; None when it does not answer with one."""
+    """A JSON object from a local service; None if the service does not answer with one."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=5) as answer:
@@ -213,4 +215,4 @@ def show_login(layout: Layout, services: AirflowServices) -> None:
     for name, role in USERS.items():
         detail(f"log in as {name} (role {role}), password {known[name]}")
     detail(f"the passwords are kept in {passwords_file(layout)}; `make stop` ends everything")
-    detail(f"a service that ends is started again, which {layout.logs / 'keeper.log'} and the next `make ui` tell")
+    detail(f"a service that ends is restarted; {layout.logs / 'keeper.log'} and the next `make ui` say so")

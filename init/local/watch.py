@@ -1,4 +1,4 @@
-"""From Airflow's log to the few lines a person wants to see."""
+"""Picks the few lines that a person wants to see from Airflow's log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable
 
-# What structlog adds after a message: the logger's name, then key=value pairs that end with loc=.
+# structlog adds this after a message: the logger's name, then key=value pairs, the last of which is loc=.
 LOG_TAIL = re.compile(r" +\[[\w.]+\](?: [\w.]+=.*?)? loc=\S+(?: [\w.]+=.*)?$")
 STARTING = re.compile(r"\[DAG TEST\] starting task_id=(\S+)")
 ENDED = re.compile(r"\[DAG TEST\] end task task_id=(\S+)")
@@ -18,11 +18,11 @@ CARD = ("┌", "│", "└")
 
 
 class RunWatcher:
-    """Reads Airflow's log line by line and shows stages, progress and failure cards.
+    """Reads Airflow's log line by line, and shows stages, progress and failure cards.
 
     Args:
         show: Takes one line for the person.
-        clock: Seconds, for the time each stage took.
+        clock: Seconds of a monotonic clock, for the time that each stage takes.
     """
 
     def __init__(self, show: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:

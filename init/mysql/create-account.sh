@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Creates the study database (utf8mb4) and the account that may use it and nothing else. Runs again without harm: a
-# changed password is taken over, rights beyond the listed ones are taken away.
+# Creates the studies' database (utf8mb4), and an account that may use it and nothing else. The script may run again
+# without harm: it sets a changed password, and revokes rights beyond the listed ones.
 #
 #   sudo init/mysql/create-account.sh --allow-from '10.0.0.%'
 #
-# --allow-from names the hosts that Airflow and Spark's driver (with coordination database the workers too) have for the
-# server. Other accounts of the name that let in more hosts are named at the end, and stay.
+# --allow-from is the addresses, as the server sees them, of Airflow and of Spark's driver (with coordination: database
+# also of the workers). If there are other accounts of this name for more hosts, the script names them and keeps them.
 #
-# With --ssl-mode REQUIRED, VERIFY_CA or VERIFY_IDENTITY the account may be used over TLS only, and --host is reached so
-# or nothing is sent. MariaDB's client can promise that for VERIFY_IDENTITY only; MySQL's takes all three.
+# With --ssl-mode REQUIRED, VERIFY_CA or VERIFY_IDENTITY the account may only be used over TLS. The script itself then
+# connects to --host over TLS, or sends nothing. MariaDB's client can guarantee that only with VERIFY_IDENTITY, MySQL's
+# client with all three.
 #
-# The account's password comes from TUNING_DB_PASSWORD, from --password-file, or is asked for. It is never an argument:
-# those can be read by every account of the machine. The administrator is root through the server's socket, or, with
-# --host, the account --admin-user with its password in TUNING_DB_ADMIN_PASSWORD (or asked for).
+# The account's password comes from TUNING_DB_PASSWORD or --password-file, or the script asks for it. It is never an
+# argument, because every user of the machine can read those. The administrator is root, through the server's socket. With
+# --host it is the account --admin-user, with its password in TUNING_DB_ADMIN_PASSWORD (or asked for).
 set -euo pipefail
 
 database=optuna
@@ -91,7 +92,7 @@ is_mariadb() { # client
     [[ $("$1" --no-defaults --version) == *[Mm]aria[Dd][Bb]* ]]
 }
 
-find_client() { # prints the first that keeps what --ssl-mode says
+find_client() { # prints the first client that can guarantee --ssl-mode
     local name client found=
     for name in mariadb mysql; do
         client=$(command -v "$name") || continue
@@ -105,7 +106,7 @@ find_client() { # prints the first that keeps what --ssl-mode says
     fail "MariaDB's client cannot promise --ssl-mode $ssl_mode: use VERIFY_IDENTITY with --ssl-ca, or MySQL's client"
 }
 
-tls_options() { # one a line; on the client's command line, where no option file can weaken them
+tls_options() { # one a line; they go on the client's command line, which overrides every option file
     if [ "$ssl_mode" = DISABLED ]; then
         if is_mariadb "$client"; then echo --skip-ssl; else echo --ssl-mode=DISABLED; fi
     fi
@@ -123,7 +124,7 @@ ask() { # prompt
     printf '%s' "$answer"
 }
 
-sql_string() { # quotes a value; NO_BACKSLASH_ESCAPES is off, see statements
+sql_string() { # quotes a value; a backslash escapes, because `statements` sets sql_mode
     local value=$1
     value=${value//\\/\\\\}
     printf "'%s'" "${value//\'/\'\'}"
@@ -138,7 +139,7 @@ client_string() { # quotes a value for an option file
 statements() {
     local account rights database_pattern
     account="'$user'@'$allow_from'"
-    # As provision_database grants them; plugins/tuning_pipeline/database/account.py says what needs which.
+    # The rights that Airflow's provision_database grants. plugins/tuning_pipeline/database/account.py says what for.
     rights="SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES"
     database_pattern=${database//_/\\_} # in GRANT, _ stands for any character
     cat <<EOF

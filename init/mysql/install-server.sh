@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs MariaDB or MySQL on this machine and sets the address it listens on. Runs again without harm.
+# Installs MariaDB or MySQL on this machine, and sets the address that it listens on. May run again without harm.
 #
 #   sudo init/mysql/install-server.sh --bind-address 10.0.0.5
 #
-# The server listens there and nowhere else, so give the address of the cluster's own network. Then create the study's
-# database and account with create-account.sh.
+# The server listens only at this address, so give the one in the cluster's own network. Then create the studies' database
+# and account with create-account.sh.
 #
-# --ssl-cert and --ssl-key give the server its certificate, --ssl-ca the authorities of its clients' certificates; with
-# --ssl-mode REQUIRED it takes nobody in clear text, this machine's socket apart.
+# --ssl-cert and --ssl-key are the server's certificate and key, --ssl-ca the authorities of its clients' certificates.
+# With --ssl-mode REQUIRED the server refuses connections without TLS, except through this machine's socket.
 set -euo pipefail
 
 bind_address=
@@ -55,7 +55,7 @@ esac
 [ "${ssl_cert:+given}" = "${ssl_key:+given}" ] || fail "--ssl-cert and --ssl-key belong together"
 if [ -z "$ssl_cert" ] && [ -n "$ssl_mode$ssl_ca" ]; then fail "--ssl-mode and --ssl-ca need --ssl-cert and --ssl-key"; fi
 for file in "$ssl_ca" "$ssl_cert" "$ssl_key"; do
-    # A line break or a # would end the setting.
+    # Plain letters only, because a line break or a # would end the setting in the file.
     [[ $file =~ ^(/[A-Za-z0-9_./-]+)?$ ]] || fail "a file for TLS must be an absolute path of plain letters, got '$file'"
     [ -z "$file" ] || [ -r "$file" ] || fail "a file for TLS cannot be read: $file"
 done
@@ -69,7 +69,7 @@ install_server() {
     apt-get update -qq
     local package
     for package in mariadb-server mysql-server default-mysql-server; do
-        # Not through a pipe: grep -q would end before apt-cache does, which pipefail takes for a failure.
+        # Not through a pipe to `grep -q`: it ends before apt-cache does, which pipefail takes for a failure.
         if [[ $(apt-cache policy "$package") == *"Candidate: "[^\(]* ]]; then
             DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package"
             return
@@ -78,7 +78,7 @@ install_server() {
     fail "apt offers neither mariadb-server nor mysql-server"
 }
 
-find_conf_dir() { # the folder the installed server reads last
+find_conf_dir() { # prints the folder that the installed server reads last, so that our settings win
     local folder
     for folder in /etc/mysql/mariadb.conf.d /etc/mysql/mysql.conf.d /etc/my.cnf.d; do
         if [ -d "$folder" ]; then

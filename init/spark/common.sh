@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What start-master.sh, start-worker.sh and stop.sh share: finding Spark, and processes that prove to be ours.
+# Shared by start-master.sh, start-worker.sh and stop.sh: finds Spark, and starts and stops processes of ours.
 
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 spark_env=${TUNING_SPARK_ENV:-$here/../../.state/envs/spark}
-# Pid files, logs and the workers' scratch files of this machine's part of the cluster.
+# The folder for pid files, logs and scratch files of this machine's part of the cluster.
 cluster_state=$(readlink -m "${TUNING_SPARK_STATE:-$here/../../.state/cluster}")
 scratch=$cluster_state/tmp
-# Of a folder for temporary files, in bytes: multiprocessing puts a socket in a folder in there, and its path may have 107.
+# In bytes. Python's multiprocessing makes a socket below TMPDIR, and the path of a socket has at most 107.
 LONGEST_TMPDIR=75
 # shellcheck source=init/spark/environment.sh
 source "$here/environment.sh"
@@ -22,7 +22,7 @@ find_spark() { # sets SPARK_HOME
     export SPARK_HOME=${homes[0]}
 }
 
-use_conf() { # role, file of the cluster's secret, empty or - for none; sets SPARK_CONF_DIR and TMPDIR
+use_conf() { # role, file of the cluster's secret (empty: not given, -: no secret); sets SPARK_CONF_DIR and TMPDIR
     local conf=$cluster_state/conf-$1 secret_file=${2:--}
     if [ -z "$2" ] && ! grep -qsE '^[[:space:]]*spark\.authenticate[[:space:]=:]+true' "${SPARK_CONF_DIR:-}/spark-defaults.conf"; then
         fail "without a secret whoever reaches this $1 can run programs on it: make one for all machines of the cluster" \
@@ -32,22 +32,22 @@ use_conf() { # role, file of the cluster's secret, empty or - for none; sets SPA
         fail "other accounts can open the secret file: chmod 600 $secret_file"
     fi
     if ! is_running master && ! is_running worker; then clear_scratch; fi
-    "$here/make-conf.sh" "$conf" "$secret_file" "$scratch" || exit 1 # it has said why
+    "$here/make-conf.sh" "$conf" "$secret_file" "$scratch" || exit 1 # it has printed why
     export SPARK_CONF_DIR=$conf
     if [ "$(printf %s "$scratch" | wc -c)" -le "$LONGEST_TMPDIR" ]; then export TMPDIR=$scratch; fi
 }
 
-clear_scratch() { # what killed programs left behind
+clear_scratch() { # removes what killed programs left behind
     rm -rf "$scratch"
 }
 
-birth() { # pid -> the boot and the clock tick it started at, empty when there is no such process
+birth() { # pid -> an id that is never used again, unlike the pid: boot and start time; empty if it does not run
     local stat
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
     stat=${stat##*) } # the program's name may hold spaces; what follows is field 3
     # shellcheck disable=SC2086 # one field, one argument
     set -- $stat
-    # A JVM whose first thread has ended reads as a zombie while the others (field 20 counts them) still hold its ports.
+    # A JVM whose first thread has ended looks like a zombie, but its other threads (field 20 counts them) hold its ports.
     case $1 in Z | X) [ "${18}" -gt 1 ] || return 0 ;; esac
     echo "$(cat /proc/sys/kernel/random/boot_id):${20}"
 }
@@ -63,7 +63,7 @@ listens() { # host port
     (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null
 }
 
-start_daemon() { # name, host and port it answers at when it is up, main class, arguments...
+start_daemon() { # name, host and port that it listens on once it is up, main class, arguments...
     local name=$1 host=$2 port=$3 log=$cluster_state/$1.log pid
     shift 3
     if is_running "$name"; then
@@ -107,7 +107,7 @@ stop_daemon() { # name
         return
     fi
     read -r pid _ <"$cluster_state/$1.pid"
-    kill "$pid" 2>/dev/null || true # it may end at this moment by itself
+    kill "$pid" 2>/dev/null || true # it may have ended by itself at this moment
     if ! ends_within "$1" 10; then
         kill -KILL "$pid" 2>/dev/null || true
         ends_within "$1" 10 || fail "the $1, process $pid, does not end even when it is killed: its disk may hang"

@@ -4,7 +4,7 @@ set -euo pipefail
 
 role=${1:?give master or worker}
 host=$(hostname)
-# Whoever does not know the cluster's secret can neither join it nor submit to it.
+# Only programs that know the cluster's secret can join it or submit to it.
 env -u SPARK_CONF_DIR "$(dirname "$0")/make-conf.sh" "$SPARK_CONF_DIR" /run/secrets/spark_secret "$TUNING_STATE/tmp"
 export SPARK_LOCAL_HOSTNAME=$host
 export SPARK_DAEMON_MEMORY=${SPARK_DAEMON_MEMORY:-512m}

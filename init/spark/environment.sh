@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Which variables of this shell stay behind when a Spark program starts: environment.txt says which may go along.
+# Finds the environment variables that a Spark program must not get: all that environment.txt does not name.
 
 environment_list=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/environment.txt
 
-kept_names() { # who...; prints names, one a line, * for any end
+kept_names() { # who...; prints the names to keep, one a line; * stands for any ending
     local who name further
     while read -r who name; do
         case " $* " in *" $who "*) echo "$name" ;; esac
@@ -12,11 +12,11 @@ kept_names() { # who...; prints names, one a line, * for any end
     if [ ${#further[@]} -gt 0 ]; then printf '%s\n' "${further[@]//,/}"; fi
 }
 
-leave_behind() { # who...; sets `without`, options of env(1): names only, since values would show in the list of processes
+leave_behind() { # who...; sets `without`, options of env(1) that unset names: values would show in the list of processes
     local kept entry name pattern
     mapfile -t kept < <(kept_names "$@")
     without=()
-    # Not compgen -e: it knows neither functions nor names that are no shell variable's, and both are handed on.
+    # Not from compgen -e, which leaves out exported functions and names that are no shell variable. Programs get both.
     while IFS= read -r -d '' entry; do
         name=${entry%%=*}
         [ -n "$name" ] || continue

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints this machine's GPUs the way Spark asks for them, for example {"name": "gpu", "addresses": ["0","1"]}
+# Prints this machine's GPUs in the form that Spark expects, for example {"name": "gpu", "addresses": ["0","1"]}
 # https://spark.apache.org/docs/latest/configuration.html#custom-resource-scheduling-and-configuration-overview
 set -eu
 

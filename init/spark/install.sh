@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes this machine ready to be a Spark master or worker: Java, and the Spark environment (with cuDF where nvidia-smi
-# reports a GPU) in .state/envs/spark. Installs nothing of Airflow or MySQL. Runs again without harm.
+# Prepares this machine as a Spark master or worker: installs Java, and the Spark environment in .state/envs/spark (with
+# cuDF if nvidia-smi reports a GPU). Installs nothing of Airflow or MySQL. May run again without harm.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 exec "${PYTHON:-python3}" -m init.local setup --only-spark

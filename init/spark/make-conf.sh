@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Writes a Spark configuration folder for a cluster whose programs share a secret: who does not know it can neither join
-# nor submit, and what the programs tell each other is sealed. Runs again without harm.
+# Writes a Spark configuration folder for a cluster whose programs share a secret. Only programs that know the secret can
+# join the cluster or submit to it, and all that they send each other is encrypted. May run again without harm.
 #
 #   init/spark/make-conf.sh FOLDER SECRET_FILE [SCRATCH]
 #
-# SECRET_FILE holds one line; `openssl rand -hex 32` makes a good one. It is - for a cluster without a secret. SCRATCH is
-# where Spark and Java keep temporary files instead of /tmp. Set SPARK_CONF_DIR to FOLDER afterwards. Its files begin as
-# those of the present SPARK_CONF_DIR, by default init/spark/conf. Spark reads the secret from a file only on Kubernetes,
-# so it has to be one of the properties: FOLDER can be read by its owner alone.
+# SECRET_FILE holds one line, for example from `openssl rand -hex 32`; - means a cluster without a secret. SCRATCH is the
+# folder for temporary files of Spark and Java, instead of /tmp. Set SPARK_CONF_DIR to FOLDER afterwards.
+#
+# The files in FOLDER begin as copies of those in the present SPARK_CONF_DIR, by default init/spark/conf. The secret becomes
+# one of the properties, because Spark reads it from a file only on Kubernetes. So only its owner can read FOLDER.
 set -euo pipefail
 
 fail() {
@@ -32,7 +33,7 @@ mkdir -p "$folder"
 chmod 700 "$folder"
 [ ! "$base" -ef "$folder" ] || fail "SPARK_CONF_DIR is $folder already: unset it, its files are what the new ones begin as"
 
-put() { # name; whole or not at all, because others may start a program at this moment
+put() { # name; writes a file in one step, because somebody may start a program at this moment
     cat >"$folder/$1.new.$$"
     chmod 600 "$folder/$1.new.$$"
     mv "$folder/$1.new.$$" "$folder/$1"
@@ -61,7 +62,7 @@ properties | put spark-defaults.conf
 
 if [ -n "$scratch" ]; then
     mkdir -p "$scratch"
-    # Spark's launcher gives what is in this file to every Java program that it starts, executors included. Where nobody
-    # sets spark.local.dir, which Spark warns of, the same folder takes its place.
+    # Spark's launcher passes the options in this file to every Java program that it starts, executors included. The
+    # folder also takes the place of spark.local.dir, about whose setting Spark would warn.
     printf '"-Djava.io.tmpdir=%s"\n-XX:-UsePerfData\n' "$scratch" | put java-opts
 fi

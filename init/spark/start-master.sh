@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Starts this machine's Spark master. Runs again without harm.
+# Starts this machine's Spark master. May run again without harm.
 #
 #   init/spark/start-master.sh --host 10.0.0.5 --secret-file /etc/tuning/spark-secret
 #
-# Who knows the secret (or TUNING_SPARK_SECRET_FILE's) can run programs on the workers, and nobody else: all machines of
-# the cluster and those that submit have the same one. `(umask 077; openssl rand -hex 32 > FILE)` makes it. A
-# spark-defaults.conf of your own in SPARK_CONF_DIR may say spark.authenticate instead. --no-authentication starts a
-# master that takes programs from whoever reaches it.
+# Only programs that know the secret can run programs on the workers. All machines of the cluster, and those that submit,
+# have the same secret. `(umask 077; openssl rand -hex 32 > FILE)` makes one. Its file may also be named by
+# TUNING_SPARK_SECRET_FILE. Instead, a spark-defaults.conf of your own in SPARK_CONF_DIR may set spark.authenticate. With
+# --no-authentication the master runs programs for everybody who can reach it.
 set -euo pipefail
 # shellcheck source=init/spark/common.sh
 source "$(dirname "$(readlink -f "$0")")/common.sh"
@@ -29,8 +29,8 @@ done
 
 find_spark
 use_conf master "$secret_file"
-export SPARK_LOCAL_IP=$host # the web page's address too; without it that is 0.0.0.0
-# The REST server takes programs from anyone, without a password.
+export SPARK_LOCAL_IP=$host # also the address of the web page, which would otherwise be 0.0.0.0
+# Off, because Spark's REST server runs programs for everybody, without a password.
 export SPARK_MASTER_OPTS="${SPARK_MASTER_OPTS:-} -Dspark.master.rest.enabled=false -Dspark.port.maxRetries=0"
 start_daemon master "$host" "$port" \
     org.apache.spark.deploy.master.Master --host "$host" --port "$port" --webui-port "$webui_port"

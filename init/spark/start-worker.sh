@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Starts this machine's Spark worker, with all GPUs that nvidia-smi reports. Runs again without harm.
+# Starts this machine's Spark worker, with all GPUs that nvidia-smi reports. May run again without harm.
 #
 #   init/spark/start-worker.sh --master spark://10.0.0.5:7077 --host 10.0.0.6 --secret-file /etc/tuning/spark-secret
 #
-# The secret is the master's, see start-master.sh.
+# The secret is that of the master (see start-master.sh).
 set -euo pipefail
 # shellcheck source=init/spark/common.sh
 source "$(dirname "$(readlink -f "$0")")/common.sh"
@@ -48,7 +48,7 @@ export SPARK_LOCAL_IP=$host
 worker_opts="${SPARK_WORKER_OPTS:-} -Dspark.worker.cleanup.enabled=true -Dspark.port.maxRetries=0"
 if [ "$gpus" -gt 0 ]; then
     worker_opts+=" -Dspark.worker.resource.gpu.amount=$gpus"
-    # Quoted: spark-class splits this text at blanks, and folders may have them in their names.
+    # In quotes, because spark-class splits this text at blanks, and a path may hold some.
     worker_opts+=" -Dspark.worker.resource.gpu.discoveryScript=\"$discovery\""
 fi
 export SPARK_WORKER_OPTS=$worker_opts

@@ -20,6 +20,7 @@ class Proxy:
         self._listener = socket.create_server((host, 0), family=family, backlog=256)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._pumps: list[threading.Thread] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -39,6 +40,12 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+
+    def finish(self) -> None:
+        """Close once all connections have been ended by those who speak, and all they said was carried."""
+        for pump in self._pumps:
+            pump.join(60)
+        self.close()
 
     def forward(self, source: socket.socket, sink: socket.socket, to_target: bool, connection: int) -> None:
         """Carry bytes in one direction until that ends."""
@@ -61,14 +68,17 @@ class Proxy:
                 self._open |= {inner, outer}
             number, self.connections = self.connections, self.connections + 1
             for source, sink in ((inner, outer), (outer, inner)):
-                threading.Thread(target=self._pump, args=(source, sink, source is inner, number), daemon=True).start()
+                pump = threading.Thread(target=self._pump, args=(source, sink, source is inner, number), daemon=True)
+                self._pumps.append(pump)
+                pump.start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, to_target: bool, connection: int) -> None:
         with contextlib.suppress(OSError):
             self.forward(source, sink, to_target, connection)
-        for end in (source, sink):
+        # This direction only: what the other one still carries, a last goodbye, arrives.
+        for end, half in ((sink, socket.SHUT_WR), (source, socket.SHUT_RD)):
             with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                end.shutdown(half)
 
 
 class SlowProxy(Proxy):

@@ -1,1 +1,1 @@
-"""Path or table to matrices: fetch, read, check, split."""
+"""From a path or a table to matrices: fetch, read, check, split."""

@@ -1,4 +1,4 @@
-"""A small thread-safe cache that forgets what was used least recently."""
+"""A small thread-safe cache that drops the least recently used value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class LruCache(Generic[V]):
-    """Keeps the last `size` values. A value is built once, also when threads ask for it together."""
+    """Keeps the `size` values that were used last. A value is built once, even if several threads want it at once."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -19,9 +19,10 @@ class LruCache(Generic[V]):
         self._lock = threading.RLock()
 
     def get(self, key: Hashable, build: Callable[[], V]) -> V:
-        """The value of `key`; built now if it is not kept. Room is made before building, to bound memory."""
-        with self._lock:
+        """The value of `key`, built now if it is not in the cache."""
+        with self._lock:  # held while building, so that other threads wait for the value
             if key not in self._values:
+                # Drop first, then build: values may be large, and only `size` of them fit into memory.
                 while len(self._values) >= self._size:
                     self._values.popitem(last=False)
                 self._values[key] = build()

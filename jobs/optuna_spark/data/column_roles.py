@@ -1,4 +1,4 @@
-"""What a table's columns are to a study, whoever reads them: the label, the features, and what errors call each."""
+"""The roles of a table's columns (label or feature), and the name of each in errors. The same for every reader."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ MIN_ROWS = 4
 
 @dataclass(frozen=True)
 class ColumnRoles:
-    """The columns of a table that can be trained on.
+    """The columns of a table to train on.
 
     Attributes:
         label: The column to predict.
-        label_words: How an error calls it.
-        features: All others in their order, and how an error calls each.
+        label_words: The label's name in errors.
+        features: All other columns in their order, and the name of each in errors.
     """
 
     label: str
@@ -30,7 +30,7 @@ def column_roles(names: Sequence[str], n_rows: int, data: DataSpec) -> ColumnRol
     """The roles of a table's columns.
 
     Raises:
-        DataError: There are too few rows or columns, no such label, or two columns of one name.
+        DataError: There are too few rows or columns, no column with the label's name, or two columns of one name.
     """
     if n_rows < MIN_ROWS:
         raise DataError(f"the table must have at least {MIN_ROWS} rows, got {n_rows}: check data.path {data.path!r}")
@@ -43,7 +43,7 @@ def label_name(table_columns: list[str], data: DataSpec) -> str:
     """The column to predict.
 
     Raises:
-        DataError: There is no such column, or nothing else than it.
+        DataError: There is no such column, or no column besides it.
     """
     if len(table_columns) < 2:
         raise DataError(
@@ -60,10 +60,10 @@ def label_name(table_columns: list[str], data: DataSpec) -> str:
 
 
 def column_words(names: Sequence[str], data: DataSpec) -> dict[str, str]:
-    """How an error calls each column: by name, or by number where the file's content is not to be told.
+    """What errors call each column: its name, or its number if errors may not quote the file.
 
     Raises:
-        DataError: Two columns have the same name, so that they cannot be told apart.
+        DataError: Two columns have the same name.
     """
     words: dict[str, str] = {}
     for number, name in enumerate(names, 1):

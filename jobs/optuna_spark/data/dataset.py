@@ -18,8 +18,8 @@ class Dataset:
     Attributes:
         features: (n_rows, n_features) float32; NumPy on the CPU, CuPy on a GPU.
         labels: What to predict, always on the CPU.
-        names: The feature columns.
-        key: Equal for equal tables on the same device.
+        names: Names of the feature columns.
+        key: Equal for equal tables on the same device; a key for caches of what is made from the table.
     """
 
     features: Any
@@ -33,5 +33,5 @@ class Dataset:
 
 
 def host(array: Any) -> np.ndarray[Any, Any]:
-    """A NumPy or CuPy array as NumPy."""
+    """A NumPy or CuPy array as a NumPy array."""
     return array if isinstance(array, np.ndarray) else np.asarray(array.get())

@@ -1,4 +1,4 @@
-"""A table's file on this machine: local paths made plain, URLs fetched once."""
+"""Finds a table's file on this machine: it resolves local paths, and downloads a URL once."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _AUTHORIZATION = "Authorization"
 
 
 def local_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
-    """Where this machine has the table's file; fetches it when `data.path` is a URL.
+    """The path of the table's file on this machine. Downloads it if `data.path` is a URL.
 
     Args:
         data: The table.
-        secrets: What its connection holds.
+        secrets: The login of its connection, if it has one.
 
     Raises:
-        DataError: It is not there, cannot be fetched, or is not the file with `data.sha256`.
+        DataError: The file does not exist, cannot be fetched, or does not have the digest `data.sha256`.
     """
     if data.is_url:
         return _fetched(data, secrets or DataSecrets())
@@ -56,15 +56,15 @@ def plain_path(path: str) -> str:
     """A local path without its scheme: `file:/a`, `file:///a` and `dbfs:/a` become `/a`, `/a`, `/dbfs/a`.
 
     Raises:
-        DataError: The scheme is one only Spark can read.
+        DataError: Only Spark can read files with this scheme.
     """
     scheme, separator, rest = path.partition(":/")
-    if not separator or "/" in scheme:
+    if not separator or "/" in scheme:  # the ":/" is part of a file name
         return path
     rest = "/" + rest.lstrip("/")
     if scheme == "file":
         return urllib.parse.unquote(rest)
-    if scheme == "dbfs":
+    if scheme == "dbfs":  # nodes mount DBFS at /dbfs, but Volumes at /Volumes
         return rest if rest.startswith("/Volumes/") else f"/dbfs{rest}"
     raise DataError(
         f"data.path {path!r} cannot be read by a worker itself: use distribution dataframe (Spark reads it),"
@@ -73,7 +73,11 @@ def plain_path(path: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: $TUNING_STATE/data, else a folder of this user's own in the temp folder."""
+    """The folder of downloaded files: $TUNING_STATE/data, else this user's own folder in the temp folder.
+
+    Raises:
+        DataError: Another user has made a folder of that name.
+    """
     state = os.environ.get("TUNING_STATE")
     if state:
         folder = Path(state) / "data"
@@ -81,20 +85,22 @@ def cache_folder() -> Path:
         return folder
     folder = Path(tempfile.gettempdir()) / f"tuning-data-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    # Everybody may write to the temp folder, and another user could have put files there for us to train on.
     if folder.stat().st_uid != os.getuid():
         raise DataError(f"{folder} belongs to another user: set TUNING_STATE to a folder of your own")
     return folder
 
 
 def cached_path(data: DataSpec) -> Path:
-    """Where the file of a URL is kept; its name holds the digest, so that another version is another file."""
+    """The path of a URL's file in the cache. Its name holds the digest, so that two versions do not collide."""
     name = urllib.parse.unquote(Path(urllib.parse.urlsplit(data.path).path).name) or "table"
     return cache_folder() / f"{(data.sha256 or '')[:16]}-{Path(name).name}"
 
 
 def _fetched(data: DataSpec, secrets: DataSecrets) -> Path:
     path = cached_path(data)
-    with _locked(path.with_name(path.name + ".lock")):  # one worker of a machine downloads, the others wait
+    # One worker of a machine downloads the file, the others wait for it.
+    with _locked(path.with_name(path.name + ".lock")):
         if not path.exists():
             _download(data, secrets, path)
         elif data.sha256 is not None:
@@ -109,7 +115,7 @@ def _download(data: DataSpec, secrets: DataSecrets, path: Path) -> None:
             _copy(data, secrets, path, part)
         if data.sha256 is not None:
             _check_digest(Path(part.name), data, data.sha256, data.path)
-        Path(part.name).replace(path)
+        Path(part.name).replace(path)  # only a whole and checked file gets the name that others look for
     except BaseException:
         Path(part.name).unlink(missing_ok=True)
         raise
@@ -118,6 +124,7 @@ def _download(data: DataSpec, secrets: DataSecrets, path: Path) -> None:
 def _copy(data: DataSpec, secrets: DataSecrets, path: Path, target: IO[bytes]) -> None:
     log.info("Fetching %s to %s", data.path, path)
     request = urllib.request.Request(data.path)  # noqa: S310  # DataSpec.is_url
+    # "Unredirected": urllib would otherwise send the login to wherever a redirect points. See _SameOrigin.
     if secrets.authorization:
         request.add_unredirected_header(_AUTHORIZATION, secrets.authorization)
     try:
@@ -137,7 +144,7 @@ def _copy(data: DataSpec, secrets: DataSecrets, path: Path, target: IO[bytes]) -
 
 
 class _SameOrigin(urllib.request.HTTPRedirectHandler):
-    """Follows redirections; the login goes along only to the same scheme, host and port."""
+    """Follows redirects. Sends the login along only to the same scheme, host and port."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str

@@ -17,11 +17,11 @@ MAX_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Labels:
-    """What to predict.
+    """The label column.
 
     Attributes:
-        values: (n_rows,) float32; for classification the position of the row's class in `classes`.
-        classes: The label's distinct values, sorted; empty for regression.
+        values: (n_rows,) float32; for classification the index of each row's class in `classes`.
+        classes: The distinct values of the label, sorted; empty for regression.
     """
 
     values: Floats
@@ -29,10 +29,16 @@ class Labels:
 
 
 def encode_labels(column: pa.ChunkedArray, words: str, task: str) -> Labels:
-    """Check and convert the label column, which errors call `words`, for `task` (regression, binary or multiclass).
+    """Check and convert the label column.
+
+    Args:
+        column: The column, (n_rows,) of any type.
+        words: The column's name in errors.
+        task: regression, binary or multiclass.
 
     Raises:
-        DataError: Missing or infinite labels, text to regress on, or a number of classes that does not fit.
+        DataError: A label is missing or infinite, is not a number in a regression, or there are too few or too many
+            classes.
     """
     n_missing, first = count_missing(column)
     if n_missing:
@@ -49,7 +55,7 @@ def encode_labels(column: pa.ChunkedArray, words: str, task: str) -> Labels:
 
 
 def _encode_classes(column: pa.ChunkedArray, words: str, task: str) -> Labels:
-    if pa.types.is_dictionary(column.type):
+    if pa.types.is_dictionary(column.type):  # the steps below need plain values
         column = column.cast(column.type.value_type)
     classes = pc.unique(column)
     classes = classes.take(pc.sort_indices(classes))

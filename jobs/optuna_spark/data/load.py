@@ -1,4 +1,4 @@
-"""The training table in memory: read once per Python process, kept for the tasks that follow."""
+"""Loads the training table once per Python process, and keeps it for later tasks in the same process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from optuna_spark.spec.run_secrets import DataSecrets
 log = logging.getLogger(__name__)
 
 
-# One table: a worker has one study at a time, and the table is most of its memory.
+# Only one table: a worker has one study at a time, and the table takes most of its memory.
 _datasets: LruCache[Dataset] = LruCache(1)
 
 
@@ -34,15 +34,15 @@ def load_dataset(
     """The table of `data`, loaded to `device` once per process. Thread-safe.
 
     Args:
-        data: Where the table is and what its label is.
-        task: regression, binary or multiclass: how the label is read.
-        device: Where the features shall be.
-        table: The table itself, when Spark read it.
-        secrets: What the connection of `data` holds.
+        data: Where the table is, and which column is its label.
+        task: regression, binary or multiclass; decides how the label is read.
+        device: Where the features are to be.
+        table: The table itself, if Spark read it.
+        secrets: The login of the connection that `data` names.
 
     Raises:
-        DataError: The table is missing, unreadable or cannot be trained on.
-        DeviceError: The GPU or what is needed to read with it is missing.
+        DataError: The table is missing or unreadable, or cannot be trained on.
+        DeviceError: There is no GPU, or a library to use it is missing.
     """
     require_cuda(device)
     path = None if table is not None or data.is_bundled else local_file(data, secrets)
@@ -51,7 +51,7 @@ def load_dataset(
 
 
 def forget_datasets() -> None:
-    """Drop what `load_dataset` keeps."""
+    """Drop the table that `load_dataset` keeps."""
     _datasets.clear()
 
 
@@ -77,6 +77,7 @@ def _load_to_gpu(
 ) -> Dataset:
     from optuna_spark.data import read_cudf
 
+    # cuDF reads files straight into GPU memory. Everything else is read on the CPU and copied.
     dataset = read_cudf.read_dataset(data, task, device, path, key) if path is not None else None
     return dataset or read_cudf.to_device(from_table(_table(data, path, table), data, task, key), device)
 
@@ -86,7 +87,7 @@ def _table(data: DataSpec, path: Path | None, table: Columns | None) -> Columns:
 
 
 def from_table(table: Columns, data: DataSpec, task: str, key: Hashable = None) -> Dataset:
-    """A dataset on the CPU from a table.
+    """Make a dataset on the CPU from a table.
 
     Raises:
         DataError: The table cannot be trained on.
@@ -97,6 +98,7 @@ def from_table(table: Columns, data: DataSpec, task: str, key: Hashable = None) 
 
 
 def _version(path: Path | None, table: pa.Table | None) -> tuple[Hashable, ...]:
+    """A value that changes with the table's content: a reused Python worker must not train on an old table."""
     return file_version(path) if table is None else (_digest(table),)
 
 

@@ -1,4 +1,4 @@
-"""A table's columns as numbers: which columns are, one matrix of them, and what is wrong with the others."""
+"""Turns the columns of a table into one matrix of numbers, and says what is wrong with columns that are not numbers."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from optuna_spark.data.read_arrow import Columns
 from optuna_spark.errors import DataError
 
 Floats = npt.NDArray[np.float32]
-_BLOCK_ROWS = 1 << 13  # rows of a block of 100 columns fit into a core's cache, where columns become rows
-_GROUP_BYTES = 64 << 20  # how much of a table is in memory beside its matrix
+# Arrow stores columns, the matrix rows. A block of this many rows and 100 columns fits into a core's cache meanwhile.
+_BLOCK_ROWS = 1 << 13
+_GROUP_BYTES = 64 << 20  # how much of the table is in memory beside the matrix
 
 
 def to_matrix(table: Columns, words: Mapping[str, str]) -> Floats:
-    """Columns of a table as one array, (n_rows, n_names) float32, row by row; missing values are NaN.
+    """Columns of a table as one array, (n_rows, n_columns) float32 in C order. Missing values are NaN.
 
     Args:
         table: The table.
-        words: Its columns by name, and how an error calls each.
+        words: The columns to take, and the name of each in errors.
 
     Raises:
-        DataError: A column holds something else than finite or missing numbers.
+        DataError: A column holds a value that is neither missing nor a finite number.
     """
     matrix = np.empty((table.num_rows, len(words)), dtype=np.float32)
     for start, group in _groups(list(words), table.num_rows):
         _fill(matrix[:, start : start + len(group)], table.select(group), words)
-    # Arrow would keep the memory for its next table, and there is none.
+    # Arrow keeps freed memory for its next table, but there is none.
     pa.default_memory_pool().release_unused()
     return matrix
 
 
 def _groups(names: Sequence[str], n_rows: int) -> Iterator[tuple[int, Sequence[str]]]:
-    """The names, as many at a time as their columns (8 bytes a value) fit into _GROUP_BYTES."""
+    """Groups of names whose columns (8 bytes a value) fit into _GROUP_BYTES, each with the index of its first name."""
     size = max(1, _GROUP_BYTES // (8 * n_rows))
     for start in range(0, len(names), size):
         yield start, names[start : start + size]
@@ -62,7 +63,7 @@ def check_numeric(column: pa.ChunkedArray, words: str) -> None:
     """Refuse a column of text, dates or anything else that is not a number.
 
     Raises:
-        DataError: It names the first such row and the type of what stands there.
+        DataError: The column is not numeric. The error names the first row that is not, and the type of its value.
     """
     kind = column.type
     types = pa.types
@@ -96,9 +97,9 @@ def check_finite(words: str, n_infinite: int) -> None:
 
 def _not_numbers(column: pa.ChunkedArray, words: str) -> str:
     row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if not _is_number(v)), (1, None))
-    if value is None:
+    if value is None:  # all values look like numbers, but the type is text: name the first value
         row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if v is not None), (1, None))
-    # Neither the value nor the names inside a nested type: an error tells nothing of what stands in a file.
+    # Name neither the value nor the fields of a nested type: errors quote nothing that is in a file.
     kind = str(column.type).partition("<")[0]
     return (
         f"{words} must hold numbers, got a value of type {kind} in row {row} ({type(value).__name__}):"
@@ -121,7 +122,7 @@ def _is_number(value: object) -> bool:
 
 
 def count_missing(column: pa.ChunkedArray) -> tuple[int, int]:
-    """How many values are null or NaN, and the row (from 1) of the first."""
+    """How many values are null or NaN, and the row (from 1) of the first; 0 if there is none."""
     missing = pc.is_null(column, nan_is_null=True)
     n_missing = pc.sum(missing).as_py() or 0
     return n_missing, (pc.index(missing, True).as_py() + 1 if n_missing else 0)

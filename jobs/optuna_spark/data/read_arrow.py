@@ -1,4 +1,4 @@
-"""Reading a training table with Arrow: whole, or a few columns at a time where the format allows it."""
+"""Reads a training table with Arrow: whole, or a few columns at a time if the format allows it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 
 
 class Columns(Protocol):
-    """A table whose columns can be had a few at a time; an Arrow table is one."""
+    """A table that gives a few columns at a time. An Arrow table is one."""
 
     @property
     def column_names(self) -> list[str]: ...
@@ -30,12 +30,12 @@ class Columns(Protocol):
 
 
 class ParquetColumns:
-    """A Parquet file, or a folder of them, that is read when columns are selected.
+    """A Parquet file, or a folder of them, that is read only when columns are selected.
 
-    So a table is never in memory beside the matrix that is made from it.
+    So the whole table is never in memory beside the matrix that is made from it.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +48,7 @@ class ParquetColumns:
             raise unreadable(path, "parquet", error) from None
 
     def select(self, columns: Sequence[str]) -> pa.Table:
-        """The columns, read now.
+        """Read these columns.
 
         Raises:
             DataError: They cannot be read.
@@ -60,7 +60,7 @@ class ParquetColumns:
 
 
 def open_table(data: DataSpec, path: Path) -> Columns:
-    """A CSV file, read whole, or a Parquet file (or a folder of them), read when columns are selected.
+    """Open a table: a CSV file is read whole now, Parquet is read when columns are selected.
 
     Raises:
         DataError: The file cannot be read as that format.
@@ -68,17 +68,21 @@ def open_table(data: DataSpec, path: Path) -> Columns:
     if data.format_of(str(path), is_folder=path.is_dir()) == "parquet":
         return ParquetColumns(path)
     parse = pa.csv.ParseOptions(delimiter=data.separator)
-    convert = pa.csv.ConvertOptions(strings_can_be_null=True)  # an empty text is a missing label
+    convert = pa.csv.ConvertOptions(strings_can_be_null=True)  # an empty label of text counts as missing
     try:
         table: Columns = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
-        _ = table.column_names  # Arrow decodes them only when asked
+        _ = table.column_names  # decodes the names here, where an error of that can be caught
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise unreadable(path, "csv", error) from None
     return table
 
 
 def bundled_table(path: str) -> Columns:
-    """A table that comes with scikit-learn; its label is the last column, `target`."""
+    """A table that comes with scikit-learn. Its label is the last column, `target`.
+
+    Raises:
+        DataError: There is no such table.
+    """
     import sklearn.datasets
 
     name = path.removeprefix("sklearn:")

@@ -1,4 +1,4 @@
-"""Reading a table with cuDF straight into GPU memory. Imported only where a trial runs on a GPU."""
+"""Reads a table with cuDF, straight into GPU memory. Imported only if trials run on a GPU."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 def read_dataset(data: DataSpec, task: str, device: Device, path: Path, key: Hashable) -> Dataset | None:
-    """The table read by cuDF; None where cuDF is not installed or a column is not made of numbers.
+    """Read the table with cuDF; None if cuDF is not installed, or if a column does not hold numbers.
 
-    The caller then reads with Arrow, which says what is wrong with the column.
+    After None the caller reads the table with Arrow, whose error says what is wrong with the column.
     """
     if importlib.util.find_spec("cudf") is None:
         log.warning("cuDF is not installed here: %s is read on the CPU and copied to %s", path, device.name)
@@ -61,7 +61,10 @@ def _chunked(series: Any) -> Any:
 
 
 def _matrix(frame: Any, words: Mapping[str, str]) -> Any:
-    """(n_rows, n_columns) float32 in GPU memory, filled column by column: one copy of the table, not two."""
+    """The columns as (n_rows, n_columns) float32 in GPU memory.
+
+    It is filled column by column: cuDF's own conversion needs memory for the table twice.
+    """
     import cupy
 
     matrix = cupy.empty(frame.shape, dtype=cupy.float32)
@@ -72,7 +75,7 @@ def _matrix(frame: Any, words: Mapping[str, str]) -> Any:
 
 
 def to_device(dataset: Dataset, device: Device) -> Dataset:
-    """The dataset with its features in GPU memory; unchanged without CuPy, XGBoost then copies what it needs."""
+    """The dataset with its features in GPU memory. Without CuPy it is unchanged, and XGBoost copies what it needs."""
     if importlib.util.find_spec("cupy") is None:
         return dataset
     import cupy
@@ -82,7 +85,7 @@ def to_device(dataset: Dataset, device: Device) -> Dataset:
 
 
 def free_memory() -> None:
-    """Give CuPy's unused blocks back to the GPU."""
-    cupy = sys.modules.get("cupy")
+    """Give CuPy's unused memory blocks back to the GPU."""
+    cupy = sys.modules.get("cupy")  # if it was never imported, it holds no memory
     if cupy is not None:
         cupy.get_default_memory_pool().free_all_blocks()

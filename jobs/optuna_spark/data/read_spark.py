@@ -1,4 +1,4 @@
-"""Reading a training table with Spark: any format and store that Spark can read, or a table of its catalog."""
+"""Reads a training table with Spark: any format and storage that Spark knows, or a table of its catalog."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def read_frame(spark: SparkSession, data: DataSpec, secrets: DataSecrets | None = None) -> DataFrame:
-    """The table as Spark reads it: any format and store Spark can read, or a table or view of its catalog.
+    """Read the table with Spark.
 
     Args:
         spark: The session.
         data: The table.
-        secrets: With the reader options that `data` does not show.
+        secrets: Holds the reader options that are secret, and so not in `data`.
 
     Raises:
-        SpecError: A table bundled with scikit-learn, which Spark cannot read.
+        SpecError: The table is one of scikit-learn's, which Spark cannot read.
         DataError: There is no such table, or Spark does not know the format.
     """
     secrets = secrets or DataSecrets()
@@ -33,7 +33,10 @@ def read_frame(spark: SparkSession, data: DataSpec, secrets: DataSecrets | None 
 
 @contextmanager
 def spark_errors(data: DataSpec, secrets: DataSecrets) -> Iterator[None]:
-    """Spark's errors as one sentence: in its own words, or by its name for them where those may quote the table."""
+    """Turn Spark's errors into a DataError of one sentence.
+
+    It has Spark's own text, or only the name of Spark's error class if errors may not quote the table.
+    """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
@@ -45,12 +48,12 @@ def spark_errors(data: DataSpec, secrets: DataSecrets) -> Iterator[None]:
             named = error.getCondition() if isinstance(error, PySparkException) else None
             text = named or "see the executors' logs"
         words = secrets.removed_from(text.splitlines()[0])
-        # The cause would be shown too, and may quote an option or the table.
+        # Without the cause, because that would be shown too and may quote an option or the table.
         raise DataError(f"Spark cannot read data.path {data.path}: {words}") from None
 
 
 def read_unguarded(spark: SparkSession, data: DataSpec, options: Mapping[str, str]) -> DataFrame:
-    """As `read_frame`, with Spark's own errors and these reader options beside the table's."""
+    """Read as `read_frame` does, but let Spark's errors through. `options` are reader options besides the table's."""
     if data.is_catalog_table:
         return spark.table(data.path)
     if data.is_bundled:

@@ -1,8 +1,7 @@
-"""What a reader of files says of one it cannot read, without a word of what stands in it.
+"""Describes why a file cannot be read, without quoting anything that is in it.
 
-Arrow's, Spark's and cuDF's errors quote the line or value at fault. Whose file it is, is not theirs to know: a path may
-come from a run's trigger form, and a log has more readers than a file of secrets. So an error names row, column number,
-type and counts only.
+Errors of Arrow, Spark and cuDF quote the line or value at fault. But a path may come from a run's trigger form and name
+a file of secrets, while many people can read a log. So our errors give rows, column numbers, types and counts only.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from optuna_spark.errors import DataError
 
+# Parts of the messages of Arrow's CSV reader that hold nothing of the file's content.
 _ROW = re.compile(r"Row #(\d+)")
 _COLUMN = re.compile(r"CSV column #(\d+)")
 _COUNTS = re.compile(r"Expected (\d+) columns, got (\d+)")
@@ -23,7 +23,7 @@ _TYPE = re.compile(r"conversion error to ([a-z0-9]+)")
 
 
 def unreadable(path: Path, kind: str, error: BaseException) -> DataError:
-    """The error of a file that cannot be read as a format, whichever library tried."""
+    """The DataError for a file that cannot be read as `kind`, whichever library tried."""
     return DataError(f"cannot read {path} as {kind}: {reader_words(error, kind)}")
 
 
@@ -45,11 +45,11 @@ def reader_words(error: BaseException, kind: str) -> str:
 
 
 def fetch_words(error: BaseException) -> str:
-    """Why an address cannot be fetched; nothing of what it answered."""
+    """Why a URL cannot be fetched, without anything that its server answered."""
     if isinstance(error, urllib.error.HTTPError):
         return f"status {error.code} {http.client.responses.get(error.code, '')}".strip()
     reason = getattr(error, "reason", None) or error
-    if isinstance(reason, ssl.SSLError):  # its errno is OpenSSL's, not the system's
+    if isinstance(reason, ssl.SSLError):  # an OSError whose errno is OpenSSL's, so strerror does not know it
         return f"TLS: {reason.reason or type(reason).__name__}"
     if isinstance(reason, OSError):
         return os.strerror(reason.errno) if reason.errno and reason.errno > 0 else type(reason).__name__

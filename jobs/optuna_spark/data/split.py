@@ -1,8 +1,7 @@
-"""Which rows train and which validate: the same on every worker, device and platform.
+"""Decides which rows are trained on and which are validated on: the same on every worker, device and platform.
 
-The split depends on the rows' content and the seed alone, not on their order: Spark may deliver a table's rows
-in another order each time. Rows with equal features stay together, so that no duplicate of a training row is
-validated on.
+The split depends only on the rows' content and the seed, not on the order of the rows: Spark may deliver them in
+another order each time. Rows with equal features stay together, so that no validation row is also a training row.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ class Part(NamedTuple):
 
 
 def split(dataset: Dataset, holdout: float, folds: int | None, seed: int | None) -> list[Part]:
-    """Split a table into one hold-out part, or into `folds` parts for cross-validation.
+    """Split a table once, for a hold-out, or into `folds` parts for cross-validation.
 
-    Classes are spread evenly over the parts as far as groups of equal rows allow.
+    Each part has about the same share of each class; groups of equal rows are not torn apart for that.
 
     Args:
         dataset: The table.
-        holdout: Share of the rows to validate on, without `folds`.
-        folds: Number of parts; each row is validated on in exactly one.
-        seed: None means a fixed default, because every worker must have the same split.
+        holdout: Share of the rows to validate on. Not used with `folds`.
+        folds: Number of parts. Each row is validated on in exactly one of them.
+        seed: None means a fixed seed, because every worker must have the same split.
 
     Raises:
-        DataError: Too few distinct rows for that.
+        DataError: There are too few distinct rows.
     """
     groups = row_hashes(dataset.features)
     keys = _shuffled(groups, DEFAULT_SEED if seed is None else seed)
@@ -55,10 +54,10 @@ def split(dataset: Dataset, holdout: float, folds: int | None, seed: int | None)
 def row_hashes(features: Any) -> Hashes:
     """One number per row, (n_rows,) uint64: equal for equal rows.
 
-    Two different rows with the same number (about 1 pair in 2**64) would merely stay together.
+    If two different rows get the same number (about 1 pair in 2**64), they only stay together.
 
     Args:
-        features: (n_rows, n_features) float32, NumPy or CuPy; hashed on the CPU, so that both give the same.
+        features: (n_rows, n_features) float32, NumPy or CuPy. Hashed on the CPU, so that both give the same numbers.
     """
     hashes = np.empty(features.shape[0], dtype=np.uint64)
     for start in range(0, len(hashes), _BLOCK):
@@ -69,6 +68,7 @@ def row_hashes(features: Any) -> Hashes:
 
 
 def _hash_block(bits: npt.NDArray[np.uint32]) -> Hashes:
+    # SplitMix64's increment (2**64 over the golden ratio), as a start whose bits have no pattern.
     state = np.full(bits.shape[0], 0x9E3779B97F4A7C15, dtype=np.uint64)
     for column in np.ascontiguousarray(bits.T):
         state = _mixed(state ^ column)
@@ -83,17 +83,18 @@ def _mixed(state: Hashes) -> Hashes:
 
 
 def _shuffled(groups: Hashes, seed: int) -> Hashes:
-    """A pseudo-random number per group.
+    """A pseudo-random number for each row, equal for rows of one group.
 
-    PCG64's raw stream is the same in every NumPy version; methods of Generator need not be (NEP 19).
+    It uses PCG64's raw stream, which is the same in every NumPy version. Generator's methods may change (NEP 19).
     """
     return _mixed(groups ^ np.random.PCG64(seed).random_raw(1)[0])
 
 
 def _positions(keys: Hashes, labels: Any, strata: Any) -> tuple[Rows, npt.NDArray[np.float64]]:
-    """Rows in shuffled order, and where each row's group lies in its stratum, from 0 to 1.
+    """The rows in shuffled order, and the place of each row's group within its class, from 0 to 1.
 
-    A group that holds several classes counts as the smallest of them.
+    A part of the rows is then those whose place lies in an interval. A group that holds several classes counts as the
+    smallest of them.
     """
     order = np.lexsort((labels, keys))
     starts = np.flatnonzero(np.concatenate(([True], np.diff(keys[order]) != 0)))

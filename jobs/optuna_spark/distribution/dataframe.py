@@ -1,4 +1,4 @@
-"""Workers on the partitions of a DataFrame, each with its own whole copy of the table."""
+"""Workers on the partitions of a DataFrame. Each worker gets its own copy of the whole table."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ REPORT_SCHEMA = "`index` int, trials int, worker string, error string, error_kin
 
 
 def launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession) -> list[WorkerReport]:
-    """A worker on each copy of the table, which Spark has read once."""
+    """Start a worker on each copy of the table, which Spark reads once."""
     if spec.data is None:
-        # Nothing to copy, so no plan of as many branches as workers: a row for each.
+        # No table to copy: one row for each worker makes a simpler plan than a union of as many branches.
         return _run_on_copies(payload, spark.range(0, spec.tasks, 1, spec.tasks), has_data=False)
-    # Spark has opened the table by then: workers have no business with what opens it.
+    # Spark opens the table, so the workers do not need the secrets for it, and do not get them.
     secrets, sent = payload.data_secrets, replace(payload, data_secrets=DataSecrets())
     if spec.errors_may_quote:
         return launch_on_frame(spec, sent, read_frame(spark, spec.data, secrets))
-    # Spark's log quotes what it cannot read.
+    # Spark's log quotes the text that it cannot read, which this run's errors may not show.
     spark.sparkContext.setLogLevel("OFF")
     with spark_errors(spec.data, secrets):
         return launch_on_frame(spec, sent, read_unguarded(spark, spec.data, secrets.options))
 
 
 def launch_on_frame(spec: TuningSpec, payload: WorkerPayload, frame: DataFrame) -> list[WorkerReport]:
-    """Give each worker its own whole copy of `frame`, through Arrow, and run the trials on it.
+    """Give each worker its own copy of the whole `frame`, through Arrow, and run the trials on it.
 
-    The rows are gathered into one partition and kept; each worker's partition is that one again.
+    Spark gathers the rows into one partition and keeps it. Each worker's partition is a copy of that one.
     """
     whole = frame.coalesce(1).persist()
     try:
-        whole.count()
+        whole.count()  # fills the cache, so that the workers do not all read the table
         return _run_on_copies(payload, _copies(whole, spec.tasks), has_data=spec.data is not None)
     finally:
         whole.unpersist()
 
 
 def _run_on_copies(payload: WorkerPayload, copies: DataFrame, *, has_data: bool) -> list[WorkerReport]:
-    """A worker on each partition."""
+    """Run a worker on each partition, and collect the reports."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield _run_on_batches(payload, batches, has_data)
@@ -63,8 +63,8 @@ def _run_on_copies(payload: WorkerPayload, copies: DataFrame, *, has_data: bool)
 
 
 def _copies(whole: DataFrame, n_copies: int) -> DataFrame:
-    """`whole`, which has one partition, `n_copies` times, each copy a partition of its own."""
-    # Since Spark 4.1 a union of frames with equal partitioning merges their partitions, unless told not to.
+    """A DataFrame of `n_copies` partitions, each a copy of the one partition of `whole`."""
+    # Since Spark 4.1 a union of frames with equal partitioning merges their partitions, unless this is off.
     whole.sparkSession.conf.set("spark.sql.unionOutputPartitioning", "false")
     copies: DataFrame = reduce(lambda left, right: left.unionAll(right), [whole] * n_copies)
     partitions = copies.rdd.getNumPartitions()
@@ -81,13 +81,16 @@ def _run_on_batches(payload: WorkerPayload, batches: Iterator[pa.RecordBatch], h
     received = list(batches)
     context = TaskContext.get()
     index = context.partitionId() if context is not None else 0
-    # No name for the table: the worker drops it once its objective is made.
+    # The table gets no name here: a variable would keep it in memory after the worker has dropped it.
     report = run_worker(payload, index, gpu_addresses(), _taken(received) if has_data else None)
     return as_batch(report)
 
 
 def as_batch(report: WorkerReport) -> pa.RecordBatch:
-    """One row of REPORT_SCHEMA, made from text: pyarrow would import pandas to convert Python's own values."""
+    """A report as one row of REPORT_SCHEMA.
+
+    It goes through JSON, because pyarrow would import pandas to convert Python objects.
+    """
     import pyarrow as pa
     import pyarrow.json
 
@@ -99,7 +102,7 @@ def as_batch(report: WorkerReport) -> pa.RecordBatch:
 
 
 def _taken(batches: list[pa.RecordBatch]) -> pa.Table:
-    """The batches as one table; the list is empty afterwards."""
+    """The batches as one table. The list is emptied, so that only the table keeps their memory."""
     import pyarrow as pa
 
     table = pa.Table.from_batches(batches)

@@ -1,6 +1,6 @@
-"""Which of the ways to start workers a run takes: by joblib, RDD or DataFrame on Spark, or as plain processes here.
+"""Chooses how the workers are started: by joblib, RDD or DataFrame on Spark, or as plain processes on this machine.
 
-They differ in how a worker is started and in where its table comes from, and in nothing else.
+The ways differ only in how a worker is started and in where its table comes from.
 """
 
 from __future__ import annotations
@@ -23,8 +23,14 @@ def launch(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession | None)
 
     Args:
         spec: The run.
-        payload: What each worker receives.
+        payload: The data that each worker is started with.
         spark: The session; None only for the `local` distribution.
+
+    Returns:
+        One report for each worker.
+
+    Raises:
+        SpecError: The distribution needs Spark, and there is no session.
     """
     if spec.distribution == "local":
         from optuna_spark.distribution.local import launch_local

@@ -20,15 +20,19 @@ from optuna_spark.worker.worker import run_worker
 
 log = logging.getLogger(__name__)
 
-# From a worker's report to the end of its process; an objective may have started threads that never end.
+# Seconds that a process may take to end after its report: an objective may have started threads that never end.
 END_S = 30.0
-# As spark.task.maxFailures: a worker that dies is started again so often, less one.
+# How often a worker that dies is started in all, as Spark's spark.task.maxFailures.
 STARTS = 4
 _NAME = "tuning-worker-"
 
 
 def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]:
-    """Start the workers, start again those that die, and collect their reports."""
+    """Run the workers as processes; one that dies is started again. Returns their reports once all have ended.
+
+    Raises:
+        DeviceError: The workers need more GPUs than this machine has.
+    """
     addresses = local_gpus(spec)
     starts = dict.fromkeys(range(spec.tasks), 0)
     waiting, reports = list(starts), []
@@ -43,7 +47,7 @@ def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]
             reader = cast(Connection, ready)  # wait returns what it was given
             index, process = running.pop(reader)
             report = _report(reader, index, process)
-            # One that SIGTERM ended was told to end.
+            # A worker that SIGTERM ended did not die by itself, and is not started again.
             died = report.error_kind == "WorkerDied" and process.exitcode != -signal.SIGTERM
             if died and starts[index] < STARTS:
                 waiting.append(index)
@@ -53,22 +57,22 @@ def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]
 
 
 def end_workers() -> None:
-    """End this process's workers in the middle of their trials."""
+    """End the workers that this process started, even in the middle of a trial."""
     for process in multiprocessing.active_children():
         if process.name.startswith(_NAME):
             process.terminate()
 
 
 def _start(payload: WorkerPayload, index: int, addresses: Sequence[str] | None) -> tuple[Connection, ForkServerProcess]:
-    # Not fork: a forked process cannot use CUDA if its parent did. The server these are forked from imports what a
-    # worker needs, once for all of them, and nothing of CUDA.
+    # Not fork: a forked process cannot use CUDA if its parent did. The fork server imports what a worker needs once for
+    # all workers, and nothing of CUDA.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["optuna_spark.worker.worker"])
     reader, writer = context.Pipe(duplex=False)
     arguments = (writer, dict(os.environ), payload, index, addresses)
     process = context.Process(target=_main, args=arguments, daemon=True, name=f"{_NAME}{index}")
     process.start()
-    writer.close()
+    writer.close()  # the worker has the only one left: when it dies, the reader sees the end
     return reader, process
 
 
@@ -79,9 +83,8 @@ def _main(
     index: int,
     addresses: Sequence[str] | None,
 ) -> None:
-    # The server may be older than what this process has in its environment, and its random numbers are everybody's.
-    os.environ.update(environment)
-    reseed()
+    os.environ.update(environment)  # the fork server has the environment of the moment it was started
+    reseed()  # all workers are forked from one process, and would draw the same random numbers
     writer.send(run_worker(payload, index, addresses))
 
 
@@ -97,7 +100,7 @@ def _report(reader: Connection, index: int, process: ForkServerProcess) -> Worke
 
 
 def _end(process: ForkServerProcess, index: int) -> None:
-    """Wait for a process that has nothing left to do, and kill it when it does not end."""
+    """Wait for the end of a process that has nothing left to do, and kill it if it does not end."""
     process.join(END_S)
     if process.is_alive():
         log.warning("[tuning] Worker %d, process %s, did not end within %g s: killed", index, process.pid, END_S)
@@ -106,7 +109,7 @@ def _end(process: ForkServerProcess, index: int) -> None:
 
 
 def local_gpus(spec: TuningSpec) -> list[Sequence[str] | None]:
-    """Which GPU each worker gets: as many workers on a GPU as `gpus_per_task` allows.
+    """The GPU addresses of each worker; None for each if the run uses no GPU. Workers share a GPU by `gpus_per_task`.
 
     Raises:
         DeviceError: The workers need more GPUs than this machine has.
@@ -119,6 +122,7 @@ def local_gpus(spec: TuningSpec) -> list[Sequence[str] | None]:
         groups: list[Sequence[str]] = [gpus[i : i + int(each)] for i in range(0, len(gpus), int(each))]
         slots = [group for group in groups if len(group) == int(each)]
     else:
+        # + 1e-9: rounding may leave 1 / each just below a whole number.
         slots = [[gpu] for gpu in gpus for _ in range(int(1 / each + 1e-9))]
     if len(slots) < spec.tasks:
         raise DeviceError(
@@ -129,13 +133,13 @@ def local_gpus(spec: TuningSpec) -> list[Sequence[str] | None]:
 
 
 def visible_gpus() -> list[str]:
-    """Addresses of this machine's GPUs, as CUDA_VISIBLE_DEVICES or nvidia-smi names them."""
+    """Addresses of the GPUs that this process may use, from CUDA_VISIBLE_DEVICES or nvidia-smi."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [gpu.strip() for gpu in visible.split(",") if gpu.strip()]
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError):  # no driver, so no GPU
         return []
     return output.split()

@@ -1,11 +1,12 @@
-"""Spark's Python daemon, which here imports what a worker needs before it forks workers.
+"""A Python daemon for Spark's executors that imports what a worker needs before it forks workers.
 
-Spark 4.3 imports even its own worker module in every forked process, from a zip without bytecode: with Optuna and this
-package that is more than half a second of CPU each. Done once for each executor, 32 workers on two cores begin seconds
-earlier, and share the memory.
+Spark 4.3's own daemon leaves all imports to the forked processes, even that of Spark's worker module, from a zip
+without bytecode. With Optuna and this package that takes more than half a second of CPU in each worker. Importing once
+for each executor lets 32 workers on two cores begin seconds earlier, and they share the memory.
 
-Runs as a module of its own (session.py ships it): the executor's folder is on its path, but not yet the packages in
-it. By itself it imports nothing that starts threads or CUDA, which do not survive a fork; session.py says what else.
+spark_session.py ships this file to the executors as a module of its own. There the executor's folder is on the import
+path, but the packages in it are not yet. So this file imports the standard library only. What it imports for the
+workers, spark_session.py decides: nothing that starts CUDA or threads, which do not survive a fork.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ import zipimport
 from pathlib import Path
 
 IMPORTS_VARIABLE = "OPTUNA_SPARK_IMPORTS"
-# Spark's name for it: SecurityManager.ENV_AUTH_SECRET.
+# The cluster's secret in the environment of an executor (Spark's SecurityManager.ENV_AUTH_SECRET).
 SECRET_VARIABLE = "_SPARK_AUTH_SECRET"  # noqa: S105 - a name
 
 
 def import_early(folder: Path, modules: list[str]) -> None:
-    """Import modules, those in the zips of `folder` (what came with --py-files) included.
+    """Import modules before the fork.
 
-    `module:function` is imported and called. What fails is left to the worker, which says why where somebody reads it.
+    Args:
+        folder: Its zips (shipped by --py-files) are added to the import path first.
+        modules: Names of modules; `module:function` also calls the function. A failure is only logged here: the worker
+            imports the module again, and its error reaches the user.
     """
     sys.path += [str(file.resolve()) for file in sorted(folder.glob("*.zip"))]
     for name in modules:
@@ -40,9 +44,11 @@ def import_early(folder: Path, modules: list[str]) -> None:
 
 
 def without_zipped_pyspark(path: list[str]) -> list[str]:
-    """The search path with the folder of the same modules instead of Spark's pyspark.zip: there they are compiled.
+    """The import path with pyspark's folder in place of its zip: modules in a folder have compiled bytecode.
 
-    A Spark installed by pip lies in the package itself, a Spark distribution has the package beside the zip's folder.
+    Args:
+        path: The import path. A Spark installed by pip has pyspark.zip inside the package itself; a downloaded Spark
+            has the package beside the zip's folder.
     """
     found = []
     for entry in path:
@@ -61,10 +67,11 @@ def _is_in(folder: Path) -> bool:
 
 
 def forget_zip_finders() -> None:
-    """Spare the workers reading every zip's directory again, once for each package in it.
+    """Drop Python's cached importers of zip files, so that the workers need not read each zip's directory again.
 
-    Spark's worker adds to its path and then invalidates all finders; for a zip's that means to read it (before Python
-    3.12 at once). A finder that is not there is made when something is imported, from a directory that is known.
+    Spark's worker extends its import path and then invalidates all importers. An invalidated zip importer reads its
+    zip's directory again, once for each package in the zip (before Python 3.12 at once). A dropped importer is made
+    anew when it is needed, from a directory that Python has cached.
     """
     for path, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimport.zipimporter):
@@ -72,14 +79,15 @@ def forget_zip_finders() -> None:
 
 
 def reseed() -> None:
-    """Forked workers must not all draw the same numbers; Python's own `random` sees to itself."""
+    """Seed NumPy's random numbers anew after a fork, so that workers do not draw the same. `random` does so itself."""
     if random := sys.modules.get("numpy.random"):
         random.seed()
 
 
 def main() -> None:
-    gc.disable()
-    # Executors get the cluster's secret so. Trials need none, and programs that they start or report to even less.
+    """Import early, then be Spark's own daemon."""
+    gc.disable()  # until `freeze`: a collection now would only leave holes in the memory to be shared
+    # Executors get the cluster's secret in this variable. Trials, and programs that they start, must not see it.
     os.environ.pop(SECRET_VARIABLE, None)
     sys.path[:] = without_zipped_pyspark(sys.path)
     from pyspark.daemon import manager
@@ -88,7 +96,7 @@ def main() -> None:
     import_early(Path(), ["pyspark.worker", *(name for name in named if name)])
     forget_zip_finders()
     os.register_at_fork(after_in_child=reseed)
-    # What is there now is shared by the workers as long as nobody writes to it; the collector would.
+    # Forked workers share memory until one writes to it. The collector writes to each object that it looks at.
     gc.freeze()
     gc.enable()
     manager()

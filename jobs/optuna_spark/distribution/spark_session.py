@@ -1,4 +1,4 @@
-"""The Spark session a run is made with."""
+"""The Spark session of a run, with properties that hide secrets and let workers start sooner."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ log = logging.getLogger(__name__)
 
 DAEMON = "optuna_spark_daemon"
 REDACTION_RULE = "spark.redaction.regex"
-# Its default: https://spark.apache.org/docs/4.1.0/configuration.html#runtime-environment
+# Spark's default for it: https://spark.apache.org/docs/4.1.0/configuration.html#runtime-environment
 SPARKS_RULE = "(?i)secret|password|token|access[.]?key"
 QUICK_START = {
-    # Without Java's slow compiler, which would take the CPUs first, and without collections for the sake of the space
-    # that loading classes takes. Come before those of spark.executor.extraJavaOptions, which win.
+    # Turns off Java's optimising compiler, which would take the CPUs at the start, and the collections that Java makes
+    # while the space for classes grows. The user's spark.executor.extraJavaOptions come after these, so they win.
     "spark.executor.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:MetaspaceSize=128m",
-    # What is sent is a few kilobytes; to unpack them an executor would load a native library.
+    # Broadcasts are a few kilobytes here. To decompress them, an executor would first load a native library.
     "spark.broadcast.compress": "false",
 }
 
 
 def spark_session(spec: TuningSpec, secret_conf: Mapping[str, str] | None = None) -> SparkSession:
-    """Connect to Spark, or take the session that is there (Databricks).
+    """Connect to Spark, or take the session that exists (on Databricks).
 
     Args:
         spec: The run.
-        secret_conf: Spark properties that no page, log or event log of Spark may show.
+        secret_conf: Spark properties that hold secrets. No page, log or event log of Spark shows them.
     """
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
@@ -55,7 +55,8 @@ def spark_session(spec: TuningSpec, secret_conf: Mapping[str, str] | None = None
     if secret_conf:
         settings = {**settings, **secret_conf, **redaction(secret_conf, submitted)}
     conf = SparkConf().setAppName(name).setAll(list(settings.items()))
-    if early and spec.distribution != "dataframe":  # whose workers are another daemon's
+    # Workers of a DataFrame are forked by another daemon than those of an RDD.
+    if early and spec.distribution != "dataframe":
         wake_executors(SparkContext.getOrCreate(conf))
     spark = SparkSession.builder.appName(name).config(map={**settings}).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
@@ -71,27 +72,26 @@ def spark_session(spec: TuningSpec, secret_conf: Mapping[str, str] | None = None
 
 
 def redaction(secret_conf: Mapping[str, str], conf: Mapping[str, str]) -> dict[str, str]:
-    """Spark properties that keep others out of Spark's pages, logs and event log, by their names.
+    """The Spark property that hides other properties, by their names, in Spark's pages, logs and event log.
 
     Args:
         secret_conf: The properties to hide.
-        conf: The properties of the submission, whose own rule stays.
+        conf: The properties of the submission. A rule of the user's still holds.
     """
     rule = conf.get(REDACTION_RULE, SPARKS_RULE)
-    # Hadoop's configuration is shown too, there without the prefix.
+    # Spark also shows Hadoop's configuration, where the names have no prefix.
     names = sorted({re.escape(name.removeprefix("spark.hadoop.")) for name in secret_conf})
     return {REDACTION_RULE: rf"(?:{rule})|(?:^|\.)(?:{'|'.join(names)})$"}
 
 
 def wake_executors(context: SparkContext) -> threading.Thread:
-    """Have the first executor start its Python, and the driver learn to send tasks, while the session is being made.
+    """Start the first executor's Python, and warm up the driver's scheduler, while the session is being made.
 
-    An empty task of its own, which the run's tasks need not wait for. What fails here fails in the run again, which
-    says why.
+    It runs an empty task in a thread of its own, so the run's tasks do not wait for it.
     """
 
     def run_empty_task() -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # the run's own tasks fail for the same reason, and tell it
             context.parallelize([0], 1).foreach(lambda _: None)
 
     thread = threading.Thread(target=run_empty_task, name="wake", daemon=True)
@@ -100,9 +100,9 @@ def wake_executors(context: SparkContext) -> threading.Thread:
 
 
 def submitted_conf() -> dict[str, str]:
-    """The Spark properties spark-submit was given; empty where Python was not started by it.
+    """The Spark properties given to spark-submit; empty if spark-submit did not start this process.
 
-    Spark itself tells only once there is a session, too late to add any.
+    Spark's own API shows them only once there is a session, when it is too late to add any.
     """
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         return {}
@@ -114,10 +114,10 @@ def submitted_conf() -> dict[str, str]:
 
 
 def early_imports(spec: TuningSpec, conf: Mapping[str, str]) -> dict[str, str]:
-    """Spark properties that make the executors import what workers need before they fork them (python_daemon.py).
+    """Spark properties that let the executors import what workers need before they fork them (python_daemon.py).
 
-    Only where the executors' folder holds the application's files and is where their Python starts, which is so on a
-    standalone cluster, and where nobody chose another daemon.
+    None if the user chose a daemon, or on other clusters than a standalone one: the daemon must start in a folder that
+    holds the application's files.
 
     Args:
         spec: The run.
@@ -134,13 +134,14 @@ def early_imports(spec: TuningSpec, conf: Mapping[str, str]) -> dict[str, str]:
 
 
 def quick_start(spec: TuningSpec, conf: Mapping[str, str]) -> dict[str, str]:
-    """Spark properties of executors that begin sooner.
+    """Spark properties that let executors start sooner.
 
-    Not where their Java reads the table, nor what somebody chose otherwise.
+    None if the executors' Java reads the table, because then it needs its optimising compiler. Properties that the user
+    has set are left out.
 
     Args:
         spec: The run.
-        conf: The properties of the submission; empty where there was none, and executors are there already.
+        conf: The properties of the submission. Empty means that executors run already, so nothing is set.
     """
     reads = spec.distribution == "dataframe" and spec.data is not None
     if not conf or reads:
@@ -149,12 +150,12 @@ def quick_start(spec: TuningSpec, conf: Mapping[str, str]) -> dict[str, str]:
 
 
 def modules_to_import(spec: TuningSpec) -> list[str]:
-    """What the run's workers need and what survives a fork, which CUDA does not; see python_daemon.import_early.
+    """The modules that the run's workers need and that survive a fork; for python_daemon.import_early.
 
-    Importing pyarrow starts one thread, that of its memory allocator, which makes itself anew after a fork:
+    pyarrow starts one thread, that of its memory allocator, which starts again after a fork:
     https://github.com/jemalloc/jemalloc/blob/5.3.0/src/background_thread.c (background_thread_postfork_child).
     """
-    # A connection to a host looks for the codec of host names, also where the host is a number.
+    # encodings.idna: opening a connection loads the codec of host names, even for a numeric address.
     started_by = "dataframe" if spec.distribution == "dataframe" else "spark_tasks"
     modules = [
         f"optuna_spark.distribution.{started_by}",
@@ -173,7 +174,7 @@ def modules_to_import(spec: TuningSpec) -> list[str]:
 
 
 def _daemon_file() -> Path:
-    """python_daemon.py as a module of its own, wherever this package was imported from."""
+    """A copy of python_daemon.py as a file of its own: this package may be inside a zip."""
     folder = Path(tempfile.mkdtemp(prefix="optuna-spark-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     file = folder / f"{DAEMON}.py"

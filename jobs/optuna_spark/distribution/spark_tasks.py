@@ -1,4 +1,4 @@
-"""Workers as tasks of an RDD or of joblib; each reads its table itself."""
+"""Workers as tasks of an RDD or of joblib. Each worker reads its table itself."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def launch_rdd(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession) -> list[WorkerReport]:
-    """A worker for each of as many partitions as there are tasks."""
+    """Start a worker on each partition of an RDD with `spec.tasks` partitions."""
     indices = spark.sparkContext.parallelize(range(spec.tasks), spec.tasks)
     return list(indices.map(lambda index: run_worker(payload, index, gpu_addresses())).collect())
 
 
 def launch_joblib(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession) -> list[WorkerReport]:
-    """A worker for each call of joblib's, at most `spec.jobs` at a time."""
+    """Start a worker for each joblib call, at most `spec.jobs` at a time."""
     import joblib
     from joblibspark import register_spark
 
@@ -37,7 +37,7 @@ def launch_joblib(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession)
             num_gpus_per_spark_task=gpus or None,
         ):
             calls = (joblib.delayed(_joblib_worker)(payload, index) for index in range(spec.tasks))
-            return list(joblib.Parallel(batch_size=1)(calls))
+            return list(joblib.Parallel(batch_size=1)(calls))  # a batch would run its workers one after the other
 
 
 def _joblib_worker(payload: WorkerPayload, index: int) -> WorkerReport:
@@ -45,7 +45,7 @@ def _joblib_worker(payload: WorkerPayload, index: int) -> WorkerReport:
 
 
 def gpu_addresses() -> Sequence[str] | None:
-    """The GPU addresses Spark gave the running task; None when it gave none."""
+    """The GPU addresses that Spark gave the running task; None if it gave none."""
     from pyspark import TaskContext
 
     context: Any = TaskContext.get()

@@ -1,4 +1,4 @@
-"""Who runs which trial of a run, what is to come, and what the budget still allows."""
+"""Which worker runs which trial of a run, which trials come next, and what the budget still allows."""
 
 from __future__ import annotations
 
@@ -27,20 +27,23 @@ from optuna_spark.wire.sealing import WireError
 
 log = logging.getLogger(__name__)
 
+# The row of a running trial is written at most this often: an objective may report thousands of values a second.
 UPDATE_S = 0.5
-WORKERS_PER_AHEAD = 16  # one per 4 of 32 workers was seen to cost search quality, one per 16 was not
+# One trial is sampled ahead per 16 workers. One per 4 (of 32 workers) was seen to cost search quality, this was not.
+WORKERS_PER_AHEAD = 16
+# Optuna's terminator reads all trials of the study, so it is not asked after each of them.
 TERMINATOR_EVERY = 10
 
 
 class Now(NamedTuple):
-    """One moment on two clocks: naive local time, as Optuna has it, and seconds that only go forward."""
+    """One moment on two clocks: naive local time, as Optuna uses it, and seconds of the monotonic clock."""
 
     local: datetime.datetime
     seconds: float
 
 
 class Journal(Protocol):
-    """Where every change is written; see Committer."""
+    """Takes every change that the database must hold. `Committer` (storage/group_commit.py) writes them."""
 
     def put(self, record: TrialRecord) -> None: ...
 
@@ -51,7 +54,7 @@ class Journal(Protocol):
 
 @dataclass
 class _Held:
-    """A trial a worker has."""
+    """A trial that a worker runs. `put_at` is when its row was written last, in seconds of `Now`."""
 
     trial: Trial
     worker: Worker
@@ -62,16 +65,16 @@ class _Held:
 class Assignments:
     """Hands out trials and takes their results. Not thread-safe: everything happens in one thread.
 
-    It reads no clock and waits for nothing: what time it is comes in, what is to be written goes to the journal.
+    It reads no clock and waits for nothing. The caller passes the time in, and changes go out to the journal.
 
-    Trials are handed out in the order of their numbers; those sampled ahead have the highest numbers, and no
-    row in the database until a worker gets them. So a run that ends early leaves none of them behind.
+    Trials are handed out in the order of their numbers. A trial that was sampled ahead has no row in the database until
+    a worker gets it, so a run that ends early leaves none of them behind.
 
     Args:
         spec: The run.
-        stored: The study as the database has it.
+        stored: The study as the database holds it.
         journal: Takes every change.
-        callbacks: Told of trials that start, report and end.
+        callbacks: Told of each trial that starts, reports a value or ends.
     """
 
     def __init__(self, spec: TuningSpec, stored: StoredStudy, journal: Journal, callbacks: TrialCallback) -> None:
@@ -79,9 +82,11 @@ class Assignments:
         self._study = SampledStudy(spec, stored)
         self._held: dict[int, _Held] = {}
         self._ahead: deque[Trial] = deque()
+        # Numbers of those trials in _ahead that have a row all the same: a worker got them and gave them back.
         self._ahead_with_row: set[int] = set()
         self._best = BestTrial(spec)
         self._best.see_all(stored.trials)
+        # A resumed run counts the trials of its earlier starts, but not those of other runs of the study.
         mine = [t for t in stored.trials if t.user_attrs.get("run_id") == spec.run_id]
         failed = sum(t.state == TrialState.FAIL and not is_forgiven(t, spec.stop) for t in mine)
         self.budget = Budget(spec, sum(t.state in FINISHED_WELL for t in mine), failed)
@@ -95,12 +100,12 @@ class Assignments:
 
     @property
     def running(self) -> int:
-        """Trials workers have."""
+        """How many trials the workers have."""
         return len(self._held)
 
     @property
     def available(self) -> int:
-        """Trials that can be handed out now."""
+        """How many trials can be handed out now."""
         return 0 if self.budget.reason else len(self._ahead) + self.budget.left
 
     @property
@@ -110,21 +115,21 @@ class Assignments:
 
     @property
     def most_workers_needed(self) -> int:
-        """How many workers beside the busy ones can still get a trial, should every running one lose its worker."""
+        """How many idle workers may still get a trial, if each running one is lost and retried as often as allowed."""
         return self.available + self.running * (1 + self._spec.stop.max_retries)
 
     def ask(self, worker: Worker, now: Now) -> Assignment | None:
-        """A trial for a worker; None when there is none now (`budget.over` says whether there may be later)."""
+        """Give a worker a trial; None when there is none now (`budget.over` tells whether there may be one later)."""
         if self.budget.reason:
             return None
         trial = self._ahead.popleft() if self._ahead else self._sample()
         return None if trial is None else self._hand_out(trial, worker, now)
 
     def wants_ahead(self, workers: int) -> bool:
-        """Whether a trial should be sampled for the next of so many workers that asks.
+        """Whether a trial should be sampled ahead now, when `workers` workers are connected.
 
-        A trial sampled ahead does not know the results that come in until it is handed out. So there are few of
-        them, and with one worker none: its run equals Optuna's own sequential search.
+        A trial that was sampled ahead misses the results that arrive before it is handed out. So there are only a few
+        of them. With one worker there is none: its run equals Optuna's own sequential search.
         """
         if workers < 2 or not self._spec.coordinator.ask_ahead:
             return False
@@ -137,13 +142,17 @@ class Assignments:
             self._ahead.append(trial)
 
     def suggest(self, worker: Worker, number: int, name: str, distribution: BaseDistribution, now: Now) -> float:
-        """What Optuna's Trial suggests, in internal representation; raises what it raises."""
+        """Sample a parameter as `optuna.Trial` does; returns its internal representation, raises what Optuna raises."""
         value = self._study.suggest(self._of(worker, number).trial, name, distribution)
         self._put_now_and_then(number, now)
         return value
 
     def update(self, worker: Worker, number: int, changes: Changes, now: Now) -> None:
-        """Take over what the objective reported and set."""
+        """Store what the objective reported and set.
+
+        Raises:
+            WireError: The worker does not have this trial, or reports values of a study with several directions.
+        """
         trial = self._of(worker, number).trial
         if changes.reports and len(self._study.directions) > 1:
             raise WireError(
@@ -159,31 +168,36 @@ class Assignments:
         return len(self._study.directions) == 1 and self._study.should_prune(trial)
 
     def seconds(self, worker: Worker, number: int, now: Now) -> float:
-        """How long a worker has had a trial."""
+        """How many seconds a worker has had a trial."""
         return now.seconds - self._of(worker, number).start.seconds
 
     def tell(self, worker: Worker, number: int, outcome: Outcome) -> Future[None]:
-        """A worker finished its trial; the future is done when that is durable."""
+        """End a worker's trial; the returned future is done once the database holds it.
+
+        Raises:
+            WireError: The worker does not have this trial, or the number of values is wrong.
+        """
         wanted = len(self._study.directions)
         if outcome.values is not None and len(outcome.values) != wanted:
             raise WireError(f"trial {number} must end with {wanted} value(s), got {len(outcome.values)}")
         self._end(self._of(worker, number).trial, outcome)
         self.budget.end(number, outcome.state, outcome.error)
-        done = self._journal.commit(self._record(number))
+        done = self._journal.commit(self._record(number))  # needs the start time, so before it leaves _held
         del self._held[number]
         self._best.see(self._study.frozen(number))
         self._check_stops()
         return done
 
     def release(self, worker: Worker, number: int) -> None:
-        """A worker gives back a trial it has not begun."""
+        """Take back a trial that a worker has not begun."""
         trial = self._of(worker, number).trial
         del self._held[number]
+        # Sorted, because trials are handed out in the order of their numbers.
         self._ahead = deque(sorted([trial, *self._ahead], key=lambda t: t.number))
         self._ahead_with_row.add(number)
 
     def leave(self, worker: Worker) -> None:
-        """A worker has gone; what it had has failed, and is queued again a few times at most."""
+        """Fail the trials of a worker that has gone; their parameters are queued again, a few times at most."""
         for number in [n for n, held in self._held.items() if held.worker == worker]:
             self._lose(number, again=not self.budget.over)
 
@@ -215,6 +229,7 @@ class Assignments:
                 self._put_study_attrs()
                 return trial
             except QueuedParametersError as error:
+                # One bad set of parameters ends its own trial, not the run: go on to the next.
                 self._fail_unbegun(error.trial, str(error))
             except TuningError as error:
                 log.exception("No trial could be sampled")
@@ -222,7 +237,8 @@ class Assignments:
         return None
 
     def _fail_unbegun(self, trial: Trial, reason: str) -> None:
-        for earlier in self._ahead:  # rows are written in the order of the numbers
+        # This trial gets a row now. Rows are written in the order of the numbers, so the trials before it go first.
+        for earlier in self._ahead:
             self._ahead_with_row.add(earlier.number)
             self._journal.put(self._record(earlier.number))
         trial.set_user_attr("run_id", self._spec.run_id)
@@ -235,6 +251,7 @@ class Assignments:
         try:
             self._study.tell(trial, outcome)
         except TuningError as error:
+            # The trial itself has ended and is kept; only the sampler cannot go on.
             log.exception("The sampler failed on a finished trial")
             self.budget.fail(error)
         if self._study.exhausted:
@@ -247,6 +264,7 @@ class Assignments:
         log.warning("Trial %s is lost with its worker %s", number, held.worker.name)
         self._end(held.trial, Outcome(TrialState.FAIL, error=LOST))
         lost = self._study.frozen(number)
+        # The trial is not to blame for a lost worker, so its first losses do not count as failures.
         if is_forgiven(lost, self._spec.stop):
             self.budget.lose()
         else:
@@ -261,11 +279,12 @@ class Assignments:
             self._study.queue(lost.params, {"run_id": self._spec.run_id} | next_try_attrs(lost))
 
     def _recover(self, trials: Sequence[FrozenTrial]) -> None:
-        """Close what a driver that died left running, and queue what is to be tried first."""
+        """Fail the trials that a dead driver left running, and queue the parameters to try first."""
         for number in [t.number for t in trials if t.state == TrialState.RUNNING]:
             self._study.close_abandoned(number, LOST)
             self._journal.put(self._record(number))
             self._callbacks.trial_ended(self._study.frozen(number))
+        # A lost trial that has a successor in the study was queued by an earlier start.
         tried_again = {t.user_attrs.get("retried_from") for t in trials}
         for trial in self._study.trials():
             mine = trial.user_attrs.get("run_id") == self._spec.run_id and trial.number not in tried_again

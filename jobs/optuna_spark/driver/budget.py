@@ -14,15 +14,15 @@ class Budget:
     """Counts the trials of one run: finished plus started never exceeds the spec's `trials`. Not thread-safe.
 
     Attributes:
-        finished: Trials of the run that are complete or pruned, those of an earlier start included.
-        failed: Trials of the run that failed, likewise.
-        started: Trials that are being run, or sampled for a worker to come.
-        reason: Why no further trial is started although the budget is not spent; None while that is not so.
-        error: Why the run has failed, if it has.
+        finished: How many trials of the run are complete or pruned, earlier starts of the run included.
+        failed: How many trials of the run failed, earlier starts included.
+        started: How many trials are running, or were sampled ahead.
+        reason: Why no further trial is started although the budget is not spent; None while trials may start.
+        error: Why the run failed; None while it has not.
 
     Args:
         spec: The run.
-        finished, failed: What earlier starts of the run have left in the study.
+        finished, failed: The counts that earlier starts of the run left in the study.
     """
 
     def __init__(self, spec: TuningSpec, finished: int, failed: int) -> None:
@@ -30,6 +30,7 @@ class Budget:
         self.reason: str | None = None
         self.error: TuningError | None = None
         self._spec = spec
+        # The limits on failures count from this start on: with earlier failures a resumed run could fail at once.
         self._failed_now = self._failed_in_a_row = 0
         self._first_failure = ""
 
@@ -39,19 +40,19 @@ class Budget:
 
     @property
     def left(self) -> int:
-        """Trials that may be started now."""
+        """How many trials may be started now."""
         return 0 if self.reason else max(0, self._spec.trials - self.spent - self.started)
 
     @property
     def over(self) -> bool:
-        """Whether no trial will be started any more, whatever becomes of the running ones."""
+        """Whether no trial will be started any more, however the running ones end."""
         return self.reason is not None or self.spent >= self._spec.trials
 
     def start(self) -> None:
         self.started += 1
 
     def end(self, number: int, state: TrialState, error: str | None) -> None:
-        """A started trial ended by itself."""
+        """Count a started trial that ended as `state`."""
         self.started -= 1
         if state != TrialState.FAIL:
             self.finished += 1
@@ -64,15 +65,15 @@ class Budget:
         self._check_failures()
 
     def lose(self) -> None:
-        """A started trial's worker died, and the trial will be tried again or was never begun."""
+        """Uncount a started trial whose worker died: it neither finished nor failed, and may be tried again."""
         self.started -= 1
 
     def stop(self, reason: str) -> None:
-        """Start no further trial; the first reason stays."""
+        """Start no further trial. The first reason is kept."""
         self.reason = self.reason or reason
 
     def fail(self, error: TuningError) -> None:
-        """End the run as failed; the first error stays."""
+        """End the run as failed. The first error is kept."""
         self.error = self.error or error
         self.stop(str(error))
 
@@ -83,6 +84,6 @@ class Budget:
 
 
 def _last_line(error: str | None) -> str:
-    """What a traceback says: its last line; all of it is an attribute of the trial."""
+    """The last line of a traceback, which names the error. The trial's attribute `error` holds all of it."""
     lines = (error or "").strip().splitlines()
     return shown(lines[-1]) if lines else "no reason was given"

@@ -1,4 +1,4 @@
-"""What one worker asks and is answered, from its greeting to its end."""
+"""One worker's connection, from the greeting to its end: what it asks, and the answers it gets."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from optuna_spark.wire.frames import FrameStream
 from optuna_spark.wire.messages import Answer, Beat, Bye, Durable, Echo, Request, Tell, Update, Worker, from_worker
 from optuna_spark.wire.sealing import WireError
 
+# How many updates of one worker may wait for the sampler. More than one, so that a burst of reports is not held up.
 MOST_UPDATES = 32
 
 
 class Conversation:
-    """Reads a worker's messages, and bounds what is there of them at a time.
+    """Reads a worker's messages, and bounds how many of them the driver holds.
 
-    A worker asks one thing of a kind at a time; a second before the first is answered is a reason to send it away.
-    Updates, which have no answer, wait for the sampler, up to 32; then none is read until one is done. Nor is one who
-    does not read what it has been answered. Beats are answered to one who waits, so that it knows that nothing was
-    kept from it.
+    - A worker may have one open request of each kind. A second one before the answer closes the connection.
+    - Updates have no answer. Up to 32 of them wait for the sampler; then nothing is read until one has been handled.
+    - Nothing is read from a worker that does not read its answers.
+    - A worker that waits for an answer asks for an echo of its beats. An echo proves that no frame before it was lost.
 
     Args:
-        worker: Who speaks.
+        worker: The worker.
         stream: Its connection.
-        handler: Answers.
-        silence_s: Whoever says nothing for so long, or does not read, is taken for dead.
+        handler: Answers its requests.
+        silence_s: A worker that sends nothing, or reads nothing, for this many seconds is taken for dead.
     """
 
     def __init__(self, worker: Worker, stream: FrameStream, handler: RequestHandler, silence_s: float) -> None:
         self._worker, self._stream, self._handler, self._silence_s = worker, stream, handler, silence_s
-        self._open: set[str] = set()
+        self._open: set[str] = set()  # operations that are not answered yet
         self._updates = asyncio.Semaphore(MOST_UPDATES)
         self._reason: BaseException | None = None
 
     async def run(self) -> tuple[int, ...]:
-        """Serve until the worker says goodbye; returns the trials that it gives back.
+        """Serve the worker until its `Bye`; returns the trials that it gives back.
 
         Raises:
-            TimeoutError: It has fallen silent.
+            TimeoutError: The worker has fallen silent.
             OSError, asyncio.IncompleteReadError: The connection has ended.
-            WireError: It is sent away, because of what it said.
-            TuningError: It is sent away, because the run has failed.
+            WireError: The driver closed the connection, because the worker sent something that it may not.
+            TuningError: The driver closed the connection, because the run has failed.
         """
         try:
             while not isinstance(said := await self._next(), Bye):
@@ -49,7 +50,7 @@ class Conversation:
                 else:
                     await self._handle(said)
         except (OSError, asyncio.IncompleteReadError):
-            if self._reason is not None:  # and that is why
+            if self._reason is not None:  # `reply` closed the connection for this reason
                 raise self._reason from None
             raise
         return said.unbegun
@@ -62,7 +63,8 @@ class Conversation:
     async def _beat(self, beat: Beat) -> None:
         if beat.echo:
             self._stream.write(Echo().to_message())
-        await asyncio.sleep(0)  # others first, also when more has arrived already
+        # `read` does not give way to other tasks while its buffer holds data. A flood of beats must not hold them up.
+        await asyncio.sleep(0)
 
     async def _handle(self, request: Request) -> None:
         if isinstance(request, Update):
@@ -75,7 +77,7 @@ class Conversation:
         self._handler.handle(self._worker, request)
 
     def reply(self, request: Request, answer: Answer | None, error: BaseException | None) -> None:
-        """Answer a request; send the worker away when there is an error instead. An update has no answer."""
+        """Answer a request, or close the connection when there is an error. An update has no answer."""
         try:
             if error is not None:
                 raise error
@@ -86,5 +88,6 @@ class Conversation:
             self._stream.close()
         if isinstance(request, Update):
             self._updates.release()
-        elif not isinstance(request, Tell) or isinstance(answer, Durable):  # after a long trial it is answered twice
+        # A Tell may get two answers: the next trial at once, and later Durable, which closes the request.
+        elif not isinstance(request, Tell) or isinstance(answer, Durable):
             self._open.discard(request.op)

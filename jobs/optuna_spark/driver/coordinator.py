@@ -1,4 +1,4 @@
-"""A run that the driver coordinates: first the study is loaded, then workers are served, with one writer for both."""
+"""A run that the driver coordinates. `LoadedRun` has the study in memory, `ServingRun` serves workers as well."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the workers find the driver, and what proves that they are this run's."""
+    """Where the workers reach the driver, and the secret with which they prove that they belong to the run."""
 
     host: str
     port: int
@@ -52,17 +52,18 @@ class Endpoint:
 
 
 class LoadedRun:
-    """A study in memory, its run resumed where it was begun before; nobody is served yet.
+    """A study in memory, ready to be served. A run that began earlier is resumed.
 
-    What resuming changes is written from now on. Close it, or finish what `start` returns.
+    What resuming changes (lost trials, queued points) is written from now on, before any worker connects. Call `close`,
+    or `finish` of what `start` returns.
 
     Args:
         spec: The run.
-        url: Storage URL of the study, which is created where it does not exist.
-        callbacks: Told of its trials.
+        url: Storage URL of the study. The study is created if it does not exist.
+        callbacks: Told of the run's trials.
 
     Raises:
-        TuningError: The database, the study or the spec does not permit it.
+        TuningError: The database, the study or the spec does not permit the run.
     """
 
     def __init__(self, spec: TuningSpec, url: str | sa.URL, callbacks: TrialCallback = NOBODY) -> None:
@@ -74,23 +75,23 @@ class LoadedRun:
         try:
             self.trials = Assignments(spec, stored, self._committer, callbacks)
         except BaseException:
-            self.close()
+            self.close()  # the writer is a process, which would otherwise stay
             raise
 
     @property
     def storage_error(self) -> StorageError | None:
-        """Why nothing is written any more; None while that is not so."""
+        """Why nothing is written any more; None while writing works."""
         return self._committer.error
 
     def start(self, bind: str = "127.0.0.1", host: str | None = None) -> ServingRun:
         """Listen for workers.
 
         Args:
-            bind: Address to listen on; for Spark the driver's.
-            host: Address at which workers reach it; by default the same.
+            bind: Address to listen on; on Spark the driver's.
+            host: Address at which workers reach the driver; by default `bind`.
 
         Raises:
-            StorageError: What was to be written by now could not be.
+            StorageError: What resuming changed could not be written.
             TuningError: The port is taken.
         """
         if self.storage_error is not None:
@@ -100,27 +101,28 @@ class LoadedRun:
         try:
             run = ready.result()
         except BaseException:
-            ready.add_done_callback(_close_unwanted)  # it was interrupted, and the thread goes on
+            # If SIGTERM interrupted the wait, the thread goes on: what it makes must be closed.
+            ready.add_done_callback(_close_unwanted)
             raise
         self._failure.tell(run.fail)
         return run
 
     def close(self) -> None:
-        """Leave nothing unwritten; safe to call twice."""
-        self._committer.close()
+        """Write what is left, then end the writer. Safe to call twice."""
+        self._committer.close()  # first, because it writes through the writer
         self._writer.close()
 
 
 class ServingRun:
-    """A run that workers take part in. Made in its event loop; its methods may be called from any thread.
+    """A run that serves workers. Made in its event loop; other threads may call its methods.
 
     Attributes:
-        endpoint: Where the workers find it.
+        endpoint: Where the workers reach the driver.
 
     Args:
-        loaded: The run; closed at the end.
-        endpoint: Where the workers find it.
-        handler: Answers them.
+        loaded: The study; `close` closes it.
+        endpoint: Where the workers reach the driver.
+        handler: Answers the workers.
         done: Set once the run has failed, or no trial is running and none will be started.
     """
 
@@ -140,7 +142,7 @@ class ServingRun:
         return WorkerPayload(self._spec.to_json(), driver=address, secret=self.endpoint.secret)
 
     def snapshot(self) -> Snapshot:
-        """Where the run stands; costs nothing."""
+        """Where the run stands. Reads memory only, so it may be called often."""
         trials = self._trials
         best = trials.best
         return Snapshot(
@@ -155,19 +157,19 @@ class ServingRun:
         )
 
     def watch(self, snapshot: Snapshot) -> None:
-        """The run stops by itself; this raises why it failed, if it did."""
+        """Raise the run's error if it has failed. Its limits need no watching here: Assignments checks them itself."""
         self.raise_if_failed()
 
     def stop_reason(self) -> str | None:
-        """Why no further trial is started although some are left; None while that is not so."""
+        """Why no further trial is started although some are left; None while trials may start."""
         return self._trials.budget.reason
 
     def raise_if_failed(self) -> None:
-        """Raise why the run failed, if it did.
+        """Raise the run's error if it has failed.
 
         Raises:
             TrialLimitError: Too many trials failed.
-            StorageError: The database failed for good, or somebody else writes to the study.
+            StorageError: The database failed for good, or another process writes to the study.
             TuningError: The sampler failed.
         """
         if self._trials.budget.error is not None:
@@ -178,7 +180,7 @@ class ServingRun:
         return self._done.wait(timeout_s)
 
     def stop(self, reason: str) -> None:
-        """Start no further trial; those that run may end."""
+        """Start no further trial; running trials may end."""
         self._in_loop(self._handler.stop, reason)
 
     def fail(self, error: StorageError) -> None:
@@ -186,14 +188,14 @@ class ServingRun:
         self._in_loop(self._handler.fail, error)
 
     def close_port(self) -> None:
-        """Begin to close; does not wait."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended already
+        """Begin to close the port; does not wait."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the port is closed
             self._loop.call_soon_threadsafe(self._closing.set)
 
     def close(self) -> None:
-        """Close the port and leave nothing unwritten and no trial running; safe to call twice.
+        """Close the port, fail the trials that still run, and write what is left. Safe to call twice.
 
-        Does not raise; what could not be written any more is what `raise_if_failed` raises afterwards.
+        Does not raise. If the last write failed, `raise_if_failed` raises that afterwards.
         """
         self.close_port()
         self._thread.join()
@@ -202,12 +204,12 @@ class ServingRun:
             self._trials.budget.fail(self._loaded.storage_error)
 
     def finish(self) -> None:
-        """Close it, and raise why it failed: the last write may have failed only now."""
+        """Close the run, then raise its error if it has one: the last write may have failed while closing."""
         self.close()
         self.raise_if_failed()
 
     async def until_closed(self) -> None:
-        """Return when the run is closed. For its event loop."""
+        """Return once `close` was called. Runs in the event loop."""
         if self._spec.timeout_s is not None:
             reason = f"the timeout of {self._spec.timeout_s:g} s was reached"
             self._loop.call_later(self._spec.timeout_s, self.stop, reason)
@@ -219,7 +221,11 @@ class ServingRun:
 
 
 class _StorageFailure:
-    """The error with which writing has ended for good, and who is to hear of it, whichever comes first."""
+    """Passes the committer's final error on to the run that serves workers.
+
+    The committer may fail before that run exists, so the error and its listener may come in either order. The lock
+    makes sure that exactly one of `report` and `tell` sees both.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -245,7 +251,7 @@ def _load(spec: TuningSpec, url: str | sa.URL) -> tuple[StudyWriter, StoredStudy
         storage = create_storage(url)
         study = open_study(spec, storage)
         writer = StudyWriter(storage, database, spec.study_name, spec.run_id)
-        writer.take_over()
+        writer.take_over()  # before the study is read: a forgotten driver cannot change it afterwards
         trials = study.get_trials(deepcopy=False)
         open_trials = [t for t in trials if not t.state.is_finished()]
         writer.resume([TrialRecord.of(t, t.datetime_start) for t in open_trials])
@@ -276,10 +282,11 @@ async def _serve(loaded: LoadedRun, bind: str, host: str | None, ready: Future[S
     try:
         bound, port = await server.start(bind, spec.coordinator.port)
         run = ServingRun(loaded, Endpoint(host or bound, port, secret), handler, done)
-        on_change()
+        on_change()  # a resumed run may have nothing left to do
         ready.set_result(run)
         await run.until_closed()
     finally:
+        # In this order: the handler's `close` fails the running trials, which no worker may tell any more.
         await server.close()
         await handler.close()
 

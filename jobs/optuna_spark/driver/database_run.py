@@ -1,4 +1,4 @@
-"""A run coordinated through the database, as the driver sees it: it sets up, watches and stops it."""
+"""The driver's part of `coordination: database`: it prepares the run, watches its limits, and stops it."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from optuna_spark.worker.database_source import FINISHED, SharedStudy, close_aba
 
 
 class OpenedDatabaseRun:
-    """The study and the claims on its trials, opened by the driver of `coordination: database`."""
+    """The study and the run's claims, opened by the driver."""
 
     def __init__(self, spec: TuningSpec, url: str, callbacks: Callbacks) -> None:
         self._spec, self._url, self._callbacks = spec, url, callbacks
         self._stored = SharedStudy.open(spec, url, run_key(spec), callbacks)
 
     def start(self, bind: str, host: str) -> DatabaseRun:
-        """Make the budget, clean up after a driver that died, queue the spec's first points. Nothing listens here."""
+        """Prepare the run for its workers. `bind` and `host` are not used: no worker connects to the driver."""
         return DatabaseRun(self._spec, self._url, self._stored, self._callbacks.registered)
 
     def close(self) -> None:
-        """Close what workers left behind; after all of them ended."""
+        """Close the trials that workers left running. Call it once all workers have ended."""
         close_abandoned(self._stored)
         self._stored.close()
 
 
 class DatabaseRun:
-    """The driver's side of `coordination: database`, once it has begun. Not thread-safe.
+    """A run whose workers may start. Not thread-safe.
 
     Attributes:
-        payload: What its workers are started with.
+        payload: What the workers are started with.
     """
 
     def __init__(self, spec: TuningSpec, url: str, stored: SharedStudy, callbacks: tuple[TrialCallback, ...]) -> None:
@@ -47,6 +47,7 @@ class DatabaseRun:
         self._study, self._claims = stored.study, stored.claims
         self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
         self._claims.create(spec.trials)
+        # No worker of this run lives yet: whatever an earlier start left claimed or running belongs to nobody.
         for claim in self._claims.held():
             release(stored, claim)
         close_abandoned(stored)
@@ -59,7 +60,7 @@ class DatabaseRun:
 
     def snapshot(self) -> Snapshot:
         """Where the run stands, read from the database."""
-        counts = self._claims.counts()
+        counts = self._claims.counts()  # a claim is done when its trial finished, or failed and failures count
         best, failed = self._best(), len(self._mine(TrialState.FAIL))
         return Snapshot(
             total=self._spec.trials,
@@ -73,7 +74,7 @@ class DatabaseRun:
         )
 
     def watch(self, snapshot: Snapshot) -> None:
-        """Stop the run where one of its limits is reached.
+        """Stop the run if one of its limits is reached.
 
         Raises:
             TrialLimitError: Too many trials failed.
@@ -95,11 +96,11 @@ class DatabaseRun:
         return self._claims.stop_reason()
 
     def stop(self, reason: str) -> None:
-        """No worker takes a further trial."""
+        """Start no further trial; running trials may end."""
         self._claims.stop(reason)
 
     def finish(self) -> None:
-        """Close what workers left behind; after all of them ended."""
+        """Close the trials that workers left running. Call it once all workers have ended."""
         close_abandoned(self._stored)
         self._stored.close()
 
@@ -120,12 +121,13 @@ class DatabaseRun:
 
     def _too_many_failures(self) -> TrialLimitError | None:
         ended = sorted(self._mine(TrialState.FAIL, *FINISHED), key=_ended_at)
+        # Lost trials are nobody's fault, and failures of an earlier start would fail a resumed run at once.
         since = [t for t in ended if not _lost(t) and t.datetime_complete and t.datetime_complete >= self._started_at]
         return failure_limit_error(self._spec, since)
 
 
 def failure_limit_error(spec: TuningSpec, ended: list[FrozenTrial]) -> TrialLimitError | None:
-    """The error of a run whose trials (in the order they ended) failed too often; None where they did not."""
+    """The error of a run with too many failures; None if it has not. `ended` holds trials in the order they ended."""
     failures = [t for t in ended if t.state == TrialState.FAIL]
     in_a_row = 0
     for trial in reversed(ended):
@@ -140,7 +142,7 @@ def failure_limit_error(spec: TuningSpec, ended: list[FrozenTrial]) -> TrialLimi
 
 
 def run_key(spec: TuningSpec) -> str:
-    """The key of a run's claims: short, whatever the names are."""
+    """The key of a run's claims. A hash, because study name and run id may be longer than the column."""
     return hashlib.sha256(f"{spec.study_name}\n{spec.run_id}".encode()).hexdigest()
 
 

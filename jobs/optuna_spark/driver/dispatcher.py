@@ -1,4 +1,4 @@
-"""What each request of a worker means, and who waits for a trial: without threads, clock, sockets or files."""
+"""Decides how each request of a worker is answered, and which workers wait for a trial. Has no I/O."""
 
 from __future__ import annotations
 
@@ -29,27 +29,28 @@ from optuna_spark.wire.messages import (
 )
 from optuna_spark.wire.sealing import WireError
 
-LONG_S = 0.1  # a trial that took longer is a long one; see _tell
-# Raised in the driver, meant for the objective: raised there again under the same name.
+# After a trial that ran for longer than this, the worker gets its next trial before the last one is durable (_tell).
+LONG_S = 0.1
+# Errors of Optuna that the worker raises again in the objective, which may catch them. Others become RuntimeError.
 PASSED_ON = (ValueError, TypeError, NotImplementedError, OverflowError, RuntimeError)
 
 
 class Answers(Protocol):
-    """The way to the workers."""
+    """Sends answers to the workers."""
 
     def answer(self, worker: Worker, request: Request, answer: Answer, after: Future[None] | None = None) -> None:
-        """Answer a request: now, or once `after` is done; when that fails, the worker is sent away instead."""
+        """Answer a request now, or once `after` is done. If `after` fails, the connection is closed instead."""
 
 
 class Dispatcher:
     """Handles the requests of workers, one after the other. Not thread-safe, apart from `enter` and `hang_up`.
 
-    Time comes in with each call; answers go to `answers`, what is to be written to the journal of `trials`. So a whole
-    run can be simulated, as fast as the sampler is.
+    It has no threads, clock, sockets or files. The caller passes the time into each call, answers go to `answers`, and
+    changes go to the journal of `trials`. So a test can simulate a whole run, as fast as the sampler is.
 
     Args:
-        trials: Who runs which trial.
-        answers: The way to the workers.
+        trials: Which worker runs which trial.
+        answers: Sends answers to the workers.
     """
 
     def __init__(self, trials: Assignments, answers: Answers) -> None:
@@ -63,7 +64,7 @@ class Dispatcher:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is running or to be started."""
+        """Whether no trial is running and none will be started."""
         return self.over and not self._trials.running
 
     @property
@@ -82,19 +83,22 @@ class Dispatcher:
         return self._trials.has_stock
 
     def enter(self, worker: Worker) -> None:
-        """A worker has come."""
+        """Count a worker that has connected."""
         self._workers.add(worker)
 
     def hang_up(self, worker: Worker) -> None:
-        """A worker has gone: from now on it gets no trial. `leave` follows."""
+        """Give a worker no trial any more, because its connection has ended. `leave` follows.
+
+        The event loop calls it at once. So requests that are still queued before `leave` get no trial, either.
+        """
         self._workers.discard(worker)
 
     def leave(self, worker: Worker, unbegun: Sequence[int], now: Now) -> None:
-        """What a worker had when it went has failed; `unbegun` are trials that it gives back."""
+        """Fail the trials of a worker that has gone, apart from `unbegun`, which it gave back."""
         self.hang_up(worker)
         self._waiting = deque((other, request) for other, request in self._waiting if other != worker)
         for number in unbegun:
-            with contextlib.suppress(WireError):  # it never had that one
+            with contextlib.suppress(WireError):  # the worker never had that trial
                 self._trials.release(worker, number)
         self._trials.leave(worker)
         self._serve_waiting(now)
@@ -110,7 +114,7 @@ class Dispatcher:
         self._serve_waiting(now)
 
     def close(self, now: Now) -> None:
-        """Leave no trial running: the run is over, and all workers have gone."""
+        """Fail the trials that still run. The run is over, and all workers have gone."""
         self._trials.close()
 
     def sample_ahead(self, now: Now) -> None:
@@ -119,10 +123,10 @@ class Dispatcher:
         self._serve_waiting(now)  # the sampler may have failed, or have nothing more to try
 
     def handle(self, worker: Worker, request: Request, now: Now) -> None:
-        """Do what a worker requests, and answer it, now or later.
+        """Do what a worker requests, and answer it now or later.
 
         Raises:
-            WireError: The request makes no sense.
+            WireError: The request makes no sense; the worker's connection is to be closed.
         """
         try:
             match request:
@@ -145,7 +149,7 @@ class Dispatcher:
             self._serve_waiting(now)
 
     def _ask(self, worker: Worker, request: Ask, now: Now) -> None:
-        """Answer with a trial or with the end of the run; where neither has come, the worker waits."""
+        """Answer with a trial, or with the end of the run. If there is neither yet, the worker waits."""
         if worker not in self._workers:
             return
         trial = self._trials.ask(worker, now)
@@ -155,11 +159,13 @@ class Dispatcher:
             self._answers.answer(worker, request, Next(trial, over=trial is None))
 
     def _serve_waiting(self, now: Now) -> None:
-        """Give trials to those who wait, and send home those for whom nothing can be left.
+        """Give trials to the workers that wait, and end those that cannot get one any more.
 
-        A running trial that kills each worker it is given needs so many more; the others free their slots.
+        Some workers are kept waiting although no trial is free: a running trial may kill its worker and be tried again,
+        a few times at most. All others end, so that Spark can give their slots to somebody else.
         """
         able = len(self._waiting) if self.over else self._trials.available
+        # Each worker is asked for once at most: one for which there is still no trial is appended again.
         for worker, request in [self._waiting.popleft() for _ in range(min(able, len(self._waiting)))]:
             self._ask(worker, request, now)
         while len(self._waiting) > self._trials.most_workers_needed:
@@ -167,16 +173,17 @@ class Dispatcher:
             self._answers.answer(worker, request, Next(over=True))
 
     def _tell(self, worker: Worker, told: Tell, now: Now) -> None:
-        """The answer says that the trial is durable, and what to do next.
+        """End a trial, and give the worker its next one.
 
-        After a long trial the next one goes out at once, in a message of its own, so that a GPU need not wait for the
-        database; after a short one a second message would cost more than that.
+        One answer says that the trial is durable and what to do next. After a long trial the next trial goes out at
+        once, in an answer of its own, so that a GPU does not wait for the database. After a short trial a second
+        message would cost more than that wait.
         """
         number = told.number
         self._trials.update(worker, number, told.changes, now)
         is_long = self._trials.seconds(worker, number, now) > LONG_S
         durable = self._trials.tell(worker, number, told.outcome)
-        # One that died with its last words gets no further trial, which would be lost at once.
+        # A worker whose connection ended after this message gets no trial: it would be lost at once.
         trial = self._trials.ask(worker, now) if told.ask and worker in self._workers else None
         following: Next | None = Next(trial, self.over)
         if trial is not None and is_long:
@@ -189,6 +196,6 @@ class Dispatcher:
             return Suggested(self._trials.suggest(worker, asked.number, asked.name, asked.distribution, now))
         except TuningError:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever a sampler raises is the objective's to know
+        except Exception as error:  # noqa: BLE001  # the objective sees what Optuna raises, as in study.optimize
             kind = next((k.__name__ for k in PASSED_ON if isinstance(error, k)), RuntimeError.__name__)
             return Raised(kind, str(error) if type(error) in PASSED_ON else f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""A run that is ended from outside: SIGTERM ends it in good order, once, and within a limit."""
+"""SIGTERM ends a run in good order, once, and within a time limit."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from optuna_spark.errors import RunEndedError
 
 log = logging.getLogger(__name__)
 
-# From SIGTERM to the end of this process, whatever hangs: a database, a cluster, an objective's thread.
+# Seconds from SIGTERM to the end of this process. A database, a cluster or an objective's thread may hang for ever.
 END_S = 20.0
 EXIT_CODE = 128 + signal.SIGTERM
 
 
 class Ending:
-    """What SIGTERM does to this process: the first one raises RunEndedError in the main thread, further ones nothing.
+    """Handles SIGTERM: the first one raises RunEndedError in the main thread, further ones do nothing.
 
-    Airflow, systemd and a person may each send one, to every process of the run, and more than once.
+    Airflow, systemd and a person may each send SIGTERM to every process of the run, and more than once. A second
+    exception would interrupt the tidying up that the first one began.
     """
 
     def __init__(self) -> None:
@@ -35,12 +36,12 @@ class Ending:
         return self._asked
 
     def on_sigterm(self) -> None:
-        """Take SIGTERM from now on; for the main thread of a program of its own."""
+        """Handle SIGTERM from now on. Only for the main thread of a program that is all ours."""
         signal.signal(signal.SIGTERM, self._end)
 
     @contextlib.contextmanager
     def tidying(self) -> Iterator[None]:
-        """In this block SIGTERM raises nothing: the run ends already, and what it does for that must be done."""
+        """Let SIGTERM raise nothing in this block: the run is ending already, and its last steps must be done."""
         self._tidying += 1
         try:
             yield
@@ -51,6 +52,7 @@ class Ending:
         if self._asked:
             return
         self._asked = True
+        # A thread, because the main one may hang in a call that no exception interrupts.
         watch = threading.Timer(END_S, self._give_up)
         watch.daemon = True
         watch.start()
@@ -59,8 +61,8 @@ class Ending:
 
     @staticmethod
     def _give_up() -> None:
-        log.error("[tuning] The run did not end within %g s of SIGTERM: ended hard", END_S)
-        os._exit(EXIT_CODE)
+        log.error("[tuning] The run did not end within %g s of SIGTERM: its process ends now", END_S)
+        os._exit(EXIT_CODE)  # sys.exit would wait for the threads that hang
 
 
 ENDING = Ending()

@@ -1,10 +1,12 @@
-"""The driver's listening socket: lets through whoever opens with a proof of the run's secret.
+"""The driver's listening socket. It lets a connection through that begins with a proof of the run's secret.
 
-A worker's opening (sealing.py) arrives with the packet that ends its TCP handshake, so most often it can be read the
-moment the connection is accepted. Whoever has not sent it is a stranger: a file descriptor and an entry in a table, no
-task and no buffer, and a word is said to none. The table is bounded. When it is full the address with the most
-strangers loses its oldest one, an IPv6 network of /64 counting as one address; so strangers push out strangers, and a
-worker behind the same address needs only to have its opening here before as many have come after it.
+A worker sends its opening (wire/sealing.py) at once, so most often it can be read as soon as the connection is
+accepted. A connection without an opening is a stranger. It costs the driver a file descriptor and an entry in a table,
+but no task and no buffer, and it gets no answer.
+
+The table is bounded. When it is full, the address with the most strangers loses its oldest one; an IPv6 /64 network
+counts as one address. So a flood of strangers pushes out its own connections first. A worker behind the same address
+still gets in if its opening arrives before the table has filled up again behind it.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ log = logging.getLogger(__name__)
 HANDSHAKE_S = 10.0
 BACKLOG = 4096  # the kernel takes net.core.somaxconn at most
 STRANGERS = 1024
-ACCEPTS_AT_ONCE = 64  # then it is the workers' turn
+ACCEPTS_AT_ONCE = 64  # then the event loop serves the workers, however many connections wait
 PAUSE_S = 0.5
+# `accept` fails with these while nothing is wrong with the listener: they pass once descriptors or memory are free.
 _OUT_OF_HANDLES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -48,7 +51,7 @@ class Stranger:
 
 
 class Strangers:
-    """Those who are waited for, by address, the oldest first."""
+    """The table of strangers: by address, and the oldest of each address first."""
 
     def __init__(self) -> None:
         self._by_address: dict[str, dict[Stranger, None]] = {}
@@ -70,12 +73,12 @@ class Strangers:
                 del self._by_address[stranger.address]
 
     def first_to_go(self) -> Stranger:
-        """The oldest of the address that has the most."""
+        """The oldest stranger of the address that has the most of them."""
         most = max(self._by_address.values(), key=lambda of_address: len(of_address))
         return next(iter(most))
 
     def late(self, now: float) -> list[Stranger]:
-        """Those whose time is up."""
+        """The strangers whose time for the opening is up."""
         return [s for of_address in self._by_address.values() for s in of_address if s.until <= now]
 
     def all(self) -> list[Stranger]:
@@ -83,11 +86,11 @@ class Strangers:
 
 
 class Gate:
-    """Used in the event loop's thread.
+    """Accepts connections, and passes on those that prove the secret. Used in the event loop's thread.
 
     Args:
         secret: The run's secret.
-        admit: Takes the connection of one who knows it, and the random number from its opening.
+        admit: Takes the connection of a worker, and the nonce from its opening.
     """
 
     def __init__(self, secret: bytes, admit: Callable[[socket.socket, bytes], None]) -> None:
@@ -95,18 +98,19 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._strangers = Strangers()
         self._limit = most_strangers()
-        self._openings: set[bytes] = set()  # those seen; only who knows the secret can add to them
+        # Nonces of all openings so far: a recorded opening works only once. Only workers can make this set grow.
+        self._openings: set[bytes] = set()
         self._turned_away = 0
 
     def open(self, listener: socket.socket) -> None:
-        """Begin to accept; the gate closes the listener."""
+        """Begin to accept. `close` closes the listener."""
         self._listener = listener
         listener.setblocking(False)
         self._loop.add_reader(listener, self._accept)
         self._timer = self._loop.call_later(1, self._look_at_the_clock)
 
     def close(self) -> None:
-        """Accept nobody any more, and send all strangers away."""
+        """Stop accepting, and close the connections of all strangers."""
         self._timer.cancel()
         self._loop.remove_reader(self._listener)
         self._listener.close()
@@ -117,7 +121,7 @@ class Gate:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 connection, address = self._listener.accept()
-            except OSError as error:  # BlockingIOError: that was all
+            except OSError as error:  # BlockingIOError: no connection is left
                 if error.errno in _OUT_OF_HANDLES:
                     self._pause(error)
                 return
@@ -125,19 +129,20 @@ class Gate:
             self._meet(Stranger(connection, network(connection.family, address[0])))
 
     def _pause(self, error: OSError) -> None:
-        """Nothing more can be accepted: make room, or wait for somebody to leave."""
+        """Make room, then accept again after a pause: this process has no free file descriptor or memory."""
         log.warning("The driver cannot accept a connection now: %s", error.strerror)
+        # The connection that failed stays in the backlog: without the pause the loop would try it without end.
         self._loop.remove_reader(self._listener)
         for _ in range(len(self._strangers) // 2):
             self._send_away(self._strangers.first_to_go())
         self._loop.call_later(PAUSE_S, self._go_on)
 
     def _go_on(self) -> None:
-        if self._listener.fileno() >= 0:  # not closed meanwhile
+        if self._listener.fileno() >= 0:  # `close` was not called during the pause
             self._loop.add_reader(self._listener, self._accept)
 
     def _meet(self, stranger: Stranger) -> None:
-        if self._has_spoken(stranger):
+        if self._has_spoken(stranger):  # the usual case for a worker: no entry in the table
             return
         self._strangers.add(stranger)
         self._loop.add_reader(stranger.connection, self._has_spoken, stranger)
@@ -145,7 +150,7 @@ class Gate:
             self._send_away(self._strangers.first_to_go())
 
     def _has_spoken(self, stranger: Stranger) -> bool:
-        """Read what is there; whether the stranger is let in or has been sent away now."""
+        """Read what has arrived. Returns True once the stranger was let in or its connection was closed."""
         try:
             data = stranger.connection.recv(INTRODUCTION_BYTES - len(stranger.received))
         except (BlockingIOError, InterruptedError):
@@ -153,6 +158,7 @@ class Gate:
         except OSError:
             data = b""
         stranger.received += data
+        # A stranger that does not begin as a worker does is closed at the first wrong byte.
         if data and protocol_bytes().startswith(stranger.received[:PROTOCOL_BYTES]):
             if len(stranger.received) < INTRODUCTION_BYTES:
                 return False
@@ -167,10 +173,10 @@ class Gate:
         return True
 
     def _tell_version(self, stranger: Stranger) -> None:
-        """A worker of another version of this package is told so, and says it where people look."""
+        """Tell a worker of another version of this package our version, so that its error can name both."""
         words = stranger.received[:PROTOCOL_BYTES]
         if len(words) == PROTOCOL_BYTES and protocol_version(words) not in (None, VERSION):
-            with contextlib.suppress(OSError):  # it has gone, or does not read
+            with contextlib.suppress(OSError):  # the connection has ended, or its buffer is full
                 stranger.connection.send(protocol_bytes())
 
     def _send_away(self, stranger: Stranger) -> None:
@@ -195,13 +201,13 @@ class Gate:
 
 
 def most_strangers() -> int:
-    """How many are waited for at once: they may take half of the file descriptors that this process may have."""
+    """How many strangers the table holds: at most half of the file descriptors that this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return STRANGERS if soft == resource.RLIM_INFINITY else min(STRANGERS, soft // 2)
 
 
 def network(family: int, host: str) -> str:
-    """What counts as one address: of IPv6 a whole /64, which is what one machine is given."""
+    """The key of a stranger's address: for IPv6 its /64 network, because one machine usually has all of that."""
     if family != socket.AF_INET6:
         return host
     packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])

@@ -1,4 +1,4 @@
-"""The one thread of the driver in which everything that calls Optuna happens."""
+"""The one thread of the driver that calls Optuna: the study in its memory is not thread-safe."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-# Gets the result of a call, or the error that it raised.
+# Called with the result of a call and None, or with None and the error that the call raised.
 Done = Callable[[Any, BaseException | None], None]
 
 
 @dataclass(frozen=True)
 class Later(Generic[T]):
-    """What a call returns whose result holds only once `when` is done; if that fails, the call has failed."""
+    """Returned by a call whose result may be used once `when` is done. If `when` fails, the call has failed."""
 
     value: T
     when: Future[None]
@@ -33,16 +33,18 @@ class _Call(NamedTuple):
     args: tuple[object, ...]
 
 
+# Does nothing: it only wakes the thread, which then looks whether there is something to work ahead.
 _NUDGE = _Call(lambda value, error: None, lambda: None, ())
 
 
 class OptunaThread:
-    """Runs calls one after the other, and works ahead while none waits. Made and used in the event loop's thread.
+    """Runs calls one after the other, and works ahead while no call waits. Used in the event loop's thread.
 
-    Callbacks instead of futures: they spare the loop a turn, and with it a fight for the interpreter.
+    A call reports to a callback rather than to a future: a future costs the event loop one more turn, and in each turn
+    the two threads compete for the interpreter lock.
 
     Args:
-        idle: Called in the thread while no call waits, as long as it returns True.
+        idle: Works ahead. Called in this thread while no call waits, until it returns False.
     """
 
     def __init__(self, idle: Callable[[], bool]) -> None:
@@ -53,15 +55,15 @@ class OptunaThread:
         self._thread.start()
 
     def call(self, done: Done, function: Callable[..., Any], *args: object) -> None:
-        """Run a call in the thread, and then `done` in the loop's."""
+        """Run `function` in this thread, then `done` in the event loop."""
         self._calls.put(_Call(done, function, args))
 
     def nudge(self) -> None:
-        """Let it look again whether there is something to work ahead. Safe in any thread."""
+        """Wake the thread, which looks again whether to work ahead. Any thread may call this."""
         self._calls.put(_NUDGE)
 
     def close(self) -> None:
-        """End the thread once all calls are made."""
+        """End the thread once all calls so far have run."""
         self._calls.put(None)
         self._thread.join()
 
@@ -69,7 +71,7 @@ class OptunaThread:
         while (call := self._next()) is not None:
             try:
                 result = call.function(*call.args)
-            except Exception as error:  # noqa: BLE001  # the caller's
+            except Exception as error:  # noqa: BLE001  # the caller gets it
                 self._settle(call.done, None, error)
                 continue
             if isinstance(result, Later):
@@ -83,8 +85,8 @@ class OptunaThread:
             try:
                 while self._calls.empty() and self._idle():
                     pass
-            except Exception:
-                log.exception("Working ahead failed")
+            except Exception:  # the thread must live on: workers wait for it
+                log.exception("Sampling ahead failed")
             call = self._calls.get()
         return call
 

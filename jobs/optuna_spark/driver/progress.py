@@ -1,4 +1,4 @@
-"""Where a run stands, and the line in the driver's log that says so every few seconds."""
+"""Where a run stands, and the line of the driver's log that shows it every few seconds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class Snapshot:
     """Where a run stands.
 
     Attributes:
-        total: Trials the run has to finish.
-        finished: Trials of this run that are complete or pruned.
-        failed: Trials of this run that failed.
-        running: Trials being run now.
-        elapsed_s: Seconds since the run (re)started.
-        finished_before: Trials this run had finished before it was resumed.
-        best_value: Best value of the study so far; None for several objectives or before the first.
-        best_number: Its trial's number.
+        total: How many trials the run has to finish.
+        finished: How many trials of this run are complete or pruned.
+        failed: How many trials of this run failed.
+        running: How many trials run now.
+        elapsed_s: Seconds since this start of the run.
+        finished_before: How many trials earlier starts of this run had finished.
+        best_value: Best value of the study so far; None with several directions, or before the first complete trial.
+        best_number: Number of the trial with that value.
     """
 
     total: int
@@ -33,7 +33,7 @@ class Snapshot:
 
 
 def progress_line(snapshot: Snapshot) -> str:
-    """One line for a person: done/total, best value, rate, time left."""
+    """One line for a person: finished/total trials, best value, rate, time left."""
     parts = [f"{PREFIX} {snapshot.finished}/{snapshot.total} trials"]
     if snapshot.best_value is not None:
         parts.append(f"best {snapshot.best_value:.6g} (trial {snapshot.best_number})")
@@ -59,5 +59,6 @@ def duration(seconds: float) -> str:
 
 
 def _rate(snapshot: Snapshot) -> float:
+    # Trials of earlier starts took none of this start's time.
     new = snapshot.finished - snapshot.finished_before
     return new / snapshot.elapsed_s if snapshot.elapsed_s > 0 else 0.0

@@ -1,6 +1,7 @@
-"""Between the event loop, which moves messages, and the dispatcher, which works in the one thread that runs Optuna.
+"""Passes requests from the event loop to the dispatcher, and its answers back.
 
-So beats and new connections are served while a sampler works. While no message waits, the sampler works ahead.
+The event loop moves messages, the dispatcher works in the Optuna thread. So the loop can serve beats and new
+connections while a sampler works. While no request waits, the Optuna thread samples ahead.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from optuna_spark.wire.messages import Answer, Request, Update, Worker
 
 log = logging.getLogger(__name__)
 
-# Answers a worker's request; or, when there is an error instead, sends the worker away.
+# Answers a request, or closes the worker's connection when there is an error.
 Reply = Callable[[Request, Answer | None, BaseException | None], None]
 Done = Callable[[BaseException | None], None]
 
 
 @dataclass(frozen=True)
 class _Sent:
-    """An answer on its way from the Optuna thread to the loop's; `after` is what it waits for."""
+    """An answer on its way from the Optuna thread to the event loop. It may go out once `after` is done."""
 
     worker: Worker
     request: Request
@@ -40,14 +41,14 @@ class _Sent:
 
 @dataclass(frozen=True)
 class _Called:
-    """A call of the dispatcher: the answers that it has sent, and the error that it raised."""
+    """The result of a call of the dispatcher: the answers that it sent, and the error that it raised, if it did."""
 
     sent: list[_Sent]
     error: Exception | None = None
 
 
 class _Outbox:
-    """Keeps the answers of one call of the dispatcher together: each turn of the loop that they take costs time."""
+    """Collects the answers of one call of the dispatcher, so that they cost the event loop one turn together."""
 
     def __init__(self) -> None:
         self._sent: list[_Sent] = []
@@ -61,11 +62,11 @@ class _Outbox:
 
 
 class RequestHandler:
-    """Answers workers. Used in the event loop's thread, except where said otherwise.
+    """Answers workers. Used in the event loop's thread, except where a comment says otherwise.
 
     Args:
-        trials: Used in the Optuna thread only, its plain counters apart.
-        on_change: Called after every change of them.
+        trials: Which worker runs which trial. Used in the Optuna thread; other threads may only read its counters.
+        on_change: Called in the event loop after every change of the trials.
     """
 
     def __init__(self, trials: Assignments, on_change: Callable[[], None]) -> None:
@@ -78,26 +79,26 @@ class RequestHandler:
 
     @property
     def done(self) -> bool:
-        """Whether the run has failed, or nothing is running, to be committed or to be started."""
+        """Whether the run has failed, or no trial is running, waits for its commit, or will be started."""
         return self._dispatcher.failed or (self._dispatcher.done and not self._jobs)
 
     def enter(self, worker: Worker, reply: Reply) -> None:
-        """A worker has come, whom `reply` answers.
+        """Add a worker that has connected.
 
-        It gets a WireError when a request makes no sense, a StorageError when the database has failed for good. An
-        update gets None once it has been handled.
+        `reply` gets each answer. It gets a WireError instead when a request makes no sense, and a StorageError when the
+        database has failed for good. An update has no answer: `reply` gets None once it has been handled.
         """
         self._replies[worker] = reply
         self._dispatcher.enter(worker)
 
     async def leave(self, worker: Worker, unbegun: Sequence[int]) -> None:
-        """A worker's connection ended; `unbegun` are trials it gives back."""
+        """Remove a worker whose connection has ended. `unbegun` are the trials that it gave back."""
         del self._replies[worker]
         self._dispatcher.hang_up(worker)
         await self._do(self._dispatcher.leave, worker, unbegun)
 
     def handle(self, worker: Worker, request: Request) -> None:
-        """Have a request answered, now or later."""
+        """Pass a request on. It is answered through the worker's `reply`, now or later."""
 
         def handled(error: BaseException | None) -> None:
             if error is not None or isinstance(request, Update):
@@ -114,16 +115,16 @@ class RequestHandler:
         self._begin(_log_error, self._dispatcher.fail, error)
 
     async def close(self) -> None:
-        """Leave no trial running, and end the Optuna thread. No worker is connected any more."""
+        """Fail the trials that still run, then end the Optuna thread. Call it once no worker is connected."""
         await self._do(self._dispatcher.close)
         self._optuna.close()
 
     async def _do(self, function: Callable[..., None], *args: object) -> None:
-        """Call the dispatcher and wait until that is done."""
+        """Call the dispatcher, and wait until its answers are delivered."""
         answer: asyncio.Future[None] = self._loop.create_future()
 
         def settle(error: BaseException | None) -> None:
-            if answer.cancelled():
+            if answer.cancelled():  # nobody waits any more, and a cancelled future takes no result
                 return
             if error is None:
                 answer.set_result(None)
@@ -134,7 +135,7 @@ class RequestHandler:
         await answer
 
     def _begin(self, done: Done, function: Callable[..., None], *args: object) -> None:
-        """Call the dispatcher, with what time it is then; deliver its answers, then `done`."""
+        """Call the dispatcher in the Optuna thread; deliver its answers, then call `done`."""
 
         def end(called: _Called, late_error: BaseException | None) -> None:
             self._jobs -= 1
@@ -143,7 +144,7 @@ class RequestHandler:
             done(called.error)
             self._on_change()
             if not self._jobs and self._dispatcher.has_stock and self._dispatcher.wants_ahead:
-                self._optuna.nudge()  # see _work_ahead
+                self._optuna.nudge()  # _work_ahead waits for this moment
 
         self._jobs += 1
         self._optuna.call(end, self._call, function, args)
@@ -153,21 +154,25 @@ class RequestHandler:
             self._reply(sent.worker, sent.request, sent.answer, None)
 
     def _reply(self, worker: Worker, request: Request, answer: Answer | None, error: BaseException | None) -> None:
-        if (reply := self._replies.get(worker)) is not None:  # it may have gone meanwhile
+        if (reply := self._replies.get(worker)) is not None:  # the worker may have gone meanwhile
             reply(request, answer, error)
 
     def _in_loop(self, function: Callable[..., None], *args: Any) -> None:
-        """Call a function in the loop's thread; safe in any."""
+        """Call a function in the event loop. Any thread may call this."""
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run
             self._loop.call_soon_threadsafe(function, *args)
 
-    # From here on: in the Optuna thread.
+    # The Optuna thread calls `_call` and `_work_ahead`.
 
     def _call(self, function: Callable[..., None], args: tuple[object, ...]) -> _Called | Later[_Called]:
-        """Call the dispatcher. An answer that waits keeps the call open until then, and so costs the loop one turn."""
+        """Call the dispatcher with the present time.
+
+        If one of the answers waits for its commit, the whole call ends with that commit. A second call for the answer
+        would cost the event loop one more turn.
+        """
         try:
             function(*args, now())
-        except Exception as error:  # noqa: BLE001  # the caller's
+        except Exception as error:  # noqa: BLE001  # the caller gets it
             return _Called(self._outbox.take(), error)
         sent = self._outbox.take()
         late = [one for one in sent if one.after is not None]
@@ -175,15 +180,15 @@ class RequestHandler:
             return _Called(sent)
         if len(sent) > len(late):
             self._in_loop(self._deliver, [one for one in sent if one.after is None])
-        (waits,) = late  # a request has one such answer
+        (waits,) = late  # only Durable waits, and a request has one of it
         assert waits.after is not None
         return Later(_Called(late), waits.after)
 
     def _work_ahead(self) -> bool:
-        """Sample for the next worker that asks; whether it was wanted.
+        """Sample a trial for the next worker that asks. Returns whether one was wanted.
 
-        With a trial in stock it waits until no job is left (the end of the last one nudges): a sampler would keep the
-        interpreter from those who commit and answer.
+        If a trial is in stock already, sampling can wait until no call is open: it would hold the interpreter lock that
+        the committer and the event loop need. The end of the last open call wakes the thread again (`_begin`).
         """
         if not self._dispatcher.wants_ahead or (self._dispatcher.has_stock and self._jobs):
             return False

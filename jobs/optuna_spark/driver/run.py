@@ -1,4 +1,4 @@
-"""A whole run in the driver: set up, start the workers, watch them, end with a result or the first cause."""
+"""A whole run in the driver: open the study, start the workers, watch them, return the result or raise the cause."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROGRESS_S = 3.0
+# How long workers may take to leave a run that has failed; the driver then ends without them.
 LEAVE_S = 30.0
-# Less than ending.END_S, with time left to close what the workers leave behind.
+# The same after SIGTERM. Less than ending.END_S: some of that time is needed to close the workers' trials.
 ENDED_LEAVE_S = 8.0
 
 
 class OpenedRun(Protocol):
-    """The driver's side of a run, whoever coordinates it: its study is open.
+    """A run whose study is open, with either coordination.
 
-    `start` is told the address to listen on and the one at which workers reach the driver. What it returns is finished
-    whatever happens; where it was not called or has failed, `close` is.
+    `start` gets the address to listen on (`bind`) and the one at which workers reach the driver (`host`). The caller
+    calls `finish` of what it returns. If `start` was not called or failed, the caller calls `close`.
     """
 
     def start(self, bind: str, host: str) -> StartedRun: ...
@@ -48,7 +49,7 @@ class OpenedRun(Protocol):
 
 
 class StartedRun(Protocol):
-    """The same once workers may come; `finish` is called whatever happens."""
+    """A run whose workers may start. The caller calls `finish`, however the run ends."""
 
     @property
     def payload(self) -> WorkerPayload: ...
@@ -66,7 +67,7 @@ class StartedRun(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended: its last snapshot, and why it ended before its trials were spent, if it did."""
+    """How a run ended: its last snapshot, and why it stopped before all trials were run (None if it did not)."""
 
     snapshot: Snapshot
     stop_reason: str | None = None
@@ -84,11 +85,11 @@ def tune(
     Args:
         spec: The run.
         url: The study's storage.
-        spark: The session, or what makes it: then the study is opened while Spark starts. None only for the `local`
-            distribution.
-        secrets: What `data.connection` holds.
-        callbacks: Told of the trials, and of the run's end. Of modules that workers can import, where the workers
-            coordinate through the database.
+        spark: The session, or a function that makes it; with a function the study is opened while Spark starts. None
+            only for the `local` distribution.
+        secrets: The contents of the Airflow connection that `data.connection` names.
+        callbacks: Told of the trials and of the run's end. With `coordination: database` they travel to the workers by
+            pickle, so their modules must be importable there.
 
     Raises:
         SpecError: The spec names a connection and no secrets are given.
@@ -109,7 +110,7 @@ def tune(
         told.run_ended(result.stop_reason)
         return result
     finally:
-        with ENDING.tidying():
+        with ENDING.tidying():  # callbacks still have calls to make, also after SIGTERM
             told.close()
 
 
@@ -140,7 +141,10 @@ def _run(
 
 
 def _refuse_in_a_worker_that_imports_the_program() -> None:
-    """A `local` worker imports the program that started it; a call of `tune` there would take the run over."""
+    """Refuse a call of `tune` at import time in a `local` worker, where it would take the run over.
+
+    The worker's process imports the program that started it, as `multiprocessing` always does without fork.
+    """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise TuningError(
             "tune() was called while a worker imported the program that runs it:"
@@ -151,7 +155,7 @@ def _refuse_in_a_worker_that_imports_the_program() -> None:
 def _open(
     open_run: Callable[[], OpenedRun], spark: SparkSession | Callable[[], SparkSession] | None
 ) -> tuple[OpenedRun, SparkSession | None]:
-    """Open the run's study, and make the session meanwhile where there is none."""
+    """Open the run's study, and make the session at the same time if `spark` is a function."""
     if not callable(spark):
         return open_run(), spark
     with ThreadPoolExecutor(1, "open") as pool:
@@ -161,7 +165,7 @@ def _open(
             return opening.result(), session
         except BaseException:
             with ENDING.tidying():
-                if opening.exception() is None:
+                if opening.exception() is None:  # waits until the study is open, and can be closed
                     opening.result().close()
             raise
 
@@ -176,8 +180,8 @@ def _start(opened: OpenedRun, session: SparkSession | None) -> StartedRun:
 
 
 def _addresses(spark: SparkSession | None) -> tuple[str, str]:
-    """Where the driver listens, and how workers reach it."""
-    if spark is None:
+    """The address that the driver listens on, and the one at which workers reach it."""
+    if spark is None:  # local workers only
         return "127.0.0.1", "127.0.0.1"
     host = spark.conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
     return spark.conf.get("spark.driver.bindAddress", host) or host, host
@@ -195,19 +199,19 @@ def _watch_while_launched(
     except RunEndedError as ended:
         run.stop(str(ended))
         if spec.coordination == "database":
-            # Its workers write to the study themselves: they must be gone before their trials are closed.
+            # These workers write to the study themselves, so they must be gone before their trials are closed.
             _cancel_jobs(spark)
             launched.wait(ENDED_LEAVE_S)
         raise
     except TuningError:
-        # The run has been stopped: let workers end what they do, so that no trial begins after it is cleaned up.
+        # The run has been stopped. Wait for the workers, so that no trial begins after its cleanup.
         launched.wait(LEAVE_S)
         raise
     return launched.reports()
 
 
 def _cancel_jobs(spark: SparkSession | None) -> None:
-    """End the workers in the middle of their trials."""
+    """End the workers, even in the middle of a trial."""
     if spark is None:
         end_workers()
         return
@@ -218,7 +222,7 @@ def _cancel_jobs(spark: SparkSession | None) -> None:
 
 
 class _Launched(threading.Thread):
-    """The launch, which blocks until all workers ended, beside the watching thread."""
+    """Runs `launch`, which blocks until all workers have ended, while the main thread watches the run."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(daemon=True, name="launch")
@@ -244,6 +248,7 @@ class _Launched(threading.Thread):
 
 
 def _raise_if_short(spec: TuningSpec, snapshot: Snapshot, reason: str | None, reports: list[WorkerReport]) -> None:
+    """Raise the first worker's error if the workers ended before all trials were run, and nothing stopped the run."""
     failures = [r for r in reports if r.error is not None]
     for report in failures:
         log.warning("%s Worker %s (%s) ended early: %s", PREFIX, report.index, shown(report.worker), report.error)

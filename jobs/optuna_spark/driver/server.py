@@ -1,4 +1,4 @@
-"""The driver's port: lets in who knows the run's secret, and has their requests answered."""
+"""The driver's port: accepts workers that know the run's secret, and has their requests answered."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class WorkerServer:
 
     Args:
         handler: Answers the workers.
-        secret: What a worker must know.
-        heartbeat_s: A worker that is silent for six times as long, or does not read, is taken for dead.
-        greeting: The first message each worker gets.
+        secret: The run's secret, which a worker must know.
+        heartbeat_s: Seconds between beats. A worker that sends nothing, or reads nothing, for six times as long is
+            taken for dead.
+        greeting: The first message that each worker gets.
     """
 
     def __init__(self, handler: RequestHandler, secret: bytes, heartbeat_s: float, greeting: Greeting) -> None:
@@ -36,7 +37,7 @@ class WorkerServer:
         self._gate: Gate | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; returns the address.
+        """Listen; returns host and port.
 
         Raises:
             TuningError: The port is taken, or the host is not this machine's.
@@ -55,7 +56,7 @@ class WorkerServer:
         return bound[0], bound[1]
 
     async def close(self) -> None:
-        """Stop listening, close all connections, and wait until the handler knows."""
+        """Stop listening, close all connections, and wait until the handler has removed their workers."""
         if self._gate is not None:
             self._gate.close()
         for task in list(self._tasks):
@@ -76,11 +77,12 @@ class WorkerServer:
                 await self._serve(worker, stream)
         finally:
             writer.close()
-            if writer.transport.get_write_buffer_size():  # it may be one that does not read
+            # `close` waits for the buffer to be read. A peer that does not read would keep the connection for ever.
+            if writer.transport.get_write_buffer_size():
                 asyncio.get_running_loop().call_later(HANDSHAKE_S, writer.transport.abort)
 
     async def _greet(self, stream: FrameStream, peer: object) -> Worker | None:
-        """Learn who it is. Until then a message must be short, and come soon."""
+        """Read the worker's hello. It must be short and come soon: its opening may be a recorded one."""
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 hello = Hello.from_message(await stream.read(MAX_HELLO))
@@ -97,14 +99,15 @@ class WorkerServer:
             stream.write(self._greeting)
             unbegun = await conversation.run()
         except TimeoutError:
-            log.warning("Worker %s has said or read nothing for %g s: taken for dead", worker.name, self._silence_s)
+            log.warning("Worker %s has sent or read nothing for %g s: taken for dead", worker.name, self._silence_s)
         except (OSError, asyncio.IncompleteReadError) as error:
             log.info("The connection of worker %s ended: %s", worker.name, _text(error))
         except TuningError as error:
-            log.warning("Worker %s is sent away: %s", worker.name, error)
+            log.warning("The driver closes the connection of worker %s: %s", worker.name, error)
         except Exception:
             log.exception("A message of worker %s could not be handled", worker.name)
         finally:
+            # `close` cancels this task, but the worker's trials must be failed all the same.
             await asyncio.shield(self._handler.leave(worker, unbegun))
 
 

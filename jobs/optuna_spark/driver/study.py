@@ -1,4 +1,4 @@
-"""The study in the driver's memory, with the spec's sampler and pruner: everything that calls Optuna."""
+"""The study in the driver's memory, with the spec's sampler and pruner. All calls of Optuna are here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from optuna_spark.wire.messages import Changes, Outcome
 
 @dataclass(frozen=True)
 class StoredStudy:
-    """What the database holds of the study when a run starts."""
+    """The study as the database holds it when a run starts."""
 
     directions: Sequence[StudyDirection]
     trials: Sequence[FrozenTrial]
@@ -38,7 +38,7 @@ class StoredStudy:
 
 
 class QueuedParametersError(Exception):
-    """Parameters that were queued do not fit the search space; `trial` is what they became."""
+    """Queued parameters do not fit the search space. `trial` is the running trial that was made for them."""
 
     def __init__(self, trial: Trial, reason: str) -> None:
         super().__init__(f"the queued parameters do not fit the search space: {reason}")
@@ -46,7 +46,10 @@ class QueuedParametersError(Exception):
 
 
 class _Study(optuna.Study):
-    """A study whose sampler can say that its search space is exhausted (Optuna's stop needs `optimize`)."""
+    """A study whose sampler may call `stop` when its search space is exhausted.
+
+    Optuna's own `stop` raises outside of `study.optimize`.
+    """
 
     exhausted = False
 
@@ -59,10 +62,10 @@ class SampledStudy:
 
     Args:
         spec: The run.
-        stored: The study as the database has it.
+        stored: The study as the database holds it.
 
     Raises:
-        StudyMismatchError: The study's trials have a declared parameter of another kind.
+        StudyMismatchError: A declared parameter is of another kind in the stored trials.
     """
 
     def __init__(self, spec: TuningSpec, stored: StoredStudy) -> None:
@@ -96,10 +99,10 @@ class SampledStudy:
         return self._memory.get_trial(number)
 
     def ask(self) -> Trial:
-        """A new trial, or the first one that is queued, with the declared search space sampled.
+        """Make a trial, from the first queued parameters if there are any, and sample the declared search space.
 
         Raises:
-            QueuedParametersError: The trial was queued with parameters that do not fit.
+            QueuedParametersError: The queued parameters do not fit the search space.
             TuningError: The sampler failed.
         """
         try:
@@ -107,6 +110,7 @@ class SampledStudy:
             try:
                 suggest_params(trial, self._spec.search_space)
             except ValueError as error:
+                # Optuna marks a trial from enqueue_trial with this attribute: then its parameters are to blame.
                 if "fixed_params" in self.frozen(trial.number).system_attrs:
                     raise QueuedParametersError(trial, str(error)) from error
                 raise
@@ -117,15 +121,15 @@ class SampledStudy:
             raise self._sampler_failed(error) from error
 
     def prepare(self, trial: Trial) -> None:
-        """Do what can be sampled before the objective runs, when no search space is declared."""
+        """Without a declared search space, sample ahead what the sampler can infer from earlier trials."""
         if not self._spec.search_space:
             try:
-                _ = trial.relative_params  # sampled when first looked at
+                _ = trial.relative_params  # Optuna samples when this is read first
             except Exception as error:
                 raise self._sampler_failed(error) from error
 
     def suggest(self, trial: Trial, name: str, distribution: BaseDistribution) -> float:
-        """What Optuna's Trial suggests, in internal representation; raises what it raises."""
+        """Suggest a parameter as `optuna.Trial` does, in internal representation; raises what Optuna raises."""
         return float(distribution.to_internal_repr(_suggest(trial, name, distribution)))
 
     def update(self, trial: Trial, changes: Changes) -> None:
@@ -138,10 +142,10 @@ class SampledStudy:
 
     def should_prune(self, trial: Trial) -> bool:
         with self._memory.showing("pruner"):
-            return bool(trial.should_prune())  # some pruners answer with numpy's
+            return bool(trial.should_prune())  # some pruners return numpy's bool, which JSON cannot hold
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
-        """Finish a trial; it is finished even when the sampler's own bookkeeping then fails.
+        """Finish a trial. It stays finished even if the sampler then fails on it.
 
         Raises:
             TuningError: The sampler failed.
@@ -156,19 +160,19 @@ class SampledStudy:
             raise self._sampler_failed(error) from error
 
     def close_abandoned(self, number: int, error: str) -> None:
-        """Fail a stored trial that nobody runs any more; the sampler, which has not sampled it, is not told."""
+        """Fail a stored trial that no worker runs any more. The sampler is not told: this process did not sample it."""
         self._memory.set_trial_user_attr(number, "error", error)
         self._memory.set_trial_state_values(number, TrialState.FAIL)
 
     def queue(self, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> None:
-        """Let one of the next trials use these parameters."""
+        """Queue these parameters for one of the next trials."""
         with self._memory.showing("all"):
             self._study.enqueue_trial(dict(params), user_attrs=dict(attrs))
 
     def take_new_attrs(self) -> dict[str, Any]:
-        """The study's system attributes the sampler has set since the last call."""
+        """The study's system attributes that the sampler has set since the last call."""
         attrs, before = self._memory.get_study_system_attrs(self._id), self._attrs
-        if attrs is before:  # the storage replaces what it changes
+        if attrs is before:  # the storage makes a new dict for each change
             return {}
         self._attrs = attrs
         return {k: v for k, v in attrs.items() if portable(k) and before.get(k) != v}
@@ -189,10 +193,14 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
 
 
 def check_search_space(spec: TuningSpec, stored: Mapping[str, BaseDistribution]) -> None:
-    """Refuse a search space that cannot go on where the stored one stopped; ranges may change, kinds may not.
+    """Refuse a search space that does not fit the stored trials: ranges may change, kinds of parameters may not.
+
+    Args:
+        spec: The run.
+        stored: The distributions of the stored trials, by name of the parameter.
 
     Raises:
-        StudyMismatchError: Naming the first such parameter, as stored and as wanted.
+        StudyMismatchError: A parameter is of another kind. Names the first one, as stored and as declared.
     """
     for name, wanted in distributions(spec.search_space).items():
         try:
@@ -205,29 +213,34 @@ def check_search_space(spec: TuningSpec, stored: Mapping[str, BaseDistribution])
 
 
 def needs_all(sampler: BaseSampler) -> bool:
-    """Whether a sampler must see every trial, because it tries each combination once."""
+    """Whether a sampler must be shown every trial, because it tries each combination once."""
     return isinstance(sampler, GridSampler | BruteForceSampler)
 
 
 def recent_share(sampler: BaseSampler) -> float:
-    """How much of what a sampler is shown in a long study are the most recent trials.
+    """The share of the most recent trials among those that a sampler is shown in a long study (sampling/history.py).
 
-    TPE compares the best 25 trials with all others: what it is shown must look like the whole history, where the
-    most recent ones, which it puts near the best, have a small part. Others go on from their last generation.
+    TPE compares the best 25 trials with all others, so it must be shown a picture of the whole history. Recent trials
+    are a small part of that, and TPE has placed them near the best ones. Other samplers go on from their last
+    generation, so they need more recent trials.
     """
     return 1 / 50 if isinstance(sampler, TPESampler) else RECENT
 
 
 def portable(key: str) -> bool:
-    """Whether a study's system attribute means the same in memory and in the database.
+    """Whether a system attribute of the study means the same in memory and in the database.
 
-    Genetic samplers cache ids of parents there, which differ; they compute them again.
+    Genetic samplers cache the ids of parent trials there. Ids differ between the two, and the samplers can compute the
+    parents again.
     """
     return ":parent:" not in key
 
 
 def sampler_seed(seed: int | None, history: int) -> int | None:
-    """The spec's seed for a new study; for one that holds trials a seed of their number, not to repeat them."""
+    """The sampler's seed: the spec's for a new study, else one made from it and the number of stored trials.
+
+    With the same seed the sampler would suggest the stored trials again.
+    """
     if seed is None or not history:
         return seed
     return int(np.random.SeedSequence([seed, history]).generate_state(1)[0])

@@ -1,1 +1,1 @@
-"""From the arguments of a command line or of a Databricks job to a run, and from a failure to one card."""
+"""The two entries of a run, command line and Databricks job: from arguments to a run, from a failure to one card."""

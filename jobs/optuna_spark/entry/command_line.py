@@ -1,4 +1,4 @@
-"""Arguments of jobs/tune.py -> TuningSpec -> run; a failure becomes one card, not a stack."""
+"""Run the trials of a study, on Spark or in local processes. A failure ends in one line that names its cause."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run and exit: 0 when the trials are done, 1 with one readable cause when not."""
+    """Run the trials. Exits with 1 and one readable cause if the run fails."""
     configure_logging()
     args = parser().parse_args(arguments)
     ENDING.on_sigterm()
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, with the reference's arguments, meanings and defaults."""
+    """The command line. Its arguments have the names, meanings and defaults of the reference program."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = result.add_argument
     add(
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def spec_from_arguments(args: argparse.Namespace) -> TuningSpec:
-    """The run the command line describes.
+    """The run that the command line describes.
 
     Raises:
         SpecError: An argument is missing or out of range.
@@ -83,7 +83,7 @@ def spec_from_arguments(args: argparse.Namespace) -> TuningSpec:
     if args.spec_file is not None:
         return read_spec(Path(args.spec_file))
     spec = TuningSpec.from_json(args.spec) if args.spec is not None else _spec_of_options(args)
-    refuse_plain_secrets(to_dict(spec))  # arguments stand in the process list
+    refuse_plain_secrets(to_dict(spec))  # every user of the machine can read a program's arguments
     return spec
 
 
@@ -109,10 +109,10 @@ def _spec_of_options(args: argparse.Namespace) -> TuningSpec:
 
 
 def read_spec(path: Path) -> TuningSpec:
-    """The run in a file.
+    """Read a run from a file.
 
     Raises:
-        SpecError: The file is missing or not a spec.
+        SpecError: The file is missing, or is not a spec.
     """
     try:
         return TuningSpec.from_json(path.read_text(encoding="utf-8"))
@@ -126,6 +126,7 @@ def _data(args: argparse.Namespace) -> DataSpec:
 
 
 def _separator(filepath: str) -> str:
+    """The separator of a CSV file, from its header; a comma if the file is not here or has no clear separator."""
     path = Path(filepath)
     if filepath.endswith(PARQUET_ENDINGS) or not path.is_file():
         return ","
@@ -138,10 +139,10 @@ def _separator(filepath: str) -> str:
 
 
 def storage_url(args: argparse.Namespace) -> str:
-    """The storage: `--storage`, else the environment.
+    """The storage URL: `--storage`, else the environment.
 
     Raises:
-        StorageError: None is given, or the one on the command line carries a password.
+        StorageError: There is none, or the one on the command line has a password.
     """
     url = parse_url(args.storage or storage_url_from_environment())
     if args.storage and url.password:
@@ -158,7 +159,7 @@ def _run(args: argparse.Namespace) -> None:
     secrets = take_secrets(Path(args.secrets_file)) if args.secrets_file else None
     check_objective(spec)
     url = storage_url(args)
-    os.environ.pop(URL_VARIABLE, None)
+    os.environ.pop(URL_VARIABLE, None)  # programs that Spark or an objective starts must not get the password
     with ExitStack() as at_the_end:
 
         def connect() -> SparkSession:
@@ -170,7 +171,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _stop(spark: SparkSession) -> None:
-    """Stop the session, where it is still there: who ends a run may have ended Spark's Java as well."""
+    """Stop the session. After SIGTERM its Java may have ended already: the signal goes to every process of the run."""
     with ENDING.tidying():
         try:
             spark.stop()

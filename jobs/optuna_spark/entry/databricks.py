@@ -1,4 +1,4 @@
-"""A run as a Databricks job: jobs/tune_databricks.py calls this on the cluster's driver."""
+"""Run the trials of a study as a Databricks job, on the cluster's driver (jobs/tune_databricks.py)."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PASSWORD_VARIABLE = "OPTUNA_STORAGE_PASSWORD"  # noqa: S105  # a name
-# Where init/databricks/init_optuna.sh leaves the URL of the driver's MySQL.
+# The folder in which init/databricks/init_optuna.sh leaves the URL of the driver's own MySQL.
 HOME_VARIABLE, HOME = "TUNING_HOME", "/var/lib/tuning"
 
 
 def main(package: str, arguments: Sequence[str]) -> None:
-    """Run; end with one readable cause when it fails.
+    """Run the trials. Exits with one readable cause if the run fails.
 
     Args:
-        package: The zip this module was imported from; workers get it too.
-        arguments: See `parser`.
+        package: The zip that this module was imported from; the workers get it too.
+        arguments: The arguments; see `parser`.
     """
     configure_logging()
     args = parser().parse_args(arguments)
     Path(args.output).mkdir(parents=True, exist_ok=True)
     failure = Path(args.output) / "failure.json"
-    failure.unlink(missing_ok=True)
+    failure.unlink(missing_ok=True)  # of an earlier attempt of the same run
     os.environ[FAILURE_VARIABLE] = str(failure)
     exit_with_card(lambda: _run(args, package))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments that tuning_pipeline.targets.databricks.payload.parameters writes."""
+    """The command line, as tuning_pipeline.targets.databricks.payload.parameters writes it."""
     result = argparse.ArgumentParser(description=__doc__)
     add = result.add_argument
     add("--spec-file", required=True, help="the run as JSON")
@@ -72,7 +72,7 @@ def _run(args: argparse.Namespace, package: str) -> None:
     if args.run_id:
         spec = spec.with_changes(run_id=args.run_id)
     url = storage_url(args)
-    # Databricks has a session ready, whose properties are the cluster's.
+    # Databricks has made a session already, with the cluster's properties.
     spark = SparkSession.getActiveSession() or spark_session(spec)
     ship(spark, [package, *args.py_file])
     check_objective(spec)
@@ -84,10 +84,10 @@ def _run(args: argparse.Namespace, package: str) -> None:
 
 
 def storage_url(args: argparse.Namespace) -> str:
-    """The study's database: the driver's own, or the external one with its password.
+    """The URL of the study's database: the driver's own, or the external one with its password.
 
     Raises:
-        StorageError: There is none, or its password is nowhere.
+        StorageError: There is none, or its password is neither in the environment nor a secret of the workspace.
     """
     if not args.storage:
         return driver_url()
@@ -96,7 +96,9 @@ def storage_url(args: argparse.Namespace) -> str:
 
 
 def data_secrets(spec: TuningSpec) -> DataSecrets:
-    """The reader options given as {{secrets/<scope>/<key>}}: Databricks itself resolves those of a cluster only.
+    """The values of the reader options that are given as {{secrets/<scope>/<key>}}.
+
+    Databricks itself resolves such references only in the settings of a cluster.
 
     Raises:
         DataError: The workspace has no such secret, or the cluster may not read it.
@@ -107,10 +109,10 @@ def data_secrets(spec: TuningSpec) -> DataSecrets:
 
 
 def driver_url() -> str:
-    """The URL the init script left, readable by its own account only.
+    """The URL that the init script left in a file, which only its own account can read.
 
     Raises:
-        StorageError: It left none.
+        StorageError: There is no such file.
     """
     file = Path(os.environ.get(HOME_VARIABLE, HOME)) / "storage-url"
     try:
@@ -123,7 +125,7 @@ def driver_url() -> str:
 
 
 def _database_password(name: str) -> str:
-    """The password of the database, for a cluster whose environment does not hold it."""
+    """The database's password from the workspace's secrets, for a cluster whose environment does not hold it."""
     try:
         return _secret(name)
     except DataError as error:
@@ -140,7 +142,7 @@ def _secret(name: str) -> str:
         name: <scope>/<key>.
 
     Raises:
-        DataError: There is none, or the account of the run may not read it.
+        DataError: There is no such secret, or the account of the run may not read it.
     """
     scope, _, key = name.partition("/")
     try:
@@ -157,9 +159,9 @@ def _secret(name: str) -> str:
 def ship(spark: SparkSession, files: Sequence[str]) -> None:
     """Make Python files importable here and on the workers.
 
-    Spark's JVM cannot read a Volume by its path, so it gets copies from the local disk. They lie where Spark keeps its
-    own, and go with it and not with this run: on a cluster that lives on, an executor that comes later asks for the
-    files of all runs before.
+    Spark's JVM cannot read a Volume by its path, so it gets copies on the local disk. The copies are in Spark's own
+    folder, so they live as long as Spark, not as this run: on a cluster that lives on, each new executor asks for the
+    files of all earlier runs.
     """
     from pyspark import SparkFiles
 

@@ -1,4 +1,4 @@
-"""Why a run failed, as plain data: what, why, what to do next."""
+"""A failure as plain data: what failed, why, and what to do next. The Airflow side shows it as a card."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FALLBACK = "Read the log above this card from its first error on."
 
 
 def describe_failure(error: BaseException) -> dict[str, str]:
-    """The first real cause of a failure: keys error, what, why, next."""
+    """Describe the first real cause of a failure, with the keys error (its class), what, why and next."""
     if isinstance(error, TuningError):
         what, why, following = str(error), str(error.__cause__ or ""), error.next
     else:
@@ -32,16 +32,16 @@ def describe_failure(error: BaseException) -> dict[str, str]:
 
 
 def write_failure(failure: dict[str, str]) -> None:
-    """Leave the failure where the caller asked for it, if it did."""
+    """Write the failure to the file that the caller named in the environment, if it named one."""
     path = os.environ.get(FAILURE_VARIABLE)
     if path:
-        # A task that ran out of time takes its folder away before it ends this program.
+        # A task that runs out of time removes its folder before it ends this program.
         with contextlib.suppress(FileNotFoundError):
             Path(path).write_text(json.dumps(failure), encoding="utf-8")
 
 
 def _first_cause(error: BaseException) -> str:
-    """The sentence inside Spark's stack: the last Python exception, else the innermost `Caused by`."""
+    """The cause inside Spark's stack trace: the last Python exception, else the last `Caused by`."""
     text = str(error)
     python = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception|Exit)): (.+)$", text, re.MULTILINE)
     if python:

@@ -1,4 +1,4 @@
-"""What both entries end with: a log, the run, and a card where it fails."""
+"""The steps that both entries share: set up the log, run the spec, and report a failure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Layout of a log line, in logging's words: for whoever puts a time before each line himself.
+# Environment variable with the format of a log line. Airflow sets it, because its own log has a time in each line.
 LAYOUT_VARIABLE = "TUNING_LOG_FORMAT"
 
 
 def configure_logging() -> None:
-    """Our lines to standard output, the libraries' warnings with them."""
+    """Log to standard output: our own lines, and the libraries' warnings."""
     layout = os.environ.get(LAYOUT_VARIABLE, "%(asctime)s %(message)s")
     logging.basicConfig(level=logging.INFO, format=layout, stream=sys.stdout, force=True)
     for noisy in ("py4j", "optuna", "alembic"):
@@ -31,13 +31,13 @@ def configure_logging() -> None:
 
 
 def exit_with_card(action: Callable[[], None]) -> None:
-    """Run the action; when it fails, leave its cause in the failure file and as the exit's one line."""
+    """Run the action. If it fails, write the cause to the failure file, and exit with the cause as one line."""
     try:
         action()
     except Exception as error:
         failure = describe_failure(error)
         write_failure(failure)
-        if not isinstance(error, TuningError):
+        if not isinstance(error, TuningError):  # a TuningError says it all, others need their stack trace
             log.exception("The run failed")
         sys.stdout.flush()
         sys.exit(f"{failure['error']}: {failure['what']}")
@@ -49,7 +49,7 @@ def run_spec(
     spark: SparkSession | Callable[[], SparkSession] | None,
     secrets: DataSecrets | None = None,
 ) -> None:
-    """Run the trials and name the best one; whoever made the session stops it. Arguments as of `run.tune`."""
+    """Run the trials, and log the best value. The caller stops the session. Arguments as for `driver.run.tune`."""
     from optuna_spark.driver.run import tune
 
     best = tune(spec, url, spark, secrets).snapshot

@@ -1,1 +1,1 @@
-"""A finished study as plain data: its best trials, rows of trials, the study as it was at one moment."""
+"""A study as plain data: its best trials, its trials as rows, and a snapshot of it."""

@@ -1,6 +1,6 @@
-"""What came out of a study: its best trials, the parameters to use, and the study as it was at one moment.
+"""The results of a study: its best trials, and the parameters to use.
 
-Optuna and the standard library only, because the Airflow side imports it too.
+Imports Optuna and the standard library only, because the Airflow side imports it too.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def best_trials(study: optuna.Study, top_k: int) -> list[FrozenTrial]:
 
 
 def best_params(study: optuna.Study, run_id: str) -> dict[str, Any]:
-    """What best_params.json holds: the best trial of the study, as JSON can carry it.
+    """The content of best_params.json: the best trial of the study, as values that JSON can hold.
 
-    Of several directions this is the Pareto trial that is best in the first one; `value` is then None.
+    With several directions it is the Pareto trial with the best first value, and `value` is None.
 
     Raises:
         ExportError: The study has no complete trial that keeps its constraints.
@@ -72,18 +72,19 @@ def best_params(study: optuna.Study, run_id: str) -> dict[str, Any]:
 
 
 def direction_name(direction: StudyDirection) -> str:
-    """Minimize or maximize."""
+    """A direction as the spec writes it: minimize or maximize."""
     return direction.name.lower()
 
 
 def state_counts(trials: Iterable[FrozenTrial]) -> dict[str, int]:
-    """How many trials are in each state, in Optuna's order of states, without the empty ones."""
+    """How many trials are in each state, in Optuna's order of states. States without trials are left out."""
     counts = Counter(trial.state for trial in trials)
     return {state.name: counts[state] for state in TrialState if counts[state]}
 
 
 def _order(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> tuple[Any, ...]:
     signs = [-1 if d == StudyDirection.MAXIMIZE else 1 for d in directions]
+    # The number last: of equal trials the earlier one comes first, on every machine.
     return (*(sign * value for sign, value in zip(signs, trial.values, strict=True)), trial.number)
 
 

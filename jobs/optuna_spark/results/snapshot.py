@@ -1,4 +1,4 @@
-"""A study as it was at one moment, in memory and with no password in it."""
+"""Snapshots of a study: in memory, as it was at one moment, and without passwords."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+# User and password in a URL: everything between "://" and the last "@" before a space.
 _CREDENTIALS = re.compile(r"(\b[A-Za-z][\w+.-]*://)\S*@")
 
 
 class FixedTrials(optuna.storages.InMemoryStorage):
-    """A storage whose only study has just these trials, with their own numbers, and takes no others.
+    """A storage with one study, which holds just these trials, with the numbers that they have.
 
-    Optuna's functions take a study; this is what lets them see a study as it was at one moment, or a part of it.
-    The trials are handed out as they are, never copied: whoever gets them must not change them.
+    Optuna's functions take a study. With this storage they can be given a study as it was at one moment, or a part of
+    it. The storage returns the trials themselves, not copies: do not change them.
     """
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
@@ -34,18 +35,18 @@ class FixedTrials(optuna.storages.InMemoryStorage):
 
 
 def snapshot(study: optuna.Study) -> optuna.Study:
-    """The study as it is now, read from its storage once; passwords in its attributes are masked."""
+    """A copy of the study as it is now, read from its storage once. Passwords in user attributes are masked."""
     return with_trials(study, [_masked(t) for t in study.get_trials(deepcopy=False)])
 
 
 def without_runs(study: optuna.Study, keys: Container[str]) -> optuna.Study:
-    """The study as it is now, without the trials of these runs, to read from."""
+    """A read-only copy of the study as it is now, without the trials of the runs `keys`."""
     trials = study.get_trials(deepcopy=False)
     return with_trials(study, [t for t in trials if t.user_attrs.get("run_id") not in keys])
 
 
 def with_trials(study: optuna.Study, trials: Sequence[FrozenTrial]) -> optuna.Study:
-    """A study like `study` (name, directions, metric names) that has just these trials, to read from."""
+    """A read-only study with the name, directions and metric names of `study`, and just these trials."""
     return fixed_study(study.study_name, study.directions, study.metric_names, trials)
 
 
@@ -55,7 +56,7 @@ def fixed_study(
     metric_names: list[str] | None,
     trials: Sequence[FrozenTrial],
 ) -> optuna.Study:
-    """A study in memory that has just these trials, to read from."""
+    """A read-only study in memory that has just these trials."""
     with quiet():
         study = optuna.create_study(study_name=name, directions=directions, storage=FixedTrials(trials))
         if metric_names is not None:
@@ -64,13 +65,16 @@ def fixed_study(
 
 
 def mask_passwords(text: str) -> str:
-    """`text` with the user and password of each URL in it replaced, as in `mysql://***@host/database`."""
+    """Replace user and password in each URL of the text, as in `mysql://***@host/database`."""
     return _CREDENTIALS.sub(r"\1***@", text)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Optuna from announcing a new study, which is none to a user, and metric names as experimental."""
+    """Silence Optuna in this block.
+
+    It would announce a new study, which the user did not make, and warn that metric names are experimental.
+    """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -85,14 +89,14 @@ def _masked(trial: FrozenTrial) -> FrozenTrial:
     attrs = {name: _mask(value) for name, value in trial.user_attrs.items()}
     if attrs == trial.user_attrs:
         return trial
-    masked = copy.copy(trial)
+    masked = copy.copy(trial)  # the storage may have the original in its cache
     masked.user_attrs = attrs
     return masked
 
 
 def _mask(value: Any) -> Any:
     if isinstance(value, str):
-        # Half a surrogate pair (a strange file name in a traceback) could not be written to any file.
+        # Half of a surrogate pair cannot be written as UTF-8. A traceback may hold one, from a file name.
         return mask_passwords(value).encode(errors="replace").decode()
     if isinstance(value, dict):
         return {k: _mask(v) for k, v in value.items()}

@@ -1,7 +1,7 @@
 """Trials as plain data: rows of typed columns, and JSON objects.
 
-Optuna and the standard library only, because the Airflow side imports it too. Every value keeps its type: an
-int is an int, a bool a bool, and a categorical what its choice was.
+Every value keeps its type: an int stays an int, a bool a bool, and a categorical parameter has its choice. Imports
+Optuna and the standard library only, because the Airflow side imports it too.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from optuna.trial import FrozenTrial
 
 Kind = Literal["int", "float", "bool", "text", "datetime"]
 
+# Integers that a 64-bit column holds, and those that a float holds without rounding.
 _INT64 = range(-(2**63), 2**63)
 _EXACT_IN_FLOAT = range(-(2**53), 2**53 + 1)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the trial tables: its name and the one type all its values have (or they are None)."""
+    """A column of the table of trials: its name, and the type of all its values that are not None."""
 
     name: str
     kind: Kind
 
 
 def trial_columns(trials: Sequence[FrozenTrial], n_values: int) -> list[Column]:
-    """The columns of a table of `trials`, in this order: number, state, values, parameters, user attributes, times.
+    """The columns of a table of `trials`: number, state, values, parameters, user attributes, times, in this order.
 
-    Parameters and attributes come in the order in which the trials first have them.
+    Parameters and attributes are in the order in which the trials first have them.
     """
     values = ["value"] if n_values == 1 else [f"value_{i}" for i in range(n_values)]
     params: dict[str, list[BaseDistribution]] = {}
@@ -56,14 +57,14 @@ def trial_columns(trials: Sequence[FrozenTrial], n_values: int) -> list[Column]:
 
 
 def trial_rows(trials: Iterable[FrozenTrial], columns: Sequence[Column]) -> list[dict[str, Any]]:
-    """One row per trial with exactly `columns`; what a trial does not have is None."""
+    """One row for each trial, with exactly these columns; None for what a trial does not have."""
     return [
         {column.name: _cell(cells.get(column.name), column.kind) for column in columns} for cells in map(_cells, trials)
     ]
 
 
 def trial_records(trials: Iterable[FrozenTrial]) -> list[dict[str, Any]]:
-    """One JSON object per trial; `params` holds just what the trial suggested, so it can be enqueued again."""
+    """One JSON object for each trial. Its `params` can be passed to `study.enqueue_trial`."""
     return [
         {
             "number": trial.number,
@@ -80,7 +81,7 @@ def trial_records(trials: Iterable[FrozenTrial]) -> list[dict[str, Any]]:
 
 
 def to_json_value(value: Any) -> Any:
-    """`value` as strict JSON can carry it: times in ISO format, infinities and NaN as text."""
+    """The value in a form that strict JSON can hold: times in ISO format, infinities and NaN as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, datetime):
@@ -133,9 +134,9 @@ def _param_kind(distributions: Sequence[BaseDistribution]) -> Kind:
 
 
 def _kind(values: Iterable[Any]) -> Kind:
-    """The narrowest type that holds all of `values` exactly; text where there is none."""
+    """The narrowest type that holds all values exactly; text if there is none."""
     found = [v for v in values if v is not None]
-    kinds = {type(v) for v in found}
+    kinds = {type(v) for v in found}  # not isinstance, for which a bool is an int
     if kinds == {bool}:
         return "bool"
     if kinds == {int} and all(v in _INT64 for v in found):

@@ -1,1 +1,1 @@
-"""Samplers and pruners: built from a spec, and what they look at."""
+"""Samplers and pruners: how they are built from a spec, and which trials they are shown."""

@@ -1,4 +1,4 @@
-"""Optuna's TPESampler with the finished trials kept as arrays: the same samples in a fraction of the time."""
+"""Optuna's TPESampler, with the finished trials kept in arrays: the same samples in a fraction of the time."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.sampling.history import HistoryStorage
 
-# The releases whose TPESampler this was compared with: with any other, Optuna's own method samples.
+# The releases of Optuna whose TPESampler this was compared with. With any other one, Optuna's own class samples.
 SAME_AS = ("5.0",)
 
 
 class ArrayTPESampler(TPESampler):
     """Samples what `optuna.samplers.TPESampler` samples, bit for bit, from the same arguments and trials.
 
-    For each new trial Optuna's method walks several times through all finished ones, in Python: their states,
-    parameters, values, constraints. That is most of its time from a few hundred trials on. Here `HistoryStorage`
-    says which trials there are, and each is looked at once and then is a row of an array. What a study seldom has
-    is left to Optuna's method: several objectives, violated constraints, and fewer complete trials than the
-    sampler wants good ones; so are studies in another storage. Not thread-safe.
+    For each new trial, Optuna's method goes through all finished trials several times, in Python. From a few hundred
+    trials on, that takes most of its time. Here `HistoryStorage` lists the finished trials, and each is read once and
+    kept as a row of an array.
+
+    Rare cases are left to Optuna's method: several objectives, violated constraints, fewer complete trials than TPE
+    wants good ones, and studies in another storage. Not thread-safe.
     """
 
     _trials: _FinishedTrials | None = None
@@ -51,6 +52,7 @@ class ArrayTPESampler(TPESampler):
         divided = self._divided(study, trial, search_space)
         if divided is None:
             return super()._sample(study, trial, search_space)
+        # From here on as in Optuna: good and other trials each give a density, and their ratio rates new samples.
         below, above = (
             self._parzen_estimator_cls(
                 dict(zip(search_space, rows.T, strict=True)), search_space, self._parzen_estimator_parameters
@@ -62,14 +64,14 @@ class ArrayTPESampler(TPESampler):
         return {name: distribution.to_external_repr(best[name]) for name, distribution in search_space.items()}
 
     def _has_started(self, study: Study) -> bool:
-        """Whether there are enough trials to learn from, as far as can be told without a walk through them."""
+        """Whether there are enough finished trials for TPE, as far as their number alone can tell."""
         storage = study._storage
         return isinstance(storage, HistoryStorage) and len(storage.finished_well()) >= self._n_startup_trials
 
     def _divided(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """The good trials and the others, a column for each parameter; None where that is Optuna's to do."""
+        """The parameters of the good trials and of the others, each (n_trials, n_params); None in the rare cases."""
         storage = study._storage
         if study._is_multi_objective() or not isinstance(storage, HistoryStorage):
             return None
@@ -85,8 +87,9 @@ class ArrayTPESampler(TPESampler):
         rank = np.argsort(losses, kind="stable")  # NaN, which stands for pruned, comes last
         names = list(search_space)
         below, others = np.sort(numbers[rank[:n_below]]), numbers[rank[n_below:]]
-        # Running trials count as bad ones, so that not all workers look in the same place.
+        # With constant_liar, running trials count as bad ones, so that workers do not all sample the same region.
         running = [t for t in storage.running() if t.number != trial.number] if self._constant_liar else []
+        # Sorted by number, as in Optuna: the samples depend on the order of the rows.
         order = np.argsort(np.concatenate([others, [t.number for t in running]]), kind="stable")
         above = np.concatenate([known.rows(others, names), self._running_rows(running, search_space, study)])[order]
         return _complete_rows(known.rows(below, names)), _complete_rows(above)
@@ -103,12 +106,12 @@ class ArrayTPESampler(TPESampler):
 
 
 class _FinishedTrials:
-    """What a sampler reads of finished trials, by trial number.
+    """The data of finished trials that TPE reads, in arrays whose index is the trial's number.
 
     Attributes:
-        storage: Where they are.
-        losses: Objective values, smaller is better; NaN for a pruned trial and for a number not seen.
-        violated: Whether one of them violates a constraint.
+        storage: The storage of the trials.
+        losses: (n,) float64 objective values, smaller is better; NaN for a pruned trial and for one not read.
+        violated: Whether a trial violates a constraint.
     """
 
     def __init__(self, storage: HistoryStorage, direction: StudyDirection) -> None:
@@ -120,7 +123,7 @@ class _FinishedTrials:
         self._sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
 
     def look_at(self, numbers: NDArray[np.intp]) -> None:
-        """Read those not seen before."""
+        """Read the trials that were not read before."""
         self._make_room(int(numbers.max(initial=-1)) + 1)
         for number in numbers[~self._seen[numbers]].tolist():
             self._read(self.storage.get_trial(number))
@@ -142,6 +145,7 @@ class _FinishedTrials:
         return self._columns.setdefault(name, np.full(len(self._seen), np.nan))
 
     def _make_room(self, size: int) -> None:
+        # Twice the size that is needed, so that arrays are copied rarely.
         more = 2 * size - len(self._seen) if size > len(self._seen) else 0
         if more:
             self._seen = np.pad(self._seen, (0, more))
@@ -154,4 +158,5 @@ def _longer(column: NDArray[np.float64], more: int) -> NDArray[np.float64]:
 
 
 def _complete_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rows without NaN: like Optuna, TPE learns only from trials that have all parameters."""
     return rows[~np.isnan(rows).any(axis=1)]

@@ -1,4 +1,4 @@
-"""Samplers and pruners by their class names."""
+"""Builds samplers and pruners from their class names and arguments."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ MAX_GRID = 1_000_000
 
 
 def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
-    """The sampler a spec names.
+    """Build the sampler that a spec names.
 
-    `seed` is used where the sampler takes one and the spec's arguments do not set it. An argument whose value
-    is a mapping with `name` (and `args`) is itself a sampler. Samplers that take `constraints_func` read a
-    trial's constraints from its user attribute `constraints`, a list of numbers (feasible: all <= 0).
+    An argument whose value is a mapping with `name` (and `args`) is itself a sampler. With the argument `constraints`
+    the sampler reads a trial's constraints from its user attribute `constraints`, a list of numbers (feasible: all
+    <= 0).
+
+    Args:
+        component: Class name and arguments.
+        seed: Used if the sampler takes a seed and the arguments do not set it.
 
     Raises:
-        SpecError: No such sampler, an argument it does not take, or a value it refuses.
+        SpecError: There is no such sampler, or it does not take an argument, or it refuses a value.
     """
     cls = _find(optuna.samplers, BaseSampler, component.name, "sampler")
     args = dict(component.args)
@@ -50,7 +54,7 @@ def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
 
 
 def _check_grid(space: object) -> None:
-    """Refuse a grid that would not fit into memory: GridSampler makes all of it at once."""
+    """Refuse a grid that would not fit into memory: GridSampler makes all its points at once."""
     axes = space.values() if isinstance(space, Mapping) else ()
     points = math.prod(len(axis) for axis in axes if isinstance(axis, Sequence))
     if points > MAX_GRID:
@@ -58,13 +62,15 @@ def _check_grid(space: object) -> None:
 
 
 def build_pruner(component: ComponentSpec, max_steps: int | None = None) -> BasePruner:
-    """The pruner a spec names, Optuna's or our own; nested pruners (PatientPruner) as for `build_sampler`.
+    """Build the pruner that a spec names, Optuna's or our own. Pruners may be nested, as samplers in `build_sampler`.
 
-    `max_steps`, the last step of a full trial where it is known, is what ExtrapolationPruner goes by when its
-    arguments do not say.
+    Args:
+        component: Class name and arguments.
+        max_steps: The last step of a full trial, if it is known. ExtrapolationPruner uses it if its arguments have no
+            `max_resource`.
 
     Raises:
-        SpecError: No such pruner, an argument it does not take, or a value it refuses.
+        SpecError: There is no such pruner, or it does not take an argument, or it refuses a value.
     """
     cls = _find(optuna.pruners, BasePruner, component.name, "pruner")
     args = dict(component.args)
@@ -74,7 +80,7 @@ def build_pruner(component: ComponentSpec, max_steps: int | None = None) -> Base
 
 
 def read_constraints(trial: FrozenTrial) -> Sequence[float]:
-    """The constraint values an objective stored; a trial without any is infeasible."""
+    """The constraints that an objective stored. A trial without any counts as infeasible."""
     return cast(Sequence[float], trial.user_attrs.get(CONSTRAINTS_ATTR, (1.0,)))
 
 
@@ -88,7 +94,7 @@ def _find(module: ModuleType, base: type, name: str, kind: str) -> type:
 
 
 def _faster(cls: type) -> type:
-    """A class of our own that gives the same answers sooner, where there is one."""
+    """Our own class that returns the same samples sooner, if there is one for this release of Optuna."""
     tested = optuna.__version__.rpartition(".")[0] in tpe.SAME_AS
     return tpe.ArrayTPESampler if cls is optuna.samplers.TPESampler and tested else cls
 

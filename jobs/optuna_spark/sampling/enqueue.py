@@ -1,4 +1,4 @@
-"""Which of the parameter sets to try first are new to a study."""
+"""Picks, of the parameter sets to try first, those that are new to the study."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from optuna.trial import FrozenTrial
 
 
 def new_sets(sets: Sequence[Mapping[str, Any]], trials: Iterable[FrozenTrial]) -> list[Mapping[str, Any]]:
-    """The sets that no trial has or waits with, each once.
+    """The sets that no trial was queued with or has, each once.
 
-    Optuna's own `enqueue_trial(skip_if_exists=True)` goes through all trials for each set.
+    Optuna's own `enqueue_trial(skip_if_exists=True)` would go through all trials for each set.
     """
     known = {_text(trial.system_attrs.get("fixed_params", trial.params)) for trial in trials}
     found = []
@@ -25,6 +25,6 @@ def new_sets(sets: Sequence[Mapping[str, Any]], trials: Iterable[FrozenTrial]) -
 
 
 def _text(params: Mapping[str, Any]) -> str:
-    """Equal for equal parameters, 1 and 1.0 among them."""
+    """A text that is equal for equal parameters; 1 and 1.0 are equal."""
     numbers = {k: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in params.items()}
     return json.dumps(numbers, sort_keys=True, default=repr)

@@ -1,4 +1,4 @@
-"""A pruner of our own, beside Optuna's: it draws a learning curve on to its end."""
+"""A pruner of our own, besides Optuna's: it extrapolates a trial's learning curve to the last step."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from optuna.trial import FrozenTrial
 
 
 class ExtrapolationPruner(BasePruner):
-    """Prunes a trial whose learning curve, drawn on to the last step, ends short of the best trial's.
+    """Prunes a trial whose learning curve, extrapolated to the last step, ends worse than the best trial's.
 
-    Pruners that compare trials at the same step lose slow learners, such as a small learning rate, which often win in
-    the end; a search that can tune the learning rate then becomes worse with pruning than without. Here a trial stays
-    as long as it improves fast enough.
+    Pruners that compare trials at the same step prune slow learners, for example trials with a small learning rate.
+    These often win in the end, so a search that tunes the learning rate may get worse with such a pruner. This pruner
+    keeps a trial as long as it improves fast enough.
 
-    The two halves of the curve so far tell its present slope and how fast that flattens: an exponential through three
-    points. Real curves flatten more slowly later on, so only the share `flattening` of that rate is taken. With 1 a
-    curve that is exponential is drawn on exactly; with 0 as a straight line, which loses no convex curve. The default
-    was chosen with other seeds than those of `make bench CASES=d`, which shows what it brings.
+    Three points of the curve (first, middle, last) determine an exponential: its present slope, and the rate at which
+    the slope shrinks. Real curves flatten more slowly later on, so the slope is assumed to shrink at only `flattening`
+    times that rate. With 1, an exponential curve is extrapolated exactly. With 0, the curve goes on as a straight line,
+    which prunes no convex curve wrongly. The default was chosen with other seeds than those of `make bench CASES=d`,
+    which shows its effect.
 
-    Extrapolating curves to end trials early is from Domhan, Springenberg and Hutter, IJCAI 2015,
-    https://www.ijcai.org/Proceedings/15/Papers/487.pdf, who fit eleven models to each curve.
+    Ending trials by extrapolated curves is from Domhan, Springenberg and Hutter, IJCAI 2015,
+    https://www.ijcai.org/Proceedings/15/Papers/487.pdf. They fit eleven models to each curve.
 
     Args:
-        max_resource: The last step of a trial that is not pruned. The engine knows that of the objective xgboost.
-        flattening: Share of the observed rate of flattening that the rest of the curve is taken to keep, at least 0.
-            Smaller keeps more trials.
-        n_warmup_steps: No trial is pruned before this step; None = a tenth of `max_resource`.
+        max_resource: The last step of a trial that is not pruned. The engine sets it for the objective xgboost.
+        flattening: Share of the observed rate of flattening that the rest of the curve is assumed to have, at least 0.
+            A smaller one keeps more trials.
+        n_warmup_steps: No trial is pruned before this step; None means a tenth of `max_resource`.
 
     Raises:
         ValueError: An argument is missing or out of its range.
@@ -50,7 +51,7 @@ class ExtrapolationPruner(BasePruner):
         self._warmup = math.ceil(max_resource / 10) if n_warmup_steps is None else n_warmup_steps
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether the trial is to end; never while nothing is known to compare it with."""
+        """Whether the trial should end. Not as long as no trial is complete, unless it reported NaN."""
         step = trial.last_step
         if step is None or step < self._warmup:
             return False
@@ -63,7 +64,10 @@ class ExtrapolationPruner(BasePruner):
 
 
 def best_end(study: Study) -> float | None:
-    """The last value the best trial reported, which a curve compares with even if the objective returns another."""
+    """The last value that the best trial reported; None if there is none.
+
+    Not its objective value: an objective may return another value than it reports.
+    """
     try:
         best = study.best_trial
     except ValueError:  # no trial is complete
@@ -72,10 +76,16 @@ def best_end(study: Study) -> float | None:
 
 
 def extrapolated(curve: Mapping[int, float], sign: float, flattening: float, last: int) -> float | None:
-    """Where a curve of (step, value) ends at step `last`, times `sign`: smaller is better.
+    """The value of a learning curve at step `last`, times `sign`, so that smaller is better. None below three points.
 
-    None for fewer than three points. From the first half of the curve to the second the slope shrinks by exp(-rate) a
-    step; it is taken to go on shrinking at `flattening` times that rate.
+    From the first half of the curve to the second, the slope shrinks by exp(-rate) for each step. It is assumed to go
+    on shrinking at `flattening` times that rate.
+
+    Args:
+        curve: Reported values by step.
+        sign: 1 to minimize, -1 to maximize.
+        flattening: See ExtrapolationPruner.
+        last: The step to extrapolate to.
     """
     steps = sorted(curve)
     half = (len(steps) - 1) // 2
@@ -84,13 +94,13 @@ def extrapolated(curve: Mapping[int, float], sign: float, flattening: float, las
     first, middle, now = steps[-1 - 2 * half], steps[-1 - half], steps[-1]
     best = min(sign * value for value in curve.values() if not math.isnan(value))
     gain_before, gain = sign * (curve[first] - curve[middle]), sign * (curve[middle] - curve[now])
-    if not gain > 0:
+    if not gain > 0:  # no longer improving (or NaN): it will not get better than it was
         return best
     ahead = max(last - now, 0)
     slope_before, slope = gain_before / (middle - first), gain / (now - middle)
     rate = flattening * math.log(slope_before / slope) * 2 / (now - first) if slope_before > slope else 0.0
     if rate == 0:
         return best - slope * ahead
-    # expm1, and not 1 - exp: that is 0 for a curve that is straight but for its last digit.
+    # expm1(x) instead of exp(x) - 1, which rounds to 0 for a curve that is almost straight: a division by zero.
     stretch = rate * (now - middle)
     return best - gain * math.exp(-stretch) * math.expm1(-rate * ahead) / math.expm1(-stretch)

@@ -1,8 +1,8 @@
-"""The study in the driver's memory, and the bounded part of it that samplers and pruners look at.
+"""The study in the driver's memory, and the bounded part of it that samplers and pruners are shown.
 
-A sampler's time grows with the trials it is shown (Optuna's TPE: linearly). In a long study it is shown a fixed
-number of them: the best, the most recent, and some of all others, evenly spread; a pruner, which compares a trial
-with what is usual, only the most recent ones. Everything else sees all trials.
+A sampler takes longer the more trials it is shown (Optuna's TPE: linearly longer). So in a long study it is shown a
+fixed number of trials: the best ones, the most recent ones, and others spread evenly over the history. A pruner
+compares a trial with what is usual, so it is shown only the most recent ones. Everything else sees all trials.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from optuna.trial import FrozenTrial, TrialState
 View = Literal["sampler", "pruner", "all"]
 
 FINISHED_WELL = (TrialState.COMPLETE, TrialState.PRUNED)
-# Shares of the trials a sampler is shown; the others are spread over the whole history.
+# Shares of the best and of the most recent trials among those shown; the rest is spread over the whole history.
 BEST, RECENT = 1 / 8, 1 / 2
 GOLDEN = (5**0.5 - 1) / 2
 
 
 class History:
-    """Numbers of the finished trials worth looking at. Not thread-safe.
+    """Chooses which finished trials are shown, and keeps their numbers. Not thread-safe.
 
     Args:
-        limit: Finished trials to show, at most; None = all.
-        directions: The study's; with several, "best" means not dominated.
-        recent: Share of the most recent ones among those that samplers are shown.
+        limit: How many finished trials are shown at most; None means all.
+        directions: The study's directions. With several, the best trials are those that no other dominates.
+        recent: Share of the most recent trials among those that samplers are shown.
 
     Attributes:
         unfinished: Numbers of the trials that wait or run.
@@ -50,10 +50,10 @@ class History:
         self._n_best, self._n_recent = (max(1, int(share * shown)) for share in (BEST, recent))
         self._n_spread = max(0, shown - self._n_best - self._n_recent)
         self._numbers: list[int] = []
-        self._best: list[tuple[float, float, int]] = []
-        self._front: list[tuple[tuple[float, ...], int]] = []
+        self._best: list[tuple[float, float, int]] = []  # violation, loss, number; one direction
+        self._front: list[tuple[tuple[float, ...], int]] = []  # losses, number; several directions
         self._recent: deque[int] = deque(maxlen=shown)
-        self._spread: list[tuple[float, int]] = []
+        self._spread: list[tuple[float, int]] = []  # rank (see `close`), number
         self.unfinished: set[int] = set()
 
     @property
@@ -62,7 +62,7 @@ class History:
         return self._limit is not None and len(self._numbers) > self._limit
 
     def for_samplers(self) -> list[int]:
-        """The finished trials that samplers are shown, by number."""
+        """Numbers of the finished trials that samplers are shown, ascending."""
         if not self.bounded:
             return self._numbers
         recent = itertools.islice(self._recent, len(self._recent) - self._n_recent, None)
@@ -70,15 +70,15 @@ class History:
         return sorted({*best, *recent, *(n for _, n in self._spread)})
 
     def for_pruners(self) -> list[int]:
-        """The finished trials that pruners are shown, by number."""
+        """Numbers of the finished trials that pruners are shown, ascending."""
         return sorted(self._recent) if self.bounded else self._numbers
 
     def open(self, number: int) -> None:
-        """A trial that has not finished: always in sight."""
+        """Add a trial that has not finished. All of these are always shown."""
         self.unfinished.add(number)
 
     def close(self, trial: FrozenTrial) -> None:
-        """A trial that has finished; failed ones teach a sampler nothing and leave."""
+        """Note that a trial has finished. A failed one is not shown, because a sampler learns nothing from it."""
         self.unfinished.discard(trial.number)
         if trial.state not in FINISHED_WELL:
             return
@@ -86,7 +86,8 @@ class History:
         if self._limit is None:
             return
         self._recent.append(trial.number)
-        # Multiples of the golden ratio, modulo 1, fill [0, 1) evenly: the smallest ones are spread evenly over time.
+        # Multiples of the golden ratio, modulo 1, fill [0, 1) evenly. So the trials with the smallest ones are spread
+        # evenly over time, however many trials are still to come.
         bisect.insort(self._spread, (len(self._numbers) * GOLDEN % 1, trial.number))
         del self._spread[self._n_spread :]
         if trial.state == TrialState.COMPLETE:
@@ -108,7 +109,10 @@ def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 class _Finished(FrozenTrial):
-    """A finished trial. Samplers look at these of all of them for each new one: they are read once, then attributes."""
+    """A finished trial that computes these properties once.
+
+    For each new trial a sampler reads them of every finished trial, where FrozenTrial computes them each time.
+    """
 
     @functools.cached_property
     def number(self) -> int:
@@ -128,23 +132,23 @@ class _Finished(FrozenTrial):
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> _Finished:
-        """The same trial; it shares its parts, which no longer change."""
+        """The same trial. It shares its dicts with the original, because a finished trial never changes."""
         finished = cls.__new__(cls)
         vars(finished).update(vars(trial))
         return finished
 
 
 class HistoryStorage(InMemoryStorage):
-    """Optuna's in-memory storage, holding one study and showing a bounded part of it. Not thread-safe.
+    """Optuna's in-memory storage with one study, of which it shows a bounded part. Not thread-safe.
 
-    A trial's id here is its number.
+    A trial's id is its number here.
 
     Args:
-        limit: Finished trials shown, at most; None = all.
-        recent: Share of the most recent ones among those that samplers are shown.
+        limit: How many finished trials are shown at most; None means all.
+        recent: Share of the most recent trials among those that samplers are shown.
 
     Attributes:
-        stored_distributions: Those of the loaded trials, by parameter.
+        stored_distributions: The distributions of the loaded trials, by parameter.
     """
 
     def __init__(self, limit: int | None, recent: float = RECENT) -> None:
@@ -153,12 +157,12 @@ class HistoryStorage(InMemoryStorage):
         self._history = History(limit, [], recent)
         self.stored_distributions: dict[str, BaseDistribution] = {}
         self._view: View = "sampler"
-        self._shown: list[int] | None = None
+        self._shown: list[int] | None = None  # numbers shown in this view; None: to be chosen again
         self._finished: NDArray[np.intp] | None = None
         self._trials: list[FrozenTrial] = []
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
-        """Create the study with its stored trials, numbered from 0 without gaps; returns its id."""
+        """Create the study with its stored trials, whose numbers start at 0 without gaps; returns its id."""
         self._history = History(self._limit, directions, self._recent)
         study_id = self.create_new_study(directions, name)
         for trial in trials:
@@ -168,12 +172,12 @@ class HistoryStorage(InMemoryStorage):
         return study_id
 
     def everything(self, study_id: int) -> list[FrozenTrial]:
-        """All trials by number; not copies, so for reading only."""
+        """All trials in the order of their numbers. Not copies, so for reading only."""
         return super().get_all_trials(study_id, deepcopy=False)
 
     @contextmanager
     def showing(self, view: View) -> Iterator[None]:
-        """Show another part of the study than a sampler's."""
+        """Show another part of the study in this block than a sampler's."""
         self._view, self._shown = view, None
         try:
             yield
@@ -193,13 +197,15 @@ class HistoryStorage(InMemoryStorage):
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        if param_name in self.stored_distributions:  # as RDBStorage does; InMemoryStorage forgets added trials here
+        # RDBStorage checks this too. InMemoryStorage does not know the distributions of trials that were added whole.
+        if param_name in self.stored_distributions:
             check_distribution_compatibility(self.stored_distributions[param_name], distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
+        # Optuna asks for waiting trials to find queued ones, of which none may be hidden.
         if self._view == "all" or states == (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy, states)
         shown = self._bounded() if self._history.bounded else self._all()
@@ -213,7 +219,7 @@ class HistoryStorage(InMemoryStorage):
         return self._finished
 
     def running(self) -> list[FrozenTrial]:
-        """The trials that run, by number; not copies, so for reading only."""
+        """The running trials in the order of their numbers. Not copies, so for reading only."""
         trials = map(self.get_trial, sorted(self._history.unfinished))
         return [trial for trial in trials if trial.state == TrialState.RUNNING]
 
@@ -224,7 +230,7 @@ class HistoryStorage(InMemoryStorage):
         return trials
 
     def _bounded(self) -> list[FrozenTrial]:
-        # Not a selection from a list of all: copying that one list touches every trial there is.
+        # Built from the shown numbers alone: a copy of the list of all trials would touch every trial of the study.
         history = self._history
         if self._shown is None:
             finished = history.for_pruners() if self._view == "pruner" else self.finished_well().tolist()

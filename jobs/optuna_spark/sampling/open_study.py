@@ -1,4 +1,4 @@
-"""A spec's study with the spec's sampler and pruner, as the driver and as a worker open it."""
+"""Opens the spec's study with its sampler and pruner, in the driver or in a worker."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from optuna_spark.storage.retries import retried
 
 
 def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
-    """The spec's study, created where it does not exist yet.
+    """Open the spec's study. Creates the study if it does not exist.
 
     Raises:
         StudyMismatchError: The stored study has other directions.
-        StudyNameError: The database takes the name for another study's.
+        StudyNameError: The database takes the name for that of another study.
     """
     check_name(spec.study_name, storage)
     study = optuna.create_study(
@@ -39,7 +39,7 @@ def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
 
 @retried
 def join_study(spec: TuningSpec, storage: RDBStorage, seed: int | None, max_steps: int | None) -> optuna.Study:
-    """The spec's study as a worker opens it, after the driver's `open_study`.
+    """Open the spec's study in a worker, once the driver has called `open_study`.
 
     Args:
         spec: The run.

@@ -16,7 +16,7 @@ from optuna_spark.spec.sections import ParamSpec
 
 
 def distribution(param: ParamSpec) -> BaseDistribution:
-    """The Optuna distribution of one declared parameter."""
+    """The distribution of one declared parameter."""
     if param.type == "categorical":
         return CategoricalDistribution(param.choices)
     assert param.low is not None  # ParamSpec checked it
@@ -27,12 +27,12 @@ def distribution(param: ParamSpec) -> BaseDistribution:
 
 
 def distributions(search_space: Mapping[str, ParamSpec]) -> dict[str, BaseDistribution]:
-    """The Optuna distributions of a search space, by parameter name."""
+    """The distributions of a search space, by parameter."""
     return {name: distribution(param) for name, param in search_space.items()}
 
 
 def suggest_params(trial: Any, search_space: Mapping[str, ParamSpec]) -> dict[str, Any]:
-    """Let `trial` suggest every parameter; ints are ints, categoricals one of their choices."""
+    """Let the trial suggest every declared parameter, and return the values by parameter."""
     return {name: _suggest(trial, name, param) for name, param in search_space.items()}
 
 

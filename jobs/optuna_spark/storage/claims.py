@@ -1,9 +1,11 @@
-"""The budget of a run as rows in the database: what makes it exact when every worker opens the storage itself.
+"""The budget of a run as rows in the database. It keeps the number of trials exact with `coordination: database`.
 
-One row per trial of the run. A worker takes a free row, runs a trial for it, and marks it done; a trial that
-failed sets its row free again. Rows are changed by compare-and-swap on their version, so any SQL database does.
-A worker's beats raise the version of the row it holds: another worker that sees the same version for too long,
-by its own clock, takes the row over. No clock of two machines is ever compared.
+There is one row, a claim, for each trial of the run. A worker takes a free claim, runs a trial for it, and marks it
+done; if the trial fails, the claim becomes free again.
+
+A claim changes by compare-and-swap on its version, which works in any SQL database. A worker renews the claim that it
+holds, which raises the version. Another worker that sees the same version for too long, by its own clock, takes the
+claim over. So no two machines' clocks are ever compared.
 """
 
 from __future__ import annotations
@@ -40,12 +42,13 @@ RUNS = sa.Table(
 )
 
 
+# Several runs may start at once on an empty database; one of them makes the tables.
 make_tables = retried(_metadata.create_all, when=is_overtaken)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One trial of the run's budget, and who works on it."""
+    """A claim as it was read. `worker` and `trial` are who holds it and the trial's number, if somebody does."""
 
     slot: int
     state: ClaimState
@@ -56,7 +59,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many rows of the budget are in which state."""
+    """How many claims of a run are in each state."""
 
     free: int
     claimed: int
@@ -64,11 +67,11 @@ class Counts:
 
 
 class Claims:
-    """The budget of one run. Thread-safe: each call is one short transaction.
+    """The claims of one run. Thread-safe: each call is one short transaction.
 
     Args:
-        engine: The database; closing it is the caller's.
-        run_key: The run.
+        engine: The database. The caller closes it.
+        run_key: The run's key (driver/database_run.py).
     """
 
     def __init__(self, engine: sa.Engine, run_key: str) -> None:
@@ -77,7 +80,7 @@ class Claims:
 
     @retried
     def create(self, trials: int) -> None:
-        """Make the rows of the run that do not exist yet; a resumed run keeps what was done."""
+        """Make the claims that do not exist yet. A resumed run keeps those that are done."""
         make_tables(self._engine)
         with self._engine.begin() as connection:
             here = self._mine(sa.select(CLAIMS.c.slot), CLAIMS)
@@ -85,6 +88,7 @@ class Claims:
             new = [self._row(slot) for slot in range(trials) if slot not in slots]
             if new:
                 connection.execute(sa.insert(CLAIMS), new)
+            # A resumed run must not stop for the reason that stopped its earlier start.
             connection.execute(sa.delete(RUNS).where(RUNS.c.run_key == self.run_key))
             connection.execute(sa.insert(RUNS), {"run_key": self.run_key, "stop_reason": None})
 
@@ -100,14 +104,14 @@ class Claims:
 
     @retried
     def held(self) -> list[Claim]:
-        """The rows somebody works on."""
+        """The claims that a worker holds."""
         return self._read(CLAIMS.c.state == "claimed", limit=None)
 
     @retried
     def take_free(self, worker: str) -> Claim | None:
-        """Take a free row for `worker`; None when there is none, or the run was stopped."""
+        """Take a free claim for `worker`; None if there is none, or the run was stopped."""
         while free := self._read(sa.and_(CLAIMS.c.state == "free", self._is_going_on()), limit=64):
-            # Different workers start at different rows, so that they rarely want the same one.
+            # Workers begin at different claims, so that two of them rarely try the same one.
             start = random.randrange(len(free))  # noqa: S311  # spreads load, no secret
             for claim in free[start:] + free[:start]:
                 taken = self.change(claim, "claimed", worker, None)
@@ -117,7 +121,7 @@ class Claims:
 
     @retried
     def change(self, claim: Claim, state: ClaimState, worker: str, trial: int | None) -> Claim | None:
-        """Write a new state for a row unless somebody else changed it first; None when somebody did."""
+        """Change a claim; None if somebody else has changed it since it was read."""
         update = (
             sa.update(CLAIMS)
             .where(CLAIMS.c.run_key == self.run_key, CLAIMS.c.slot == claim.slot)
@@ -130,7 +134,7 @@ class Claims:
 
     @retried
     def stop(self, reason: str) -> None:
-        """No worker takes another row after this."""
+        """Let no worker take another claim."""
         update = sa.update(RUNS).where(RUNS.c.run_key == self.run_key).values(stop_reason=reason)
         with self._engine.begin() as connection:
             connection.execute(update)

@@ -1,7 +1,7 @@
-"""One kept connection to a SQL database, for short transactions at the lowest cost.
+"""One connection to a SQL database that is kept open, for short transactions at the lowest cost.
 
-SQLAlchemy makes the connection (URL, driver, options); statements go to the driver directly, and to PyMySQL many at
-once. That is a small part of the work, and this work competes with the sampler for the interpreter.
+SQLAlchemy opens the connection (URL, driver, options). Statements bypass it: they go to the driver directly, and to
+PyMySQL many in one message, which takes a small part of SQLAlchemy's time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from optuna_spark.storage.mysql_connection import opener
 from optuna_spark.storage.url import parse_url
 
-WAIT_S = 60  # no statement takes as long; a server that has vanished would else be waited for without an end
+# No statement takes this long. Without a limit, a server that has vanished would be waited for without an end.
+WAIT_S = 60
 _MYSQL: dict[str, Any] = {
     "connect_timeout": 10,
     "read_timeout": WAIT_S,
@@ -28,36 +29,36 @@ _MULTI_STATEMENTS = 1 << 16  # CLIENT_MULTI_STATEMENTS of MySQL's protocol
 _MAX_SENT = 1024 * 1024  # characters at a time; servers take 16 MiB and more
 
 T = TypeVar("T")
-# Text with a `%s` for each parameter, and the parameters once for each time it is to run.
+# SQL with a `%s` for each parameter, and the rows of parameters: it runs once for each row.
 Statement = tuple[str, Sequence[tuple[Any, ...]]]
 
 
 @dataclass
 class Done:
-    """What a statement did: how many rows it matched, and what it selected."""
+    """The result of a statement: how many rows it matched, and the rows that it selected."""
 
     matched: int = 0
     rows: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 class Transaction:
-    """Statements within one transaction."""
+    """Runs statements within one transaction."""
 
     def __init__(self, connection: Any) -> None:
         self._connection, self._cursor = connection, connection.cursor()
         self._open = True
 
     def run(self, *statements: Statement) -> list[Done]:
-        """Run the statements in their order; what each of them did."""
+        """Run the statements in their order, and return the result of each."""
         return [self._run(text.replace("%s", "?"), rows) for text, rows in statements]
 
     def run_and_commit(self, *statements: Statement) -> None:
-        """The last statements, whose results do not matter, and the end of the transaction."""
+        """Run the last statements, whose results are not needed, and commit."""
         self.run(*statements)
         self.commit()
 
     def commit(self) -> None:
-        """End the transaction, if that has not been done."""
+        """Commit, unless that has been done."""
         if self._open:
             self._connection.commit()
         self._open = False
@@ -76,7 +77,7 @@ class Transaction:
 
 
 class PyMySqlTransaction(Transaction):
-    """The same in as few messages to the server as there can be."""
+    """A transaction that sends the server as few messages as possible."""
 
     def run(self, *statements: Statement) -> list[Done]:
         results = [Done() for _ in statements]
@@ -90,11 +91,12 @@ class PyMySqlTransaction(Transaction):
         return results
 
     def run_and_commit(self, *statements: Statement) -> None:
+        # COMMIT goes with the last statements: a message of its own would cost a round trip.
         self.run(*statements, ("COMMIT", [()]))
         self._open = False
 
     def _texts(self, text: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[str]:
-        """With their parameters; the rows of an insertion together, as far as they are small."""
+        """The statement with its parameters filled in, once for each row. Rows of an INSERT share one statement."""
         head, values, parameters = text.partition(" VALUES ")
         if not values:
             yield from (self._cursor.mogrify(text, row) for row in rows)
@@ -111,7 +113,7 @@ class PyMySqlTransaction(Transaction):
 
 
 def _portions(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """The items in their order, as many at a time as `_MAX_SENT` allows, and one at least."""
+    """Split items into lists of at most `_MAX_SENT` in size, in their order. Each list holds at least one item."""
     portion, total = list[T](), 0
     for item in items:
         if portion and total + size(item) > _MAX_SENT:
@@ -124,11 +126,11 @@ def _portions(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]
 
 
 class Database:
-    """Keeps one connection, and replaces it after any failure. Used by one thread at a time.
+    """Keeps one connection open, and replaces it after any failure. Used by one thread at a time.
 
     Attributes:
-        driver_error: Base of the errors it raises: the driver's own.
-        integrity_error: The one for a row that refers to nothing.
+        driver_error: Base class of the driver's errors, which it raises.
+        integrity_error: The driver's error for a row whose foreign key refers to nothing.
     """
 
     def __init__(self, url: str | sa.URL) -> None:
@@ -145,12 +147,15 @@ class Database:
         self._connection: sa.PoolProxiedConnection | None = None
 
     def __reduce__(self) -> tuple[type[Database], tuple[sa.URL]]:
-        """Another process gets the database, not the connection."""
+        """Pickle the URL only: a connection cannot move to another process."""
         return type(self), (self._url,)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Commit at the end; after an error nothing of it is in the database, unless the commit itself failed."""
+        """A transaction that is committed at the end of the block.
+
+        After an error the database holds nothing of it, unless the commit itself failed: then it may hold all.
+        """
         if self._connection is None:
             self._connection = self._engine.raw_connection()
         try:
@@ -158,20 +163,20 @@ class Database:
             yield transaction
             transaction.commit()
         except BaseException:
-            self.close()
+            self.close()  # the server rolls back, and a connection in an unknown state is not used again
             raise
 
     def close(self) -> None:
-        """Drop the connection, and what was not committed; the next transaction opens another."""
+        """Drop the connection and what was not committed. The next transaction opens another one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
 
 
 def _mysql_engine(url: sa.URL) -> sa.Engine:
-    # READ COMMITTED: each statement sees what others have committed, which is needed to notice them.
+    # READ COMMITTED: each statement sees what others have committed. That is how StudyWriter notices another writer.
     return _engine(url, creator=opener(url, _MYSQL), isolation_level="READ COMMITTED")
 
 
 def _engine(url: sa.URL, **options: Any) -> sa.Engine:
-    return sa.create_engine(url, poolclass=sa.NullPool, **options)
+    return sa.create_engine(url, poolclass=sa.NullPool, **options)  # Database keeps the one connection itself

@@ -1,4 +1,4 @@
-"""Engines for a long run: dead connections are noticed, waits are bounded, a server that restarts is waited for."""
+"""SQLAlchemy engines for a long run: they notice dead connections, bound each wait, and wait for a server's restart."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ log = logging.getLogger(__name__)
 
 
 def engine_options(url: str | sqlalchemy.URL) -> dict[str, Any]:
-    """SQLAlchemy engine arguments for a long run: dead connections are noticed, waits are bounded."""
+    """The arguments of `sqlalchemy.create_engine` for a long run."""
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 60}}
     connect = PatientConnect(parsed, {"connect_timeout": 10, "charset": "utf8mb4"})
+    # A trial may run for hours between two uses. MySQL and firewalls drop a connection that is idle for so long.
     return {"pool_pre_ping": True, "pool_recycle": 1800, "creator": connect}
 
 
 class PatientConnect:
-    """Opens connections for an engine; once the server has answered, waits for it when it restarts."""
+    """Opens connections for an engine, and waits for the server when it restarts.
+
+    It does not wait for the first connection: a wrong host or port is to be told at once.
+    """
 
     def __init__(self, url: sqlalchemy.URL, options: dict[str, Any]) -> None:
         self._connect = opener(url, options)

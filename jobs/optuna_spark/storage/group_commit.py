@@ -1,4 +1,4 @@
-"""The thread that writes to the database: whatever has gathered while it was writing goes into one transaction."""
+"""The thread that writes to the database. What arrives while it writes goes into the next transaction, as a group."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from optuna_spark.storage.trial_record import TrialRecord
 
 log = logging.getLogger(__name__)
 
-DELAY_S = 0.5
-PATIENCE_S = 300.0
+DELAY_S = 0.5  # how long the record of a running trial may wait
+PATIENCE_S = 300.0  # how long a group is tried again: a failover of MySQL can take minutes
 
 
 class Writer(Protocol):
-    """Where the groups go; see WriterProcess."""
+    """Writes a group in one transaction. WriterProcess is the real one."""
 
     def write(self, records: list[TrialRecord], study_attrs: Mapping[str, Any]) -> None: ...
 
@@ -30,17 +30,17 @@ class Writer(Protocol):
 class Committer:
     """Takes the records of trials and writes them in groups. Thread-safe.
 
-    A finished trial is written at once. A trial that began or went on is written within `DELAY_S`: most short
-    trials are then already finished, and cost one insertion instead of an insertion and a change. New trials
-    are written in the order of their numbers, because Optuna numbers trials by their rows.
+    A finished trial is written at once. A trial that began or went on is written within `DELAY_S`. Most short trials
+    have finished by then, so they cost one INSERT rather than an INSERT and an UPDATE. New trials are written in the
+    order of their numbers, because Optuna numbers trials in the order of their rows.
 
     Args:
-        writer: Used by the committer's thread only.
-        explain_error: Turns a database error that cannot be repaired into one a person can act on.
-        on_failure: Called from the committer's thread when it gives up; all that waits fails.
+        writer: Writes the groups. Used by the committer's thread only.
+        explain_error: Turns a database error that trying again cannot help into a StorageError for a person.
+        on_failure: Called from the committer's thread when it gives up. Futures that wait then fail.
 
     Attributes:
-        error: Why it has given up; None while it has not.
+        error: Why the committer has given up; None while it has not.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class Committer:
         self._writer, self._explain, self._on_failure = writer, explain_error, on_failure
         self._wake = threading.Condition()
         self._records: dict[int, TrialRecord] = {}
-        self._since: dict[int, float] = {}
+        self._since: dict[int, float] = {}  # when each record came (monotonic s); -inf for one that is due at once
         self._attrs: dict[str, Any] = {}
         self._waiting: list[Future[None]] = []
-        self._highest = -1
+        self._highest = -1  # number of the last trial that was written
         self._closing = False
         self.error: StorageError | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
 
     def put(self, record: TrialRecord) -> None:
-        """Write this record, or a later one of the same trial, soon."""
+        """Write this record soon, unless a later one of the same trial replaces it."""
         with self._wake:
             self._records[record.number] = record
             self._since.setdefault(record.number, time.monotonic())
@@ -74,7 +74,7 @@ class Committer:
             self._attrs.update(attrs)
 
     def commit(self, record: TrialRecord) -> Future[None]:
-        """Write this record at once; the future is done when it is durable."""
+        """Write this record at once. The future is done when the record is durable, or fails with a StorageError."""
         done: Future[None] = Future()
         with self._wake:
             if self.error is not None:
@@ -87,7 +87,7 @@ class Committer:
         return done
 
     def close(self) -> None:
-        """Write all that is left and end; safe to call twice."""
+        """Write what is left, then end the thread. Safe to call twice."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -103,7 +103,7 @@ class Committer:
                 group, attrs, waiting = self._take()
             try:
                 self._write(group, attrs)
-            except Exception as error:  # noqa: BLE001  # whatever it is, nothing must wait for ever
+            except Exception as error:  # noqa: BLE001  # after any error, no future may wait for ever
                 self._give_up(self._as_storage_error(error), waiting)
                 return
             for done in waiting:
@@ -115,7 +115,7 @@ class Committer:
         return min(self._since.values()) < time.monotonic() - DELAY_S
 
     def _take(self) -> tuple[list[TrialRecord], dict[str, Any], list[Future[None]]]:
-        """The records that are due, and the new trials numbered before them."""
+        """Take the records that are due, and all new trials with lower numbers."""
         old = time.monotonic() - DELAY_S
         due = {n for n, since in self._since.items() if self._closing or since < old}
         last = max(due, default=-1)
@@ -129,7 +129,7 @@ class Committer:
         return group, attrs, waiting
 
     def _write(self, group: list[TrialRecord], attrs: Mapping[str, Any]) -> None:
-        """Write a group, waiting for a server that restarts or a lock that is held."""
+        """Write a group. Tries again while the server restarts or a lock is held."""
         deadline = time.monotonic() + PATIENCE_S
         pause_s = 0.05
         while True:
@@ -154,7 +154,8 @@ class Committer:
             self.error = error
             waiting = waiting + self._waiting
             self._waiting = []
-        # Before the answers: a worker that is sent away comes back at once, and must find the run over.
+        # Before the futures fail: that closes workers' connections. They connect again at once, and must find the run
+        # over by then.
         self._on_failure(error)
         for done in waiting:
             done.set_exception(error)

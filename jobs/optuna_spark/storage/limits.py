@@ -1,16 +1,16 @@
-"""What a trial takes from an objective: what Optuna takes, within the limits of its tables in MySQL."""
+"""Checks of what an objective sets on its trial: Optuna's own rules, and the limits of Optuna's tables in MySQL."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-# The columns' types: TEXT, VARCHAR(512), INTEGER.
+# The columns are of type TEXT, VARCHAR(512) and INTEGER.
 TEXT_BYTES = 65_535
 NAME_LENGTH = 512
-CONSTRAINT_LENGTH = NAME_LENGTH - 32  # Optuna stores it under a longer name
-MAX_DEPTH = 64  # of lists and objects in one message
-ATTR_DEPTH = MAX_DEPTH - 8  # in the message that brings it, with something to spare
+CONSTRAINT_LENGTH = NAME_LENGTH - 32  # Optuna puts a prefix before the name of a constraint
+MAX_DEPTH = 64  # levels of lists and objects in one message
+ATTR_DEPTH = MAX_DEPTH - 8  # the message around an attribute takes a few levels itself
 MAX_STEP = 2**31 - 1
 
 
@@ -43,7 +43,8 @@ def check_name(name: str, longest: int = NAME_LENGTH) -> None:
 
 
 def check_distribution(text: str) -> None:
-    """Refuse a distribution, as JSON, that the database cannot hold."""
+    """Refuse a distribution, given as JSON, that the database cannot hold."""
+    # JSON from `json.dumps` is ASCII, so its characters are its bytes; the same holds in attr_size.
     if len(text) > TEXT_BYTES:
         raise ValueError(
             f"a distribution must be at most {TEXT_BYTES} bytes of JSON, got {len(text)}: use fewer choices"
@@ -51,7 +52,7 @@ def check_distribution(text: str) -> None:
 
 
 def attr_size(key: str, value: Any) -> int:
-    """The bytes of a user attribute as JSON.
+    """How many bytes a user attribute takes as JSON.
 
     Raises:
         TypeError: JSON cannot hold it, as with Optuna's RDBStorage.

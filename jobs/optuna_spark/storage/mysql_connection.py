@@ -1,4 +1,4 @@
-"""Opens connections for a storage URL, sealed as its TLS keys ask, whatever the version of PyMySQL."""
+"""Opens connections for a storage URL, with TLS as the URL's keys ask, for any version of PyMySQL."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from optuna_spark.storage.tls import TlsSettings
 
 
 class TlsConnection(Connection):
-    """A connection that is sealed before it says who it is, or is not made.
+    """A connection that has TLS before it logs in, or fails.
 
-    PyMySQL before 1.2 goes on in clear text, password and all, when the server's greeting offers no TLS; anybody on the
-    way can clear that bit. 1.2 refuses by itself. Between greeting and login there is no public hook: a test tries both
-    versions against a real server behind such a proxy.
+    If the server's greeting offers no TLS, PyMySQL before 1.2 goes on in clear text and sends the password. Anybody
+    between the two hosts can change the greeting so. PyMySQL 1.2 refuses by itself.
+
+    Between greeting and login there is no public hook, so this overrides a private method. A test tries both versions
+    against a real server behind a proxy that changes the greeting.
     """
 
     def _request_authentication(self) -> None:
@@ -30,22 +32,22 @@ class TlsConnection(Connection):
         try:
             super()._request_authentication()  # type: ignore[misc]  # not in the stubs
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            raise  # the server went away, which may pass
+            raise  # the server went away: trying again may help
         except ssl.SSLError as error:
             why = getattr(error, "verify_message", None) or error.reason or "unknown"
             raise refused(f"TLS with {self.host}:{self.port} failed ({why}); no password was sent") from error
 
 
 def refused(message: str) -> pymysql.err.OperationalError:
-    """The driver's own kind of error, with MySQL's number for a TLS connection that could not be made."""
+    """An error of the driver's own class, with MySQL's number for a TLS connection that could not be made."""
     return pymysql.err.OperationalError(CR.CR_SSL_CONNECTION_ERROR, message)
 
 
 class NoClearPassword:
-    """Takes the place of MySQL's plugin mysql_clear_password: whoever answers as the server may ask for it."""
+    """Replaces MySQL's plugin mysql_clear_password, by which any host that answers as the server gets the password."""
 
     def __init__(self, connection: object) -> None:
-        """PyMySQL gives its connection."""
+        """Called by PyMySQL with its connection."""
 
     def authenticate(self, _packet: object) -> Any:
         raise pymysql.err.OperationalError(
@@ -56,15 +58,15 @@ class NoClearPassword:
 
 
 def connect(tls: TlsSettings, **arguments: Any) -> Any:
-    """A PyMySQL connection. Only a server whose certificate was checked may ask for the password itself.
+    """Open a PyMySQL connection. Only a server whose certificate was checked may ask for the clear password.
 
     Args:
-        tls: How it is sealed.
-        arguments: Those of `pymysql.connect`.
+        tls: Whether and how the connection uses TLS.
+        arguments: Arguments of `pymysql.connect`.
 
     Raises:
         TlsError: A file of the settings cannot be used.
-        pymysql.MySQLError: TLS was asked for and is not to be had (number 2026), or another reason.
+        pymysql.MySQLError: The connection failed; number 2026 if TLS was asked for and could not be set up.
     """
     if not tls.verifies:
         arguments["auth_plugin_map"] = {"mysql_clear_password": NoClearPassword}
@@ -76,11 +78,11 @@ def connect(tls: TlsSettings, **arguments: Any) -> Any:
 
 
 def opener(url: sa.URL, options: dict[str, Any]) -> Callable[[], Any]:
-    """What opens a connection for the URL, without an engine.
+    """A function that opens a connection for the URL, without an engine.
 
     Args:
-        url: A database, with its TLS keys in the query.
-        options: Further arguments of the driver.
+        url: The database, with the TLS keys in its query.
+        options: Further arguments of the driver's `connect`.
     """
     tls, plain = settings_of(url), without_tls(url)
     dialect = plain.get_dialect()()
@@ -93,10 +95,10 @@ def opener(url: sa.URL, options: dict[str, Any]) -> Callable[[], Any]:
 
 
 def settings_of(url: sa.URL) -> TlsSettings:
-    """What the URL asks for.
+    """The TLS settings in a URL.
 
     Raises:
-        TlsError: A key is not known, its value is wrong, or the URL's driver cannot promise it.
+        TlsError: A key is unknown, its value is wrong, or the URL's driver cannot guarantee it.
     """
     tls = TlsSettings.from_keys(url.query)
     if tls.ssl_mode and url.get_driver_name() != "pymysql":
@@ -108,21 +110,21 @@ def settings_of(url: sa.URL) -> TlsSettings:
 
 
 def without_tls(url: sa.URL) -> sa.URL:
-    """The URL without its TLS keys, as SQLAlchemy and the driver understand it."""
+    """The URL without its TLS keys, which SQLAlchemy and the driver do not know."""
     return url.difference_update_query(TlsSettings.from_keys(url.query).keys())
 
 
 @contextmanager
 def sealing_other_engines() -> Iterator[None]:
-    """Within the block, engines that somebody else makes from one of our URLs seal their connections too.
+    """Give TLS to engines that others make from our URLs, within the block.
 
-    Alembic makes one of its own when it upgrades Optuna's tables, and has no place for a connection of ours.
+    Alembic makes an engine of its own when it upgrades Optuna's tables, and takes no connection of ours.
     """
 
     def seal(dialect: sa.Dialect, _record: object, _positional: object, arguments: dict[str, Any]) -> Any:
         if dialect.driver != "pymysql" or "ssl_mode" not in arguments:
             return None
-        # SQLAlchemy has put the files together for PyMySQL.
+        # SQLAlchemy has moved ssl_ca, ssl_cert and ssl_key into one argument `ssl`, as PyMySQL wants them.
         given = {"ssl_mode": arguments.pop("ssl_mode")}
         given |= {f"ssl_{name}": path for name, path in arguments.pop("ssl", {}).items()}
         return connect(TlsSettings.from_keys(given), **arguments)

@@ -1,4 +1,4 @@
-"""The Optuna storage behind a URL: engine options, schema, and the study in it."""
+"""Optuna's RDBStorage for a URL, with retries, and a few calls on it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def create_storage(url: str | sqlalchemy.URL, *, prepared: bool = False) -> RDBS
 
     Args:
         url: The database.
-        prepared: Another process of the same run has made and checked the tables: spend no time on them.
+        prepared: Another process of the run has made and checked the tables, so this one spends no time on them.
 
     Raises:
         StorageError: The server cannot be reached, refuses the account, or holds another schema version.
@@ -49,28 +49,30 @@ def create_storage(url: str | sqlalchemy.URL, *, prepared: bool = False) -> RDBS
 
 
 def _open_with(url: sqlalchemy.URL, prepared: bool) -> RDBStorage:
-    # RDBStorage runs str.format on the URL.
+    # RDBStorage runs str.format on the URL, where a password may hold braces.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     return RetryingStorage(
         text, engine_kwargs=engine_options(url), skip_compatibility_check=prepared, skip_table_creation=prepared
     )
 
 
-# Optuna looks which tables are missing, then makes them: two studies may start at once on an empty database.
+# Optuna first looks which tables are missing, then makes them. Two runs may do so at once on an empty database.
 _open_storage = retried(_open_with, when=is_overtaken)
 
 
 def close_storage(storage: RDBStorage) -> None:
-    """Close its session and its connections."""
+    """Close the storage's session and its connections."""
     storage.remove_session()
     storage.engine.dispose()
 
 
 def check_name(name: str, storage: RDBStorage) -> None:
-    """Refuse a name that the database takes for another study's: MySQL's usual collations do not look at case.
+    """Refuse a name that the database takes for another study's: most collations of MySQL ignore case.
+
+    Optuna would raise an error that nobody understands, or go on with the other study.
 
     Raises:
-        StudyNameError: It does; Optuna would end in a stack, or go on with the other study.
+        StudyNameError: The database holds a study whose name differs only in case or accents.
     """
     try:
         stored = storage.get_study_name_from_id(storage.get_study_id_from_name(name))
@@ -81,7 +83,7 @@ def check_name(name: str, storage: RDBStorage) -> None:
 
 
 def set_trial_attr(storage: RDBStorage, study: optuna.Study, number: int, key: str, value: Any) -> None:
-    """Set a user attribute of a trial that another process runs or ran."""
+    """Set a user attribute of a trial by its number, for a trial of another process."""
     study_id = storage.get_study_id_from_name(study.study_name)
     trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
     storage.set_trial_user_attr(trial_id, key, value)

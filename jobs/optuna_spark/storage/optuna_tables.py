@@ -1,4 +1,4 @@
-"""Optuna's tables: the rows of trials, and which of them the database lacks."""
+"""Optuna's tables: the SQL for a trial's rows, and which rows of a trial the database still lacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from optuna_spark.storage.trial_record import TrialRecord
 NEW_TRIAL = (
     "INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete) VALUES (%s, %s, %s, %s, %s)"
 )
+# Ids only grow, so `trial_id >` the last known one selects the new rows.
 TRIAL_IDS = "SELECT number, trial_id FROM trials WHERE study_id = %s AND trial_id > %s"
+# Changes no finished trial: if another process has finished it, no row matches, and StudyWriter notices.
 NEW_STATE = (
     "UPDATE trials SET state = %s, datetime_start = %s, datetime_complete = %s"
     " WHERE trial_id = %s AND state IN ('RUNNING', 'WAITING')"
@@ -37,7 +39,7 @@ Row = tuple[Any, ...]
 
 @dataclass
 class Written:
-    """What the database holds of a trial that has not finished."""
+    """The rows that the database holds of an unfinished trial. Attributes are kept as JSON, as in the tables."""
 
     trial_id: int
     state: TrialState
@@ -48,7 +50,7 @@ class Written:
 
     @classmethod
     def of(cls, record: TrialRecord, trial_id: int) -> Written:
-        """All of a record."""
+        """The state after all of `record` was written."""
         return cls(
             trial_id=trial_id,
             state=record.state,
@@ -60,13 +62,13 @@ class Written:
 
 
 class Changes:
-    """The rows one transaction writes, by statement."""
+    """Collects the rows that one transaction writes, by statement."""
 
     def __init__(self) -> None:
         self._rows: dict[str, list[Row]] = {}
 
     def add(self, record: TrialRecord, written: Written) -> None:
-        """What `record` has that the database has not."""
+        """Add the rows that `record` has and the database lacks."""
         trial_id = written.trial_id
         for name, value in record.params.items():
             if name not in written.params:
@@ -74,6 +76,7 @@ class Changes:
         for step, value in record.intermediate_values.items():
             if step not in written.steps:
                 self._put(NEW_STEP, (trial_id, step, *stored_number(value)))
+        # Only a finished trial has values, and it is written once: they cannot be there already.
         for objective, value in enumerate(record.values):
             self._put(NEW_VALUE, (trial_id, objective, *stored_number(value)))
         self._add_attrs(trial_id, record.user_attrs, written.user_attrs, NEW_USER_ATTR, USER_ATTR)
@@ -100,7 +103,7 @@ def new_trial_rows(records: Iterable[TrialRecord], study_id: int) -> list[Row]:
 
 
 def stored_number(value: float) -> tuple[float | None, str]:
-    """A float as Optuna stores it: SQL has no infinities and no NaN, so a second column names the kind."""
+    """A float as Optuna stores it, in two columns: SQL has no infinities and no NaN, so the second names the kind."""
     if math.isnan(value):
         return None, "NAN"
     if math.isinf(value):

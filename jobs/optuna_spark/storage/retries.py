@@ -1,4 +1,4 @@
-"""Databases that go away for a moment: calls that are tried again."""
+"""Database calls that are tried again, because the database may be away for a moment."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from optuna_spark.storage.mysql_errors import (
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 8
+ATTEMPTS = 8  # with the pauses of `pause`: about 40 s in all, which lets a server restart
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def retried(function: F, when: Callable[[BaseException], bool] = is_transient) -> F:
-    """Repeat a database call on some errors, with growing random pauses (about 40 s in all: a server restart).
+    """Make a function try its database call again after some errors, with pauses that grow.
 
     Args:
-        function: The call.
-        when: On which errors; by default on transient ones.
+        function: Makes the call. It must be safe to repeat.
+        when: Whether an error is one to try again after; by default whether it is transient.
     """
 
     @functools.wraps(function)
@@ -46,5 +46,5 @@ def retried(function: F, when: Callable[[BaseException], bool] = is_transient) -
 
 
 def pause(attempt: int) -> None:
-    """Sleep between two attempts: longer from one to the next, and never all at the same time."""
+    """Sleep after an attempt (from 1): each pause is twice the last, and random, so that workers spread."""
     time.sleep(random.uniform(0.5, 1.0) * 0.2 * 2**attempt)  # noqa: S311  # jitter, not a secret

@@ -1,7 +1,7 @@
-"""A study's whole database as one SQLite file and back: what outlives a cluster whose MySQL dies with it.
+"""Copies a study's whole database into one SQLite file and back. The file outlives a cluster whose MySQL ends with it.
 
-Rows are copied as they are, numbers and ids included, so that a restored study is the study, the budget of an
-unfinished run and the trials it left running included.
+Rows are copied as they are, with their ids. So a restored study is complete, down to the claims of an unfinished run
+and the trials that it left running.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from optuna_spark.storage.url import parse_url
 log = logging.getLogger(__name__)
 
 CHUNK = 1000
-# Written by Optuna when it makes its tables; equal on both sides, or the copy is refused.
+# Optuna writes these tables when it makes its schema. They must be equal on both sides, so they are not copied.
 VERSIONS = ("alembic_version", "version_info")
 
 
 def copy_database(source: str | sa.URL, target: str | sa.URL) -> int:
-    """Make the target hold exactly the studies of the source, read at one moment.
+    """Replace the studies in `target` by those in `source`, as they are at one moment.
 
     Returns:
         The number of rows copied.
 
     Raises:
-        StorageError: One side cannot be used, or they are of different schema versions.
+        StorageError: One side cannot be used, or the two have different schema versions.
     """
     _make_tables(target)
     origin, copy = _engine(source), _engine(target)
     try:
-        # One transaction: MySQL's default isolation shows it one state of all tables.
+        # In one transaction, MySQL's default isolation shows all tables as they are at one moment.
         with origin.connect() as reading, copy.begin() as writing:
             return _copy_rows(reading, writing)
     except sa.exc.DBAPIError as error:
@@ -57,6 +57,7 @@ def _copy_rows(reading: sa.Connection, writing: sa.Connection) -> int:
     here, there = _tables(reading), _tables(writing)
     _check_versions(reading, writing, here)
     tables = [t for t in here.sorted_tables if t.name in there.tables and t.name not in VERSIONS]
+    # Tables are sorted by foreign key: delete rows before those they refer to, and insert them after.
     for table in reversed(tables):
         writing.execute(sa.delete(there.tables[table.name]))
     copied = 0
@@ -72,7 +73,7 @@ def _tables(connection: sa.Connection) -> sa.MetaData:
 
     @sa.event.listens_for(metadata, "column_reflect")
     def keep_all_digits(inspector: object, table: object, column: dict[str, Any]) -> None:
-        # A reflected MySQL DOUBLE would be read as a decimal of ten places.
+        # SQLAlchemy would read a reflected MySQL DOUBLE as a decimal of ten places.
         if isinstance(column["type"], sa.Float):
             column["type"] = sa.Double()
 
@@ -107,13 +108,13 @@ def sqlite_url(path: Path) -> sa.URL:
 
 
 class StudyCopy:
-    """The copy of a study on a Volume.
+    """The copy of a study on a Databricks Volume.
 
-    Volumes take whole files only, so SQLite works on a file of the local disk that is then moved there.
+    A Volume only takes whole files, so SQLite works on a local file, which is then copied there.
 
     Args:
-        path: The copy.
-        url: The database the study lives in while the run lasts.
+        path: File of the copy.
+        url: The database that holds the study during the run.
     """
 
     def __init__(self, path: Path, url: str | sa.URL) -> None:
@@ -121,7 +122,7 @@ class StudyCopy:
         self._lock = threading.Lock()
 
     def restore(self) -> bool:
-        """Fill the database from the copy, if there is one. Returns whether there was."""
+        """Fill the database from the copy, if there is one. Returns whether there is one."""
         if not self.path.exists():
             log.info("[tuning] No copy of the study at %s: a new study", self.path)
             return False
@@ -132,7 +133,8 @@ class StudyCopy:
         return True
 
     def dump(self) -> None:
-        """Replace the copy with the database's present state."""
+        """Replace the copy by the present state of the database."""
+        # The lock keeps two dumps from writing the same part. Replacing the file at the end leaves no half copy behind.
         with self._lock, tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / "study.db"
             rows = copy_database(self._url, sqlite_url(local))
@@ -144,7 +146,7 @@ class StudyCopy:
 
     @contextmanager
     def kept(self, every_s: float) -> Iterator[None]:
-        """Dump every so many seconds while the block runs, and once more when it ends, however it ends."""
+        """Dump every `every_s` seconds while the block runs, and once more at its end, however it ends."""
         ended = threading.Event()
         keeper = threading.Thread(target=self._keep, args=(ended, every_s), daemon=True, name="study-copy")
         keeper.start()

@@ -1,9 +1,8 @@
-"""Writing trials into Optuna's tables, many in one transaction.
+"""Writes trials into Optuna's tables, many in one transaction.
 
-Optuna's own RDBStorage takes about 31 statements and 7 commits for a trial of two parameters; its public
-interface offers nothing for groups. So this module writes the rows itself, for the one schema version it
-knows, and refuses any other. What it writes reads back through Optuna as if RDBStorage had written it
-(a test compares the two).
+Optuna's own RDBStorage needs about 31 statements and 7 commits for a trial of two parameters, and its public interface
+cannot write trials in groups. So this module writes the rows itself. It knows one schema version, and refuses any
+other. Optuna reads its rows as if RDBStorage had written them (a test compares the two).
 """
 
 from __future__ import annotations
@@ -30,21 +29,23 @@ _SIGN = _SET_STUDY_ATTR + " AND value_json = %s"
 
 
 class _NotSignedError(Exception):
-    """The study's line is not the one this writer wrote last."""
+    """The study's signature is not the one that this writer wrote last."""
 
 
 class StudyWriter:
     """The only writer of a study while a run lasts. Used by one thread at a time.
 
-    It signs a line in the study's system attributes and renews it in every transaction. So it knows, after a
-    connection broke in the middle of a commit, whether that commit happened; and a second writer (a driver
-    started while a forgotten one is still alive) takes the line over, which stops the first one.
+    It keeps a signature in the study's system attributes, and renews it in every transaction. This serves two purposes:
+
+    - After a connection broke during a commit, the signature tells whether the commit happened.
+    - A second writer (a new driver, while a forgotten one is still alive) replaces the signature. The transactions of
+      the first one fail from then on.
 
     Args:
-        storage: The storage the study is in; only read from.
+        storage: The storage that holds the study; only read from.
         database: The same database, to write to.
         study_name: Name of an existing study.
-        run_id: Named in the line, for people.
+        run_id: Part of the signature, for people.
 
     Raises:
         StorageError: The tables are of another schema version.
@@ -57,27 +58,28 @@ class StudyWriter:
         self._database = database
         self._signature = {"run_id": run_id, "token": secrets.token_hex(8)}
         self._group = 0
+        # The signature as the database holds it, which counts this writer's transactions.
         self._line = json.dumps(self._signature | {"group": 0})
         self._open: dict[int, Written] = {}
         self._next_number = 0
         self._last_id = 0
 
     def take_over(self) -> None:
-        """Become the study's writer; from now on an earlier one's commits fail.
+        """Become the study's writer: from now on the transactions of an earlier writer fail.
 
-        Call it before the study is read: what is read afterwards stays as it is.
+        Call it before the study is read, so that nobody changes the study after that.
         """
         with self._database.transaction() as transaction:
             self._set_study_attr(transaction, WRITER_KEY, self._line)
 
     def resume(self, unfinished: Iterable[TrialRecord]) -> None:
-        """Learn what the database holds.
+        """Learn which rows the database holds. Call it before `write`.
 
         Args:
             unfinished: The study's trials that are running or waiting, as they were read.
 
         Raises:
-            StorageError: The stored numbers have gaps, so that Optuna would number new trials differently.
+            StorageError: The numbers of the stored trials have gaps. Optuna would then give new trials other numbers.
         """
         with self._database.transaction() as transaction:
             (found,) = transaction.run((TRIAL_IDS, [(self._study_id, 0)]))
@@ -92,17 +94,17 @@ class StudyWriter:
         self._open = {r.number: Written.of(r, ids[r.number]) for r in unfinished}
 
     def write(self, records: Sequence[TrialRecord], study_attrs: Mapping[str, Any]) -> None:
-        """Write trials and study attributes in one transaction; durable when it returns.
+        """Write trials and study attributes in one transaction. They are durable when it returns.
 
-        A call that failed on the way may be repeated with the same arguments: what had landed is noticed.
+        A call that failed may be repeated with the same arguments, even if its commit happened after all.
 
         Args:
-            records: At most one of each trial; new ones must continue the stored numbers.
-            study_attrs: System attributes a sampler set.
+            records: At most one of each trial. The numbers of new trials follow the stored ones without gaps.
+            study_attrs: System attributes of the study that a sampler set.
 
         Raises:
-            StorageError: Somebody else writes to this study.
-            Exception: The driver's own, when the database failed.
+            StorageError: Another process writes to this study.
+            Exception: The database driver's own, if the database failed.
         """
         new = sorted((r for r in records if r.number >= self._next_number), key=lambda r: r.number)
         old = [r for r in records if r.number < self._next_number]
@@ -110,6 +112,7 @@ class StudyWriter:
         line = self._next_line()
         try:
             ids = self._write(new, old, study_attrs, line)
+        # integrity_error: the study was deleted, so the new rows refer to nothing.
         except (_NotSignedError, self._database.integrity_error) as error:
             ids = self._landed(new, line, error)
         self._remember(records, ids, line)
@@ -123,7 +126,7 @@ class StudyWriter:
     def _write(
         self, new: Sequence[TrialRecord], old: Sequence[TrialRecord], study_attrs: Mapping[str, Any], line: str
     ) -> dict[int, int]:
-        """One transaction, in which the line is renewed first; returns the ids of the new trials."""
+        """Write in one transaction, which renews the signature first; returns the ids of the new trials by number."""
         with self._database.transaction() as transaction:
             signed, _, found = transaction.run(
                 (_SIGN, [(line, self._study_id, WRITER_KEY, self._line)]),
@@ -140,11 +143,11 @@ class StudyWriter:
         return ids
 
     def _landed(self, new: Sequence[TrialRecord], line: str, error: Exception) -> dict[int, int]:
-        """The ids of the new trials, when an earlier attempt at this very transaction had been committed.
+        """The ids of the new trials, if an earlier attempt at this very transaction was committed after all.
 
         Raises:
-            StorageError: Somebody else writes to this study, or it is gone.
-            Exception: `error`, when neither is so.
+            StorageError: Another process writes to this study, or the study is gone.
+            Exception: `error`, if none of these explains it.
         """
         with self._database.transaction() as transaction:
             found, ids = transaction.run(
@@ -153,7 +156,7 @@ class StudyWriter:
             )
         if found.rows and found.rows[0][0] == line:
             return self._new_ids(ids.rows, new)
-        if found.rows and found.rows[0][0] == self._line:
+        if found.rows and found.rows[0][0] == self._line:  # nobody has written since our last transaction
             raise error
         holder = f"run {json.loads(found.rows[0][0])['run_id']!r} has" if found.rows else "a reset of the study has"
         raise StorageError(
@@ -199,6 +202,7 @@ class StudyWriter:
     def _remember(self, records: Sequence[TrialRecord], ids: Mapping[int, int], line: str) -> None:
         self._line, self._group = line, self._group + 1
         for record in records:
+            # A finished trial never changes again, so nothing is kept of it.
             known = self._open.pop(record.number, None)
             if not record.state.is_finished():
                 self._open[record.number] = Written.of(record, known.trial_id if known else ids[record.number])
@@ -207,10 +211,10 @@ class StudyWriter:
 
 
 def check_schema(storage: RDBStorage) -> None:
-    """Refuse a schema this module does not know.
+    """Refuse a schema that this module does not know.
 
     Raises:
-        StorageError: Another version, with what to do.
+        StorageError: The database has another schema version. The error says what to do.
     """
     found = storage.get_current_version()
     if found != SCHEMA:

@@ -1,4 +1,4 @@
-"""TLS to MySQL, in the words of MySQL's own clients: what was asked for, checked, and never quietly less than that."""
+"""The settings for TLS to MySQL, with the names that MySQL's own clients use. A setting is kept, or it is an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from optuna_spark.errors import TlsError
 
-# From weak to strong. PREFERRED is MySQL's fifth: it falls back to clear text, so nobody can rely on it.
+# From weak to strong. MySQL has a fifth mode, PREFERRED: it falls back to clear text, so nobody can rely on it.
 # https://dev.mysql.com/doc/refman/8.4/en/connection-options.html#option_general_ssl-mode
 MODES = ("DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 KEYS = (
@@ -22,15 +22,15 @@ KEYS = (
 
 @dataclass(frozen=True)
 class TlsSettings:
-    """How a connection to MySQL is sealed.
+    """Whether and how a connection to MySQL uses TLS.
 
     Attributes:
-        ssl_mode: DISABLED: not at all. REQUIRED: sealed, whoever answers. VERIFY_CA: sealed, and the server shows a
-            certificate that `ssl_ca` signed. VERIFY_IDENTITY: that, and the certificate is for the host's name.
-            None: nothing was asked for; the driver does what it does by itself.
-        ssl_ca: Certificates of the authorities that may sign the server's.
-        ssl_cert: The client's certificate, for accounts that require one.
-        ssl_key: Its key, without a passphrase.
+        ssl_mode: DISABLED: no TLS. REQUIRED: TLS, with any server. VERIFY_CA: TLS, and the server has a certificate
+            that `ssl_ca` signed. VERIFY_IDENTITY: as VERIFY_CA, and the certificate is for the host's name. None: the
+            user asked for nothing, so PyMySQL does as it does by default.
+        ssl_ca: File with the certificates of the authorities that may sign the server's.
+        ssl_cert: File with the client's certificate, for accounts that require one.
+        ssl_key: File with the key of `ssl_cert`, without a passphrase.
 
     Raises:
         TlsError: The values do not fit each other.
@@ -64,10 +64,10 @@ class TlsSettings:
 
     @classmethod
     def from_keys(cls, given: Mapping[str, Any]) -> TlsSettings:
-        """The settings among other entries, such as those of a connection's extra or a URL's query.
+        """Pick the settings from other entries, such as a connection's extra or a URL's query.
 
         Raises:
-            TlsError: One that is meant for TLS is not known, or its value is wrong.
+            TlsError: A key that looks like one for TLS is unknown, or its value is wrong.
         """
         names = [field.name for field in fields(cls)]
         meant = {key: value for key, value in given.items() if "ssl" in key.lower() or "tls" in key.lower()}
@@ -79,37 +79,37 @@ class TlsSettings:
 
     @property
     def asked(self) -> bool:
-        """Whether the connection must be sealed."""
+        """Whether the connection must use TLS."""
         return self.ssl_mode not in (None, "DISABLED")
 
     @property
     def verifies(self) -> bool:
-        """Whether the server must show a certificate of ours."""
+        """Whether the server's certificate is checked."""
         return self.ssl_mode in ("VERIFY_CA", "VERIFY_IDENTITY")
 
     @property
     def strength(self) -> int:
-        """Greater is safer."""
+        """Rank of the mode: a greater number is safer."""
         return MODES.index(self.ssl_mode or "DISABLED")
 
     def keys(self) -> dict[str, str]:
-        """What was given, as `from_keys` takes it."""
+        """The settings that were given, as `from_keys` takes them."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def paths(self) -> dict[str, str]:
-        """The files it names."""
+        """The files that the settings name, by key."""
         return {name: value for name, value in self.keys().items() if name != "ssl_mode"}
 
     def context(self) -> ssl.SSLContext:
-        """What seals a connection.
+        """The SSL context for a connection.
 
         Raises:
-            TlsError: A file cannot be read here, or is not what it should be.
+            TlsError: A file cannot be read here, or does not hold what it should.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = self.ssl_mode == "VERIFY_IDENTITY"
         context.verify_mode = ssl.CERT_REQUIRED if self.verifies else ssl.CERT_NONE
-        # On from Python 3.13, and more than the certificates hold that MySQL makes for itself.
+        # Python 3.13 sets this flag by default. The certificates that MySQL makes for itself do not pass it.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         for name, path in self.paths().items():
             _check_readable(name, path)
@@ -117,7 +117,7 @@ class TlsSettings:
             if self.ssl_ca:
                 context.load_verify_locations(self.ssl_ca)
             if self.ssl_cert:
-                # A passphrase is refused; without an answer here OpenSSL would ask for it at the terminal.
+                # An empty password, because without one OpenSSL would ask at the terminal for a key's passphrase.
                 context.load_cert_chain(self.ssl_cert, self.ssl_key, password="")
         except (OSError, ValueError) as error:
             raise TlsError(

@@ -1,4 +1,4 @@
-"""A trial as it goes into the database."""
+"""A trial in the form in which the database takes it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from typing import Any
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
-# TPE notes with a running trial what it sampled, for samplers in other processes; here the driver alone samples.
+# TPE stores here what it sampled for a running trial, for samplers in other processes. Here only the driver samples.
 _SCRATCH = "tpe:relative_params"
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What a trial was at one moment; holds copies, so that it may cross to another thread.
+    """A trial as it was at one moment. It holds copies, so another thread may use it.
 
     Attributes:
-        start, complete: As the database stores them. A trial starts when a worker gets it, not when it is sampled.
-        params: Internal representation by name, in the order of suggestion.
-        distributions: As JSON, by name.
+        number, state: As in Optuna.
+        start, complete: Moments as the database stores them. A trial starts when a worker gets it, not when it is
+            sampled.
+        values: One value for each direction if the trial is complete, else none.
+        params: Parameters in internal representation, by name, in the order in which they were suggested.
+        distributions: Distributions as JSON, by name.
+        user_attrs, system_attrs: Attributes by name.
+        intermediate_values: Reported values by step.
     """
 
     number: int
@@ -36,7 +41,7 @@ class TrialRecord:
 
     @classmethod
     def of(cls, trial: FrozenTrial, start: datetime.datetime | None) -> TrialRecord:
-        """The record of a trial that a worker got at `start` (naive local time, as Optuna has it)."""
+        """The record of a trial that a worker got at `start` (naive local time, as Optuna uses it)."""
         internal = {n: float(trial.distributions[n].to_internal_repr(v)) for n, v in trial.params.items()}
         return cls(
             number=trial.number,
@@ -53,7 +58,7 @@ class TrialRecord:
 
 
 def stored_moment(moment: datetime.datetime | None) -> str | None:
-    """Naive local time as Optuna stores it: naive UTC, in the one format that MySQL and SQLite share."""
+    """Convert naive local time to how Optuna stores it: naive UTC, in the format that MySQL and SQLite share."""
     if moment is None:
         return None
     return moment.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -13,7 +13,7 @@ URL_VARIABLE = "OPTUNA_STORAGE_URL"
 
 
 def storage_url_from_environment() -> str:
-    """The storage URL the caller left in the environment, which no other user of the machine can read.
+    """The storage URL from the environment, which no other user of the machine can read.
 
     Raises:
         StorageError: The variable is not set.
@@ -32,7 +32,7 @@ def parse_url(url: str | sqlalchemy.URL) -> sqlalchemy.URL:
 
     Raises:
         StorageError: The text is not a database URL.
-        TlsError: What it says about TLS is wrong; tls.py lists the keys.
+        TlsError: A TLS key of the URL is wrong; storage/tls.py lists the keys.
     """
     try:
         parsed = sqlalchemy.make_url(url)

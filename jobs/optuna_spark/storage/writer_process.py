@@ -1,8 +1,8 @@
-"""The study's writer in a process of its own, so that talking to the database costs the sampler no time.
+"""Runs the study's writer in a process of its own, so that writing costs the sampler no time.
 
-Python runs one thread at a time: in the driver's process a written trial would cost 0.6 ms of the sampler's 4, although
-a core is idle meanwhile. What the process is sent comes over a pipe that only the two have: no password in argv, in the
-environment or on disk. It ends with the pipe, so it outlives no driver.
+Python runs one thread at a time. In the driver's process, writing a trial would take 0.6 ms from the sampler, which
+needs about 4 ms for a trial. The process gets everything over a pipe, so no password is in argv, in the environment or
+on disk. It ends when the pipe is closed, so it does not outlive the driver.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from optuna_spark.storage.url import URL_VARIABLE
 
 log = logging.getLogger(__name__)
 
-# From the end of its pipe to the end of the process: a database that hangs must not hold the driver.
+# Seconds that the process may take to end once its pipe is closed: a database that hangs must not hold up the driver.
 END_S = 60.0
 
 
 class WriterProcess:
-    """A StudyWriter that works elsewhere. Used by one thread at a time.
+    """A StudyWriter in another process. Used by one thread at a time.
 
-    A plain process, not one of `multiprocessing`: those import the caller's script again, which not every script bears.
+    The process is not one of `multiprocessing`: those import the caller's script again, which some scripts do not
+    survive.
 
     Args:
-        writer: Moves into the process, and is not used here any more.
+        writer: Moves into the process. The caller must not use it any more.
     """
 
     def __init__(self, writer: StudyWriter) -> None:
@@ -48,7 +49,7 @@ class WriterProcess:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                # It ends when the driver has written all, not when somebody interrupts the driver's group.
+                # Not in the driver's group: Ctrl-C must not end it before the driver has written everything.
                 process_group=0,
                 env=_environment(),
             )
@@ -56,10 +57,10 @@ class WriterProcess:
             self._pipe.send(writer)
 
     def write(self, records: Sequence[TrialRecord], study_attrs: Mapping[str, Any]) -> None:
-        """As StudyWriter's: durable when it returns.
+        """Write as `StudyWriter.write` does; durable when it returns.
 
         Raises:
-            StorageError: As there.
+            StorageError: Another process writes to this study.
             WriterDiedError: The process has died.
             Exception: The database driver's own, when the database failed.
         """
@@ -70,7 +71,7 @@ class WriterProcess:
             raise error
 
     def close(self) -> None:
-        """End the process; safe to call twice."""
+        """End the process. Safe to call twice."""
         self._pipe.close()
         self._exit_code()
 
@@ -85,7 +86,7 @@ class WriterProcess:
             ) from None
 
     def _exit_code(self) -> int:
-        """Wait for its end: it has nothing left to do, so one that does not end is killed."""
+        """Wait for the end of the process, and kill it if it does not end: it has nothing left to do."""
         try:
             return self._process.wait(END_S)
         except subprocess.TimeoutExpired:
@@ -95,14 +96,14 @@ class WriterProcess:
 
 
 def _environment() -> dict[str, str]:
-    """What the process finds its packages with, and no password."""
+    """The environment of the process: the driver's import path, and no password."""
     inherited = {name: value for name, value in os.environ.items() if name != URL_VARIABLE}
     return inherited | {"PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)}
 
 
 def serve(pipe: Connection) -> None:
-    """Be that process: take the writer, then write what comes, until the driver closes the pipe or is gone."""
-    # Who ends a run may signal every process of it; this one has yet to write how the run ended.
+    """Run in the process: receive the writer, then write each group, until the driver closes the pipe or dies."""
+    # Airflow sends SIGTERM to every process of a run. This one must still write how the run ended.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(EOFError, ConnectionError):
         writer: StudyWriter = pipe.recv()
@@ -121,4 +122,4 @@ def _error_of(writer: StudyWriter, records: Sequence[TrialRecord], study_attrs: 
 
 if __name__ == "__main__":
     serve(Connection(int(sys.argv[1])))
-    os._exit(0)  # the driver waits; nothing is left to tidy up
+    os._exit(0)  # skips the interpreter's cleanup: the driver waits for the end, and nothing is left to clean up

@@ -1,4 +1,4 @@
-"""What a value in a worker's message may be: whatever is not so is a WireError, which sends the worker away."""
+"""Checks of the values in a worker's message. A value that fails one is a WireError, which ends the connection."""
 
 from __future__ import annotations
 
@@ -20,26 +20,31 @@ from optuna_spark.wire.sealing import WireError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MAX_CHANGES = 4096  # of each kind in one message; a worker sends them before there are a thousand (trial.py)
+# Changes of each kind in one message. A worker sends its changes once it has a thousand (worker/trial.py).
+MAX_CHANGES = 4096
 _DISTRIBUTIONS = (FloatDistribution, IntDistribution, CategoricalDistribution)
 _IN_JSON = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
 
 
 def of_kind(kind: type[T], value: object, what: str) -> T:
-    """The value, which must be of a kind; in JSON true and false are no numbers."""
+    """The value, checked to be of type `kind`."""
+    # A bool is an int in Python, but true and false are no numbers in JSON.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise WireError(f"{what} must be {_IN_JSON[kind]}, got {value!r:.80}")
     return value
 
 
 def few(values: Sized, what: str, most: int = MAX_CHANGES) -> None:
-    """Refuse more values than a worker has to send."""
+    """Refuse more than `most` values."""
     if len(values) > most:
         raise WireError(f"{what} must be at most {most} in one message, got {len(values)}")
 
 
 def checked(check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What an objective would be told as an error of its own, here is the message's."""
+    """Call a check of storage/limits.py, and turn its error into a WireError.
+
+    The worker has called the same check, and would have raised its error in the objective. So this worker is broken.
+    """
     try:
         return check(*args, **kwargs)
     except (TypeError, ValueError) as error:
@@ -47,17 +52,17 @@ def checked(check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def number(value: object, what: str) -> float:
-    """A number as a float."""
+    """The value as a float; it must be a number."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise WireError(f"{what} must be a number, got {value!r:.80}")
     try:
         return float(value)
-    except OverflowError:
+    except OverflowError:  # JSON's whole numbers have no limit
         raise WireError(f"{what} must be a number that a float can hold") from None
 
 
 def constraint(value: object) -> float:
-    """How much a constraint is violated."""
+    """The value of a constraint, which must be a number other than NaN; above 0 it is violated."""
     violation = number(value, "a constraint")
     if math.isnan(violation):
         raise WireError("a constraint must not be NaN")
@@ -65,14 +70,14 @@ def constraint(value: object) -> float:
 
 
 def name(value: object, longest: int = NAME_LENGTH) -> str:
-    """A name that the database can hold."""
+    """A name that fits into the database."""
     text = of_kind(str, value, "name")
     checked(check_name, text, longest)
     return text
 
 
 def report(value: object) -> tuple[int, float]:
-    """A step and the value reported there."""
+    """A reported step and its value, from a JSON list of the two."""
     pair = of_kind(list, value, "a report")
     if len(pair) != 2:
         raise WireError(f"a report must be a step and a value, got {len(pair)} items")
@@ -80,7 +85,7 @@ def report(value: object) -> tuple[int, float]:
 
 
 def distribution(value: object) -> BaseDistribution:
-    """A distribution that Optuna has written as JSON, and that the database can hold."""
+    """A distribution from Optuna's JSON for it, which must fit into the database."""
     text = of_kind(str, value, "distribution")
     try:
         check_distribution(text)

@@ -1,7 +1,7 @@
-"""The connection between the driver and its workers: messages, and how they travel.
+"""The connection between the driver and its workers: it carries messages, each sealed in a frame.
 
-A message is one JSON object, sealed in a frame (sealing.py). JSON carries no code, so the worst a message of a worker
-can be is wrong; this module bounds what reading it may cost, messages.py checks what it says.
+A message is one JSON object. JSON carries no code, unlike pickle, so a message can be wrong but can run nothing. This
+module bounds the memory and time that reading it takes. sealing.py seals the frames, messages.py checks the contents.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from optuna_spark.wire.sealing import LENGTH, TAG, Introduction, Seal, WireError
 
 __all__ = ["FrameSocket", "FrameStream", "Message", "WireError", "decode", "encode", "new_secret"]
 
-# The largest message that a worker has to send: 256 KiB of changes (trial.py), one attribute more (64 KiB), the text
-# of an error; or a distribution, which is 64 KiB and is escaped once more.
+# The largest message of a worker holds 256 KiB of changes (worker/trial.py), one more attribute (64 KiB) and the text
+# of an error. Or it holds a distribution: 64 KiB of JSON, which are escaped once more.
 MAX_REQUEST = 1024 * 1024
-MAX_REPLY = 16 * 1024 * 1024  # a search space with long lists of choices, a queued trial with many attributes
+# The driver sends more: a search space with long lists of choices, or a queued trial with many attributes.
+MAX_REPLY = 16 * 1024 * 1024
 MAX_HELLO = 4 * 1024
-SILENT_BEATS = 6  # whoever misses so many beats counts as gone
+SILENT_BEATS = 6  # a side that misses this many beats is taken for dead
 
 Message = dict[str, Any]
 
 
 def encode(message: Message, limit: int = MAX_REPLY) -> bytes:
-    """A message as JSON; NaN and the infinities are allowed, as `json` writes them.
+    """A message as JSON. NaN and the infinities are allowed, in the form that Python's `json` gives them.
 
     Raises:
         WireError: The message is larger than `limit` bytes.
-        TypeError: The message holds something JSON has no form for.
+        TypeError: The message holds a value that JSON cannot hold.
     """
     data = json.dumps(message, separators=(",", ":")).encode()
     if len(data) > limit:
@@ -43,10 +44,10 @@ def encode(message: Message, limit: int = MAX_REPLY) -> bytes:
 
 
 def decode(data: bytes) -> Message:
-    """The message; its values may be of any kind JSON has.
+    """A message from its JSON. Its values are not checked.
 
     Raises:
-        WireError: It is no JSON object, or nested too deeply.
+        WireError: It is no JSON object, or it is nested too deeply.
     """
     try:
         message = json.loads(data)
@@ -56,6 +57,7 @@ def decode(data: bytes) -> Message:
         raise WireError("a frame does not hold JSON") from None
     if not isinstance(message, dict):
         raise WireError("a frame does not hold a JSON object")
+    # Counting brackets is cheap and rules out most messages; only the others are measured.
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and depth(message) > MAX_DEPTH:
         raise WireError(f"a message is nested more than {MAX_DEPTH} levels deep")
     return message
@@ -69,11 +71,12 @@ def _length(header: bytes, limit: int) -> int:
 
 
 class FrameStream:
-    """The driver's end of a connection whose worker has shown a valid opening. Used in the event loop's thread.
+    """The driver's end of a connection. Made once the worker's opening is checked; used in the event loop's thread.
 
     Args:
+        reader, writer: The connection.
         secret: The run's secret.
-        worker_nonce: From the worker's opening.
+        worker_nonce: The nonce in the worker's opening.
     """
 
     def __init__(
@@ -89,7 +92,8 @@ class FrameStream:
         """The next message.
 
         Raises:
-            WireError: It is not what this worker has sent, no message, or larger than `limit` bytes.
+            WireError: The frame is not the next one that this worker sealed, is larger than `limit` bytes, or holds no
+                message.
             OSError, asyncio.IncompleteReadError: The connection has ended.
         """
         header = await self._reader.readexactly(LENGTH.size)
@@ -97,7 +101,7 @@ class FrameStream:
         return decode(self._incoming.open(header, sealed))
 
     def write(self, message: Message) -> None:
-        """Send a message, or nothing where the connection has ended.
+        """Send a message; does nothing once the connection has ended.
 
         Raises:
             WireError: The message is too large.
@@ -107,7 +111,7 @@ class FrameStream:
             self._writer.write(self._outgoing.close(data))
 
     async def drain(self) -> None:
-        """Wait until little is left that the worker has not read.
+        """Wait while the worker has much left to read.
 
         Raises:
             OSError: The connection has ended.
@@ -115,14 +119,14 @@ class FrameStream:
         await self._writer.drain()
 
     def close(self) -> None:
-        """End the connection, whatever the worker has not read yet; wakes a `read`; safe to call twice."""
-        self._writer.transport.abort()
+        """End the connection at once, and wake a `read` that waits. Safe to call twice."""
+        self._writer.transport.abort()  # not close, which waits for a worker that may not read
 
 
 class FrameSocket:
-    """A worker's blocking end of the connection.
+    """A worker's end of the connection, which blocks.
 
-    `send` may be called from several threads; `receive` from one.
+    Several threads may call `send`; only one may call `receive`.
     """
 
     def __init__(self, connection: socket.socket, secret: bytes) -> None:
@@ -134,19 +138,20 @@ class FrameSocket:
 
     @classmethod
     def connect(cls, address: tuple[str, int], secret: bytes, timeout_s: float) -> Self:
-        """Connect and do the worker's half of the handshake. `notice_silence` ends the timeout.
+        """Connect and do the worker's half of the handshake.
 
         Args:
             address: Host and port of the driver.
             secret: The run's secret.
-            timeout_s: For connecting, and from then on for everything that is waited for.
+            timeout_s: Limit for connecting, and then for each read and write until `notice_silence` is called.
 
         Raises:
-            OSError: Nobody answers there.
-            WireError: Somebody does, but it is not the driver of this run.
+            OSError: Nothing answers at the address.
+            WireError: Something answers, but it is not the driver of this run.
         """
         connection = socket.create_connection(address, timeout=timeout_s)
         try:
+            # Messages are small and each waits for an answer, so collecting them (Nagle) would only delay them.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return cls(connection, secret)
         except BaseException:
@@ -169,7 +174,7 @@ class FrameSocket:
         return sealing.keys(secret, mine.nonce, theirs.nonce)
 
     def notice_silence(self, silence_s: float) -> None:
-        """Wait without a limit, but let the kernel find out that the other host has gone (tcp(7))."""
+        """Drop the timeout, but let the kernel notice that the driver's host has gone (tcp(7))."""
         self._socket.settimeout(None)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         seconds = max(4, int(silence_s))
@@ -186,16 +191,16 @@ class FrameSocket:
         """
         data = encode(message, MAX_REQUEST)
         try:
-            with self._sending:  # frames go out in the order of their numbers
+            with self._sending:  # the driver can open frames only in the order in which they were sealed
                 self._socket.sendall(self._outgoing.close(data))
         except OSError as error:
             raise WireError(f"the driver closed the connection: {error}") from error
 
     def receive(self) -> Message:
-        """The next message. After an error there is none: the connection is closed.
+        """The next message. An error closes the connection.
 
         Raises:
-            WireError: The connection has ended, or somebody has tampered with it.
+            WireError: The connection has ended, or a frame was changed on its way.
         """
         try:
             header = self._exactly(LENGTH.size)
@@ -207,15 +212,15 @@ class FrameSocket:
     def _exactly(self, count: int) -> bytes:
         try:
             data = self._stream.read(count)
-        except (OSError, ValueError) as error:  # ValueError: closed on this side
+        except (OSError, ValueError) as error:  # ValueError: `close` was called in another thread
             raise WireError(f"the connection to the driver broke: {error}") from error
         if len(data) < count:
             raise WireError("the driver closed the connection")
         return data
 
     def close(self) -> None:
-        """Close; wakes a `receive` in another thread; safe to call twice."""
-        with contextlib.suppress(OSError):  # the other side was faster
+        """Close the connection, and wake a `receive` in another thread. Safe to call twice."""
+        with contextlib.suppress(OSError):  # the driver has closed it already
             self._socket.shutdown(socket.SHUT_RDWR)
         self._stream.close()
         self._socket.close()

@@ -1,8 +1,8 @@
-"""What workers and the driver say to each other: one dataclass for each operation, which knows its own JSON.
+"""The messages between driver and workers: one dataclass for each operation, which converts itself to JSON and back.
 
-`op` names the operation in a message. What comes from a worker is checked here, for its types and for what the database
-can hold: a worker that says anything else is sent away (WireError), and nobody else notices. What comes from the driver
-is trusted: it has proved that it knows the run's secret.
+`op` names the operation in a message. Messages of a worker are checked here: the types, and whether the database can
+hold the values. A message that fails raises WireError, which ends that worker's connection and no other. Messages of
+the driver are not checked: it has proved that it knows the run's secret, and a worker does what its driver says anyway.
 """
 
 from __future__ import annotations
@@ -22,19 +22,23 @@ from optuna_spark.wire import checks
 from optuna_spark.wire.frames import Message
 from optuna_spark.wire.sealing import WireError
 
-ERROR_CHARACTERS = 5000  # 12 bytes each at most, as JSON in a column of 65,535
+# As JSON a character takes 12 bytes at most, and the column holds 65,535.
+ERROR_CHARACTERS = 5000
 NAME_CHARACTERS = 250
 _ENDS = {state.name: state for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)}
 
 
 class Worker(NamedTuple):
-    """One worker's connection: its key, and host:pid for people."""
+    """One connection of a worker. `key` is unique in the run; `name` is host:pid, for people.
+
+    A worker that connects again gets a new key, so that nothing is taken for its earlier connection's.
+    """
 
     key: int
     name: str
 
 
-# What several operations carry.
+# Parts of several operations.
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,10 @@ class Assignment:
     """A trial as a worker gets it.
 
     Attributes:
-        start: When it was handed out, naive local time of the driver, as Optuna has it.
-        params: Internal representation of what is sampled already: the declared search space.
+        number: The trial's number.
+        start: When it was handed out, in naive local time of the driver, as Optuna uses it.
+        params: The parameters sampled so far (the declared search space), in internal representation.
+        user_attrs: The trial's user attributes so far.
     """
 
     number: int
@@ -67,10 +73,12 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Changes:
-    """What an objective told its trial since the last time.
+    """What an objective set on its trial since the last message.
 
     Attributes:
-        reports: Step and value, in the order they were made.
+        reports: Pairs of step and value, in the order in which they were reported.
+        user_attrs: User attributes by name.
+        constraints: Constraint values by name; above 0 is violated.
     """
 
     reports: tuple[tuple[int, float], ...] = ()
@@ -78,7 +86,7 @@ class Changes:
     constraints: Mapping[str, float] = field(default_factory=dict)
 
     def to_message(self) -> Message:
-        return {k: v for k, v in vars(self).items() if v}
+        return {k: v for k, v in vars(self).items() if v}  # most messages carry none of them
 
     @classmethod
     def from_message(cls, message: object) -> Self:
@@ -109,7 +117,7 @@ class Outcome:
     error: str | None = None
 
     def to_message(self) -> Message:
-        error = self.error and self.error[-ERROR_CHARACTERS:]
+        error = self.error and self.error[-ERROR_CHARACTERS:]  # a traceback's last lines say most
         return {"state": self.state.name, "values": self.values, "error": error}
 
     @classmethod
@@ -130,7 +138,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Bare:
-    """An operation that says nothing but its name."""
+    """An operation without fields."""
 
     op: ClassVar[str]
 
@@ -144,7 +152,7 @@ class _Bare:
 
 @dataclass(frozen=True)
 class _WithChanges:
-    """An operation that brings what an objective told its trial."""
+    """An operation that carries changes of trial `number`."""
 
     op: ClassVar[str]
     number: int
@@ -158,12 +166,12 @@ class _WithChanges:
         return cls(_number(message), Changes.from_message(message.get("changes", {})))
 
 
-# What a worker says.
+# Messages of a worker.
 
 
 @dataclass(frozen=True)
 class Hello:
-    """A worker's first message. `worker` is its name, host:pid, as it may be shown anywhere."""
+    """A worker's first message. `worker` is its name, host:pid, without characters that could disturb a log."""
 
     op: ClassVar[str] = "hello"
     worker: str
@@ -180,7 +188,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Beat:
-    """The worker lives. With `echo` it wants to hear the same of the driver."""
+    """The worker is alive. With `echo` it asks for an Echo, because it waits for an answer."""
 
     op: ClassVar[str] = "beat"
     echo: bool = False
@@ -195,14 +203,14 @@ class Beat:
 
 @dataclass(frozen=True)
 class Ask(_Bare):
-    """The worker wants a trial; answered by Next."""
+    """The worker asks for a trial. Answered by Next."""
 
     op: ClassVar[str] = "ask"
 
 
 @dataclass(frozen=True)
 class Suggest:
-    """An objective wants a parameter sampled; answered by Suggested, or by Raised."""
+    """An objective asks for a parameter. Answered by Suggested or Raised."""
 
     op: ClassVar[str] = "suggest"
     number: int
@@ -213,7 +221,7 @@ class Suggest:
         """The message.
 
         Raises:
-            ValueError: The database cannot hold the distribution.
+            ValueError: The distribution does not fit into the database. The objective gets this error.
         """
         text = distribution_to_json(self.distribution)
         check_distribution(text)
@@ -227,21 +235,24 @@ class Suggest:
 
 @dataclass(frozen=True)
 class Update(_WithChanges):
-    """What an objective told its trial; has no answer."""
+    """Changes of a trial. Has no answer."""
 
     op: ClassVar[str] = "update"
 
 
 @dataclass(frozen=True)
 class Prune(_WithChanges):
-    """Whether a trial should be pruned, after these changes; answered by Pruning."""
+    """Asks whether a trial should be pruned, given these changes. Answered by Pruning."""
 
     op: ClassVar[str] = "prune"
 
 
 @dataclass(frozen=True)
 class Tell:
-    """A trial has ended; answered by Durable. With `ask` the worker wants another trial, which may come before that."""
+    """A trial has ended. Answered by Durable.
+
+    With `ask` the worker asks for its next trial as well: it comes with Durable, or before it in a Next of its own.
+    """
 
     op: ClassVar[str] = "tell"
     number: int
@@ -261,14 +272,14 @@ class Tell:
 
 @dataclass(frozen=True)
 class Stop(_Bare):
-    """An objective called `study.stop()`; answered by Stopped."""
+    """An objective called `study.stop()`. Answered by Stopped."""
 
     op: ClassVar[str] = "stop"
 
 
 @dataclass(frozen=True)
 class Bye:
-    """The worker leaves. `unbegun` are the trials it gives back, which is one at most."""
+    """The worker leaves. `unbegun` holds the number of the trial that it gives back, if it has one."""
 
     op: ClassVar[str] = "bye"
     unbegun: tuple[int, ...] = ()
@@ -283,7 +294,7 @@ class Bye:
         return cls(tuple(checks.of_kind(int, one, "number") for one in numbers))
 
 
-# What the driver says.
+# Messages of the driver.
 
 
 @dataclass(frozen=True)
@@ -291,9 +302,10 @@ class Greeting:
     """The driver's first message: what a worker must know of the run.
 
     Attributes:
-        directions: minimize or maximize, one per value.
-        heartbeat_s: How often a worker has to send a beat.
-        distributions: The declared search space.
+        study_name: The study's name.
+        directions: minimize or maximize, one for each value.
+        heartbeat_s: Seconds between a worker's beats.
+        distributions: The declared search space, by parameter.
     """
 
     op: ClassVar[str] = "greeting"
@@ -319,7 +331,7 @@ class Greeting:
 
 @dataclass(frozen=True)
 class Next:
-    """What a worker does next: a trial, or nothing for now, or nothing any more (`over`)."""
+    """What a worker does next: run `trial`, or ask again, or end because the run is `over`."""
 
     op: ClassVar[str] = "next"
     trial: Assignment | None = None
@@ -338,7 +350,7 @@ class Next:
 
 @dataclass(frozen=True)
 class Durable:
-    """The trial that the worker told is in the database. `next` is None where that was sent before."""
+    """The trial that the worker told is in the database. `next` is None if an earlier Next brought that."""
 
     op: ClassVar[str] = "durable"
     number: int
@@ -356,7 +368,7 @@ class Durable:
 
 @dataclass(frozen=True)
 class Suggested:
-    """A parameter's value, in internal representation."""
+    """The value of a parameter, in internal representation."""
 
     op: ClassVar[str] = "suggested"
     value: float
@@ -371,7 +383,7 @@ class Suggested:
 
 @dataclass(frozen=True)
 class Raised:
-    """What Optuna has raised in the driver, to be raised in the objective. `kind` is the name of a built-in error."""
+    """An error that Optuna raised in the driver, to be raised in the objective. `kind` names a built-in exception."""
 
     op: ClassVar[str] = "raised"
     kind: str
@@ -402,19 +414,19 @@ class Pruning:
 
 @dataclass(frozen=True)
 class Stopped(_Bare):
-    """No further trial is started."""
+    """The driver starts no further trial."""
 
     op: ClassVar[str] = "stopped"
 
 
 @dataclass(frozen=True)
 class Echo(_Bare):
-    """The driver lives."""
+    """The driver is alive."""
 
     op: ClassVar[str] = "beat"
 
 
-# What is asked of whoever hands out the trials; the rest is between the two ends of a connection.
+# The dispatcher handles a Request and gives an Answer. The other messages concern the connection only.
 Request = Ask | Suggest | Update | Prune | Tell | Stop
 Answer = Next | Durable | Suggested | Raised | Pruning | Stopped
 _FROM_WORKER: dict[str, type[Request | Beat | Bye]] = {
@@ -426,10 +438,10 @@ _FROM_DRIVER: dict[str, type[Answer | Echo]] = {
 
 
 def from_worker(message: Message) -> Request | Beat | Bye:
-    """What a worker says after its hello.
+    """A worker's message after its hello, checked.
 
     Raises:
-        WireError: It is nothing that a worker may say.
+        WireError: It is not a message that a worker may send.
     """
     name = _operation(message)
     kind = _FROM_WORKER.get(name)
@@ -439,7 +451,7 @@ def from_worker(message: Message) -> Request | Beat | Bye:
 
 
 def from_driver(message: Message) -> Answer | Echo:
-    """What the driver says after its greeting."""
+    """The driver's message after its greeting."""
     return _FROM_DRIVER[message["op"]].from_message(message)
 
 

@@ -1,4 +1,4 @@
-"""What a worker is started with, and what it reports when it ends."""
+"""The data that a worker is started with, and the report that it ends with."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from optuna_spark.trial_callback import TrialCallback
 
 @dataclass(frozen=True)
 class WorkerPayload:
-    """What a worker is started with. Spark carries it inside the task, never in argv or conf.
+    """The data that a worker is started with. Spark carries it inside the task, never in argv or conf.
 
     Attributes:
-        spec_json: The run's TuningSpec.
-        run_key: Key of the run's claims.
-        history: Trials the study held when the run started; part of the workers' seeds.
-        storage_url: The database, when the workers coordinate through it.
-        driver: Host and port of the driver, when it coordinates.
-        secret: What proves to the driver that this is one of its workers.
-        data_secrets: What opens the training table, where the worker reads it.
-        callbacks: Whom the worker tells of its trials, when the workers coordinate through the database.
+        spec_json: The run's TuningSpec as JSON.
+        run_key: Key of the run's claims, with `coordination: database`.
+        history: How many trials the study held when the run started; part of the workers' seeds.
+        storage_url: The database, with `coordination: database`.
+        driver: Host and port of the driver, with `coordination: driver`.
+        secret: The run's secret, with which the worker proves to the driver that it belongs to the run.
+        data_secrets: Logins and reader options of the training table, if the worker reads it itself.
+        callbacks: Told of the worker's trials, with `coordination: database`.
     """
 
     spec_json: str
@@ -38,10 +38,10 @@ class WorkerReport:
     """How a worker ended.
 
     Attributes:
-        index: Which worker, from 0.
-        worker: host:pid.
-        trials: Trials it ran.
-        error: Why it ended early, if it did; one sentence for errors a user can cause.
+        index: Number of the worker, from 0.
+        worker: Its name, host:pid.
+        trials: How many trials it ran.
+        error: Why it ended early, None if it did not. One sentence for an error that a user can cause.
         error_kind: Class name of that error.
     """
 

@@ -1,12 +1,15 @@
-"""What makes a connection the run's own: proofs of the run's secret, and frames sealed with keys made from it.
+"""The handshake and the encryption of a connection between driver and worker.
 
-The worker speaks first. Its opening (random number and proof) is what tells a worker from a stranger before the
-driver spends anything on it. The driver answers with a random number and a proof of its own over both numbers. Each
-proof is an HMAC-SHA256 (RFC 2104) over the protocol's name and version, the role and the numbers; the secret never
-travels. From secret and both numbers HKDF-SHA256 (RFC 5869) makes a key for each direction, with which every frame is
-sealed: AES-256-GCM, the number of the frame as nonce (NIST SP 800-38D, 8.2.1), its length as associated data. So a
-frame that was made up, altered, cut, repeated, left out or taken from elsewhere does not open. The worker's first
-frame is its proof that it is there now: an opening alone could have been listened to.
+1. The worker speaks first. It sends its opening: a nonce (random bytes) and a proof that it knows the run's secret. So
+   the driver can tell a worker from a stranger before it spends anything on the connection.
+2. The driver answers with a nonce of its own, and a proof over both nonces.
+3. Both sides derive a key for each direction from the secret and both nonces, by HKDF-SHA256 (RFC 5869).
+4. Each frame is sealed with AES-256-GCM. Its number is the cipher's nonce (NIST SP 800-38D, 8.2.1), its length is
+   associated data. A frame that was forged, altered, cut, repeated, left out or taken from elsewhere does not open.
+
+A proof is an HMAC-SHA256 (RFC 2104) over the protocol's name and version, the sender's role and the nonces. The secret
+itself never travels. An opening alone may be a recorded one; the first frame that opens proves that the worker is
+really there.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from optuna_spark.errors import TuningError
 
 MAGIC = b"OPTSPARK"
-VERSION = 4
+VERSION = 4  # of handshake and messages: driver and worker must have the same
 NONCE = 32
 TAG = 16  # what sealing adds to a frame
 
@@ -38,11 +41,11 @@ LENGTH = struct.Struct(">I")
 
 
 class WireError(TuningError):
-    """The other side does not speak this protocol, does not know the secret, or has gone."""
+    """The other side does not speak this protocol, does not know the secret, or has gone away."""
 
 
 class Introduction(NamedTuple):
-    """How one side begins: its random number, and a proof over it."""
+    """The first bytes of one side: its nonce, and its proof of the secret."""
 
     nonce: bytes
     proof: bytes
@@ -69,40 +72,40 @@ def new_secret() -> bytes:
 
 
 def protocol_bytes() -> bytes:
-    """What each side begins with."""
+    """The protocol's name and version, with which each side begins."""
     return _PROTOCOL.pack(MAGIC, VERSION)
 
 
 def protocol_version(data: bytes) -> int | None:
-    """The version that the other side speaks; None where it is another protocol."""
+    """The version that the other side speaks; None if it speaks another protocol."""
     magic, version = _PROTOCOL.unpack(data)
     return int(version) if magic == MAGIC else None
 
 
 def opening(secret: bytes) -> Introduction:
-    """A worker's first words."""
+    """A worker's introduction."""
     nonce = secrets.token_bytes(NONCE)
     return Introduction(nonce, _proof(secret, b"worker", nonce))
 
 
 def is_opening(secret: bytes, introduction: Introduction) -> bool:
-    """Whether somebody said them who knows the secret; not when."""
+    """Whether the sender of an opening knows the secret. It may be a recorded opening."""
     return hmac.compare_digest(introduction.proof, _proof(secret, b"worker", introduction.nonce))
 
 
 def answer(secret: bytes, worker_nonce: bytes) -> Introduction:
-    """The driver's answer to an opening."""
+    """The driver's introduction, as the answer to an opening."""
     nonce = secrets.token_bytes(NONCE)
     return Introduction(nonce, _proof(secret, b"driver", worker_nonce, nonce))
 
 
 def is_answer(secret: bytes, worker_nonce: bytes, introduction: Introduction) -> bool:
-    """Whether somebody who knows the secret gave it, now, to this worker."""
+    """Whether the sender of an answer knows the secret. It is no recorded answer: its proof covers our nonce."""
     return hmac.compare_digest(introduction.proof, _proof(secret, b"driver", worker_nonce, introduction.nonce))
 
 
 def keys(secret: bytes, worker_nonce: bytes, driver_nonce: bytes) -> Keys:
-    """The keys of a connection."""
+    """The two keys of a connection."""
 
     def key(direction: bytes) -> bytes:
         info = protocol_bytes() + direction
@@ -117,22 +120,22 @@ def _proof(secret: bytes, role: bytes, *nonces: bytes) -> bytes:
 
 
 class Seal:
-    """One direction of one connection: seals its frames, or opens them, in their order. Not thread-safe."""
+    """Seals or opens the frames of one direction of a connection, in their order. Not thread-safe."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
         self._numbers = itertools.count()
 
     def close(self, data: bytes) -> bytes:
-        """A frame: four bytes of length, big-endian, and the sealed data."""
+        """Seal data as a frame: four bytes of length, big-endian, then the sealed data."""
         header = LENGTH.pack(len(data) + TAG)
         return header + self._cipher.encrypt(self._nonce(), data, header)
 
     def open(self, header: bytes, sealed: bytes) -> bytes:
-        """The data of the next frame.
+        """Open the next frame, and return its data.
 
         Raises:
-            WireError: It is not the one that the other side sealed next.
+            WireError: It is not the frame that the other side sealed next.
         """
         try:
             return self._cipher.decrypt(self._nonce(), sealed, header)
@@ -140,4 +143,5 @@ class Seal:
             raise WireError("a frame was forged, altered, repeated or lost on its way") from None
 
     def _nonce(self) -> bytes:
+        # Never sent: both sides count. A lost or repeated frame gets another number there, and does not open.
         return next(self._numbers).to_bytes(12, "big")

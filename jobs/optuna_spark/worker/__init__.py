@@ -1,1 +1,1 @@
-"""What happens in a Spark task: a worker, its trials, and where it gets them from."""
+"""What happens in a Spark task: the worker, the trial it runs, and the source of its trials."""

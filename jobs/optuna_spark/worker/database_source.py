@@ -1,4 +1,4 @@
-"""Trials straight from the database: each worker opens the storage itself (`coordination: database`)."""
+"""Trials from the database, with `coordination: database`: each worker opens the storage itself."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from optuna_spark.wire.messages import Outcome
 log = logging.getLogger(__name__)
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-WAIT_S = 0.5
+WAIT_S = 0.5  # between two looks for a free claim
 
 
 @dataclass(frozen=True)
 class SharedStudy:
-    """The study of a run as one process sees it in the database, the run's claims, and who is told of its trials."""
+    """One process's access to the run in the database: its study, its claims, and the callbacks of this process."""
 
     spec: TuningSpec
     storage: RDBStorage
@@ -44,24 +44,27 @@ class SharedStudy:
 
     @classmethod
     def open(cls, spec: TuningSpec, url: str, key: str, callbacks: Callbacks = NOBODY) -> SharedStudy:
-        """As the driver does: tables and study are made where they are missing."""
+        """Open the study in the driver, which creates tables and study if they are missing."""
         storage = create_storage(url)
         return cls(spec, storage, open_study(spec, storage), Claims(storage.engine, key), callbacks)
 
     @classmethod
     def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None, callbacks: Callbacks = NOBODY) -> SharedStudy:
-        """As a worker does, after the driver's `open`."""
+        """Open the study in a worker, once the driver has called `open`."""
         storage = create_storage(url, prepared=True)
         study = join_study(spec, storage, seed, max_steps(spec))
         return cls(spec, storage, study, Claims(storage.engine, key), callbacks)
 
     def close(self) -> None:
-        """Close the connections; the claims use the storage's."""
+        """Close the storage's connections, which the claims use too."""
         close_storage(self.storage)
 
 
 class DatabaseSource:
-    """A TrialSource over Optuna's RDBStorage and the run's claims. Used by one thread, beats in another."""
+    """A TrialSource over Optuna's RDBStorage and the run's claims.
+
+    One thread uses it. Another one renews the claim that is held, so that no other worker takes it over.
+    """
 
     def __init__(self, stored: SharedStudy, worker: str) -> None:
         self._stored, self._worker = stored, worker
@@ -76,7 +79,7 @@ class DatabaseSource:
         claim = self._next_claim()
         if claim is None:
             return None
-        # A second try may leave a trial of the first behind, which the driver closes in the end.
+        # If `ask` is tried again, its first try may have left a trial behind. The driver closes that at the end.
         trial = patient(retried(self._study.ask)())
         trial.set_user_attr("run_id", self._spec.run_id)
         trial.set_user_attr("worker", self._worker)
@@ -90,10 +93,10 @@ class DatabaseSource:
         values = None if outcome.values is None else list(outcome.values)
         ended = self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
         self._stored.callbacks.trial_ended(ended)
-        # A driver that is ended closes the trials it finds; this one may have been closed as lost, and is run again.
+        # A driver that is being ended fails the trials that still run, perhaps this one. Then its claim becomes free.
         lost = ended.state == TrialState.FAIL and outcome.state != TrialState.FAIL
         spent = not lost and (outcome.state in FINISHED or self._spec.stop.failures_count)
-        with self._lock:
+        with self._lock:  # the beats must not renew a claim that is being given back
             held, self._held = self._held, None
         if held is not None:
             self._claims.change(held, "done" if spent else "free", self._worker, trial.number)
@@ -104,6 +107,7 @@ class DatabaseSource:
         self._stored.callbacks.close()
 
     def _next_claim(self) -> Claim | None:
+        # No claim is free. One that another worker holds may become free, when its trial fails or its worker dies.
         while (claim := self._claims.take_free(self._worker)) is None:
             held = self._claims.held()
             if not held or self._claims.stop_reason() is not None:
@@ -125,15 +129,15 @@ class DatabaseSource:
                         held = self._held
                         self._held = self._claims.change(held, "claimed", held.worker, held.trial)
             except DBAPIError as error:
-                # The next beat tries again; the claim is taken over only after six missed ones.
+                # The next beat tries again. Others take the claim over only after six missed beats.
                 log.warning("The claim on a trial could not be renewed: %s", error)
 
 
 def patient(trial: optuna.Trial) -> optuna.Trial:
-    """The trial, with suggestions that survive a deadlock.
+    """Let the trial's suggestions survive a deadlock.
 
-    Optuna's cache between study and storage goes past the storage's own retries here. A lost connection is no reason
-    to suggest again: the value may be stored, and the next one would be another.
+    Optuna's cache between study and storage bypasses the retries of our storage here. After a lost connection nothing
+    is suggested again: the first value may be stored already, and the second one would differ from it.
     """
     for name in ("suggest_float", "suggest_int", "suggest_categorical"):
         setattr(trial, name, retried(getattr(trial, name), is_rolled_back))
@@ -141,7 +145,7 @@ def patient(trial: optuna.Trial) -> optuna.Trial:
 
 
 def watched(trial: optuna.Trial, callbacks: Callbacks) -> optuna.Trial:
-    """The trial, whose reports the callbacks are told of."""
+    """Let the callbacks know of the trial's reports."""
     report = trial.report
 
     def told(value: float, step: int) -> None:
@@ -153,7 +157,10 @@ def watched(trial: optuna.Trial, callbacks: Callbacks) -> optuna.Trial:
 
 
 class StaleWatch:
-    """Which claims have not changed for `grace_s` seconds of this process's clock."""
+    """Finds claims that have not changed for `grace_s` seconds of this process's clock.
+
+    Comparing with another machine's clock would need clocks that agree.
+    """
 
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
@@ -171,23 +178,23 @@ class StaleWatch:
 
 
 def release(stored: SharedStudy, claim: Claim) -> None:
-    """Take a dead worker's claim: done when its trial was told, else the trial is closed, the claim freed."""
+    """Take over the claim of a dead worker: done if its trial has finished; else the trial fails, the claim is free."""
     mine = stored.claims.change(claim, "claimed", "taken over", claim.trial)
-    if mine is None:
+    if mine is None:  # its worker lives, or another one was faster
         return
     trial = None if claim.trial is None else _find(stored.study, claim.trial)
     if trial is not None and not trial.state.is_finished():
-        # The worker may be slow, not dead, and tell its trial right now: whoever comes first counts.
+        # The worker may only be slow, and tell its trial at this moment. Whichever is stored first counts.
         trial = close_lost(stored, trial)
     told = trial is not None and trial.state in FINISHED
     stored.claims.change(mine, "done" if told else "free", "", claim.trial)
 
 
 def close_lost(stored: SharedStudy, trial: FrozenTrial) -> FrozenTrial:
-    """Record a trial nobody runs any more as failed, and queue its parameters again, a few times at most.
+    """Fail a trial that no worker runs any more, and queue its parameters again, a few times at most.
 
     Returns:
-        The trial as it is stored now: another state than FAIL if somebody else finished it meanwhile.
+        The trial as it is stored now. Its state is not FAIL if its worker finished it meanwhile.
     """
     log.warning("Trial %s was left running by a worker that died; closing it", trial.number)
     try:
@@ -202,16 +209,16 @@ def close_lost(stored: SharedStudy, trial: FrozenTrial) -> FrozenTrial:
 
 
 def close_abandoned(stored: SharedStudy) -> None:
-    """Close every trial still RUNNING in the study; only where no worker of it can be alive."""
+    """Fail every trial of the study that is still RUNNING. Only where no worker can be alive."""
     running = retried(stored.study.get_trials)(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
         close_lost(stored, trial)
 
 
 def rehearse() -> None:
-    """Run a trial in memory, because Optuna and SQLAlchemy load most of themselves when they are first used.
+    """Run a trial in memory: Optuna and SQLAlchemy import most of their modules when they are first used.
 
-    The daemon does so before it forks the workers (spark_session.modules_to_import).
+    Spark's Python daemon calls this before it forks the workers (spark_session.modules_to_import).
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = create_storage("sqlite://")

@@ -1,4 +1,4 @@
-"""A worker's source of trials in a run that the driver coordinates."""
+"""Trials from the driver, with `coordination: driver`."""
 
 from __future__ import annotations
 
@@ -45,20 +45,21 @@ A = TypeVar("A")
 
 CONNECT_S = 10.0
 RECONNECTS = 3
+# Errors that the driver may name in Raised. Others would let it choose any class to raise here.
 _RAISED_HERE = {e.__name__: e for e in (ValueError, TypeError, NotImplementedError, OverflowError, RuntimeError)}
 
 
 class CoordinatorClient:
-    """A TrialSource connected to the driver. Used by one thread; a second one sends beats.
+    """A TrialSource connected to the driver. One thread uses it; another one sends beats.
 
-    A connection that breaks is made again. The trial it broke in is lost: the driver, which could not know
-    better, has its parameters tried again.
+    A connection that breaks is made again. The trial that ran at that moment is lost: the driver cannot know how it
+    ended, so it has its parameters tried again.
 
     Args:
         address: Host and port of the driver.
         secret: The run's secret.
         worker: This worker's name, host:pid.
-        attempts: How often to try to connect, about 12 s in all.
+        attempts: How often to try to connect. The pauses between five attempts add up to 6 s.
 
     Raises:
         WireError: No driver of this run answers.
@@ -67,9 +68,9 @@ class CoordinatorClient:
     def __init__(self, address: tuple[str, int], secret: bytes, worker: str, attempts: int = 5) -> None:
         self._address, self._secret, self._worker = address, secret, worker
         self._closed = threading.Event()
-        self._waiting_since: float | None = None
-        self._next: Next | None = None
-        self._uncommitted: int | None = None  # the trial told last, while it may not be in the database yet
+        self._waiting_since: float | None = None  # set while this worker waits for an answer
+        self._next: Next | None = None  # came with the answer to `tell`, for the next `ask`
+        self._uncommitted: int | None = None  # number of the trial told last, until the driver says it is durable
         greeting = self._connect(attempts)
         self._study = RemoteStudy(greeting.study_name, greeting.directions, self._stop)
         self._distributions = greeting.distributions
@@ -77,13 +78,13 @@ class CoordinatorClient:
         beats.start()
 
     def ask(self) -> RemoteTrial | None:
-        """The next trial; waits while all that are left are being run. None when the run is over."""
+        """The next trial; None when the run is over. Waits while other workers run the last trials."""
         reply, self._next = self._next, None
         breaks = 0
         while reply is None or not (reply.trial or reply.over):
             try:
                 reply = self._request(Ask(), Next)
-            except WireError:
+            except WireError:  # no trial runs, so nothing is lost by asking again
                 breaks += 1
                 if breaks > RECONNECTS:
                     raise
@@ -91,21 +92,21 @@ class CoordinatorClient:
         return self._trial(reply.trial) if reply.trial else None
 
     def tell(self, trial: RemoteTrial, outcome: Outcome) -> None:
-        """Record how a trial ended. The reply brings the next trial, after a long one before that is durable.
+        """Tell the driver how a trial ended. Its answer brings the next trial, too.
 
-        `wait_durable` waits for that; no further trial is told before.
+        After a long trial that answer may come before the trial is durable, so that the next one can begin.
         """
         told = Tell(trial.number, outcome, trial.take_changes())
         try:
-            self.wait_durable()
+            self.wait_durable()  # at most one told trial is not durable yet
             self._uncommitted = trial.number
             self._next = self._request(told, Next)
         except WireError:
             self._connect_again()
-            log.warning("Trial %s was not told before the connection broke; it may be tried again", trial.number)
+            log.warning("The connection broke before trial %s was stored: it may be tried again", trial.number)
 
     def wait_durable(self) -> None:
-        """Wait until the trial told last is in the database.
+        """Wait until the trial that was told last is in the database.
 
         Raises:
             WireError: The connection has ended.
@@ -114,7 +115,7 @@ class CoordinatorClient:
             self._receive()
 
     def close(self) -> None:
-        """Leave, giving back a trial that was not begun; safe to call twice."""
+        """Leave the run, and give back a trial that was not begun. Safe to call twice."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -136,15 +137,15 @@ class CoordinatorClient:
         self._request(Stop(), Stopped)
 
     def _request(self, request: Request, expected: type[A]) -> A:
-        """Send a request and wait for its answer; one that a trial is durable may come before.
+        """Send a request and wait for its answer. A Durable for an earlier trial may come first.
 
         Raises:
             WireError: The connection has ended.
-            Exception: What Optuna has raised in the driver.
+            Exception: The error that Optuna raised in the driver.
         """
         self._frames.send(request.to_message())
         while isinstance(reply := self._receive(), Durable):
-            if reply.next is not None:
+            if reply.next is not None:  # Durable is the answer itself
                 reply = reply.next
                 break
         if isinstance(reply, Raised):
@@ -172,13 +173,14 @@ class CoordinatorClient:
         while not self._closed.wait(heartbeat_s):
             since = self._waiting_since
             if since is not None and time.monotonic() - since > SILENT_BEATS * heartbeat_s:
-                self._frames.close()  # and whoever waits connects again
-            with contextlib.suppress(WireError):  # the worker's own thread finds out by itself
-                # Who waits gets an echo: if an answer was kept from it, what follows does not open.
+                self._frames.close()  # wakes the thread that waits, which connects again
+            with contextlib.suppress(WireError):  # the thread that uses the connection sees the error itself
+                # While an answer is awaited, ask for an echo: if the answer was lost on its way, the echo does not
+                # open, and the connection is made again.
                 self._frames.send(Beat(echo=since is not None).to_message())
 
     def _connect(self, attempts: int) -> Greeting:
-        """Connect and introduce this worker; returns the driver's greeting."""
+        """Connect and send this worker's hello; returns the driver's greeting."""
         self._frames, greeting = _open(self._address, self._secret, self._worker, attempts)
         self._frames.notice_silence(SILENT_BEATS * greeting.heartbeat_s)
         return greeting
@@ -187,11 +189,12 @@ class CoordinatorClient:
         self._frames.close()
         self._connect(RECONNECTS)
         log.warning("The connection to the driver broke and was made again")
+        # If the driver has got that trial, it commits it, but this new connection will not hear of it.
         self._uncommitted = None
 
 
 def _open(address: tuple[str, int], secret: bytes, worker: str, attempts: int) -> tuple[FrameSocket, Greeting]:
-    """Connect, a few times: a driver that starts many workers at once may not answer the first call."""
+    """Connect, in a few attempts: a driver whose workers all start at once may not answer the first one."""
     for attempt in range(1, attempts + 1):
         try:
             return _greeted(FrameSocket.connect(address, secret, CONNECT_S), worker)

@@ -1,4 +1,4 @@
-"""The trial a worker holds: Optuna's Trial interface, and what it may ask of the study in the driver."""
+"""The trial in a worker: Optuna's Trial interface, over a connection to the driver's study."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from optuna.trial import BaseTrial
 from optuna_spark.storage.limits import CONSTRAINT_LENGTH, as_float, as_step, attr_size, check_name
 from optuna_spark.wire.messages import Assignment, Changes
 
+# Reports and attributes are sent together: after a second, or when they are this large or this many.
 FLUSH_S = 1.0
-FLUSH_BYTES = 256 * 1024
-FLUSH_CHANGES = 1000
+FLUSH_BYTES = 256 * 1024  # with wire.frames.MAX_REQUEST in mind
+FLUSH_CHANGES = 1000  # with wire.checks.MAX_CHANGES in mind
 
 
 class TrialLink(Protocol):
-    """A trial's way to the driver; each call sends `changes` along."""
+    """Sends a trial's requests to the driver. `changes` are what the objective set since the last call."""
 
     def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float: ...
 
@@ -42,7 +43,7 @@ class TrialLink(Protocol):
 
 @dataclass
 class _Unsent:
-    """What the objective has said and the driver does not know yet."""
+    """Changes that the objective has made and the driver does not know yet. `size` counts bytes of attributes."""
 
     reports: list[tuple[int, float]] = field(default_factory=list)
     user_attrs: dict[str, Any] = field(default_factory=dict)
@@ -59,8 +60,8 @@ class RemoteStudy:
     """The part of `optuna.Study` that objectives and pruning callbacks use: name, directions and `stop`.
 
     Args:
-        name: The study's.
-        directions: minimize or maximize, one per value.
+        name: The study's name.
+        directions: minimize or maximize, one for each value.
         stop: Asks the driver to start no further trial.
     """
 
@@ -76,7 +77,7 @@ class RemoteStudy:
         return self.directions[0]
 
     def stop(self) -> None:
-        """Start no further trial; those that run may end."""
+        """Start no further trial; running trials may end."""
         self._stop()
 
     def __getattr__(self, name: str) -> object:
@@ -89,15 +90,14 @@ class RemoteStudy:
 class RemoteTrial(BaseTrial):
     """A running trial, used like `optuna.Trial` by an objective. Not thread-safe.
 
-    Parameters of a declared search space have been sampled already; others are sampled by the driver when they
-    are first suggested. Reports and attributes travel together: with `should_prune`, with the trial's end, or
-    once a second.
+    Parameters of a declared search space have been sampled already. The driver samples others when they are first
+    suggested. Reports and attributes travel together: with `should_prune`, with the trial's end, or once a second.
 
     Args:
-        link: The way to the driver.
-        assignment: What the driver handed out.
-        distributions: Those of the parameters that are sampled already.
-        study: What an objective may know of the study.
+        link: Sends requests to the driver.
+        assignment: The trial as the driver handed it out.
+        distributions: The distributions of the parameters that are sampled already.
+        study: The part of the study that the objective may use.
 
     Attributes:
         study: Name, directions and `stop` of the study.
@@ -171,7 +171,7 @@ class RemoteTrial(BaseTrial):
     def report(self, value: float, step: int) -> None:
         self._check_single("report")
         number, at = as_float(value), as_step(step)
-        if at in self._steps:
+        if at in self._steps:  # as Optuna does
             warnings.warn(f"The reported value is ignored because this `step={at}` is already reported.", stacklevel=2)
             return
         self._steps.add(at)
@@ -205,7 +205,7 @@ class RemoteTrial(BaseTrial):
         self._flush_now_and_then()
 
     def take_changes(self) -> Changes:
-        """What has not been sent yet; the caller sends it."""
+        """Take the changes that were not sent yet. The caller sends them."""
         changes, self._changes = self._changes, _Unsent()
         self._flushed = time.monotonic()
         return Changes(tuple(changes.reports), changes.user_attrs, changes.constraints)

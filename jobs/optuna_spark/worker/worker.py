@@ -1,4 +1,4 @@
-"""The worker: one Spark task (or plain process) that pulls trials until the run's budget is spent."""
+"""The worker: a Spark task, or a plain process, that runs one trial after the other until none is left."""
 
 from __future__ import annotations
 
@@ -31,37 +31,39 @@ log = logging.getLogger(__name__)
 
 
 class TrialSource(Protocol):
-    """Where a worker pulls its trials from: the driver, or the database."""
+    """Where a worker gets its trials: from the driver, or from the database."""
 
     def ask(self) -> Any | None:
-        """The next trial, with Optuna's Trial interface; None when nothing is left for this worker."""
+        """The next trial, with Optuna's Trial interface; None when no trial is left for this worker."""
 
     def tell(self, trial: Any, outcome: Outcome) -> None:
-        """Record how a trial ended. It is durable before a further one is told."""
+        """Store how a trial ended. It is durable before the next `tell` sends anything."""
 
     def close(self) -> None:
-        """Leave; safe to call twice."""
+        """Leave the run. Safe to call twice."""
 
 
 def run_worker(
     payload: WorkerPayload, index: int, addresses: Sequence[str] | None, table: pa.Table | None = None
 ) -> WorkerReport:
-    """Run trials until none is left. Errors end up in the report, so that Spark shows no Java stack for them.
+    """Run trials until none is left.
+
+    Errors go into the report: one that left the task would reach the user as a Java stack trace of Spark's.
 
     Args:
-        payload: The run.
-        index: Which worker this is, from 0.
-        addresses: The GPU addresses Spark gave the task; None when it gave none.
-        table: The training table, when Spark read it.
+        payload: The data that the worker is started with.
+        index: Number of this worker, from 0.
+        addresses: The GPU addresses that Spark gave the task; None if it gave none.
+        table: The training table, if Spark read it.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    done, quotes = 0, True
+    done, quotes = 0, True  # quotes: whether errors may show text of the user's files
     try:
         spec = TuningSpec.from_json(payload.spec_json)
         quotes = spec.errors_may_quote
         objective = _objective(spec, addresses, table, payload.data_secrets)
-        del table  # trials need the memory; an objective that works on the table keeps it
+        del table  # frees its memory for the trials, unless the objective still works on it
         source = _source(payload, spec, index, name)
         try:
             while (trial := source.ask()) is not None:
@@ -77,9 +79,14 @@ def run_worker(
 
 
 def run_trial(objective: Callable[[Any], Any], trial: Any, n_values: int, *, quotes: bool = True) -> Outcome:
-    """Call the objective once; whatever it raises becomes the outcome, as in `study.optimize`.
+    """Call the objective once. An exception becomes the outcome, as in `study.optimize`.
 
-    Without `quotes` a failed trial says what happened and where, and nothing that the objective said.
+    Args:
+        objective: The function to call.
+        trial: Its argument.
+        n_values: How many values it must return.
+        quotes: Whether a failed trial may show the objective's own text. Without it, the error is only its class and
+            the line that raised it.
     """
     try:
         outcome = complete(objective(trial), n_values)
@@ -93,9 +100,9 @@ def run_trial(objective: Callable[[Any], Any], trial: Any, n_values: int, *, quo
 
 
 def complete(result: object, n_values: int) -> Outcome:
-    """The outcome of an objective that returned.
+    """The outcome of an objective that returned `result`.
 
-    A result that is not `n_values` finite-or-infinite numbers is a failed trial, as in Optuna.
+    The trial fails if that is not `n_values` numbers, or if one is NaN. Infinities are allowed, as in Optuna.
     """
     raw = list(result) if isinstance(result, Sequence) and not isinstance(result, str) else [result]
     if len(raw) != n_values:
@@ -114,7 +121,7 @@ def failed(reason: str) -> Outcome:
 
 
 def error_place(error: BaseException) -> str:
-    """What an exception was and where, without its text: that may quote a file whose path came from a run's form."""
+    """An exception's class and place, without its text, which may quote a file whose path came from a run's form."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" in {last[0].filename}, line {last[0].lineno}" if last else ""
     return f"{type(error).__name__}{place} (the text is not shown, because this run's form gave data.path)"
@@ -132,22 +139,22 @@ def _objective(
 def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> TrialSource:
     if payload.driver is not None:
         return CoordinatorClient(payload.driver, payload.secret, name)
-    # Brings SQLAlchemy, which a worker of the driver's needs not wait for.
+    # Imported here, because it loads SQLAlchemy. A worker that the driver coordinates starts sooner without.
     from optuna_spark.worker.database_source import DatabaseSource, SharedStudy
 
-    assert payload.storage_url is not None  # run.py sets one of the two
+    assert payload.storage_url is not None  # each coordination sets either `driver` or `storage_url`
     seed = None if spec.seed is None else worker_seed(spec.seed, payload.history, index)
     callbacks = Callbacks(payload.callbacks)
     return DatabaseSource(SharedStudy.join(spec, payload.storage_url, payload.run_key, seed, callbacks), name)
 
 
 def worker_seed(seed: int, history: int, index: int) -> int:
-    """A seed of its own for each worker and each further run: equal seeds give equal suggestions.
+    """A different seed for each worker and each run of a study: equal seeds would give equal suggestions.
 
     Args:
-        seed: The spec's.
-        history: Trials the study held when the run started.
-        index: Which worker, from 0.
+        seed: The spec's seed.
+        history: How many trials the study held when the run started.
+        index: Number of the worker, from 0.
     """
     import numpy as np
 

@@ -1,1 +1,1 @@
-"""The study's database: server, account, tables, connections, and the study in it."""
+"""The study's database: Airflow connections, server, account and tables, and the study itself."""

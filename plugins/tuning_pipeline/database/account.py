@@ -1,4 +1,4 @@
-"""The tuning account: which host it may come from, its password, its rights, and what else goes by its name."""
+"""The tuning account in MySQL: the hosts it may come from, its password, its rights, and other accounts of its name."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Found by leaving out one at a time: what Optuna's RDBStorage and our writer need to read and write a study ...
+# The rights that Optuna's RDBStorage and our writer need to read and write a study. Found by leaving out one at a time.
 READ_WRITE = ("SELECT", "INSERT", "UPDATE", "DELETE")
-# ... and what makes the tables (CREATE, INDEX; REFERENCES for foreign keys is MySQL's, MariaDB does without) and
-# upgrades those of an older Optuna (ALTER). Upgrades drop columns, constraints and indexes, which takes ALTER and
-# INDEX, but no table: so DROP is not among them. init/mysql/create-account.sh grants the same; a test compares the two.
+# The rights to make the tables (CREATE, INDEX, and for foreign keys REFERENCES, which only MySQL asks for), and to
+# upgrade those of an older Optuna (ALTER). DROP is not among them: upgrades drop columns, constraints and indexes, but
+# no table. init/mysql/create-account.sh grants the same rights; a test compares the two.
 CREATE_TABLES = ("CREATE", "ALTER", "INDEX", "REFERENCES")
 RIGHTS = READ_WRITE + CREATE_TABLES
 
 
 def check_admin_is_as_safe(admin: Connection, connection: Connection) -> None:
-    """The admin's connection sends the tuning account's password, so it must be sealed as that account's own is.
+    """Check that the admin's connection uses TLS at least as strong as the tuning account's own.
+
+    The admin's connection sends the tuning account's password to the server.
 
     Raises:
-        TaskError: It is not; nothing was sent.
+        TaskError: The admin's TLS is weaker. Nothing was sent.
     """
     wanted, given = tls_settings(connection), tls_settings(admin)
     if given.strength >= wanted.strength or admin.extra_dejson.get("unix_socket"):
@@ -52,13 +54,13 @@ def check_admin_is_as_safe(admin: Connection, connection: Connection) -> None:
 
 
 def account_host(cursor: Any, settings: StudySettings, admin: Connection, connection: Connection) -> str:
-    """The host that the account may come from.
+    """The host pattern of the account.
 
-    The study file's or the connection's pattern; without one the host that the server sees for this machine, where that
-    is enough: the driver runs here, and nothing else connects.
+    It is the study file's or the connection's. Without one, it is this machine's host as the server sees it. That is
+    enough only if the driver runs on this machine and nothing else connects.
 
     Raises:
-        TaskError: There is no pattern, and none can be known.
+        TaskError: There is no pattern, and this machine's host is not enough.
     """
     if settings.database.host_pattern:
         return settings.database.host_pattern
@@ -98,12 +100,12 @@ def _address(connection: Connection) -> tuple[Any, ...]:
 
 
 def create_account(cursor: Any, connection: Connection, host: str) -> None:
-    """Create the tuning account, or give it its new password, with the rights on its own database only.
+    """Create the tuning account, or give it its new password. It gets rights on its own database only.
 
-    An account of a connection that is sealed may not be used in clear text by anybody.
+    If the connection uses TLS, the account may be used over TLS only.
 
     Raises:
-        TaskError: The account requires TLS and the connection does not, or another account hides this one.
+        TaskError: The account requires TLS and the connection does not use it, or MySQL picks another account.
     """
     account, password = connection.login, connection.password
     sealed = tls_settings(connection).asked
@@ -114,6 +116,7 @@ def create_account(cursor: Any, connection: Connection, host: str) -> None:
     else:
         _change(cursor, connection, host, required=bool(cursor.fetchone()[0]), sealed=sealed)
     cursor.execute(f"GRANT {', '.join(RIGHTS)} ON `{grant_pattern(connection)}`.* TO %s@%s", (account, host))
+    # MySQL may still pick another account of this name, whose host pattern is more specific.
     if not _password_fits(connection):
         raise _shadowed(connection, host)
 
@@ -131,6 +134,7 @@ def _change(cursor: Any, connection: Connection, host: str, *, required: bool, s
 
 
 def _password_fits(connection: Connection) -> bool:
+    # A login is tried, because stored password hashes differ between servers and their plugins.
     try:
         PyMySqlHook(connection=connection).get_conn().close()
     except pymysql.MySQLError as error:
@@ -139,6 +143,7 @@ def _password_fits(connection: Connection) -> bool:
     return True
 
 
+# USAGE is MySQL's word for no right at all.
 _EXTRA_RIGHTS = """
     SELECT DISTINCT '*.*' FROM information_schema.USER_PRIVILEGES
         WHERE GRANTEE = %(grantee)s AND (PRIVILEGE_TYPE <> 'USAGE' OR IS_GRANTABLE = 'YES')
@@ -148,7 +153,7 @@ _EXTRA_RIGHTS = """
 
 
 def warn_about_extra_rights(cursor: Any, connection: Connection, host: str) -> None:
-    """An account that was there before may have more rights; taking them away could break its other users."""
+    """Warn if the account has more rights than it needs. They stay, because other programs may use the account."""
     grantee = f"'{connection.login}'@'{host}'"
     cursor.execute(_EXTRA_RIGHTS, {"grantee": grantee, "pattern": grant_pattern(connection)})
     scopes = sorted(scope for (scope,) in cursor.fetchall())
@@ -157,9 +162,9 @@ def warn_about_extra_rights(cursor: Any, connection: Connection, host: str) -> N
 
 
 def wider_accounts(cursor: Any, connection: Connection, host: str) -> list[str]:
-    """Other accounts of the name that let in more than one host; each is told, with the statement that removes it.
+    """Other accounts of this name for more than one host. Logs each, with the statement that removes it.
 
-    Earlier versions made one for every host. It stays: who else uses it cannot be seen from here.
+    Earlier versions of this package made an account for all hosts. It stays, because other programs may use it.
     """
     cursor.execute(
         "SELECT Host FROM mysql.user WHERE User = %s AND Host <> %s AND Host LIKE '%%\\%%%%' ORDER BY Host",
@@ -176,7 +181,7 @@ def wider_accounts(cursor: Any, connection: Connection, host: str) -> list[str]:
 
 
 def grant_pattern(connection: Connection) -> str:
-    """The connection's database as GRANT takes it, where an unescaped `_` stands for any character."""
+    """The name of the connection's database for GRANT, where an unescaped `_` would stand for any character."""
     return str(connection.schema).replace("_", r"\_")
 
 

@@ -1,4 +1,4 @@
-"""Airflow connections as this pipeline uses them: looked up with a clear error, passwords masked, URLs built."""
+"""Airflow connections: finds them, masks their secrets in logs, and builds storage URLs from them."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from tuning_pipeline.study_file.settings import StudySettings
 
 MYSQL_PORT = 3306
-# Airflow masks nothing shorter, since it would mask half of every log.
+# Airflow masks no shorter text, because that would hide half of every log.
 _SHORTEST = 5
 
 
 def find_connection(conn_id: str, *, everything: bool = False) -> Connection | None:
-    """The connection with its secrets masked in every log, or None when there is none of that id.
+    """The connection, whose secrets are masked in every log from now on; None if there is no such connection.
 
     Args:
-        conn_id: Its id.
-        everything: All of its extra is secret, whatever it is called.
+        conn_id: The connection's id.
+        everything: Whether all of its extra is secret, and not only what looks like a secret.
 
     Raises:
-        TaskError: There is one, and it cannot be used as it is.
+        TaskError: The connection cannot be used as it is.
     """
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        if is_in_environment(conn_id):
+        if is_in_environment(conn_id):  # Airflow says "not found" also for one that it cannot parse
             raise unreadable(conn_id) from None
         return None
     check_readable(connection)
@@ -50,7 +50,7 @@ def find_connection(conn_id: str, *, everything: bool = False) -> Connection | N
 
 
 def mask_connections(settings: StudySettings) -> None:
-    """Mask the secrets of every connection that a study names, whether the task looks it up or not."""
+    """Mask the secrets of all connections that a study names, also of those that the task does not use."""
     named = [getattr(settings.connections, place.name) for place in fields(settings.connections)]
     for conn_id in (*named, settings.data and settings.data.connection):
         if conn_id:
@@ -60,11 +60,11 @@ def mask_connections(settings: StudySettings) -> None:
 
 
 def _mask(connection: Connection, everything: bool) -> None:
-    """Mask the password, and what is secret in the extra, as it is and as it may show in a log or a URL."""
+    """Mask the password and the secrets in the extra, in all forms in which a log or a URL may show them."""
     secrets = [connection.password] if connection.password else []
     secrets += _secret_texts(connection.extra_dejson, everything)
     for secret in secrets:
-        # Of a key of several lines, a log shows one at a time.
+        # Line by line, because a log shows the lines of a key one at a time.
         for text in {secret, quote(secret, safe=""), *secret.splitlines()}:
             if len(text) >= _SHORTEST:
                 mask_secret(text)
@@ -82,15 +82,20 @@ def _secret_texts(value: Any, everything: bool, name: str = "") -> Iterator[str]
 
 
 def _is_word(value: str) -> bool:
-    """Whether a value would hide half of every log."""
+    """Whether a value is so common that masking it would hide half of every log."""
     return value.isdigit() or value.lower() in ("true", "false")
 
 
 def require_connection(conn_id: str, purpose: str, *, everything: bool = False) -> Connection:
-    """The connection, as `find_connection` gives it.
+    """The connection, as `find_connection` returns it.
+
+    Args:
+        conn_id: The connection's id.
+        purpose: What it is for; part of the error.
+        everything: As for `find_connection`.
 
     Raises:
-        TaskError: There is none of that id, or it cannot be used as it is.
+        TaskError: There is no such connection, or it cannot be used as it is.
     """
     connection = find_connection(conn_id, everything=everything)
     if connection is None:
@@ -105,10 +110,10 @@ def require_connection(conn_id: str, purpose: str, *, everything: bool = False) 
 
 
 def database_connection(conn_id: str) -> Connection:
-    """The tuning account's connection: a MySQL server and database, or an SQLite file.
+    """The connection of the tuning account: to a MySQL server and database, or to an SQLite file.
 
     Raises:
-        TaskError: It is missing or incomplete.
+        TaskError: The connection is missing or incomplete.
     """
     connection = require_connection(conn_id, "the study's database")
     missing = {
@@ -124,7 +129,7 @@ def database_connection(conn_id: str) -> Connection:
 
 
 def storage_url(connection: Connection) -> sqlalchemy.URL:
-    """The storage URL of Optuna for a connection that `database_connection` accepted."""
+    """Optuna's storage URL for a connection that `database_connection` returned. It holds the password."""
     if connection.conn_type == "sqlite":
         return sqlalchemy.URL.create("sqlite", database=connection.host)
     return sqlalchemy.URL.create(
@@ -139,10 +144,10 @@ def storage_url(connection: Connection) -> sqlalchemy.URL:
 
 
 def tls_settings(connection: Connection) -> TlsSettings:
-    """How the connection's extra says that it is to be sealed.
+    """The TLS settings in the connection's extra.
 
     Raises:
-        TaskError: A key is not known, or its value is wrong.
+        TaskError: A key is unknown, or its value is wrong.
     """
     given = dict(connection.extra_dejson)
     try:
@@ -160,10 +165,10 @@ def tls_settings(connection: Connection) -> TlsSettings:
 
 
 def _nested(ssl: Any) -> dict[str, Any]:
-    """The keys for {"ca": ..., "cert": ..., "key": ...} of Airflow's MySQL hook, which PyMySQL always took as this.
+    """Our keys for Airflow's own form, {"ssl": {"ca": ..., "cert": ..., "key": ...}}. The meaning is PyMySQL's.
 
     Raises:
-        TlsError: It holds something else.
+        TlsError: It holds another key.
     """
     if not isinstance(ssl, dict) or not ssl or set(ssl) - {"ca", "cert", "key"}:
         raise TlsError("'ssl' is taken with ca, cert and key only: write ssl_mode, ssl_ca, ssl_cert, ssl_key instead")

@@ -1,4 +1,4 @@
-"""The table that says who works on which study, beside Optuna's own."""
+"""The table of leases, which says which run works on which study. It is in the same database as Optuna's tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _metadata = sa.MetaData()
 LEASES = sa.Table(
     "optuna_spark_leases",
     _metadata,
-    # Of the study's name, which may be longer than an index takes.
+    # A hash of the study's name, which may be too long for an index.
     sa.Column("study_key", sa.String(64), primary_key=True),
     sa.Column("study", sa.Text, nullable=False),
     sa.Column("dag_id", sa.String(250), nullable=False),
@@ -23,5 +23,5 @@ LEASES = sa.Table(
     sa.Column("busy", sa.Boolean, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
-# Makes it where it is missing.
+# Makes the table if it is missing. Several tasks may do so at once.
 make_lease_table = retried(_metadata.create_all, when=is_overtaken)

@@ -1,4 +1,4 @@
-"""The MySQL provider's hook over PyMySQL, and MySQL's errors as cards."""
+"""Airflow's MySQL hook on PyMySQL, and failure cards for MySQL's errors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PROGRESS_S = 5.0
 
 
 class PyMySqlHook(MySqlHook):
-    """MySqlHook that connects with PyMySQL, which installs without a compiler."""
+    """A MySqlHook that connects with PyMySQL, which needs no compiler to install."""
 
     def get_conn(self) -> Any:
-        """A PyMySQL connection to the connection's server, and database if it names one.
+        """Open a PyMySQL connection to the server, and to the database if the Airflow connection names one.
 
         Raises:
-            TlsError: A file that its TLS needs cannot be used.
-            pymysql.MySQLError: The server refuses, or offers no TLS although it was asked for.
+            TlsError: A file for TLS cannot be used.
+            pymysql.MySQLError: The server refuses, or offers no TLS although the connection asks for it.
         """
         connection = self.connection
         return connect(
@@ -50,12 +50,12 @@ class PyMySqlHook(MySqlHook):
 
 
 def wait_for_server(hook: PyMySqlHook, connection: Connection, wait_s: float) -> None:
-    """Return once the server lets the connection's account in, or refuses it for good.
+    """Wait until the server accepts the connection's account.
 
-    A wrong password is final at once; an unknown database is no obstacle here.
+    A wrong password is an error at once. A database that does not exist yet is none.
 
     Raises:
-        TaskError: The account is refused, or the server does not answer within `wait_s` seconds.
+        TaskError: The server refuses the account, or does not answer within `wait_s` seconds.
     """
     start = time.monotonic()
     shown = start
@@ -65,7 +65,7 @@ def wait_for_server(hook: PyMySqlHook, connection: Connection, wait_s: float) ->
             return
         except pymysql.MySQLError as error:
             code = code_of(error)
-            if code in (ER.BAD_DB_ERROR, ER.DBACCESS_DENIED_ERROR):
+            if code in (ER.BAD_DB_ERROR, ER.DBACCESS_DENIED_ERROR):  # the login worked, only the database is missing
                 return
             waited = time.monotonic() - start
             if code not in NOT_READY or waited >= wait_s:
@@ -77,12 +77,12 @@ def wait_for_server(hook: PyMySqlHook, connection: Connection, wait_s: float) ->
 
 
 def place(connection: Connection) -> str:
-    """Host and port for messages."""
+    """Host and port, for messages."""
     return f"{shown_host(plain_host(connection.host or 'localhost'))}:{connection.port or MYSQL_PORT}"
 
 
 def explain(error: BaseException, connection: Connection) -> TaskError:
-    """The card for a MySQL error: one sentence, and the next step."""
+    """A failure card for a MySQL error: one sentence, and the next step."""
     code, account, at = code_of(error), connection.login, place(connection)
     conn_id, database = connection.conn_id, connection.schema
     why = str(error.args[1]) if len(error.args) > 1 else str(error)

@@ -1,4 +1,4 @@
-"""Create, resume or reset the study, and refuse one that does not fit."""
+"""Creates, resumes or resets the study, and refuses one that does not fit the spec."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ log = logging.getLogger(__name__)
 
 
 def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str = "unknown") -> dict[str, Any]:
-    """Bring the study into the state a run starts from.
+    """Bring the study into the state that a run starts from.
 
     Args:
-        spec: The run; its run_id is the run's key.
-        url: The study's storage; Optuna's tables are there.
-        mode: resume, reset (keep this study under another name and start again) or create (fail if it exists). A
-            second call with the same run id keeps what the first one, its trials and later runs made.
-        digest: Of the settings that the run goes on with, see `settings_digest`.
+        spec: The run. Its run_id is the run's key.
+        url: The study's storage, which has Optuna's tables.
+        mode: resume; reset (keep the present study under another name, and begin a new one); or create (fail if the
+            study exists). A second call with the same run id changes nothing, whatever the mode.
+        digest: Digest of the run's settings (see `settings_digest`).
 
     Returns:
-        study, mode, how many trials it holds by state, and the name that a replaced study has now.
+        study, mode, trials (how many are in each state), and replaced (the new name of a study that was replaced).
 
     Raises:
-        TaskError: Mode create, and the study exists; or a later run's reset has replaced this run's study.
-        StudyMismatchError: The stored study does not fit the spec; the message says how.
-        StudyNameError: The database takes the name for another study's.
+        TaskError: The mode is create and the study exists, or a later run's reset has replaced this run's study.
+        StudyMismatchError: The stored study does not fit the spec. The message says how.
+        StudyNameError: The database takes the name for that of another study.
     """
     storage = create_storage(url)
     try:
@@ -49,6 +49,7 @@ def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str 
             raise _reset_since(spec.study_name, runs)
         if runs is not None and not runs.has(spec.run_id) and mode == "create":
             raise _exists(spec.study_name)
+        # A run that is in the list has begun its study before: a second reset would throw its own trials away.
         if runs is None or (mode == "reset" and not runs.has(spec.run_id)):
             return _begin(spec, storage, mode, (runs or StudyRuns({})).replaced().with_run(spec.run_id, digest))
         study = _load(spec, storage)
@@ -59,7 +60,7 @@ def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str 
 
 
 def _begin(spec: TuningSpec, storage: RDBStorage, mode: str, runs: StudyRuns) -> dict[str, Any]:
-    """A new study; the one of this name, if there is one, is kept under another."""
+    """Begin a new study. An existing one of this name is kept under another name."""
     kept = put_study(storage, spec.study_name, spec.directions, runs)
     log.info("Created study %s", spec.study_name)
     study = optuna.load_study(study_name=spec.study_name, storage=storage)
@@ -67,7 +68,7 @@ def _begin(spec: TuningSpec, storage: RDBStorage, mode: str, runs: StudyRuns) ->
 
 
 def _runs(spec: TuningSpec, storage: RDBStorage) -> StudyRuns | None:
-    """The runs of the study as it is stored; None where there is no study."""
+    """The runs of the stored study; None if there is no study."""
     try:
         return read_runs(spec.study_name, storage)
     except KeyError:
@@ -75,7 +76,7 @@ def _runs(spec: TuningSpec, storage: RDBStorage) -> StudyRuns | None:
 
 
 def check_prepared(name: str, url: sqlalchemy.URL, key: str) -> None:
-    """Refuse to put a run's trials into a study that a later reset has put into the place of the run's own.
+    """Check that the study is still the one that this run prepared, and not one that a later reset has begun.
 
     Raises:
         TaskError: The study is gone, or another one has its name.
@@ -102,7 +103,7 @@ def _load(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
 
 
 def stored_distributions(study: optuna.Study) -> dict[str, BaseDistribution]:
-    """The last distribution each parameter was sampled from."""
+    """The distributions of the stored trials, by parameter; the last one if there are several."""
     found: dict[str, BaseDistribution] = {}
     for trial in study.get_trials(deepcopy=False):
         found.update(trial.distributions)
@@ -110,7 +111,7 @@ def stored_distributions(study: optuna.Study) -> dict[str, BaseDistribution]:
 
 
 def check_directions(spec: TuningSpec, stored: tuple[str, ...]) -> None:
-    """Compare the directions.
+    """Compare the spec's directions with the stored ones.
 
     Raises:
         StudyMismatchError: They differ.
@@ -123,16 +124,20 @@ def check_directions(spec: TuningSpec, stored: tuple[str, ...]) -> None:
 
 
 def check_search_space(wanted: Mapping[str, BaseDistribution], stored: Mapping[str, BaseDistribution]) -> list[str]:
-    """Compare a search space with what the study's trials were sampled from.
+    """Compare a search space with the distributions of the stored trials.
 
-    Optuna's samplers live with changed bounds and steps and with added or dropped parameters, but not with
-    another kind, scale or set of choices (optuna.distributions.check_distribution_compatibility).
+    Optuna's samplers accept changed bounds and steps, and added or dropped parameters. They do not accept another kind,
+    scale or set of choices (optuna.distributions.check_distribution_compatibility).
+
+    Args:
+        wanted: The declared distributions, by parameter.
+        stored: The distributions of the stored trials, by parameter.
 
     Returns:
         A line for each difference that is allowed.
 
     Raises:
-        StudyMismatchError: Naming every parameter that cannot go on, as stored and as wanted.
+        StudyMismatchError: Names every parameter that does not fit, as stored and as declared.
     """
     conflicts: list[str] = []
     notes: list[str] = []
@@ -156,7 +161,7 @@ def _compatible(new: BaseDistribution, old: BaseDistribution) -> bool:
 
 
 def describe(distribution: BaseDistribution) -> str:
-    """A distribution in the words of a study file."""
+    """A distribution, described with the words of a study file."""
     if isinstance(distribution, CategoricalDistribution):
         return f"one of {', '.join(map(str, distribution.choices))}"
     if not isinstance(distribution, FloatDistribution | IntDistribution):

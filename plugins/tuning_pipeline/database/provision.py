@@ -1,6 +1,6 @@
-"""Make the study's database ready: server up, database, least-privilege account, Optuna's tables.
+"""Prepares the study's database: waits for the server, makes the database, an account with few rights, and the tables.
 
-Everything here may run any number of times and leaves the same state.
+Everything here may run any number of times, and leaves the same state.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _ACCOUNT = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 
 
 def provision(settings: StudySettings) -> dict[str, Any]:
-    """Make the database of a study ready.
+    """Prepare the database of a study.
 
     Returns:
-        Names for the log: database, server, schema version, and as administrator the account and others of its name
-        that let in more hosts. No secret.
+        Names for the log: database, server and schema version. With an admin connection also the account, and other
+        accounts of its name for more hosts. No secret.
 
     Raises:
-        TaskError: With the card of what is wrong.
+        TaskError: The database cannot be prepared.
     """
     connection = database_connection(settings.connections.database)
     if connection.conn_type == "sqlite":
@@ -103,7 +103,7 @@ def _create_database(cursor: Any, name: str) -> None:
     ):
         (charset,) = cursor.fetchone()
         if charset != "utf8mb4":
-            log.warning("Database %s has character set %s: names of studies outside it are refused", name, charset)
+            log.warning("Database %s has character set %s: a study's name must fit into that", name, charset)
         return
     cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(name)} CHARACTER SET utf8mb4")
     log.info("Created database %s", name)
@@ -117,15 +117,16 @@ _OWN_RIGHTS = """
 
 
 def _check_access(hook: PyMySqlHook, connection: Connection, wait_s: float) -> None:
-    """Without an admin connection: the tuning account must be able to do what the study needs."""
+    """Check, without an admin connection, that the tuning account has the rights that the study needs."""
     wait_for_server(hook, connection, wait_s)
     with closing(hook.get_conn()) as server, server.cursor() as cursor:
         cursor.execute("SELECT CURRENT_USER()")
         account, host = cursor.fetchone()[0].rsplit("@", 1)
         cursor.execute(_OWN_RIGHTS, {"grantee": f"'{account}'@'{host}'", "database": connection.schema})
         rights = {right for (right,) in cursor.fetchall()}
+        # information_schema does not list the rights of a role. SHOW GRANTS names the role, without " ON ".
         if cursor.execute("SHOW GRANTS") and any(" ON " not in grant for (grant,) in cursor.fetchall()):
-            log.info("Rights of account %s come from a role; whether they suffice shows when they are used", account)
+            log.info("Account %s has rights from a role, which cannot be checked before they are used", account)
             return
         needed = _rights_needed(cursor)
     missing = [right for right in needed if right not in rights]
@@ -134,7 +135,7 @@ def _check_access(hook: PyMySqlHook, connection: Connection, wait_s: float) -> N
 
 
 def _rights_needed(cursor: Any) -> tuple[str, ...]:
-    """By the tables that are there: Optuna's, and the one with who works on which study."""
+    """The rights that are needed. They depend on which tables exist already: Optuna's, and the table of leases."""
     if not cursor.execute("SHOW TABLES LIKE 'alembic\\_version'"):
         return RIGHTS
     return READ_WRITE if cursor.execute("SHOW TABLES LIKE %s", LEASES.name) else (*READ_WRITE, "CREATE")
@@ -162,7 +163,7 @@ def _check_names(connection: Connection) -> None:
                     next="Choose a plain name: letters, digits and underscores.",
                 )
             )
-    # PyMySQL sends a password as latin-1, while the one in CREATE USER arrives as UTF-8.
+    # PyMySQL sends a login's password as Latin-1, but the one in CREATE USER as UTF-8. Beyond ASCII the two differ.
     if not (connection.password or "").isascii():
         raise TaskError(
             Failure(
@@ -173,7 +174,7 @@ def _check_names(connection: Connection) -> None:
 
 
 def _quoted(identifier: str) -> str:
-    """A checked identifier for a statement; identifiers cannot be bound."""
+    """A checked identifier in quotes. SQL has no parameters for identifiers."""
     if not _IDENTIFIER.fullmatch(identifier):
         raise ValueError(f"not an identifier: {identifier!r}")
     return f"`{identifier}`"

@@ -1,4 +1,4 @@
-"""Connections that Airflow has and that cannot be used as they are: each is one sentence, at the first look."""
+"""Checks connections when they are first looked up: one that cannot be used is a failure card of one sentence."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LAST_PORT = 65_535
 
 
 def is_in_environment(conn_id: str) -> bool:
-    """Whether an environment variable holds a connection of that id, readable or not."""
+    """Whether an environment variable defines a connection with this id, even if Airflow cannot read it."""
     return _variable(conn_id) in os.environ
 
 
 def unreadable(conn_id: str) -> TaskError:
-    """The card of a connection in the environment that Airflow cannot read, and so takes for none."""
+    """A failure card for a connection in the environment that Airflow cannot read, and so says does not exist."""
     return TaskError(
         Failure(
             what=f"Airflow cannot read connection {conn_id!r} in the environment variable {_variable(conn_id)}",
@@ -35,7 +35,7 @@ def _variable(conn_id: str) -> str:
 
 
 def _why_unreadable(text: str) -> str:
-    """Where the text goes wrong, and none of it: any part may be a password."""
+    """Why the text cannot be read, without quoting it: any part may be a password."""
     if not text.lstrip().startswith("{"):
         return "it is neither JSON in braces nor a URI of which each part is quoted"
     try:
@@ -52,10 +52,10 @@ def _why_unreadable(text: str) -> str:
 
 
 def check_readable(connection: Connection) -> None:
-    """Refuse what would end in a stack later, or in an option that is silently not kept.
+    """Refuse a connection that would fail later with a stack trace, or whose options would silently be ignored.
 
     Raises:
-        TaskError: The port is none, or the extra is not a JSON object.
+        TaskError: The port is not a valid port, or the extra is not a JSON object.
     """
     port = connection.port
     if port is not None and not 1 <= port <= LAST_PORT:
@@ -80,10 +80,10 @@ def _wrong(connection: Connection, problem: str, next_step: str) -> TaskError:
 
 
 def plain_host(host: str) -> str:
-    """A host as a socket takes it: an IPv6 address may be given in brackets, as in a URL."""
+    """A host as sockets take it: without the brackets that an IPv6 address has in a URL."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def shown_host(host: str) -> str:
-    """A host as it stands before a port."""
+    """A host as it is written before a port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host

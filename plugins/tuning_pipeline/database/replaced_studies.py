@@ -1,4 +1,4 @@
-"""A study that a reset replaced is kept under another name, until newer ones have been replaced in their turn."""
+"""Studies that a reset has replaced. They are kept under other names, until enough newer ones were replaced as well."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _RENAME = sa.text("UPDATE studies SET study_name = :new WHERE study_id = :study"
 
 
 def put_study(storage: RDBStorage, name: str, directions: Sequence[Direction], runs: StudyRuns) -> str | None:
-    """Put an empty study into the place of `name`, in one step: a crash leaves the old one or the new one.
+    """Replace the study `name` by an empty one, in one transaction: after a crash there is the old one or the new one.
 
     Returns:
-        The name that the study which was there has now; None when none was, or it held no trial.
+        The new name of the old study; None if there was none, or if it had no trials and was deleted.
     """
     new = name + NEW
-    _delete(storage, new)  # what a killed attempt left
-    with quiet():  # else Optuna announces a study of a name that nobody chose
+    _delete(storage, new)  # a killed attempt may have left it behind
+    with quiet():  # Optuna would announce a study with a name that nobody chose
         optuna.create_study(study_name=new, storage=storage, directions=list(directions))
     write_runs(new, storage, runs)
     if name not in optuna.get_all_study_names(storage):
@@ -46,7 +46,7 @@ def put_study(storage: RDBStorage, name: str, directions: Sequence[Direction], r
 
 
 def put_back(storage: RDBStorage, name: str, back: str) -> str | None:
-    """Give a replaced study its name back. Returns the name that the study which had it has now, if one had."""
+    """Give a replaced study its name back. If another study has that name now, returns the new name of that one."""
     if name not in optuna.get_all_study_names(storage):
         rename(storage, {back: name})
         return None
@@ -60,7 +60,8 @@ def _replaced_name(name: str) -> str:
 
 
 def rename(storage: RDBStorage, names: dict[str, str]) -> None:
-    """Give studies other names, in this order and in one transaction."""
+    """Give studies new names (old name: new name), in this order and in one transaction."""
+    # All ids are looked up first: a name may belong to another study once the first one is renamed.
     rows = [(storage.get_study_id_from_name(old), new) for old, new in names.items()]
     with storage.engine.begin() as connection:
         for study, new in rows:
@@ -68,13 +69,13 @@ def rename(storage: RDBStorage, names: dict[str, str]) -> None:
 
 
 def replaced_studies(storage: RDBStorage, name: str) -> list[str]:
-    """Names of what resets of a study have replaced, oldest first."""
+    """The names of the studies that resets of this one have replaced, the oldest first."""
     form = re.compile(re.escape(name + REPLACED) + r"\d{8}T\d{6}\.\d{6}Z")
     return sorted(found for found in optuna.get_all_study_names(storage) if form.fullmatch(found))
 
 
 def drop_replaced(storage: RDBStorage, name: str, keep: int) -> list[str]:
-    """Delete all but the newest `keep` of what resets of a study have replaced. Returns the names that went."""
+    """Delete all but the newest `keep` replaced studies. Returns the names of the deleted ones."""
     found = replaced_studies(storage, name)
     gone = found[: max(0, len(found) - keep)]
     for old in gone:
@@ -84,7 +85,7 @@ def drop_replaced(storage: RDBStorage, name: str, keep: int) -> list[str]:
 
 
 def drop_replaced_in(url: sa.URL, name: str, keep: int) -> list[str]:
-    """`drop_replaced` in a database that nobody else has open."""
+    """`drop_replaced` for a storage URL."""
     storage = create_storage(url)
     try:
         return drop_replaced(storage, name, keep)

@@ -1,4 +1,4 @@
-"""Optuna's tables: created or upgraded once, by one process at a time."""
+"""Creates or upgrades Optuna's tables, in one process at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOCK_S = 120
 
 
 def ensure_schema(url: sqlalchemy.URL) -> str:
-    """Create Optuna's tables, or upgrade those of an older Optuna; and the table of leases.
+    """Create Optuna's tables, or upgrade those of an older Optuna. Also create the table of leases.
 
     Returns:
         The schema version.
@@ -33,10 +33,11 @@ def ensure_schema(url: sqlalchemy.URL) -> str:
     Raises:
         TaskError: The tables belong to a newer Optuna.
     """
-    # RDBStorage runs str.format on the URL.
+    # RDBStorage runs str.format on the URL, where a password may hold braces.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     storage = RDBStorage(text, engine_kwargs=engine_options(url), skip_compatibility_check=True)
     try:
+        # Upgraded here, because RDBStorage itself only refuses the tables of an older Optuna.
         current, head = storage.get_current_version(), storage.get_head_version()
         if current != head:
             if current not in storage.get_all_versions():
@@ -53,13 +54,15 @@ def ensure_schema(url: sqlalchemy.URL) -> str:
 
 @contextmanager
 def schema_lock(hook: PyMySqlHook, database: str) -> Iterator[None]:
-    """Hold the server-wide lock of this database's schema: two creators at once break it (optuna issue 1092).
+    """Hold a server-wide lock for this database's schema: two processes that create it at once break it.
+
+    See optuna issue 1092. MySQL frees the lock when the connection ends.
 
     Raises:
-        TaskError: Another process held it for too long.
+        TaskError: Another process held the lock for too long.
     """
     with closing(hook.get_conn()) as connection, connection.cursor() as cursor:
-        name = f"optuna_schema.{database}"[:64]
+        name = f"optuna_schema.{database}"[:64]  # MySQL takes no longer name
         cursor.execute("SELECT GET_LOCK(%s, %s)", (name, LOCK_S))
         if cursor.fetchone()[0] != 1:
             raise _locked(database)

@@ -1,7 +1,7 @@
-"""The connections a study file names for secrets: `data.connection` and `spark.conf_connection`, read when a task runs.
+"""Reads the connections that a study file names for secrets: `data.connection` and `spark.conf_connection`.
 
-What they hold goes to the driver in a file of its own, never into the spec, an argument, a Spark property of the
-submission, a rendered field or an XCom.
+They are read when a task runs. Their secrets reach the driver in a private file. They are never in the spec, an
+argument, a Spark property of the submission, a rendered field or an XCom.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from tuning_pipeline.study_file.settings import StudySettings
     from tuning_pipeline.study_file.spark import SparkSettings
 
-# Read by spark-submit, before the driver could add them.
+# spark-submit itself reads these properties, before the driver can add any.
 _TOO_LATE = ("spark.driver.", "spark.jars", "spark.pyspark.", "spark.submit.", "spark.files", "spark.archives")
 
 
 def run_secrets(settings: StudySettings) -> RunSecrets | None:
-    """What the study's connections hold for a run, masked in the log; None when it names none.
+    """The secrets in the study's connections, which are masked in the log; None if the study names no such connection.
 
     Raises:
-        TaskError: A connection is missing, holds nothing usable, or says what the study file says too.
+        TaskError: A connection is missing, holds nothing usable, or sets what the study file sets as well.
     """
     data, spark = settings.data, settings.spark
     opened = _opened(data) if data is not None and data.connection is not None else RunSecrets()
@@ -47,7 +47,7 @@ def run_secrets(settings: StudySettings) -> RunSecrets | None:
 
 
 def _opened(data: DataSpec) -> RunSecrets:
-    """What opens the table: a header for a URL, else Spark's options or Hadoop's configuration."""
+    """The secrets that open the table: an HTTP header for a URL, else Hadoop properties or reader options of Spark."""
     connection = require_connection(str(data.connection), "data.connection")
     if data.is_url:
         return RunSecrets(DataSecrets(authorization=_authorization(connection, data)))
@@ -59,8 +59,9 @@ def _opened(data: DataSpec) -> RunSecrets:
 
 
 def _authorization(connection: Connection, data: DataSpec) -> str:
-    """The header for a URL: Basic with a login, Bearer without; for the connection's own host only."""
+    """The HTTP header for a URL: Basic with a login, Bearer without one. Only for the connection's host and port."""
     url = urlsplit(data.path)
+    # A form field may set data.path. Without this check, it could send the login to any server.
     if not connection.host or _address(connection) != (url.hostname, url.port or 443):
         raise _unusable(
             connection,
@@ -72,12 +73,12 @@ def _authorization(connection: Connection, data: DataSpec) -> str:
     if not connection.login:
         return f"Bearer {connection.password}"
     header = base64.b64encode(f"{connection.login}:{connection.password}".encode()).decode()
-    mask_secret(header)
+    mask_secret(header)  # Airflow masks the password, but would not know it in Base64
     return f"Basic {header}"
 
 
 def _address(connection: Connection) -> tuple[str | None, int]:
-    """Host and port of the connection, whose host may be a URL and an IPv6 address."""
+    """Host and port of the connection. Its host may be a URL, or an IPv6 address in brackets."""
     host = connection.host or ""
     try:
         given = urlsplit(host if "://" in host else f"https://{host}")
@@ -87,7 +88,7 @@ def _address(connection: Connection) -> tuple[str | None, int]:
 
 
 def _reader_options(connection: Connection, data: DataSpec) -> dict[str, str]:
-    """Options of Spark's reader: user and password, and the extra as it is."""
+    """Options for Spark's reader: user, password, and all of the extra."""
     extra = {str(name): value for name, value in connection.extra_dejson.items()}
     named = {"user": connection.login, "password": connection.password}
     for name, value in extra.items():
@@ -96,6 +97,7 @@ def _reader_options(connection: Connection, data: DataSpec) -> dict[str, str]:
     options = {name: value for name, value in named.items() if value} | {n: conf_text(v) for n, v in extra.items()}
     if not options:
         raise _unusable(connection, "holds nothing that opens data.path: give login and password, or reader options")
+    # Reader options ignore case. Of an option that is set twice, one value would silently be ignored.
     for name in options:
         if name.lower() in {given.lower() for given in data.format_options}:
             raise _twice(str(connection.conn_id), f"reader option {name}", "data.format_options")
@@ -103,7 +105,10 @@ def _reader_options(connection: Connection, data: DataSpec) -> dict[str, str]:
 
 
 def _s3a(connection: Connection, data: DataSpec) -> Mapping[str, str]:
-    """Hadoop's S3A, for the bucket of data.path: https://hadoop.apache.org/docs/r3.4.1/hadoop-aws/tools/hadoop-aws/."""
+    """Properties of Hadoop's S3A, for the bucket of data.path only.
+
+    https://hadoop.apache.org/docs/r3.4.1/hadoop-aws/tools/hadoop-aws/
+    """
     bucket, extra = _place(connection, data, ("s3a",)), connection.extra_dejson
     given = {
         "access.key": connection.login or extra.get("aws_access_key_id"),
@@ -118,7 +123,7 @@ def _s3a(connection: Connection, data: DataSpec) -> Mapping[str, str]:
 
 
 def _azure(connection: Connection, data: DataSpec) -> Mapping[str, str]:
-    """The account key: https://hadoop.apache.org/docs/r3.4.1/hadoop-azure/abfs.html."""
+    """The property with the account key: https://hadoop.apache.org/docs/r3.4.1/hadoop-azure/abfs.html."""
     account = _place(connection, data, ("abfs", "abfss", "wasb", "wasbs")).rpartition("@")[2]
     if not connection.password:
         raise _unusable(connection, "has no password, which is the account key; other ways go into conf_connection")
@@ -136,7 +141,7 @@ def _place(connection: Connection, data: DataSpec, schemes: tuple[str, ...]) -> 
 
 
 def _spark_properties(spark: SparkSettings) -> dict[str, str]:
-    """The extra of `spark.conf_connection`."""
+    """The Spark properties in the extra of `spark.conf_connection`."""
     connection = require_connection(str(spark.conf_connection), "spark.conf_connection", everything=True)
     properties = {str(name): value for name, value in connection.extra_dejson.items()}
     if not properties:

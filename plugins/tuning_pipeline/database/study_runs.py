@@ -1,7 +1,7 @@
-"""The runs that have worked on a study, oldest first, noted in the study itself.
+"""The list of runs that have worked on a study, which is stored in the study itself.
 
-They stand in the study's system attributes, where neither an objective nor a user's own attributes can meet them, and
-go where the study goes: into its copy on a Volume, and with it under another name.
+It is in the study's system attributes, so no attribute of an objective or a user can collide with it. And it stays with
+the study, also in a copy on a Volume or under another name.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from tuning_pipeline.failures import Failure, TaskError
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-# Both in the namespace that the engine uses too.
+# Names of system attributes, in the namespace of the engine.
 OWN, FORMER = "optuna_spark:runs", "optuna_spark:former_runs"
-# Optuna's column takes 64 KiB. Of a study with more runs the oldest fall out, and count as runs before all others.
+# In bytes. Optuna's column holds 64 KiB. If there are too many runs, the oldest are dropped from the list.
 LIMIT = 48_000
-# An earlier version noted here which run created the study.
+# User attribute in which an earlier version of this package stored the run that created the study.
 CREATED_BY = "created_by_run"
 
 
 @dataclass(frozen=True)
 class StudyRuns:
-    """Keys of runs (`RunIdentity.key`).
+    """Keys (`RunIdentity.key`) of the runs of a study.
 
     Attributes:
-        own: Runs that prepared the study, in that order, each with the digest of its settings; None from an earlier
-            version.
-        former: Runs whose trials went with an earlier study of this name, when a reset replaced it.
+        own: The runs that prepared the study, the oldest first, each with the digest of its settings. The digest is
+            None for a run of an earlier version.
+        former: The runs of earlier studies of this name, which resets have replaced.
     """
 
     own: Mapping[str, str | None]
@@ -43,36 +43,36 @@ class StudyRuns:
 
     @property
     def newest(self) -> str:
-        """The run that prepared the study last; empty where none is noted."""
+        """The run that prepared the study last; empty if the list is."""
         return next(reversed(list(self.own)), "")
 
     def lost(self, key: str) -> bool:
-        """Whether another study has the name of the one that this run prepared.
+        """Whether the study that this run prepared has been replaced by this one.
 
-        Of a study that an earlier version began nobody can say so.
+        False for a study that an earlier version began, because its list is not complete.
         """
         return key in self.former or (any(self.own.values()) and key not in self.own)
 
     def is_newest(self, key: str) -> bool:
-        """Whether no other run has prepared the study since; so it is where none is noted."""
+        """Whether no other run has prepared the study since this one. True if the list is empty."""
         return self.newest in ("", key)
 
     def after(self, key: str) -> list[str]:
-        """The runs that came after this one; all that are noted with their settings for one that is not noted."""
+        """The runs after this one. For a run that is not in the list: all that have a digest of their settings."""
         own = list(self.own)
         return own[own.index(key) + 1 :] if key in own else [other for other, digest in self.own.items() if digest]
 
     def with_run(self, key: str, digest: str) -> StudyRuns:
-        """With a run as the newest one, or with other settings where it is noted already."""
+        """The list with this run added as the newest, or with its new digest if it is in the list already."""
         return replace(self, own={**self.own, key: digest})
 
     def replaced(self) -> StudyRuns:
-        """What a study that takes the place of this one begins with."""
+        """The list for a new study that replaces this one."""
         return StudyRuns({}, [*self.former, *self.own])
 
 
 def read_runs(name: str, storage: BaseStorage) -> StudyRuns:
-    """The runs noted in a study.
+    """Read the list of a study's runs.
 
     Raises:
         KeyError: There is no study of this name.
@@ -87,24 +87,25 @@ def read_runs(name: str, storage: BaseStorage) -> StudyRuns:
 
 
 def study_is_gone(name: str, next: str) -> TaskError:
-    """What a run meets that finds no study under the name it prepared, and what its reader can do."""
+    """The error of a run whose study does not exist any more. `next` is the next step for its reader."""
     return TaskError(Failure(what=f"study {name!r} is gone: somebody deleted it after this run prepared it", next=next))
 
 
 def write_runs(name: str, storage: BaseStorage, runs: StudyRuns) -> None:
-    """Note the runs in a study; the oldest are left out where they would not fit."""
+    """Store the list of a study's runs. If it does not fit, the oldest runs are left out."""
     study_id = storage.get_study_id_from_name(name)
     storage.set_study_system_attr(study_id, OWN, _fitting([list(item) for item in runs.own.items()]))
     storage.set_study_system_attr(study_id, FORMER, _fitting(list(runs.former)))
 
 
 def _fitting(entries: list[Any]) -> list[Any]:
+    # A tenth at a time, so that a study with many runs does not drop one with each new run.
     while len(json.dumps(entries).encode()) > LIMIT:
         entries = entries[max(1, len(entries) // 10) :]
     return entries
 
 
 def settings_digest(document: Mapping[str, Any]) -> str:
-    """A short text that is the same for the same settings of a run."""
+    """A digest of a run's settings: equal for equal settings."""
     text = json.dumps(document, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

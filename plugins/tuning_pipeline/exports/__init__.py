@@ -1,1 +1,1 @@
-"""What a run leaves behind: tables, plots, a report, in folders that appear whole."""
+"""The export of a run: tables, plots and a report, in a folder that is always complete."""

@@ -1,9 +1,9 @@
-"""What a finished study leaves behind: a folder of tables, the parameters to use, and a report.
+"""Exports a study: writes its tables, the parameters to use, and a report into a folder.
 
 exports/<study>/<run id>/   best_params.json  best_trials.{csv,json,parquet}  trials.{csv,parquet}  report.html
-exports/<study>/latest      -> the newest of them
+exports/<study>/latest      -> the newest of these folders
 
-Takes a second to import (Arrow, Plotly): import it in the task that needs it, not in a DAG file.
+This module takes a second to import (Arrow, Plotly). Import it in the task that needs it, not in a DAG file.
 """
 
 from __future__ import annotations
@@ -56,29 +56,31 @@ def export_study(
     run_key: str = "",
     latest: bool = True,
 ) -> dict[str, Any]:
-    """Write the results of a study to `<base>/<study>/<run id>/` and point `<base>/<study>/latest` at them.
+    """Write the results of a study to `<base>/<study>/<run id>/`, and let `<base>/<study>/latest` lead to them.
 
-    The folder appears whole or not at all; the same `run_id` again replaces it.
+    The folder appears complete or not at all. The same `run_id` again replaces it.
 
     Args:
-        study: The study; it is read once and not changed.
+        study: The study. It is read once and not changed.
         base: The folder of all exports: a path, or the URL of an object store.
-        run_id: Identity of the run, such as Airflow's; see `folder_name` for the folder it gets.
-        top_k: How many trials best_trials.* hold; a Pareto front is always whole.
-        run_key: What the run's trials are marked with; by default `run_id`.
-        latest: Whether `latest` is to lead to this folder.
+        run_id: The run's id, for example Airflow's. `folder_name` makes a folder's name of it.
+        top_k: How many trials best_trials.* hold at most. A Pareto front is always complete.
+        run_key: The `run_id` attribute of the run's trials; by default the same as `run_id`.
+        latest: Whether `latest` should lead to this folder.
 
     Returns:
-        The content of best_params.json and `folder`, the folder written: plain data for XCom or an asset event.
+        The content of best_params.json, and `folder`, the folder that was written. Plain data for an XCom or an asset
+        event.
 
     Raises:
         ExportError: The study has no complete trial, or the folder cannot be written.
     """
+    # All contents are made before the first one is written: a study that cannot be exported changes nothing.
     files = export_files(snapshot(study), run_id, top_k, run_key or run_id)
     folder = export_folder(base, study.study_name, run_id)
     try:
         publish_folder(folder, files, marker=BEST_PARAMS)
-        if latest:
+        if latest:  # second, so that `latest` never leads to an incomplete folder
             publish_latest(folder, files)
     except OSError as error:
         raise ExportError(
@@ -90,12 +92,12 @@ def export_study(
 
 
 def export_folder(base: ObjectStoragePath | str | Path, study_name: str, run_id: str) -> ObjectStoragePath:
-    """Where the export of a run lies."""
+    """The folder of a run's export."""
     return exports_base(base) / folder_name(study_name) / folder_name(run_id)
 
 
 def export_files(study: optuna.Study, run_id: str, top_k: int, run_key: str) -> dict[str, bytes]:
-    """The files of an export, contents by name; nothing is written."""
+    """The contents of an export's files, by name. Writes nothing."""
     params = best_params(study, run_id)
     best = best_trials(study, top_k)
     trials = study.get_trials(deepcopy=False)
@@ -127,7 +129,10 @@ def _csv(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:
 
 
 class _Lines:
-    """Lines that end as on Unix. A writer that were told so would leave a carriage return in a cell unquoted."""
+    """Collects lines with Unix line ends.
+
+    csv.writer could write these itself (lineterminator), but then it would not quote a carriage return in a cell.
+    """
 
     def __init__(self) -> None:
         self.text = io.StringIO(newline="")
@@ -142,13 +147,13 @@ def _cell(value: Any) -> str | None:
 
 
 def _parquet(rows: list[dict[str, Any]], columns: list[Column]) -> bytes:
-    # Arrow imports pandas (a second) to look at Python objects, but not to parse JSON. JSON has no infinity, so
-    # every value goes in as text and Arrow converts it; Python's text of a float is exact.
+    # Arrow imports pandas (which takes a second) to convert Python objects, but not to parse JSON. JSON has no
+    # infinity, so every value goes in as text and Arrow converts it. Python's text of a float is exact.
     lines = "\n".join(json.dumps({name: _text(value) for name, value in row.items()}) for row in rows)
     texts = pa.schema([(c.name, pa.string()) for c in columns])
     table = pa_json.read_json(
         io.BytesIO(lines.encode()),
-        read_options=pa_json.ReadOptions(block_size=len(lines) + 1),
+        read_options=pa_json.ReadOptions(block_size=len(lines) + 1),  # Arrow refuses a line longer than a block
         parse_options=pa_json.ParseOptions(explicit_schema=texts, unexpected_field_behavior="error"),
     )
     sink = pa.BufferOutputStream()

@@ -1,6 +1,6 @@
-"""The export of one run: of its own trials and those before it, and never over what a later run has left.
+"""Exports the study as one run left it: without the trials of later runs, and without replacing their results.
 
-Takes a second to import, as `export` does.
+This module takes a second to import, as `export` does.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """What an export brought.
+    """The result of an export.
 
     Attributes:
         best: The content of best_params.json, and the folder.
-        newest: Whether no other run has worked on the study since: then `latest` leads here.
+        newest: Whether no other run has worked on the study since. If so, `latest` leads to this export.
     """
 
     best: dict[str, Any]
@@ -41,15 +41,15 @@ class ExportedRun:
 
 
 def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> ExportedRun:
-    """Write the export of a run; after that of the newest, let go what resets have replaced.
+    """Write the export of a run. After the newest run's, also drop old studies that resets have replaced.
 
     Args:
         run: The run.
-        url: Where it left the study.
-        fingerprint: Of the data, to note in the study; empty for none.
+        url: Storage URL of the study.
+        fingerprint: Fingerprint of the data, to store in the study; empty if there is none.
 
     Raises:
-        TaskError: The study is gone, or the run's trials went when a later run reset it.
+        TaskError: The study is gone, or a later run reset it and so removed this run's trials.
         ExportError: As for `export_study`.
     """
     settings, storage = run.study.settings, create_storage(url)
@@ -61,6 +61,7 @@ def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> Exported
             without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
             run_key=run.key, latest=newest,
         )  # fmt: skip
+        # Both would be wrong after an older run: later runs used other data, and may still need what was replaced.
         if newest:
             if fingerprint:
                 stored.set_user_attr(TUNED_ON, fingerprint)

@@ -1,4 +1,4 @@
-"""What a report page may do in a browser: draw itself, and neither load nor send anything."""
+"""The content security policy of a report page: it may draw itself, but neither load nor send anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the export of a run lies: made of the exports base, the study's name and the run's id, and of nothing else."""
+"""The folder of a run's export. It depends only on the exports base, the study's name and the run's id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def exports_base(base: ObjectStoragePath | str | Path) -> ObjectStoragePath:
-    """`base` as an ObjectStoragePath; a path without a scheme is one on this machine, made absolute."""
+    """`base` as an ObjectStoragePath. A path without a scheme is one on this machine, and becomes absolute."""
     from airflow.sdk import ObjectStoragePath
 
     if isinstance(base, ObjectStoragePath):
@@ -22,10 +22,10 @@ def exports_base(base: ObjectStoragePath | str | Path) -> ObjectStoragePath:
 
 
 def folder_name(name: str) -> str:
-    """A study name or run id as a folder name that every disk and store takes.
+    """A study's name or a run's id as a folder name that every disk and object store accepts.
 
-    Airflow's `manual__2026-11-22T09:17:38+00:00` becomes `manual__2026-11-22T09-17-38Z`. Any other character
-    than a letter, digit, `_`, `-` or `.` becomes `-`, and a hash is added that keeps different names apart.
+    Airflow's `manual__2026-11-22T09:17:38+00:00` becomes `manual__2026-11-22T09-17-38Z`. In other names, each character
+    that is not a letter, digit, `_`, `-` or `.` becomes `-`, and a hash is added so that two names never collide.
     """
     plain = re.sub(r"(T\d\d):(\d\d):(\d\d(?:\.\d+)?)\+00:00", r"\1-\2-\3Z", name)
     safe = re.sub(r"[^A-Za-z0-9_.-]", "-", plain)[:200]

@@ -1,4 +1,4 @@
-"""Which trials of a study a plot shows, and in which form: bounded in number, one objective at a time."""
+"""Prepares a study's trials for the plots: a bounded number of trials, and one objective at a time."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 
 def plain_study(study: optuna.Study, max_steps: int) -> optuna.Study:
-    """The study as the plots need it: no user attributes, at most `max_steps` intermediate values per trial.
+    """The study as the plots need it: without user attributes, with at most `max_steps` intermediate values per trial.
 
-    Plotly reads a little HTML in every text, so names and choices are escaped here, once.
+    Plotly interprets some HTML in every text, so all names and choices are escaped here.
     """
     names = [_escape(name) for name in metric_names(study)]
     trials = [_plain(t, max_steps) for t in study.get_trials(deepcopy=False)]
@@ -29,21 +29,21 @@ def plain_study(study: optuna.Study, max_steps: int) -> optuna.Study:
 
 
 def metric_names(study: optuna.Study) -> list[str]:
-    """What to call the values: the study's metric names, or value, or value_0, value_1 and so on."""
+    """The names of the objective values: the study's metric names, else `value`, or `value_0`, `value_1` and so on."""
     n = len(study.directions)
     return study.metric_names or (["value"] if n == 1 else [f"value_{i}" for i in range(n)])
 
 
 def objective_views(study: optuna.Study) -> list[optuna.Study]:
-    """The study once per objective, with that objective's value only, as Optuna's plots want it.
+    """One study for each objective, with only that objective's value, as Optuna's plots need it.
 
-    Complete trials whose value is infinite are left out: they cannot be drawn.
+    Complete trials with an infinite value are left out, because they cannot be drawn.
     """
     return [_view(study, i) for i in range(len(study.directions))]
 
 
 def thin_out(trials: Sequence[FrozenTrial], notable: Iterable[FrozenTrial], limit: int) -> list[FrozenTrial]:
-    """At most `limit` of `trials`, by number: the notable ones first, then an even sample of the others."""
+    """At most `limit` trials, ordered by number: as many notable ones as fit, then an even sample of the rest."""
     if len(trials) <= limit:
         return list(trials)
     kept = {t.number: t for t in even_sample(list(notable), limit)}
@@ -53,7 +53,7 @@ def thin_out(trials: Sequence[FrozenTrial], notable: Iterable[FrozenTrial], limi
 
 
 def records(view: optuna.Study) -> list[FrozenTrial]:
-    """The trials that were the best so far when they came: the steps of the history's line."""
+    """The trials that were better than all before them: the steps in the line of the history plot."""
     rank = rank_by(view)
     found: list[FrozenTrial] = []
     for trial in complete_trials(view):
@@ -63,7 +63,7 @@ def records(view: optuna.Study) -> list[FrozenTrial]:
 
 
 def renumbered(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Copies numbered 0, 1, 2 ..., for Optuna's plots that take a trial's number for its place in the list."""
+    """Copies numbered 0, 1, 2 and so on: some plots of Optuna's use a trial's number as its index in the list."""
     copies = [copy.copy(trial) for trial in trials]
     for number, trial in enumerate(copies):
         trial.number = number
@@ -85,7 +85,7 @@ def param_names(view: optuna.Study) -> list[str]:
 
 
 def even_sample(items: Sequence[T], limit: int) -> Sequence[T]:
-    """At most `limit` of `items` at even distances, the last one always."""
+    """At most `limit` items at even distances. The last item is always among them."""
     if len(items) <= limit:
         return items
     return [items[(i + 1) * len(items) // limit - 1] for i in range(limit)]
@@ -109,7 +109,7 @@ def _with_value(trial: FrozenTrial, index: int) -> FrozenTrial:
 
 
 def _plain(trial: FrozenTrial, max_steps: int) -> FrozenTrial:
-    plain = copy.copy(trial)
+    plain = copy.copy(trial)  # the tables need the original
     plain.user_attrs = {}
     plain.intermediate_values = dict(even_sample(sorted(trial.intermediate_values.items()), max_steps))
     plain.distributions = {_escape(n): _escaped(d) for n, d in trial.distributions.items()}

@@ -1,7 +1,7 @@
-"""The plots of a study's report, drawn by `optuna.visualization`, each within a bounded size.
+"""The plots of a study's report, drawn by `optuna.visualization`, each with a bounded size.
 
-A study of any length gives about the same page: where there are more trials than `MAX_POINTS` (or, where a
-trial is a line, `MAX_LINES`), the notable ones and an even sample of the rest are drawn.
+So the page of a long study is about as large as that of a short one. Of more trials than `MAX_POINTS` (`MAX_LINES` if a
+trial is a line), a plot shows the notable ones and an even sample of the rest.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tuning_pipeline.exports.plot_data import (
 
 log = logging.getLogger(__name__)
 
+# Limits on what a plot shows. A browser draws more of it only slowly, and a person can no longer read it.
 MAX_POINTS = 1000
 MAX_LINES = 150
 MAX_STEPS = 200
@@ -48,12 +49,12 @@ STATE_COLORS = {
 
 
 class NothingToPlotError(Exception):
-    """A plot makes no sense for this study; the message is the sentence shown in its place."""
+    """A plot makes no sense for this study. The report shows the message in its place."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One heading of the report with its figures, or with the reason why there are none."""
+    """A section of the report: its heading, and its figures or the reason why there are none."""
 
     title: str
     caption: str
@@ -62,7 +63,7 @@ class Section:
 
 
 def draw_sections(study: optuna.Study) -> list[Section]:
-    """All plots of the report; a plot that fails is logged and replaced by a sentence."""
+    """Draw all plots of the report. A plot that fails is logged, and a sentence takes its place."""
     plain = plain_study(study, MAX_STEPS)
     views = objective_views(plain)
     draws: list[tuple[str, str, Callable[[], Sequence[go.Figure]]]] = [
@@ -88,7 +89,7 @@ def _section(title: str, caption: str, draw: Callable[[], Sequence[go.Figure]]) 
         return Section(title, caption, tuple(_styled(figure) for figure in draw()))
     except NothingToPlotError as error:
         return Section(title, caption, missing=str(error))
-    except Exception as error:  # the tables are worth having without this plot
+    except Exception as error:  # a fault in one plot must not cost the user the whole export
         log.warning("The report's plot %r could not be drawn", title, exc_info=True)
         return Section(title, caption, missing=f"This plot could not be drawn ({type(error).__name__}: {error}).")
 
@@ -114,6 +115,7 @@ def _history(view: optuna.Study) -> go.Figure:
         raise NothingToPlotError("No complete trial has a finite value.")
     shown = thin_out(view.get_trials(deepcopy=False), records(view), MAX_POINTS)
     figure = vis.plot_optimization_history(with_trials(view, renumbered(shown)), target_name=_name(view))
+    # Optuna used the index of each trial as its place on the x axis. Put the trial's real number there.
     figure.for_each_trace(lambda trace: trace.update(x=[shown[i].number for i in trace.x]))
     return figure.update_layout(title=None, height=380)
 
@@ -156,6 +158,7 @@ def _slice_rows(view: optuna.Study) -> list[go.Figure]:
     names = _main_params(view)
     shown = with_trials(view, thin_out(complete_trials(view), records(view), MAX_POINTS))
     rows = [names[i : i + SLICES_PER_ROW] for i in range(0, len(names), SLICES_PER_ROW)]
+    # One figure for each row: Optuna would put all parameters side by side, each too narrow to read.
     figures = [vis.plot_slice(shown, row, target_name=_name(view)) for row in rows]
     return [figure.update_layout(title=None, height=330) for figure in figures]
 
@@ -190,7 +193,7 @@ def _timeline(study: optuna.Study) -> go.Figure:
 
 
 def _color_bars(bars: go.Bar) -> None:
-    """The colour of a state, outlined: a bar stays visible however short its trial or long the study."""
+    """Colour the bars of a state, with an outline: it keeps a short trial visible in the timeline of a long study."""
     color = STATE_COLORS.get(bars.name, bars.marker.color)
     bars.update(marker={"color": color, "line": {"color": color, "width": 1.5}})
 
@@ -216,9 +219,10 @@ def _need_params(view: optuna.Study) -> None:
 
 
 def _main_params(view: optuna.Study) -> list[str]:
-    """The parameters to draw: all, or the most important ones where there are more than `MAX_PARAMS`."""
+    """The parameters to draw: all, or the most important ones if there are more than `MAX_PARAMS`."""
     names = param_names(view)
     if len(names) <= MAX_PARAMS:
         return names
+    # A sample is enough to rank parameters, and keeps the time within bounds.
     sample = with_trials(view, thin_out(complete_trials(view), [], MAX_POINTS))
     return list(get_param_importances(sample, evaluator=PedAnovaImportanceEvaluator()))[:MAX_PARAMS]

@@ -1,7 +1,7 @@
-"""What a study published last, kept beside its exports.
+"""A file beside a study's exports with the result that the study published last.
 
-`publish: better` compares with it. The asset event holds the same, but `airflow db clean` deletes events, and whatever
-comes then would be better than nothing.
+`publish: better` compares with it. The last asset event holds the same, but `airflow db clean` deletes events. Without
+this file, the next result would then be published however bad it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Hidden: no run's folder has such a name, see folder_name.
+# No folder of a run has this name, because `folder_name` never returns one that begins with a dot.
 FILE = ".published.json"
 
 
@@ -33,9 +33,9 @@ class Published:
     """The last asset event of a study.
 
     Attributes:
-        run_id: The run it is from.
-        folder: Name of that run's export.
-        value: Its best value; None for a study of several directions.
+        run_id: The run that published it.
+        folder: Name of that run's export folder.
+        value: Its best value; None for a study with several directions.
     """
 
     run_id: str
@@ -44,12 +44,12 @@ class Published:
 
     @classmethod
     def by_run(cls, best: Mapping[str, Any]) -> Published:
-        """What an event with this content of best_params.json says."""
+        """The asset event of a run with this content of best_params.json."""
         return cls(best["run_id"], folder_name(best["run_id"]), best["value"])
 
 
 def read_published(base: ObjectStoragePath | str | Path, study: str) -> Published | None:
-    """What the study published last; None where nothing is noted.
+    """Read what the study published last; None if there is no file.
 
     Raises:
         TaskError: The file holds something else.
@@ -71,10 +71,10 @@ def read_published(base: ObjectStoragePath | str | Path, study: str) -> Publishe
 
 
 def note_published(base: ObjectStoragePath | str | Path, study: str, best: Mapping[str, Any]) -> None:
-    """Remember that the event of this task is the last one.
+    """Write the file: this run's event is now the last one.
 
     Raises:
-        ExportError: The note cannot be written.
+        ExportError: The file cannot be written.
     """
     file = _file(base, study)
     try:
@@ -86,25 +86,27 @@ def note_published(base: ObjectStoragePath | str | Path, study: str, best: Mappi
 def note_if_better(
     base: ObjectStoragePath | str | Path, study: str, best: Mapping[str, Any], events: Sequence[Any]
 ) -> bool:
-    """Whether a run is to publish under `publish: better`; if so that is noted.
+    """Whether a run should publish, with `publish: better`. If so, writes the file.
 
     Args:
         base: The folder of all exports.
         study: The study's name.
         best: The content of the run's best_params.json.
-        events: The study's asset events, as far as Airflow still has them.
+        events: The study's asset events that Airflow still has.
     """
     better = beats_published(best, read_published(base, study), events)
+    # Before the task ends, because Airflow stores the event only after that. `beats_published` handles a task that dies
+    # in between.
     if better:
         note_published(base, study, best)
     return better
 
 
 def beats_published(best: Mapping[str, Any], noted: Published | None, events: Sequence[Any]) -> bool:
-    """Whether a run's best value is better than the one `noted`, or, where nothing is, that of the last event."""
+    """Whether a run's best value is better than that in the file (`noted`), or, without a file, in the last event."""
     event = _event(events)
     if noted is not None and noted == Published.by_run(best) and event.get("run_id") != noted.run_id:
-        return True  # noted, and the task ended before Airflow took the event: this is its next try
+        return True  # an earlier try of this task wrote the file, but ended before Airflow stored its event
     last = noted.value if noted is not None else event.get("value")
     better = is_better(best["value"], last, best["directions"][0])
     if not better:
@@ -130,7 +132,7 @@ def _file(base: ObjectStoragePath | str | Path, study: str) -> ObjectStoragePath
 
 
 def is_better(value: float, published: float | None, direction: str) -> bool:
-    """Whether a best value beats the one published last; anything beats nothing."""
+    """Whether a best value is better than the one published last. Any value is better than None."""
     if published is None:
         return True
     return value > published if direction == "maximize" else value < published

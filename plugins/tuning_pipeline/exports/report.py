@@ -1,4 +1,4 @@
-"""A study as one HTML page that holds everything it shows: no file beside it, no network."""
+"""The report: a study as one HTML page that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tuning_pipeline.exports.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, Sec
 
 MAX_BEST_TRIALS = 20
 
-# The button that would upload the figure to Plotly's service is off.
+# Turns off the button that would upload the figure to Plotly's service.
 _PLOT_CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
 
-# Inside Airflow the policy is in the reply's header; this one is for a report that travels as a file.
+# Inside Airflow the policy is also in the HTTP header. The one in the page is for a report that is opened as a file.
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -65,13 +65,14 @@ td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 
 
 def render_report(study: optuna.Study, run_id: str, top_k: int = 10, run_key: str = "") -> str:
-    """The page of a study.
+    """Render the report page of a study.
 
     Args:
-        study: The study, with at least one complete trial; its trials are read several times, so pass a
-            snapshot rather than a study whose trials are in a database.
-        run_id: The run that ends with this report.
+        study: The study, with at least one complete trial. Its trials are read several times, so pass a snapshot rather
+            than a study in a database.
+        run_id: The run that made this report.
         top_k: How many of the best trials to list, up to `MAX_BEST_TRIALS`.
+        run_key: The `run_id` attribute of the run's trials; by default the same as `run_id`.
 
     Raises:
         ExportError: The study has no complete trial.
@@ -102,7 +103,7 @@ def _header(study: optuna.Study, run_id: str) -> str:
 
 
 def _limits(n_trials: int, n_params: int) -> str:
-    """What the plots leave out, or nothing."""
+    """A note on what the plots leave out; empty if they show everything."""
     limits = []
     if n_trials > MAX_POINTS:
         limits.append(f"plots of points show at most {MAX_POINTS:,} trials")
@@ -179,10 +180,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: float) -> str:
-    """A value to read: six significant digits."""
+    """A value for people, with six significant digits."""
     return f"{value:.6g}"
 
 
 def text(value: Any) -> str:
-    """A parameter to read: floats with six significant digits, everything else as it is."""
+    """A parameter for people: a float with six significant digits, everything else as it is."""
     return number(value) if isinstance(value, float) else str(value)

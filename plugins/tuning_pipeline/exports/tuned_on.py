@@ -1,6 +1,6 @@
-"""What data the study's last export was tuned on, noted in the study."""
+"""The study's attribute that says which data its last export was tuned on."""
 
 from __future__ import annotations
 
-# User attribute of a study: fingerprint of that data.
+# Name of the user attribute of the study. It holds the fingerprint of the data.
 TUNED_ON = "tuned_on"

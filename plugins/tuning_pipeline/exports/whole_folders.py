@@ -1,8 +1,8 @@
-"""Folders that appear whole or not at all, on a disk or in an object store.
+"""Folders that appear complete or not at all, on a disk or in an object store.
 
-On a disk a folder is written under a hidden name and renamed into place. An object store has no folders to
-rename, so there the files are written one by one, the `marker` file last: where it is, the folder is complete.
-A failure puts back what was there before, in both.
+On a disk, a folder is written under a hidden name and then renamed. An object store cannot rename a folder. There the
+files are written one by one, and the `marker` file last: a folder that holds it is complete. If writing fails, what was
+there before is put back.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Files = Mapping[str, bytes]
 
 
 def local_path(path: ObjectStoragePath) -> Path | None:
-    """The path on this machine's disk, or None for an object store."""
+    """The path on this machine's disk; None for an object store."""
     return Path(path.path).absolute() if path.protocol in ("", "file", "local") else None
 
 
 def publish_folder(folder: ObjectStoragePath, files: Files, marker: str) -> None:
-    """Make `folder` hold exactly `files`, replacing what it held.
+    """Make `folder` hold exactly `files`, in place of what it held.
 
     Args:
-        folder: The folder; its parents are created.
+        folder: The folder. Its parents are created.
         files: Contents by file name.
-        marker: The name in `files` that says, by being there, that the folder is complete.
+        marker: The name of the file whose presence says that the folder is complete.
     """
     local = local_path(folder)
     if local is None:
@@ -47,9 +47,9 @@ def publish_folder(folder: ObjectStoragePath, files: Files, marker: str) -> None
 
 
 def publish_latest(folder: ObjectStoragePath, files: Files) -> None:
-    """Make `latest` beside `folder` lead to it: a symlink, or a copy where the store has none.
+    """Make `latest` beside `folder` lead to it: a symlink, or a copy if there are no symlinks.
 
-    A copy holds one more file, `LATEST`, with the name of the folder; it is written last.
+    A copy holds one more file, `LATEST`, with the name of the folder. It is written last.
     """
     latest = folder.parent / LATEST
     local = local_path(latest)
@@ -59,9 +59,9 @@ def publish_latest(folder: ObjectStoragePath, files: Files) -> None:
 
 
 def publish_file(file: ObjectStoragePath, content: bytes) -> None:
-    """Make `file`, whose folder is there, hold `content`: the old or the new, and nothing between."""
+    """Replace the content of `file` in one step. Its folder must exist."""
     local = local_path(file)
-    if local is None:
+    if local is None:  # object stores replace an object in one step themselves
         file.write_bytes(content)
         return
     new = _hidden(local, "new")
@@ -74,14 +74,14 @@ def publish_file(file: ObjectStoragePath, content: bytes) -> None:
 
 
 def remove_folder(folder: ObjectStoragePath, marker: str) -> None:
-    """Remove a folder that was published with this marker; whoever looks at it sees it whole or not at all."""
+    """Remove a folder that was published with this marker. Until the end, readers see it complete or not at all."""
     local = local_path(folder)
     if local is not None:
         old = _hidden(local, "old")
         local.rename(old)
         _remove(old)
         return
-    (folder / marker).unlink()
+    (folder / marker).unlink()  # first: without it the folder does not count as an export
     for path in _objects(folder):
         path.unlink()
 
@@ -101,7 +101,7 @@ def _publish_directory(folder: Path, files: Files) -> None:
 
 
 def _swap(new: Path, folder: Path) -> None:
-    """Rename `new` to `folder`. A directory cannot be renamed over another one, so the old one steps aside."""
+    """Rename `new` to `folder`. A directory cannot be renamed over another one, so the old one is renamed first."""
     old = _hidden(folder, "old")
     if not os.path.lexists(folder):
         new.rename(folder)
@@ -116,7 +116,7 @@ def _swap(new: Path, folder: Path) -> None:
 
 
 def _link_directory(link: Path, target: str) -> bool:
-    """Point the symlink `link` at its sibling `target` in one step; False where the disk has no symlinks."""
+    """Point the symlink `link` at its sibling `target` in one step. Returns False if the disk has no symlinks."""
     new = _hidden(link, "new")
     try:
         new.symlink_to(target, target_is_directory=True)
@@ -124,7 +124,7 @@ def _link_directory(link: Path, target: str) -> bool:
         log.info("No symlink at %s (%s): copying instead", link, error)
         return False
     try:
-        if link.is_dir() and not link.is_symlink():
+        if link.is_dir() and not link.is_symlink():  # a copy, from a time when the disk had no symlinks
             _swap(new, link)
         else:
             new.replace(link)
@@ -139,7 +139,7 @@ def _hidden(path: Path, kind: str) -> Path:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what a killed export of the same folder left, but keep the last whole copy of it."""
+    """Remove what a killed export of this folder left behind. If the folder is gone, its last complete copy returns."""
     for kind in ("new", "old"):
         for path in folder.parent.glob(f".{folder.name}.????????.{kind}"):
             if kind == "old" and not os.path.lexists(folder):
@@ -157,7 +157,7 @@ def _remove(path: Path) -> None:
 
 def _publish_objects(folder: ObjectStoragePath, files: Files, marker: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    before = {path.name: path.read_bytes() for path in _objects(folder)}
+    before = {path.name: path.read_bytes() for path in _objects(folder)}  # to put back if writing fails
     try:
         _write_objects(folder, files, marker)
     except BaseException:
@@ -167,6 +167,7 @@ def _publish_objects(folder: ObjectStoragePath, files: Files, marker: str) -> No
 
 
 def _write_objects(folder: ObjectStoragePath, files: Files, marker: str) -> None:
+    # Without the marker, the folder counts as incomplete while its files change.
     (folder / marker).unlink(missing_ok=True)
     for path in _objects(folder):
         if path.name not in files:
@@ -176,8 +177,8 @@ def _write_objects(folder: ObjectStoragePath, files: Files, marker: str) -> None
 
 
 def _objects(folder: ObjectStoragePath) -> list[ObjectStoragePath]:
-    """The files of a folder; a store may not know a folder that is empty."""
+    """The files of a folder."""
     try:
         return [path for path in folder.iterdir() if path.is_file()]
-    except FileNotFoundError:
+    except FileNotFoundError:  # object stores do not know empty folders
         return []

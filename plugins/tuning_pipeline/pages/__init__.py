@@ -1,1 +1,1 @@
-"""What is shown inside Airflow: Optuna's dashboard and a report on each run."""
+"""Pages inside Airflow: Optuna's dashboard, and a report on each run."""

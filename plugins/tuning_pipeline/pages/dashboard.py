@@ -1,7 +1,7 @@
-"""optuna-dashboard as part of another web site: below any path, and only to be looked at.
+"""optuna-dashboard as a read-only part of another web site, below any path.
 
-The dashboard expects to be a site of its own: its page and its script name /static, /api and /dashboard from the root.
-`dashboard_files` rewrites those few places. It knows the inside of one version and refuses any other.
+The dashboard expects to be a site of its own: its page and its script use /static, /api and /dashboard as absolute
+paths. `dashboard_files` rewrites these few places. It knows the files of one version, and refuses any other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tuning_pipeline.exports.spreadsheet import guarded_table
 VERSION = "0.21.0"
 READ_ONLY = "The dashboard inside Airflow is read-only: change a study by its file or its trigger form."
 
-# In the script: (text, text below a path, how often it stands there). The first is the API client's base URL.
+# Places in the script: (text, its replacement, how often it occurs). The first one is the API client's base URL.
 _SCRIPT_PLACES = (
     ("}}(void 0),Q$=({children:e})=>", "}}({base}),Q$=({children:e})=>", 1),
     (
@@ -37,7 +37,7 @@ _SCRIPT_PLACES = (
     ),
     ("`/csv/${e.id}", "{base}+`/csv/${e.id}", 2),
 )
-# Buttons that would only be answered with `refusal`: create, rename and delete a study.
+# Hides the buttons that create, rename or delete a study, because each would only get a `refusal`.
 _HIDDEN = 'button:has([data-testid="AddBoxIcon"]), [aria-label="rename study"], [aria-label="delete study"]'
 _PAGE_PLACES = (
     ('src="/static/bundle.js"', 'src="{path}/static/bundle.js"', 1),
@@ -46,7 +46,7 @@ _PAGE_PLACES = (
 
 
 class DashboardChangedError(TuningError):
-    """The installed optuna-dashboard is not the one this module knows."""
+    """The installed optuna-dashboard is not the one that this module knows."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,24 @@ class Reply:
 
 
 def refusal() -> Reply:
-    """The answer to anything but GET and HEAD, in the words the dashboard's page shows."""
+    """The reply to every method but GET and HEAD. The dashboard's page shows its text."""
     return _reply(405, READ_ONLY, Allow="GET, HEAD")
 
 
 class Dashboard:
-    """The dashboard over one storage; every request is answered by `reply`, which is thread-safe."""
+    """The dashboard over one storage. `reply`, which is thread-safe, answers all requests."""
 
     def __init__(self, storage: BaseStorage) -> None:
         self.storage = storage
         self._app: Callable[..., Iterable[bytes]] = optuna_dashboard.wsgi(storage)
 
     def reply(self, path: str, query: str, base: str) -> Reply:
-        """Answer a GET request, the only kind there is here.
+        """Answer a GET request.
 
         Args:
-            path: Path below the dashboard, such as /api/studies.
+            path: Path below the dashboard, for example /api/studies.
             query: Query string.
-            base: Where the dashboard lies, such as /airflow/tuning/optuna.
+            base: Path of the dashboard itself, for example /airflow/tuning/optuna.
 
         Raises:
             DashboardChangedError: See `dashboard_files`.
@@ -90,6 +90,7 @@ class Dashboard:
         if path == "/":
             return Reply(302, b"", {"Location": f"{base}/dashboard"})
         reply = call_wsgi(self._app, path, query)
+        # Optuna's plots raise for a study that has nothing to draw, which the dashboard reports as its own error.
         if reply.status == 500 and "/plot/" in path:
             return _reply(400, "This study has nothing to draw there; the API server's log says more.")
         if path.startswith("/csv/") and reply.status == 200:
@@ -101,7 +102,7 @@ class Dashboard:
         return reply
 
     def _problem(self, path: str, query: str) -> Reply | None:
-        """The answer to a request that the dashboard itself would answer with an internal error."""
+        """The reply to a bad request that the dashboard itself would answer with an internal error; else None."""
         after = parse_qs(query, keep_blank_values=True).get("after", ["0"])
         if not all(_NUMBER.fullmatch(value) for value in after):
             return _reply(400, "`after` must be a whole number of at least 0.")
@@ -115,7 +116,7 @@ class Dashboard:
         return None
 
 
-# A study's part of the dashboard, by the study's number.
+# Paths that belong to one study, which they name by its number.
 _STUDY = re.compile(r"/(api/studies|csv|dashboard/studies)/(?P<number>[^/]*)")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -126,10 +127,10 @@ def _reply(status: int, reason: str, **headers: str) -> Reply:
 
 @lru_cache(maxsize=4)
 def dashboard_files(base: str) -> tuple[bytes, bytes]:
-    """The dashboard's page, and its script compressed with gzip, for a dashboard that lies at `base`.
+    """The dashboard's page, and its script compressed with gzip, for a dashboard at the path `base`.
 
     Raises:
-        DashboardChangedError: Another version is installed, or a place to rewrite is not where it was.
+        DashboardChangedError: Another version is installed, or a place to rewrite was not found.
     """
     installed = metadata.version("optuna-dashboard")
     if installed != VERSION:
@@ -153,7 +154,7 @@ def _rewrite(text: str, places: Iterable[tuple[str, str, int]], base: str) -> st
 
 def call_wsgi(app: Callable[..., Iterable[bytes]], path: str, query: str) -> Reply:
     """Send a GET request to a WSGI application."""
-    # WSGI knows bytes only, as characters of Latin-1: https://peps.python.org/pep-3333/#unicode-issues
+    # WSGI passes bytes as Latin-1 characters: https://peps.python.org/pep-3333/#unicode-issues
     info = path.encode("utf-8", "replace").decode("latin-1")
     environ: dict[str, Any] = {"PATH_INFO": info, "QUERY_STRING": query, "HTTP_ACCEPT_ENCODING": ""}
     setup_testing_defaults(environ)

@@ -1,7 +1,7 @@
-"""The pipeline's pages inside Airflow's own: the Optuna dashboard, and a report on each run.
+"""The pipeline's pages inside Airflow: the Optuna dashboard, and a report on each run.
 
-Both are behind Airflow's login. A person who may read all DAGs may look at the dashboard; who may read the XComs of a
-DAG may read the reports of its runs. Nothing here changes anything.
+All are behind Airflow's login. People who may read all DAGs may see the dashboard. People who may read the XComs of a
+DAG may see the reports of its runs. No page changes anything.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 User = Annotated[BaseUser, Depends(get_user)]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-# A report brings scripts of its own: it gets no access to the session of whoever reads it, and to no address.
+# A report contains scripts. The policy keeps them from the reader's Airflow session and from every address.
 REPORT_HEADERS = {
     "Content-Security-Policy": f"{CONTENT_POLICY}; frame-ancestors 'self'; sandbox allow-scripts allow-downloads",
     "X-Content-Type-Options": "nosniff",
@@ -41,12 +41,12 @@ MESSAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
 }
-# Known by name: tuning_pipeline.tasks.retune, which defines them, is for DAG files.
+# As in tuning_pipeline.tasks.retune, which is not imported because it is made for DAG files.
 DECIDE, SKIPPED_BECAUSE = "decide_retune", "skipped_because"
 
 
 def may_read_studies(user: User) -> None:
-    """Let in who may read every DAG: the dashboard shows every study.
+    """Check that the user may read all DAGs: the dashboard shows the studies of all.
 
     Raises:
         HTTPException: 401 without a login, 403 without the permission.
@@ -56,7 +56,7 @@ def may_read_studies(user: User) -> None:
 
 
 def may_read_run(dag_id: str, user: User) -> None:
-    """Let in who may read what the tasks of this DAG returned.
+    """Check that the user may read the XComs of this DAG.
 
     Raises:
         HTTPException: 401 without a login, 403 without the permission.
@@ -73,7 +73,7 @@ def dashboard() -> Dashboard:
     """The dashboard over the studies' database.
 
     Raises:
-        TuningError: There is no such connection, or no database behind it yet.
+        TuningError: There is no such connection, or its database does not exist yet.
     """
     connection = database_connection(ConnectionIds().database)
     return Dashboard(create_storage(storage_url(connection)))
@@ -96,7 +96,7 @@ def pages() -> FastAPI:
 
     @app.get("/study/{name:path}", dependencies=[Depends(may_read_studies)])
     def study(name: str, request: Request) -> Response:
-        """The page of a study, which the dashboard itself knows by number only."""
+        """The page of a study by its name. The dashboard itself only knows a study's number."""
         try:
             number = dashboard().storage.get_study_id_from_name(name)
         except KeyError:
@@ -123,7 +123,7 @@ def pages() -> FastAPI:
 
 
 def no_report(state: str | None) -> HTMLResponse:
-    """What stands in a report's place while there is none."""
+    """The page that is shown while there is no report."""
     if state == "failed":
         return message_page("The run failed", "The log of the failed task, red in the grid, ends with the reason.")
     return message_page("No report yet", f"It appears here once task {EXPORT_TASK} has succeeded.", refresh=True)

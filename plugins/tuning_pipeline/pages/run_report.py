@@ -1,7 +1,7 @@
-"""The report of a run, found by what the DAG's author and Airflow say of the run.
+"""Finds and reads the report of a run.
 
-Neither a request nor an XCom, which whoever may trigger a DAG may rewrite, has a say in where it is read: the DAG's own
-entry names study and exports base, and Airflow's list of runs the run.
+The path of the report comes only from the DAG (its study and exports base) and from Airflow's list of runs. It never
+comes from a request or an XCom, because everybody who may trigger a DAG may rewrite its XComs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sqlalchemy import select
 from tuning_pipeline.exports.paths import exports_base, folder_name
 from tuning_pipeline.exports.whole_folders import local_path
 
-# Known by name: tuning_pipeline.tasks.steps, which defines it, is for DAG files.
+# As in tuning_pipeline.tasks.steps, which is not imported because it is made for DAG files.
 EXPORT_TASK = "export_best_trials"
 REPORT = "report.html"
 
 
 def export_folder(dag_id: str, run_id: str) -> ObjectStoragePath | None:
-    """Where a run's export lies, or will; None where this is no tuning DAG."""
+    """The folder of a run's export, which may not exist yet; None if this is not a tuning DAG."""
     with create_session() as session:
         dag = SerializedDagModel.get_dag(dag_id, session=session)
     task = dag.task_dict.get(EXPORT_TASK) if dag is not None else None
@@ -36,7 +36,7 @@ def export_folder(dag_id: str, run_id: str) -> ObjectStoragePath | None:
 
 
 def folder_below(base: str, study: str, run_id: str) -> ObjectStoragePath | None:
-    """The folder of a run's export; None where it would lie outside the base."""
+    """The folder of a run's export; None if it would be outside `base`, for example through a symlink."""
     whole = exports_base(base)
     folder = whole / folder_name(study) / folder_name(run_id)
     inside, around = local_path(folder), local_path(whole)
@@ -46,10 +46,10 @@ def folder_below(base: str, study: str, run_id: str) -> ObjectStoragePath | None
 
 
 def read_report(folder: ObjectStoragePath) -> bytes | None:
-    """The report in an export; None while there is none.
+    """The report in an export folder; None if there is none yet.
 
     Raises:
-        OSError: There is one, and it cannot be read.
+        OSError: The report cannot be read.
     """
     try:
         return bytes((folder / REPORT).read_bytes())
@@ -58,7 +58,7 @@ def read_report(folder: ObjectStoragePath) -> bytes | None:
 
 
 def returned(dag_id: str, run_id: str, task_id: str, key: str) -> Any:
-    """An XCom of a run; None when there is none."""
+    """An XCom of a run; None if there is none."""
     query = XComModel.get_many(run_id=run_id, dag_ids=dag_id, task_ids=task_id, key=key, limit=1)
     with create_session() as session:
         row = session.scalars(query).first()
@@ -66,7 +66,7 @@ def returned(dag_id: str, run_id: str, task_id: str, key: str) -> Any:
 
 
 def run_state(dag_id: str, run_id: str) -> str | None:
-    """The state of a run; None when there is no such run."""
+    """The state of a run; None if there is no such run."""
     query = select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
     with create_session() as session:
         return session.scalar(query)

@@ -1,1 +1,1 @@
-"""Whether a run has anything to do, and what it starts from."""
+"""Decides whether a scheduled run has anything to do, and which trials a run tries first."""

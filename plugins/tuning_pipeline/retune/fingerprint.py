@@ -1,4 +1,4 @@
-"""What tells today's data from yesterday's."""
+"""The fingerprint of the data, which shows whether the data has changed since the last run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def data_fingerprint(data: DataSpec | None) -> str:
-    """A text that changes when the data does: by names, sizes and times of its files, not by reading them.
+    """A text that changes with the data. It is made from names, sizes and times of files, whose content is not read.
 
     Raises:
-        TaskError: The path cannot be looked at from here.
+        TaskError: This machine cannot list the path.
     """
     if data is None:
         return ""
-    if data.is_bundled or data.is_url:
+    if data.is_bundled or data.is_url:  # not fetched: a URL's content counts as new only with another digest or path
         return data.sha256 or data.path
     if data.is_catalog_table:
         raise _unseen(data.path, "it is a table of Spark's catalog, not files")
@@ -38,7 +38,7 @@ def data_fingerprint(data: DataSpec | None) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-# What file systems call size, and time or hash of the content.
+# The names that different file systems have for size, time of change, and hash of the content.
 _FILE_FACTS = ("size", "mtime", "LastModified", "last_modified", "updated", "ETag", "etag", "md5Hash")
 
 

@@ -1,4 +1,4 @@
-"""The best trial once more on today's data, in a study beside the real one."""
+"""Runs the best trial again on today's data, in a separate study."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from tuning_pipeline.study_file.study_names import RESCORE
 
 
 def rescoring(spec: TuningSpec, params: Mapping[str, Any]) -> TuningSpec:
-    """A run of one trial with these parameters, in a study beside the real one."""
+    """The spec of a run with one trial, with these parameters, in a separate study.
+
+    In the real study, its value on other data would mislead the sampler.
+    """
     return spec.with_changes(
         study_name=rescore_study(spec.study_name),
         enqueue=(dict(params),),
@@ -24,12 +27,12 @@ def rescoring(spec: TuningSpec, params: Mapping[str, Any]) -> TuningSpec:
 
 
 def rescore_study(name: str) -> str:
-    """Name of the study that holds the trials of `rescoring`."""
+    """The name of the study for the trials of `rescoring`."""
     return f"{name}{RESCORE}"
 
 
 def rescored_value(study: optuna.Study, run_id: str) -> float | None:
-    """What this run's `rescoring` found; None when its trial did not complete."""
+    """The value that this run's `rescoring` found; None if its trial did not complete."""
     done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     values = [trial.value for trial in done if trial.user_attrs.get("run_id") == run_id]
     return values[-1] if values else None

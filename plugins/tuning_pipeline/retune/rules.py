@@ -1,4 +1,4 @@
-"""Whether a scheduled run has anything to do."""
+"""The retune rules: they decide whether a scheduled run has anything to do."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Decision:
 def decide(
     settings: RetuneSettings, *, by_hand: bool, study: optuna.Study | None, fingerprint: str, rescored: float | None
 ) -> Decision:
-    """Apply the rule of a study.
+    """Apply the retune rule of a study.
 
     Args:
-        settings: With the rule.
-        by_hand: Somebody triggered the run: that is reason enough.
+        settings: The rule, and its limit.
+        by_hand: Whether somebody triggered this run. Then it tunes, whatever the rule says.
         study: The stored study, if there is one.
-        fingerprint: Of today's data.
+        fingerprint: Fingerprint of today's data, for rule new_data.
         rescored: Value of the best trial on today's data, for rule drift.
     """
     if by_hand:
@@ -56,13 +56,14 @@ def decide(
 def _by_drift(limit: float, old: float, new: float | None) -> Decision:
     if new is None:
         return Decision(True, "the best trial could not be run again")
+    # Relative to the old value. That cannot be done for 0, from which any change counts as 100 %.
     moved = abs(new - old) / abs(old) if old else float(new != old)
     words = f"the best trial had {old:.6g} and has {new:.6g} on today's data, a change of {moved:.2%}"
     return Decision(moved > limit, f"{words}; the limit is {limit:.2%}")
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The best complete trial, if there is one."""
+    """The best complete trial; None if there is none."""
     try:
         return best_trials(study, 1)[0]
     except ExportError:

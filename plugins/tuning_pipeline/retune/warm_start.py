@@ -1,4 +1,4 @@
-"""The trials that a run tries first: the best of the last export."""
+"""Warm start: a run first tries the best parameters of the study's last export."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def warm_started(spec: TuningSpec, base: str, count: int) -> TuningSpec:
-    """The spec with the best parameters of the study's last export tried first, as far as they still fit.
+    """The spec with the best parameters of the study's last export added to `enqueue`, as far as they still fit.
 
     Args:
         spec: The run.
-        base: Folder of all exports.
-        count: How many trials at most.
+        base: The folder of all exports.
+        count: How many trials to add at most.
     """
     if count == 0:
         return spec
@@ -31,13 +31,14 @@ def warm_started(spec: TuningSpec, base: str, count: int) -> TuningSpec:
         log.info("warm_start: study %s has no export yet", spec.study_name)
         return spec
     fitting = [found for record in records if (found := _fitting(record["params"], spec.search_space))]
+    # The study file's own sets stay first; the same set twice would waste a trial.
     first = [found for found in fitting if found not in spec.enqueue]
     log.info("warm_start: trying %s parameter sets of the last export first", len(first))
     return spec.with_changes(enqueue=(*spec.enqueue, *first))
 
 
 def _fitting(params: Mapping[str, Any], space: Mapping[str, ParamSpec]) -> dict[str, Any]:
-    """The parameters that the search space, which may have changed since, still allows."""
+    """The parameters that the search space still allows: it may have changed. The sampler chooses the others."""
     if not space:
         return dict(params)
     return {name: value for name, value in params.items() if name in space and _allows(space[name], value)}
@@ -46,6 +47,7 @@ def _fitting(params: Mapping[str, Any], space: Mapping[str, ParamSpec]) -> dict[
 def _allows(param: ParamSpec, value: Any) -> bool:
     if param.type == "categorical":
         return value in param.choices
+    # The study may have had this parameter as a categorical one before.
     if isinstance(value, bool) or not isinstance(value, int | float) or param.low is None or param.high is None:
         return False
     return param.low <= value <= param.high

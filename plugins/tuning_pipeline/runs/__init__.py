@@ -1,1 +1,1 @@
-"""Which run this is, what it goes on with, and that it is alone on its study."""
+"""A run's identity, the settings that it keeps, and the lease that makes it the only run on its study."""

@@ -1,4 +1,4 @@
-"""What every task of a run begins with."""
+"""The first step of every task: find out which run it belongs to."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def begin(study: StudyFile, context: Context) -> StudyRun:
-    """The run that a task belongs to. From here on the task's log shows no connection's secret.
+    """The run that a task belongs to. Also masks the secrets of connections in the task's log from now on.
 
     Raises:
-        StudyFileError: The run's conf says what this study's form does not offer, or breaks a rule.
+        StudyFileError: The run's conf sets a key that the study's form does not offer, or breaks a rule.
     """
     from tuning_pipeline.database.connections import mask_connections
 
@@ -33,11 +33,11 @@ def begin(study: StudyFile, context: Context) -> StudyRun:
 
 
 def prepared(study: StudyFile, context: Context) -> StudyRun:
-    """The run of a task that stands behind prepare_study: with the settings that its study was prepared with.
+    """The run of a task that follows prepare_study, with the settings that prepare_study used.
 
     Raises:
         StudyFileError: As for `begin`.
-        TaskError: Those settings cannot be found any more.
+        TaskError: These settings cannot be found any more.
     """
     run = begin(study, context)
     return replace(run, study=kept_settings(run, context)) if run.study.has_database else run

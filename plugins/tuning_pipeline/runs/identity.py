@@ -1,9 +1,11 @@
-"""Which run this is: its DAG, its run id, and the moment it was made.
+"""A run's identity: its DAG, its run id, and the moment at which it was made.
 
-The moment is what tells a run from one that was deleted and triggered again under the same id. Airflow keeps it out of
-tasks' sight, so the first task of the chain notes one in its task state store, which lives as long as the run does:
-retries and clearing leave it alone. The other tasks find it in that task's XCom. Whoever rewrites that XCom makes a
-stranger of their own run and of no other: the DAG and the run id are Airflow's word.
+The moment distinguishes a run from an earlier one that was deleted and triggered again under the same id. Airflow does
+not show a run's own moment to its tasks. So the first task stores one in its task state store, which keeps it as long
+as the run exists, also when the task is retried or cleared. The other tasks read it from that task's XCom.
+
+Somebody who rewrites that XCom only makes their own run look like an unknown one. They cannot make it look like another
+run, because DAG and run id come from Airflow.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from tuning_pipeline.study_file.settings import StudySettings
 
-# Key in the first task's state store, and of its XCom.
+# The key of the moment, both in the first task's state store and in its XCom.
 MADE = "run_made"
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
 
@@ -34,8 +36,8 @@ class RunIdentity:
     """A run of a DAG.
 
     Attributes:
-        dag_id, run_id: As Airflow has them.
-        made: When its first task began (ISO 8601, UTC); empty for a run that an earlier version began.
+        dag_id, run_id: Airflow's ids.
+        made: When the first task began (ISO 8601, UTC); empty for a run that began under an earlier version.
     """
 
     dag_id: str
@@ -44,7 +46,7 @@ class RunIdentity:
 
     @property
     def key(self) -> str:
-        """What the run's trials are marked with: the run id, and a hash that tells it from any other of that id."""
+        """The `run_id` attribute of the run's trials: Airflow's run id, and a hash that makes it unique."""
         if not self.made:
             return self.run_id
         whole = f"{self.dag_id}\n{self.run_id}\n{self.made}"
@@ -55,7 +57,7 @@ class RunIdentity:
 
 
 def first_task(settings: StudySettings) -> str:
-    """Id of the task that a run of this study begins with."""
+    """The id of the first task in a run of this study."""
     return section_of(settings).first_task
 
 
@@ -63,7 +65,7 @@ def identity_of(settings: StudySettings, context: Context) -> RunIdentity:
     """The identity of the run that a task belongs to.
 
     Raises:
-        TaskError: What the first task noted was changed in Airflow's XComs.
+        TaskError: The XCom of the first task was changed.
     """
     run, ti = context["dag_run"], context["ti"]
     first = first_task(settings)

@@ -1,7 +1,7 @@
-"""Who works on a study, as a row in the study's own database: one holder at a time, whatever Airflow it runs in.
+"""Leases: a row in the study's database says which run works on the study.
 
-Times are the database server's: no clocks of two machines are compared. Rows are changed by compare-and-swap on their
-version, so any SQL database does.
+A study has one holder at a time, even if its runs belong to different Airflows. All times are the database server's, so
+no two machines' clocks are compared. Rows change by compare-and-swap on their version, which works in any SQL database.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tuning_pipeline.runs.identity import RunIdentity
 
 @dataclass(frozen=True)
 class Lease:
-    """A study's holder.
+    """The lease on a study.
 
     Attributes:
-        holder: The run.
-        since_s: When it took the lease, in seconds since 1970 by the database's clock.
-        idle_s: How long ago it renewed it.
-        busy: Whether one of its tasks was at work then.
-        version: Of the row.
+        holder: The run that holds it.
+        since_s: When the run took it, in seconds since 1970 by the database's clock.
+        idle_s: How many seconds ago the run renewed it.
+        busy: Whether a task of the run was at work at that moment.
+        version: Version of the row.
     """
 
     holder: RunIdentity
@@ -40,7 +40,7 @@ class Lease:
 
 
 def lease_engine(url: str | sa.URL) -> sa.Engine:
-    """An engine for `Leases`; disposing of it is the caller's."""
+    """An engine for `Leases`. The caller disposes of it."""
     return sa.create_engine(parse_url(url), **engine_options(url))
 
 
@@ -52,17 +52,17 @@ class Leases:
 
     @retried
     def take(self, study: str, who: RunIdentity, is_free: Callable[[Lease], bool]) -> Lease | None:
-        """Make `who` the holder of a study; again where it is already.
+        """Make `who` the holder of a study, or renew its lease.
 
         Args:
             study: Name of the study.
             who: The run.
-            is_free: Whether another run's lease counts no more.
+            is_free: Whether another run's lease has lost its holder.
 
         Returns:
-            None when `who` holds it now, else the lease that stands in the way.
+            None if `who` holds the lease now, else the lease of another run.
         """
-        while True:
+        while True:  # until no other run has changed the row between look and change
             found = self.look(study)
             if found is None:
                 if self._insert(study, who):
@@ -77,7 +77,7 @@ class Leases:
 
     @retried
     def look(self, study: str) -> Lease | None:
-        """The study's lease; None when nobody holds one."""
+        """The study's lease; None if no run holds it."""
         columns = (LEASES.c.dag_id, LEASES.c.run_id, LEASES.c.made, LEASES.c.since_s, LEASES.c.renewed_s)
         query = sa.select(*columns, LEASES.c.busy, LEASES.c.version, self._now()).where(_is(study))
         with self._engine.connect() as connection:
@@ -88,13 +88,13 @@ class Leases:
 
     @retried
     def renew(self, study: str, who: RunIdentity, *, busy: bool) -> bool:
-        """Say that `who` is still there, and whether it is at work. Returns whether it holds the lease."""
+        """Renew the lease of `who`, and store whether it is at work. Returns whether it holds the lease."""
         found = self.look(study)
         return found is not None and found.holder == who and self._change(study, found, busy=busy)
 
     @retried
     def give_back(self, study: str, who: RunIdentity) -> None:
-        """Free the study, if `who` holds it."""
+        """Remove the lease, if `who` holds it."""
         mine = [getattr(LEASES.c, name) == value for name, value in _row(who).items()]
         with self._engine.begin() as connection:
             connection.execute(sa.delete(LEASES).where(_is(study), *mine))
@@ -106,7 +106,7 @@ class Leases:
             with self._engine.begin() as connection:
                 connection.execute(sa.insert(LEASES).values(**row, **_row(who)))
         except sa.exc.IntegrityError:
-            return False  # another run was a moment earlier
+            return False  # another run has inserted its row first
         return True
 
     def _change(self, study: str, found: Lease, **values: Any) -> bool:

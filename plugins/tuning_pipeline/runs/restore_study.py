@@ -1,7 +1,7 @@
 """python -m tuning_pipeline.runs.restore_study FILE [NAME]: brings back a study that a reset replaced.
 
-FILE is the study's file; NAME says which of its replaced studies, by default the one that went last. The study that is
-there now is kept under a name of the same form, so that the command undoes itself.
+FILE is the study file. NAME is the replaced study, by default the one that was replaced last. The present study is kept
+as a replaced one, so running the command again undoes it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def restore(file: Path, wanted: str = "") -> list[str]:
 
     Args:
         file: The study file.
-        wanted: Name of the replaced study; empty for the newest.
+        wanted: Name of the replaced study; empty for the one replaced last.
 
     Returns:
-        Lines for the person.
+        Lines to print.
 
     Raises:
-        TaskError: There is none of that name, or a run works on the study.
+        TaskError: There is no such study, or a run works on the present one.
         TuningError: The file or its database cannot be used.
     """
     study = read_study(file)
@@ -58,6 +58,7 @@ def restore(file: Path, wanted: str = "") -> list[str]:
 
 
 def _refuse_while_held(leases: Leases, name: str) -> None:
+    """Refuse while a run holds the study: it would go on under a name that means another study."""
     lease = leases.look(name)
     if lease is None or lease.idle_s > (DEAD_S if lease.busy else STRANGER_S):
         return
@@ -76,7 +77,7 @@ def _none(name: str, wanted: str, found: list[str]) -> TaskError:
 
 
 def main(arguments: list[str]) -> int:
-    """The command line."""
+    """The command line. Returns the exit code."""
     if len(arguments) not in (1, 2):
         sys.stderr.write("usage: python -m tuning_pipeline.runs.restore_study FILE [NAME]\n")
         return 2

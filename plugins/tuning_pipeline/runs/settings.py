@@ -1,7 +1,7 @@
-"""The settings that a run goes on with, although its study file changes while it runs.
+"""Keeps a run's settings, so that the run goes on with them even if its study file changes.
 
-`prepare_study` leaves them in an XCom, and their digest in the study. One who may only trigger the DAG can write the
-first and an objective that knows the database can write the second; neither can write both.
+`prepare_study` stores the settings in an XCom, and their digest in the study. Somebody who may trigger the DAG can
+change the XCom, and an objective with access to the database can change the digest. But neither can change both.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ SETTINGS = "settings"
 
 
 def keep_settings(run: StudyRun, context: Context) -> str:
-    """Leave the run's settings for its later tasks. Returns their digest, for the study."""
+    """Store the run's settings for its later tasks. Returns their digest, which belongs into the study."""
     context["ti"].xcom_push(key=SETTINGS, value=run.study.document)
     return settings_digest(run.study.document)
 
 
 def kept_settings(run: StudyRun, context: Context) -> StudyFile:
-    """The study with the settings that it was prepared with.
+    """The study with the settings that prepare_study stored.
 
     Raises:
-        TaskError: They are not what prepare_study noted, or the study they name cannot be found.
+        TaskError: The settings do not match their digest, or the study that they name cannot be found.
     """
     document = context["ti"].xcom_pull(task_ids=PREPARE, key=SETTINGS)
     if document is None or settings_digest(run.study.document) == settings_digest(document):
-        return run.study  # the first: a run that an earlier version prepared
+        return run.study  # nothing changed, or (None) an earlier version of this package prepared the run
     if not isinstance(document, dict) or not _is_noted(run, document):
         raise _lost(run)
     try:
@@ -53,7 +53,7 @@ def kept_settings(run: StudyRun, context: Context) -> StudyFile:
 
 
 def _is_noted(run: StudyRun, document: dict[str, Any]) -> bool:
-    """Whether the study that these settings name knows them as this run's."""
+    """Whether the study that these settings name holds their digest for this run."""
     from optuna_spark.storage.optuna_storage import close_storage, create_storage
 
     storage = create_storage(run.storage_url())

@@ -1,8 +1,9 @@
-"""One run at a time on a study: each task of a run holds the study's lease while it works.
+"""Lets one run at a time work on a study: each task of a run holds the study's lease while it works.
 
-A run takes the lease before it changes anything, keeps it until its export is written, and goes on keeping it between
-two of its tasks, however long the second waits for a slot. Who comes second waits without a worker slot: the task asks
-again every 20 s, and says who holds the study. Under `airflow dags test` it waits where it is.
+A run takes the lease before it changes anything, and keeps it until its export is written. It also keeps the lease
+between two of its tasks, however long the second one waits for a slot. Another run waits without a worker slot: its
+task is rescheduled every 20 s, and logs which run holds the study. Under `airflow dags test` the task waits in its
+process.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ log = logging.getLogger(__name__)
 
 WAIT = timedelta(seconds=20)
 BEAT_S = 10.0
-# A task that is at work renews the lease every BEAT_S. One that has not done so for DEAD_S was killed.
+# A task at work renews the lease every BEAT_S. A task that has not done so for DEAD_S was killed.
 DEAD_S = 60
-# So long after its last task a run keeps a study when this Airflow does not know it: it may be another Airflow's.
+# Between two tasks, a run that this Airflow does not know keeps its lease for so long: it may be another Airflow's.
 STRANGER_S = 300
 UNFINISHED = ["queued", "running"]
 
@@ -47,10 +48,10 @@ def held_study(study: str, who: RunIdentity, url: sqlalchemy.URL, *, last: bool 
         study: Name of the study.
         who: The run.
         url: The study's database.
-        last: Give the lease back when the block ends well: the run needs the study no more.
+        last: Whether to give the lease back if the block ends well, because no later task of the run needs it.
 
     Raises:
-        AirflowRescheduleException: Another run holds it; the task is to come again.
+        AirflowRescheduleException: Another run holds the lease. Airflow runs the task again later.
     """
     engine = lease_engine(url)
     leases = Leases(engine)
@@ -69,7 +70,7 @@ def held_study(study: str, who: RunIdentity, url: sqlalchemy.URL, *, last: bool 
 
 @contextmanager
 def _ended(leases: Leases, study: str, who: RunIdentity, last: bool) -> Iterator[None]:
-    """Give the lease back after the block where the run needs it no more; else leave it to the run's next task."""
+    """After the block, give the lease back if no later task of the run needs it, else keep it for that task."""
     give_back = True
     try:
         yield
@@ -83,12 +84,13 @@ def _ended(leases: Leases, study: str, who: RunIdentity, last: bool) -> Iterator
                 leases.give_back(study, who)
             else:
                 leases.renew(study, who, busy=False)
-        except Exception as error:  # noqa: BLE001  # it must not hide how the task itself ended
+        except Exception as error:  # noqa: BLE001  # it must not replace the task's own result or error
             log.warning("The lease on study %s could not be given back: %s", study, error)
 
 
 @contextmanager
 def _renewed(leases: Leases, study: str, who: RunIdentity) -> Iterator[None]:
+    """Renew the lease in a thread while the block runs."""
     ended = threading.Event()
     beat = threading.Thread(target=_renew, args=(leases, study, who, ended), daemon=True, name="study-lease")
     beat.start()
@@ -103,14 +105,14 @@ def _renew(leases: Leases, study: str, who: RunIdentity, ended: threading.Event)
     while not ended.wait(BEAT_S):
         try:
             if not leases.renew(study, who, busy=True):
-                log.warning("Another run has taken study %s: this one was not heard of for too long", study)
+                log.warning("Another run has taken study %s: this one had not renewed its lease for too long", study)
                 return
-        except Exception as error:  # noqa: BLE001  # the task's own work meets the database as well, and says so
+        except Exception as error:  # noqa: BLE001  # if the database is gone, the task's own work fails and says so
             log.warning("The lease on study %s could not be renewed: %s", study, error)
 
 
 def _ends_the_run(error: BaseException) -> bool:
-    """Whether no task of the run will follow, unless somebody clears one."""
+    """Whether, after this error, no further task of the run will run unless somebody clears one."""
     if isinstance(error, AirflowRescheduleException | TaskDeferred):
         return False
     if isinstance(error, AirflowFailException | AirflowSkipException | KeyboardInterrupt):  # the last: `dags test`
@@ -120,21 +122,24 @@ def _ends_the_run(error: BaseException) -> bool:
 
 
 def _is_free(lease: Lease, who: RunIdentity) -> bool:
-    """Whether a lease counts no more because its holder is gone."""
+    """Whether a lease may be taken over, because its holder has ended or was killed."""
     if lease.busy:
         return lease.idle_s > DEAD_S
     holder, ti = lease.holder, get_current_context()["ti"]
     if (holder.dag_id, holder.run_id) == (who.dag_id, who.run_id):
-        return lease.idle_s > STRANGER_S  # deleted, and triggered again as this run; or another Airflow's
+        # The same ids, but made at another moment: a run that was deleted, or one of another Airflow.
+        return lease.idle_s > STRANGER_S
     if ti.get_dr_count(holder.dag_id, run_ids=[holder.run_id], states=UNFINISHED):
         return False
+    # The holder has ended, or this Airflow does not know it.
     return bool(ti.get_dr_count(holder.dag_id, run_ids=[holder.run_id])) or lease.idle_s > STRANGER_S
 
 
 def _is_by_hand() -> bool:
-    """Whether `airflow dags test` runs the task, in its own process: it has no worker slot to give back.
+    """Whether `airflow dags test` runs the task in its own process.
 
-    Airflow's scheduler, where one runs beside it, would take a task that is to come again for its own.
+    Such a task has no worker slot to free. And it must not be rescheduled: a scheduler that runs at the same time would
+    take it for one of its own.
     """
     return isinstance(task_runner.SUPERVISOR_COMMS, InProcessSupervisorComms)
 

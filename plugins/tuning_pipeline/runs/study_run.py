@@ -22,10 +22,10 @@ class StudyRun:
     """A run of a study's DAG, as one of its tasks sees it.
 
     Attributes:
-        study: The study as this run's form changed it.
-        identity: Which run.
-        mode: What to do with a study that exists.
-        asked_for: Whether somebody asked for this very run, so that the study's rule has no say.
+        study: The study, with the changes from this run's form.
+        identity: The run's identity.
+        mode: What to do if the study exists already.
+        asked_for: Whether somebody asked for this very run. If so, the study's retune rule does not apply.
     """
 
     study: StudyFile
@@ -35,29 +35,31 @@ class StudyRun:
 
     @property
     def key(self) -> str:
-        """What the engine knows the run by."""
+        """The run's id in the engine and in its trials."""
         return self.identity.key
 
     @property
     def spec(self) -> TuningSpec:
-        """What the run asks of the cluster."""
+        """The spec that the cluster runs."""
         return self.study.to_spec(self.key)
 
     def storage_url(self) -> sqlalchemy.URL:
-        """Storage URL of the study's database, password and all: never log it."""
+        """Storage URL of the study's database. It holds the password, so never log it."""
         from tuning_pipeline.database.connections import database_connection, storage_url
 
         return storage_url(database_connection(self.study.settings.connections.database))
 
     @contextmanager
     def hold_study(self, *, last: bool = False) -> Iterator[None]:
-        """Hold the study while the block runs, and after it for the run's next task.
+        """Hold the study's lease while the block runs, and after it for the run's next task (see `held_study`).
 
-        A study that lives on a Databricks driver has no database that another run could reach meanwhile.
+        Args:
+            last: Whether to give the lease back after the block.
 
         Raises:
-            AirflowRescheduleException: Another run works on it; the task is to come again.
+            AirflowRescheduleException: Another run works on the study. Airflow runs the task again later.
         """
+        # A study in a Databricks driver's database needs no lease: no other run can reach that database.
         if not self.study.has_database:
             yield
             return

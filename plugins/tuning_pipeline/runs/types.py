@@ -1,4 +1,4 @@
-"""What the way a run was started says about it: one answer for each run type that Airflow knows."""
+"""What follows from how a run was started. It has an answer for each of Airflow's run types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Whether somebody asked for this very run, which is reason enough to tune: the study's rule is not asked then.
+# Whether somebody asked for this very run. That is reason enough to tune, whatever the study's retune rule says.
 ASKED_FOR = {
     "manual": True,  # a person, a script, `airflow dags test`
     "operator_triggered": True,  # another DAG's TriggerDagRunOperator
@@ -20,16 +20,16 @@ ASKED_FOR = {
 
 
 def asked_for(run_type: str | Enum) -> bool:
-    """Whether somebody asked for this very run. A run type that nobody has answered for here is one they did not."""
-    # Tasks get another enumeration than the scheduler's: its members are texts, but neither print nor hash as these.
+    """Whether somebody asked for this very run. For a run type that ASKED_FOR does not hold, the answer is no."""
+    # In a task the type is an enum whose members are strings, but have another hash than these strings.
     return ASKED_FOR.get(str(getattr(run_type, "value", run_type)), False)
 
 
 def mode_of_run(conf: Mapping[str, Any] | None, otherwise: str) -> Any:
-    """The mode that the run was started with, whatever started it.
+    """The mode of a run.
 
     Args:
-        conf: What the run was triggered with.
-        otherwise: `retune.mode`, for a run whose conf says none.
+        conf: The conf that the run was triggered with.
+        otherwise: The mode if the conf has none: the study file's `retune.mode`.
     """
     return (conf or {}).get("mode", otherwise)

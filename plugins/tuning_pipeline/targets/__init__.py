@@ -1,1 +1,1 @@
-"""Where trials run: one folder each."""
+"""The targets, that is, the places where trials run: one folder for each."""

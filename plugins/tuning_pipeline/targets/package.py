@@ -1,4 +1,4 @@
-"""What every target ships: the package as a zip, an objective beside the study file, GPUs in Spark's words."""
+"""Shared by all targets: the package as a zip, the file of a user's objective, and the GPUs of a Spark task."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from optuna_spark.spec.tuning import TuningSpec
 
 PACKAGE = Path(optuna_spark.__file__).resolve().parent
 
-# The same stamp in every archive: equal content gives an equal file.
+# The same time for every file in a zip, so that equal content gives equal zips.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def gpu_amount(spec: TuningSpec) -> str:
-    """`spark.task.resource.gpu.amount` for a spec with GPUs."""
+    """The value of `spark.task.resource.gpu.amount`, for a spec with GPUs."""
     gpus = spec.resources.gpus_per_task
-    # joblibspark 0.6 runs int() over this property; it is given the fraction as an argument instead.
+    # joblibspark 0.6 calls int() on this property, so it gets the fraction as an argument instead (spark_tasks.py).
     if spec.distribution == "joblib" and not float(gpus).is_integer():
         return "1"
     return f"{gpus:g}"
 
 
 def own_objective(folder: Path, objective: str) -> Path | None:
-    """The file, or the folder of a package, of a `module:function` objective that lies beside the study file."""
+    """The file or package folder of a `module:function` objective beside the study file; None if there is none."""
     if ":" not in objective:
         return None
     module = objective.partition(":")[0].partition(".")[0]

@@ -1,4 +1,4 @@
-"""Every target there is, by the word that a study file uses for it."""
+"""The registry of targets, by the name that a study file uses."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ TARGETS: Mapping[str, Target] = {"standalone": Standalone(), "databricks": Datab
 
 
 def target_of(study: StudyFile) -> Target:
-    """Where the study's trials run."""
+    """The target of a study."""
     return TARGETS[study.settings.target]

@@ -1,4 +1,4 @@
-"""What a place where trials run has to bring: such a class, in a folder of its own, and a line in the registry."""
+"""The Protocol of a target. A new target is a class like this in a folder of its own, and a line in the registry."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
 
 
 class Target(TargetSection, Protocol):
-    """A place where trials run; its section says what a study file may say about it.
+    """A place where trials run. As a TargetSection, it also knows its part of a study file.
 
-    Making one is cheap: what only its own studies need, such as a client library, it imports in its methods.
+    All targets are made whenever a DAG file is parsed. So a target must import what only its own studies need, such as
+    a client library, in its methods.
 
     Attributes:
-        failures: How runs there may end badly, beside what the Spark driver itself says; the first that fits counts.
+        failures: Rules for failures that Spark's driver does not report itself. The first one that fits counts.
     """
 
     failures: Sequence[FailureRule]
 
     def steps(self, study: StudyFile) -> list[Any]:
-        """The tasks of a study's DAG, in their order."""
+        """Make the tasks of a study's DAG, in their order."""
 
     def data_fingerprint(self, study: StudyFile) -> str:
-        """A text that changes when the study's data does, by names, sizes and times, not by reading it.
+        """A text that changes with the study's data. It is made from names, sizes and times; no content is read.
 
         Raises:
-            TaskError: The data cannot be looked at.
+            TaskError: The data cannot be listed.
         """

@@ -1,1 +1,1 @@
-"""The tasks that a study's DAG has whatever its target."""
+"""The tasks of a study's DAG that are the same for every target."""

@@ -1,4 +1,4 @@
-"""What a task of any target asks of the run it belongs to."""
+"""The run of the present task, for tasks of all targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tuning_pipeline.runs.study_run import StudyRun
     from tuning_pipeline.study_file.study_file import StudyFile
 
-# The longest that a task may take which trains nothing.
+# The time limit of a task that trains nothing.
 SHORT_TASK = timedelta(minutes=30)
 
 

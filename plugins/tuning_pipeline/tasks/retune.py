@@ -1,4 +1,4 @@
-"""The tasks of a study with a `retune.rule`: they stand before prepare_study and skip a run that has nothing to do."""
+"""The tasks of a study with a `retune.rule`. They come before prepare_study, and skip a run that has nothing to do."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DECIDE = "decide_retune"
-# XCom key under which a skipped run says why, and under which export_best_trials finds what was tuned on.
+# XCom keys: why a run was skipped, and the fingerprint of its data, which export_best_trials stores in the study.
 SKIPPED_BECAUSE, FINGERPRINT = "skipped_because", "fingerprint"
 
 
 def steps(
     study: StudyFile, rescore_best_trial: Callable[[StudyFile], Any], data_fingerprint: Callable[[StudyFile], str]
 ) -> list[Any]:
-    """The tasks the study's rule needs; none for rule always.
+    """The tasks that the study's rule needs; none for rule always.
 
     Args:
         study: The study.
-        rescore_best_trial: The target's task that runs the best trial again, for rule drift.
-        data_fingerprint: Tells today's data from yesterday's where the target reads it, for rule new_data.
+        rescore_best_trial: Makes the target's task that runs the best trial again, for rule drift.
+        data_fingerprint: The target's fingerprint of the data, for rule new_data.
     """
     rule = study.settings.retune.rule
     rescore = [rescore_best_trial(study)] if rule == "drift" else []
@@ -43,7 +43,7 @@ def steps(
 
 
 def decide_retune(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> Any:
-    """Go on, or skip the rest of the run with the reason in log and XCom."""
+    """The task that lets the run go on, or skips the rest of it. The reason is in its log and XCom."""
 
     @task(task_id=DECIDE, execution_timeout=SHORT_TASK, trigger_rule=TriggerRule.NONE_FAILED)
     @readable_failures
@@ -75,7 +75,7 @@ def decide_retune(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]
 
 
 def skip_if_nobody_needs_it(study: StudyFile, context: Context) -> None:
-    """Only a rule asks what the best trial is worth today.
+    """Skip the task that runs the best trial again, if no rule will look at its value.
 
     Raises:
         AirflowSkipException: The run was triggered by hand, or there is no best trial yet.
@@ -88,7 +88,7 @@ def skip_if_nobody_needs_it(study: StudyFile, context: Context) -> None:
 
 
 def best_params(run: StudyRun) -> dict[str, Any]:
-    """Parameters of the best trial in the study's database; none without one."""
+    """The parameters of the best trial in the study; empty if there is none."""
     from tuning_pipeline.retune.rules import best_trial
 
     stored = _stored(run, run.study.settings.study)
@@ -97,7 +97,7 @@ def best_params(run: StudyRun) -> dict[str, Any]:
 
 
 def noted_fingerprint(context: Context) -> str:
-    """What decide_retune saw of the data; empty for a study whose rule does not ask."""
+    """The fingerprint that decide_retune stored; empty if the study's rule does not need one."""
     found = context["ti"].xcom_pull(task_ids=DECIDE, key=FINGERPRINT)
     return found if isinstance(found, str) else ""
 

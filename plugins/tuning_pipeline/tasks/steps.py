@@ -1,4 +1,4 @@
-"""The tasks of a study's DAG that are the same for every target, and for its export the asset."""
+"""The tasks of a study's DAG that are the same for every target, and the asset of its export."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OpenStorage = Callable[["StudyRun"], AbstractContextManager[Any]]
 
 
 def provision_database(study: StudyFile) -> XComArg:
-    """Server up, database, least-privilege account, Optuna's tables."""
+    """The task that prepares the database: server, database, account and Optuna's tables."""
 
     @task(execution_timeout=SHORT_TASK)
     @readable_failures
@@ -36,20 +36,20 @@ def provision_database(study: StudyFile) -> XComArg:
         from tuning_pipeline.database.secret_connections import run_secrets
 
         run = run_of(study)
-        run_secrets(run.study.settings)  # the task that needs them comes late
+        run_secrets(run.study.settings)  # a connection that is wrong should fail here, not in `tune` much later
         made = provision(run.study.settings)
-        with run.hold_study():
+        with run.hold_study():  # takes the lease, which needs the database, and keeps it for the next task
             return made
 
     return provision_database()
 
 
 def prepare_study(study: StudyFile, check_can_tune: Callable[[StudyRun], None] | None = None) -> XComArg:
-    """Create, resume or reset the study.
+    """The task that creates, resumes or resets the study.
 
     Args:
         study: The study.
-        check_can_tune: Called before a reset: raises the TaskError that would keep `tune` from running after it.
+        check_can_tune: Called before a reset. Raises a TaskError if `tune` could not run, so that nothing is reset.
     """
 
     @task(execution_timeout=SHORT_TASK)
@@ -68,21 +68,21 @@ def prepare_study(study: StudyFile, check_can_tune: Callable[[StudyRun], None] |
 
 
 def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None) -> XComArg:
-    """Tables, report and best_params.json; the asset event tells others.
+    """The task that writes the export (tables, report, best_params.json), and emits the asset event.
 
     Args:
         study: The study.
-        open_storage: Where the run left the study; by default in the database.
+        open_storage: Opens the storage with the study, and gives its URL; by default that of the study's database.
     """
     asset = best_params_asset(study.settings.study)
-    # An asset among the outlets gets an event in any case; an alias only when one is added.
+    # Airflow makes an event for each asset in `outlets`, but for an alias only if the task adds one.
     when_better = AssetAlias(asset.name) if study.settings.retune.publish == "better" else None
 
     @task(
         execution_timeout=SHORT_TASK,
         outlets=[when_better or asset],
         inlets=[asset] if when_better else [],
-        # Where the page with the run's report finds it; nobody but the study file's author can change this.
+        # The report page reads these two here, because nobody but the study file's author can change them.
         doc_json=json.dumps({"study": study.settings.study, "exports": study.exports_base()}),
     )
     @readable_failures
@@ -97,7 +97,7 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
             exported = export_run(run, url, noted_fingerprint(context))
             best, place = exported.best, (run.study.exports_base(), run.study.settings.study)
             if not exported.newest:
-                context["task"].outlets = []  # else Airflow makes an event of every success
+                context["task"].outlets = []  # otherwise Airflow would make an event
             elif run.study.settings.study != study.settings.study:
                 log.info("No asset event: %s is the asset of study %s", asset.name, study.settings.study)
                 context["task"].outlets = []
@@ -114,7 +114,7 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
 
 
 def best_params_asset(study_name: str) -> Asset:
-    """The asset whose events carry the best value and parameters of a study."""
+    """The asset of a study. Its events carry the best value and parameters."""
     return Asset(f"best_params_{study_name}")
 
 

@@ -100,7 +100,7 @@ def test_a_man_in_the_middle_ends_connections_and_forges_nothing(
         endpoint = coordinator.start()
         proxy = ManInTheMiddle(endpoint.port, INTRODUCTION_BYTES, meddler)
         work_on(replace(endpoint, port=proxy.port))
-        proxy.close()
+        proxy.finish()
     assert meddler.played == meddler.all
     assert proxy.connections >= len(meddler) + 1
     done = [t for t in stored(url) if t.state == TrialState.COMPLETE]
@@ -131,6 +131,6 @@ def test_a_connection_on_which_nothing_arrives_any_more_is_given_up(url: str, to
         endpoint = coordinator.start()
         proxy = ManInTheMiddle(endpoint.port, INTRODUCTION_BYTES, swallow)
         work_on(replace(endpoint, port=proxy.port))
-        proxy.close()
+        proxy.finish()
     assert proxy.connections >= 2
     assert len(finished(url)) == TRIALS

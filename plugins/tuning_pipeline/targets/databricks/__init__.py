@@ -1,1 +1,1 @@
-"""Target databricks: one run of a job in a Databricks workspace."""
+"""The target databricks: trials run as a job run in a Databricks workspace."""

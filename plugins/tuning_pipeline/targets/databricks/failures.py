@@ -1,4 +1,4 @@
-"""How a run on Databricks ended badly, as a card: pure functions over what its API says."""
+"""Failure cards for runs on Databricks: pure functions of what its API returns."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tuning_pipeline.failures import Failure, driver_failure
 from tuning_pipeline.targets.failure_rule import FailureRule, failure_by
 
 KEPT = "finished trials are kept: trigger again with mode resume."
-# The first that fits counts. Termination codes: https://docs.databricks.com/api/workspace/jobs/getrun
-# (status.termination_details.code)
+# The first rule that fits counts. The codes are status.termination_details.code of
+# https://docs.databricks.com/api/workspace/jobs/getrun
 RULES = (
     FailureRule(
         what="the cluster's init script failed",
@@ -53,15 +53,15 @@ def run_failure(run: Mapping[str, Any], output: Mapping[str, Any] | None, report
     """The card of a run that ended without success.
 
     Args:
-        run: What jobs/runs/get says.
-        output: What jobs/runs/get-output says of its task, if that can be asked.
-        report: What the job left in its failure file, or None.
+        run: The answer of jobs/runs/get.
+        output: The answer of jobs/runs/get-output for its task; None if there is none.
+        report: The content of the job's failure file; None if it left none.
     """
     where = str(run.get("run_page_url", ""))
     state = run.get("state", {})
     result, message = str(state.get("result_state", "")), str(state.get("state_message", ""))
     code = str(run.get("status", {}).get("termination_details", {}).get("code", ""))
-    if report:
+    if report:  # the job itself knows best why it failed
         return driver_failure(report, where)
     if result == "CANCELED" or code == "USER_CANCELED":
         return Failure(
@@ -79,7 +79,7 @@ def run_failure(run: Mapping[str, Any], output: Mapping[str, Any] | None, report
 
 
 def killed(run: Mapping[str, Any]) -> Failure:
-    """The card of a run that Airflow cancelled because its task was to end."""
+    """The card of a run that Airflow cancelled, because the task was ended."""
     return Failure(
         what="Airflow ended this task: it was marked, cleared or stopped from outside; its run is cancelled",
         next=f"To go on: {KEPT}",

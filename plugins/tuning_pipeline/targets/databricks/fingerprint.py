@@ -1,4 +1,4 @@
-"""What tells today's data in the workspace from yesterday's."""
+"""The fingerprint of data in a Databricks workspace, which shows whether it has changed since the last run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 MOUNTS = ("/Volumes/", "/Workspace/", "/dbfs/", "dbfs:/")
 
-# Path, size and time of a file.
+# Path, size and time of change of a file.
 Fact = tuple[str, int, str]
 
 
 def data_fingerprint(study: StudyFile) -> str:
-    """As that of the same name in `retune`, also for data in the workspace.
+    """The fingerprint of a study's data. For data outside of the workspace it is that of retune/fingerprint.py.
 
     Raises:
         TaskError: There is no such data, or the workspace does not answer.

@@ -1,6 +1,6 @@
-"""The init scripts as they are sent to a workspace: one file each, with everything it needs inside.
+"""The init scripts as they are sent to a workspace. Each is one file that contains everything it needs.
 
-A script in the workspace may read no other file there, and where Databricks runs it from is its own affair:
+A script in the workspace cannot read other files there, and the folder that Databricks runs it in is not defined:
 https://docs.databricks.com/en/init-scripts/referencing-files.html
 """
 
@@ -23,7 +23,7 @@ _REQUIREMENTS = _ROOT / "requirements"
 # The script that every node needs. With each script stand the lock files that it installs from.
 EVERY_NODE: Mapping[str, tuple[str, ...]] = {"init_optuna.sh": ("databricks",)}
 LOCKS = {**EVERY_NODE, **{name: locks for kind in BUILT_IN.values() for name, locks in kind.init_scripts.items()}}
-# Where the files go: right behind the first line that is no comment.
+# The files go right after this line, which is the first one in each script that is not a comment.
 _PLACE = "set -euo pipefail\n"
 
 
@@ -33,7 +33,10 @@ def init_scripts(spec: TuningSpec) -> dict[str, bytes]:
 
 
 def init_script(name: str) -> bytes:
-    """An init script that carries the lock files it installs from, and the program that installs them."""
+    """An init script that contains its lock files, and the program that installs from them.
+
+    They are in a shell function `carried`, which unpacks them into a folder.
+    """
     files = [SCRIPTS / "install_locked.py"]
     files += [_REQUIREMENTS / f"{lock}.{kind}" for lock in LOCKS[name] for kind in ("in", "txt")]
     carried = f"carried() {{ # folder\n    base64 -d <<'END' | tar -xz -C \"$1\"\n{_archive(files)}END\n}}\n"
@@ -42,7 +45,7 @@ def init_script(name: str) -> bytes:
 
 
 def _archive(files: list[Path]) -> str:
-    """A packed archive as text, the same for the same content."""
+    """A compressed tar archive as text. Equal content gives equal text."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for file in files:

@@ -1,4 +1,4 @@
-"""The task that runs the trials on Databricks: one run, whatever happens to the task that waits for it."""
+"""The task that runs the trials on Databricks. There is one run at a time, whatever happens to the task."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ LOG_LINES = 200
 
 
 class TuneOnDatabricks(DatabricksSubmitRunOperator):
-    """Submit the study's trials as a Databricks run and wait for it, here or in the triggerer.
+    """Submits the study's trials as a Databricks run, and waits for it, here or in the triggerer.
 
-    Every attempt at a run has an idempotency token of its own, made of the DAG run and the attempt's number. So a
-    task that comes back after its worker or the triggerer died finds the run it had started, and only when that
-    one ended badly is there a next. This holds whether the task is deferrable or not, and leaves no moment in
-    which a run exists that nobody remembers, so the provider's `durable` is not needed.
+    Each attempt has an idempotency token of its own, made from the DAG run and the attempt's number. If the worker or
+    the triggerer dies, the next try of the task submits with the same token, and so finds the run that it had started.
+    It starts another run only if that one ended without success. This holds for deferrable tasks and others. There is
+    no moment in which a run exists that no token leads to, so the provider's `durable` is not needed.
 
     Args:
-        study: The study file; the run's form is laid over it when the task runs.
+        study: The study file. The run's form is applied to it when the task runs.
     """
 
     def __init__(self, *, study: StudyFile, **kwargs: Any) -> None:
         settings = study.settings
-        # The pool a study file does not name is the standalone cluster's, which this run does not use.
+        # The default pool is for the standalone cluster, which this task does not use.
         given = {"pool": settings.pool} if settings.pool != StudySettings().pool else {}
         super().__init__(
             databricks_conn_id=settings.connections.databricks,
@@ -68,34 +68,34 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         """Run the trials.
 
         Raises:
-            AirflowFailException: The run failed, with the card of the cause; trying again cannot help.
-            AirflowException: It failed, and trying again may help.
+            AirflowFailException: The run failed, and trying again cannot help. The text is the failure card.
+            AirflowException: The run failed, and trying again may help.
         """
         hook = self.hook()
         try:
             self.run_id = self._submit(hook, context)
             self._push_link(hook, context)
         except AirflowRescheduleException:
-            raise  # another run works on the study
+            raise  # another run holds the study; this task comes again later
         except (TuningError, AirflowException, requests.RequestException) as error:
             raise self._card(self._explain(error)) from None
         if self.was_killed:
-            self.on_kill()  # the signal came before the run had a number
+            self.on_kill()  # the signal came before the run's id was known, so on_kill could not cancel it then
         elif self.deferrable:
             self.defer(trigger=self._trigger(), method_name="execute_complete", timeout=self.execution_timeout)
         self._wait(hook, context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
-        """Called when the triggerer has seen the run end."""
+        """Go on once the triggerer has seen the run end. Airflow calls this in a new process."""
         try:
-            begin(self.study, context)
+            begin(self.study, context)  # masks the connections' secrets here, too
         except TuningError as error:
             raise self._card(describe_failure(error)) from None
         self.run_id = int(event["run_id"])
         self._finish(self.hook(), context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Called when the triggerer gives the task back; one that ran out of time there still has its run."""
+        """Go on when the triggerer gives the task back. If it ran out of time there, its run must be ended here."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
@@ -103,7 +103,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             raise self._card(self._out_of_time()) from None
 
     def on_kill(self) -> None:
-        """Cancel the run: Airflow was told to end this task."""
+        """Cancel the run, because Airflow ends this task."""
         self.was_killed = True
         super().on_kill()  # type: ignore[no-untyped-call]  # the provider's
 
@@ -111,6 +111,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         return DatabricksHook(self.databricks_conn_id, retry_limit=5, retry_delay=1, caller=type(self).__name__)
 
     def _submit(self, hook: DatabricksHook, context: Context) -> int:
+        # Go through the attempts of all earlier tries. Submitting one again only returns its run's id.
         attempts = context["ti"].try_number
         for attempt in range(1, attempts + 1):
             payload = self._payload(context, attempt)
@@ -121,8 +122,9 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         raise AssertionError("a task is in its first try at least")
 
     def _ended_badly(self, hook: DatabricksHook, run_id: int) -> bool:
+        # Two runs at once would both write to the study, so a cancelled one must have ended before the next begins.
         state = hook.get_run_state(run_id)
-        while state.life_cycle_state == "TERMINATING":  # the task's execution_timeout ends this as well
+        while state.life_cycle_state == "TERMINATING":  # the task's execution_timeout limits this wait, too
             self.log.info("Run %s of an earlier try was cancelled: waiting for its end", run_id)
             time.sleep(self.polling_period_seconds)
             state = hook.get_run_state(run_id)
@@ -133,24 +135,25 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         from tuning_pipeline.targets.databricks.upload import passwordless_url
 
         run = self.run_of(context)
-        # Held from here to the run's last task; what Airflow says of the run keeps it held while the job goes on.
+        # The run keeps the lease until its last task. Other runs see in Airflow that it has not ended, and so leave the
+        # lease alone while the job goes on.
         with run.hold_study():
             self.check_study(run)
             spec, files = self.job_of(run, self._files(run))
         token = idempotency_token(f"{self.dag_id}/{run.key}/{self.task_id}/{files.output}", attempt)
         payload = run_payload(run.study, spec, files, token, passwordless_url(run.study))
-        check_run(payload)
+        check_run(payload)  # Databricks would silently drop a key that it does not know
         return payload
 
     def run_of(self, context: Any) -> StudyRun:
-        """The run that the task belongs to."""
+        """The run that this task belongs to."""
         return prepared(self.study, context)
 
     def check_study(self, run: StudyRun) -> None:
-        """Refuse a study that is no longer the run's.
+        """Check that the study is still the one that this run prepared.
 
         Raises:
-            TaskError: A later run has reset it.
+            TaskError: A later run has reset the study.
         """
         from tuning_pipeline.database.prepare_study import check_prepared
 
@@ -158,11 +161,11 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             check_prepared(run.study.settings.study, run.storage_url(), run.key)
 
     def job_of(self, run: StudyRun, files: RemoteFiles) -> tuple[TuningSpec, RemoteFiles]:
-        """What the cluster is told to do, and where the files for it lie."""
+        """The spec for the cluster, and the paths of its files."""
         return run.spec, files
 
     def _files(self, run: StudyRun) -> RemoteFiles:
-        """The run's files, found anew: whoever may trigger a DAG may also rewrite what its tasks returned."""
+        """The paths of the run's files. Not from the upload task's XCom, which whoever triggers the DAG can change."""
         from tuning_pipeline.targets.databricks.upload import upload_job_files
 
         return from_dict(RemoteFiles, upload_job_files(run.study, run.key))
@@ -189,7 +192,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         except (AirflowException, requests.RequestException) as error:
             raise self._card(self._explain(error)) from None
         except AirflowTaskTimeout:
-            # Airflow calls on_kill, which cancels the run, when this reaches it; only the card is added.
+            # Airflow calls on_kill, which cancels the run, when it catches this error. Here only the card is logged.
             self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
             raise
         self._finish(hook, context)
@@ -207,7 +210,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             raise self._card(killed(run) if self.was_killed else run_failure(run, output, report))
 
     def _output(self, hook: DatabricksHook, run: Mapping[str, Any]) -> dict[str, Any]:
-        """What the run's task wrote; none where it never started."""
+        """The output of the run's task; empty if the task never started."""
         tasks = run.get("tasks", [])
         try:
             return hook.get_run_output(tasks[-1]["run_id"]) if tasks else {}

@@ -1,4 +1,4 @@
-"""Where the files of a run lie, and how the cluster's readers name its table."""
+"""The paths of a run's files in the workspace, and the path of its table as the cluster reads it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tuning_pipeline.study_file.databricks import DatabricksSettings
 
 @dataclass(frozen=True)
 class RemoteFiles:
-    """Where the files of a run lie, as the cluster sees them.
+    """The paths of a run's files, as the cluster sees them.
 
     Attributes:
-        package: Zip of the optuna_spark package.
-        entry: jobs/tune_databricks.py.
-        init_scripts: What makes each node ready, in this order.
+        package: Zip of the package optuna_spark.
+        entry: The job's program, jobs/tune_databricks.py.
+        init_scripts: The init scripts of each node, in the order in which they run.
         spec: The run's TuningSpec as JSON.
-        output: Folder the run writes to.
+        output: Folder that the run writes to.
         py_files: Further Python files and zips.
-        study_copy: The study as a file (database driver), else None.
+        study_copy: The file that holds the study with `database: driver`; None otherwise.
     """
 
     package: str
@@ -33,24 +33,24 @@ class RemoteFiles:
 
 
 def output_folder(settings: DatabricksSettings, study_name: str, run_folder: str) -> str:
-    """Where a run leaves what it has to say."""
+    """The folder that a run writes to."""
     return f"{settings.folder}/runs/{study_name}/{run_folder}"
 
 
 def study_copy_path(settings: DatabricksSettings, study_name: str) -> str:
-    """The file that is the study between two runs with `database: driver`."""
+    """The file that holds the study between two runs, with `database: driver`."""
     return f"{settings.folder}/studies/{study_name}/study.db"
 
 
 def run_name(study_name: str, run_id: str) -> str:
-    """What the workspace shows as the run's name."""
+    """The name of a run in the workspace."""
     return f"tune {study_name} ({run_id})"
 
 
 def on_cluster(spec: TuningSpec) -> TuningSpec:
-    """The spec with its data path as the cluster's readers take it.
+    """The spec with its data path in the form that the reader on the cluster needs.
 
-    Python reads DBFS below /dbfs, Spark as dbfs:/; Spark reads workspace files with file: in front.
+    Python reads DBFS below /dbfs, Spark as dbfs:/. Spark needs file: in front of workspace files.
     """
     if spec.data is None:
         return spec
@@ -68,11 +68,11 @@ def on_cluster(spec: TuningSpec) -> TuningSpec:
 
 
 def is_local(path: str) -> bool:
-    """Whether a data path is a file on Airflow's machine, and not one the cluster sees itself."""
+    """Whether a data path is on Airflow's machine, and not one that the cluster can read."""
     return path.startswith("/") and not path.startswith(("/Volumes/", "/Workspace/", "/dbfs/"))
 
 
 def with_data(spec: TuningSpec, path: str) -> TuningSpec:
-    """The spec with its table at another place."""
+    """The spec with another data path."""
     assert spec.data is not None
     return spec.with_changes(data=dataclasses.replace(spec.data, path=path))

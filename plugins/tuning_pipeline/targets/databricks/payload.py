@@ -1,6 +1,6 @@
-"""What Databricks is told: pure builders of the run, the job definition and the asset bundle.
+"""Pure functions that build what is sent to Databricks: the run, the job definition and the asset bundle.
 
-No value is a secret: a password is named as {{secrets/<scope>/<key>}}, which Databricks resolves on the cluster.
+No value is a secret. A password is given as {{secrets/<scope>/<key>}}, which Databricks resolves on the cluster.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tuning_pipeline.targets.package import gpu_amount
 
 TASK_KEY = "tune"
 PASSWORD_VARIABLE = "OPTUNA_STORAGE_PASSWORD"  # noqa: S105  # a name
-# A whole run of the job has this id, its repairs and retries included:
+# Databricks replaces this by the id of the job run, which repairs and retries of the run keep:
 # https://docs.databricks.com/en/jobs/dynamic-value-references.html
 JOB_RUN_ID = "{{job.run_id}}"
 
@@ -29,11 +29,11 @@ def run_payload(
     """The body of POST /api/2.2/jobs/runs/submit.
 
     Args:
-        study: The study, as the run's form changed it.
+        study: The study, with the changes from the run's form.
         spec: The run.
-        files: Where its files lie.
+        files: The paths of its files.
         token: Idempotency token.
-        storage: URL of the external database without its password; None with database driver.
+        storage: URL of the external database, without its password; None with `database: driver`.
     """
     return {
         "run_name": run_name(spec.study_name, spec.run_id),
@@ -44,7 +44,7 @@ def run_payload(
 
 
 def job_definition(study: StudyFile, spec: TuningSpec, files: RemoteFiles, storage: str | None) -> dict[str, Any]:
-    """The body of POST /api/2.2/jobs/create: the same task, each run of the job being a run of the study."""
+    """The body of POST /api/2.2/jobs/create, with the same task. Each run of the job is a run of the study."""
     given = [*parameters(study, files, storage), "--run-id", JOB_RUN_ID]
     return {
         "name": f"tune {spec.study_name}",
@@ -65,7 +65,7 @@ def bundle(name: str, job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def task(study: StudyFile, spec: TuningSpec, files: RemoteFiles, given: list[str]) -> dict[str, Any]:
-    """The one task of a run."""
+    """The only task of a run. `given` are the arguments of its program."""
     settings = study.settings.databricks
     if settings.existing_cluster_id:
         where: dict[str, Any] = {"existing_cluster_id": settings.existing_cluster_id}
@@ -79,7 +79,7 @@ def task(study: StudyFile, spec: TuningSpec, files: RemoteFiles, given: list[str
 
 
 def parameters(study: StudyFile, files: RemoteFiles, storage: str | None) -> list[str]:
-    """Arguments of the entry script."""
+    """The arguments of the job's program."""
     settings = study.settings.databricks
     given = [files.package, "--spec-file", files.spec, "--output", files.output]
     for path in files.py_files:
@@ -92,7 +92,7 @@ def parameters(study: StudyFile, files: RemoteFiles, storage: str | None) -> lis
 
 
 def new_cluster(study: StudyFile, spec: TuningSpec, files: RemoteFiles) -> dict[str, Any]:
-    """A cluster for one run, as the clusters API describes it."""
+    """A cluster for one run, in the form of the clusters API."""
     settings = study.settings.databricks
     cluster = settings.cluster
     single_node = cluster.workers == 0 and cluster.autoscale is None
@@ -110,7 +110,7 @@ def new_cluster(study: StudyFile, spec: TuningSpec, files: RemoteFiles) -> dict[
     return {
         "spark_version": cluster.runtime(gpu=spec.resources.gpus_per_task > 0),
         **size(cluster),
-        # RDDs, which start the workers, need the dedicated access mode.
+        # The dedicated access mode. Others do not allow RDDs, with which we start workers.
         "data_security_mode": "SINGLE_USER",
         "spark_conf": spark_conf(study, spec, single_node),
         "spark_env_vars": environment(settings, spec),
@@ -121,14 +121,14 @@ def new_cluster(study: StudyFile, spec: TuningSpec, files: RemoteFiles) -> dict[
 
 
 def size(cluster: ClusterSettings) -> dict[str, Any]:
-    """How many workers."""
+    """The number of worker nodes, fixed or as a range."""
     if cluster.autoscale is None:
         return {"num_workers": cluster.workers}
     return {"autoscale": {"min_workers": cluster.autoscale.min_workers, "max_workers": cluster.autoscale.max_workers}}
 
 
 def spark_conf(study: StudyFile, spec: TuningSpec, single_node: bool) -> dict[str, str]:
-    """Spark properties: derived, then those of `spark`, then those of `databricks.cluster`, which win."""
+    """Spark properties. Those of `databricks.cluster` win over those of `spark`, and these over derived ones."""
     spark = study.settings.spark
     conf = {"spark.task.cpus": str(spec.resources.cpus_per_task)}
     if spec.resources.gpus_per_task:
@@ -136,7 +136,7 @@ def spark_conf(study: StudyFile, spec: TuningSpec, single_node: bool) -> dict[st
     if single_node:
         conf |= {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*, 4]"}
     if study.settings.databricks.database == "external":
-        # Cluster variables are set on every node, but workers have no business with the database.
+        # The cluster's variables reach every node. Workers do not need the password, so they do not get it.
         conf[f"spark.executorEnv.{PASSWORD_VARIABLE}"] = "-"
     sizes = {
         "spark.executor.cores": spark.executor_cores,
@@ -150,7 +150,7 @@ def spark_conf(study: StudyFile, spec: TuningSpec, single_node: bool) -> dict[st
 
 def environment(settings: DatabricksSettings, spec: TuningSpec) -> dict[str, str]:
     """Environment variables of every node."""
-    # cuDF cannot read Databricks' mounts through GPUDirect Storage; device.check_cufile_policy insists on this.
+    # cuDF cannot read Databricks' mounts through GPUDirect Storage. device.check_cufile_policy requires this value.
     variables = {**settings.cluster.env, "LIBCUDF_CUFILE_POLICY": "OFF"}
     variables["TUNING_DATABASE"] = settings.database
     if spec.coordination == "database":
@@ -161,14 +161,14 @@ def environment(settings: DatabricksSettings, spec: TuningSpec) -> dict[str, str
 
 
 def init_script(path: str) -> dict[str, Any]:
-    """An init script's place: a Volume, or the workspace, whose API leaves out the /Workspace in front."""
+    """The location of an init script: on a Volume, or in the workspace, where the API omits the leading /Workspace."""
     if path.startswith("/Volumes/"):
         return {"volumes": {"destination": path}}
     return {"workspace": {"destination": path.removeprefix("/Workspace")}}
 
 
 def log_conf(destination: str | None) -> dict[str, Any] | None:
-    """Where the logs go: a Volume, DBFS or S3."""
+    """The location of the cluster's logs: a Volume, DBFS or S3."""
     if destination is None:
         return None
     kind = "volumes" if destination.startswith("/Volumes/") else destination.partition(":")[0]
@@ -176,5 +176,5 @@ def log_conf(destination: str | None) -> dict[str, Any] | None:
 
 
 def idempotency_token(workspace_run: str, attempt: int) -> str:
-    """A token, 64 characters at most, that names one attempt at a run: the same submission twice is one run."""
+    """The idempotency token of one attempt: submitted twice, it is one run. Databricks allows 64 characters."""
     return hashlib.sha256(f"{workspace_run}\n{attempt}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A strict look at what goes to Databricks: its API drops keys it does not know without a word, this does not."""
+"""Strict checks of what is sent to Databricks: its API silently ignores keys that it does not know."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_run(payload: Mapping[str, Any]) -> None:
     """Check the body of a jobs/runs/submit call.
 
     Raises:
-        SpecError: A key or value databricks-sdk does not know, by its path.
+        SpecError: databricks-sdk does not know a key or value. Names its path.
     """
     known = set(inspect.signature(JobsAPI.submit).parameters) - {"self"}
     lost = [key for key in payload if key not in known]
@@ -28,13 +28,13 @@ def check_job(definition: Mapping[str, Any]) -> None:
     """Check the body of a jobs/create call.
 
     Raises:
-        SpecError: A key or value databricks-sdk does not know, by its path.
+        SpecError: databricks-sdk does not know a key or value. Names its path.
     """
     _raise_for(lost_keys(definition, _round_trip(JobSettings, definition)))
 
 
 def lost_keys(sent: Any, kept: Any, path: str = "") -> list[str]:
-    """Paths of `sent` that are missing or different in `kept`."""
+    """The paths in `sent` whose values are missing or different in `kept`."""
     if isinstance(sent, Mapping) and isinstance(kept, Mapping):
         lost = []
         for key, value in sent.items():
@@ -48,6 +48,7 @@ def lost_keys(sent: Any, kept: Any, path: str = "") -> list[str]:
 
 
 def _round_trip(kind: Any, data: Mapping[str, Any]) -> Any:
+    # The SDK's class keeps only what it knows, so the difference is what it does not know.
     try:
         return kind.from_dict(data).as_dict()
     except (TypeError, ValueError, KeyError, AttributeError) as error:

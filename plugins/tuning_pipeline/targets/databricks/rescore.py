@@ -1,4 +1,4 @@
-"""The rules of `retune` where trials run on Databricks: the same decisions, with the data and the trial over there."""
+"""Rule drift on Databricks: the task that runs the best trial again, on today's data."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 class RescoreOnDatabricks(TuneOnDatabricks):
-    """Submit one trial with the best parameters so far, into a study beside the real one."""
+    """Submits one trial with the best parameters so far, in a separate study."""
 
     def execute(self, context: Context) -> None:
-        """Run it, unless nobody needs it."""
+        """Run the trial, unless no rule will look at it."""
         skip_if_nobody_needs_it(self.study, context)
         super().execute(context)
 
     def run_of(self, context: Any) -> StudyRun:
-        """The run, before its study is prepared."""
+        """The run. Its study is not prepared yet."""
         return begin(self.study, context)
 
     def job_of(self, run: StudyRun, files: RemoteFiles) -> tuple[TuningSpec, RemoteFiles]:
-        """One trial with the best parameters."""
+        """A spec of one trial with the best parameters."""
         spec = rescoring(run.spec, best_params(run))
         return spec, dataclasses.replace(files, spec=upload_spec(run.study, spec))
 
     def check_study(self, run: StudyRun) -> None:
-        """The trial goes into a study of its own."""
+        """Nothing to check: the trial goes into a separate study."""

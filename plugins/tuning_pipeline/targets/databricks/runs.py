@@ -1,4 +1,4 @@
-"""The runs of a DAG run as the workspace lists them, found although nobody remembers their numbers."""
+"""Finds and ends the runs of a DAG run in the workspace, by their name and folder, because their ids may be lost."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A cancelled run takes about a minute to give its machines back.
+# A cancelled run takes about a minute to end its cluster.
 PATIENCE_S = 600.0
 
 
 def end_live_runs(study: StudyFile, run_id: str, output: str, patience_s: float = PATIENCE_S) -> list[str]:
-    """Cancel what still runs for a DAG run, and wait until it is gone.
+    """Cancel all runs of a DAG run that have not ended, and wait for their end.
 
     Args:
         study: The study.
-        run_id: The DAG run.
-        output: Its output folder, which tells it from a run of another Airflow with the same name.
-        patience_s: How long to wait for the end.
+        run_id: The run's key.
+        output: The run's output folder, which distinguishes it from a run of another Airflow with the same name.
+        patience_s: How many seconds to wait for the end.
 
     Returns:
-        The links of the runs it cancelled.
+        The links of the cancelled runs.
 
     Raises:
         TaskError: The workspace does not answer, or a run does not end.
     """
     settings = study.settings
     connection = require_connection(settings.connections.databricks, PURPOSE)
+    # Both tasks that submit runs: tune, and the one that runs the best trial again.
     names = {run_name(name, run_id) for name in (settings.study, rescore_study(settings.study))}
     with readable_errors(connection):
         client = open_workspace(connection)
@@ -59,7 +60,7 @@ def end_live_runs(study: StudyFile, run_id: str, output: str, patience_s: float 
 
 
 def live_runs(client: WorkspaceClient, names: set[str], output: str) -> list[BaseRun]:
-    """The runs of these names that have not ended and write to this folder."""
+    """The runs with one of these names that have not ended, and that write to this folder."""
     listed = client.jobs.list_runs(active_only=True, run_type=RunType.SUBMIT_RUN, expand_tasks=True)
     return [run for run in listed if run.run_name in names and _writes_to(run, output)]
 

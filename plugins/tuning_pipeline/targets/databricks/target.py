@@ -1,4 +1,4 @@
-"""Target databricks: one run of a job in a Databricks workspace."""
+"""The target databricks: trials run as a job run in a Databricks workspace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Databricks(DatabricksSection):
-    """A Databricks workspace; its client library is imported only where a study goes there."""
+    """A Databricks workspace. Its client library is imported only for studies with this target."""
 
     failures: Sequence[FailureRule] = RULES
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def steps(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> list[Any]:
-    """The chain: the external database as on standalone, or the study as a file on the Volume."""
+    """The chain. With an external database it is that of standalone; otherwise the study is a file on a Volume."""
     trials = tune(study)
     trials >> end_run(study)
     if study.settings.databricks.database == "external":
@@ -42,7 +42,7 @@ def steps(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> lis
 
 
 def upload_job_files(study: StudyFile) -> XComArg:
-    """Package, scripts, spec and local data to a Volume or the workspace."""
+    """The task that sends package, scripts, spec and local data to a Volume or the workspace."""
 
     @task(execution_timeout=SHORT_TASK)
     @readable_failures
@@ -56,7 +56,7 @@ def upload_job_files(study: StudyFile) -> XComArg:
 
 
 def prepare_study(study: StudyFile) -> XComArg:
-    """Create, resume or reset the study that is kept on the Volume."""
+    """The task that creates, resumes or resets the study on the Volume."""
 
     @task(execution_timeout=SHORT_TASK)
     @readable_failures
@@ -67,6 +67,7 @@ def prepare_study(study: StudyFile) -> XComArg:
 
         run = run_of(study)
         with study_file(run.study) as url:
+            # Here, because the export works on a copy of the file.
             drop_replaced_in(url, run.study.settings.study, run.study.settings.keep_replaced)
             return prepare(run.spec, url, run.mode)
 
@@ -74,22 +75,22 @@ def prepare_study(study: StudyFile) -> XComArg:
 
 
 def tune(study: StudyFile) -> TuneOnDatabricks:
-    """The trials, on a Databricks cluster."""
+    """The task that runs the trials."""
     return TuneOnDatabricks(task_id="tune", study=study)
 
 
 def rescore_best_trial(study: StudyFile) -> TuneOnDatabricks:
-    """The best trial once more, on today's data."""
+    """The task that runs the best trial again, on today's data."""
     from tuning_pipeline.targets.databricks.rescore import RescoreOnDatabricks
 
     return RescoreOnDatabricks(task_id="rescore_best_trial", study=study)
 
 
 def end_run(study: StudyFile) -> Any:
-    """Nothing goes on in the workspace when `tune` is over, however it ended.
+    """The task that ends a run which still goes on in the workspace after `tune`.
 
-    A killed task cancels its run itself. One that had no time for it, because its process or its machine was gone,
-    leaves the run to its next try; after the last try this is who ends it. Airflow runs a teardown even where
+    A killed `tune` task cancels its run itself. If its process or machine is gone, it cannot; then its next try takes
+    the run over. After the last try this task ends the run. It is a teardown, because Airflow runs those even if
     somebody marks the whole DAG run as failed.
     """
 
@@ -99,6 +100,7 @@ def end_run(study: StudyFile) -> Any:
         from tuning_pipeline.targets.databricks.runs import end_live_runs
         from tuning_pipeline.targets.databricks.upload import run_output
 
+        # Nothing was sent to the workspace, so nothing can run there. It may not even be reachable.
         if get_current_context()["ti"].xcom_pull(task_ids=UPLOAD_TASK) is None:
             return []
         run = run_of(study)
@@ -108,7 +110,7 @@ def end_run(study: StudyFile) -> Any:
 
 
 def fetch_results(study: StudyFile) -> XComArg:
-    """The study from the Volume to the exports."""
+    """The task that copies the study from the Volume to the exports folder."""
 
     @task(execution_timeout=SHORT_TASK)
     @readable_failures
@@ -121,7 +123,7 @@ def fetch_results(study: StudyFile) -> XComArg:
 
 
 def export_best_trials(study: StudyFile) -> XComArg:
-    """As on standalone, from what fetch_results brought."""
+    """The export task, which reads the study that fetch_results has copied."""
     from tuning_pipeline.targets.databricks.volume_study import fetched_study
 
     return tasks.export_best_trials(study, open_storage=lambda run: fetched_study(run.study))

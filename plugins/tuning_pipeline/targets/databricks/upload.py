@@ -1,4 +1,4 @@
-"""What a study keeps in a Databricks workspace: its job's files, and with `database: driver` the study itself."""
+"""Uploads the files of a run to a Databricks workspace."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ ENTRY = PACKAGE.parent / "tune_databricks.py"
 
 
 def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
-    """Send what a run needs; files that are there already are not sent again.
+    """Send the files that a run needs. Files that exist already are not sent again.
 
     Returns:
         The fields of a RemoteFiles.
 
     Raises:
-        TaskError: A file is missing here, or the workspace refuses one.
+        TaskError: A file is missing on this machine, or the workspace refuses one.
     """
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
     settings, spec = study.settings.databricks, study.to_spec(run_id)
@@ -70,18 +70,18 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
 
 
 def run_output(study: StudyFile, run_id: str) -> str:
-    """The folder a run writes to."""
+    """The folder that a run writes to."""
     return output_folder(study.settings.databricks, study.settings.study, folder_name(run_id))
 
 
 def upload_spec(study: StudyFile, spec: TuningSpec) -> str:
-    """Send another spec for the files that `upload_job_files` sent.
+    """Send another spec, to go with the files that `upload_job_files` has sent.
 
     Returns:
-        Its path.
+        The path of the spec.
 
     Raises:
-        TaskError: Its table is missing here, or the workspace refuses it.
+        TaskError: The table is missing on this machine, or the workspace refuses a file.
     """
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
     with readable_errors(connection):
@@ -96,7 +96,11 @@ def _store_spec(folders: RemoteFolders, base: str, spec: TuningSpec) -> str:
 
 
 def local_data(spec: TuningSpec) -> Path | None:
-    """The table, where it is a file of this machine."""
+    """The table's file if it is on this machine; None if the cluster reads it itself.
+
+    Raises:
+        TaskError: There is no such file.
+    """
     if spec.data is None or not is_local(spec.data.path):
         return None
     file = Path(spec.data.path)
@@ -111,11 +115,14 @@ def local_data(spec: TuningSpec) -> Path | None:
 
 
 def py_files(study: StudyFile, scratch: Path) -> list[Path]:
-    """The Python files that go along: an objective beside the study file, and those it names.
+    """The Python files that the workers need: an objective beside the study file, and `spark.py_files`.
 
     Args:
         study: The study.
-        scratch: For the zip of an objective that is a package.
+        scratch: Folder for the zip of an objective that is a package.
+
+    Raises:
+        TaskError: A file is missing on this machine.
     """
     own = own_objective(study.path.parent, study.settings.objective)
     files = [*([ship(own, scratch)] if own else []), *(Path(name) for name in study.settings.spark.py_files)]
@@ -126,10 +133,10 @@ def py_files(study: StudyFile, scratch: Path) -> list[Path]:
 
 
 def passwordless_url(study: StudyFile) -> str | None:
-    """The external database without its password; None with database driver.
+    """The URL of the external database, without its password; None with `database: driver`.
 
     Raises:
-        TaskError: The connection is not a MySQL server.
+        TaskError: The connection is not to a MySQL server.
     """
     if study.settings.databricks.database == "driver":
         return None
@@ -146,10 +153,10 @@ def passwordless_url(study: StudyFile) -> str | None:
 
 
 def _on_cluster(study: StudyFile, connection: Connection) -> TlsSettings:
-    """The connection's TLS, with the files where the cluster has them.
+    """The connection's TLS settings, with the paths of the files on the cluster.
 
     Raises:
-        TaskError: The study file names none for a file of the connection, or one that the connection has not.
+        TaskError: Connection and study file do not name the same files (ssl_ca, ssl_cert, ssl_key).
     """
     tls, settings = tls_settings(connection), study.settings.databricks
     for name in ("ssl_ca", "ssl_cert", "ssl_key"):

@@ -1,4 +1,4 @@
-"""The study as a file on a Volume: with `database: driver` it lives there between two runs."""
+"""The study as a file on a Volume, which holds it between two runs with `database: driver`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def study_file(study: StudyFile) -> Iterator[sqlalchemy.URL]:
-    """The study on the Volume as a database to work on; sent back when the block ends well."""
+    """The study on the Volume as a local SQLite database. If the block ends well, it is written back."""
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
     path = study_copy_path(study.settings.databricks, study.settings.study)
     with readable_errors(connection), tempfile.TemporaryDirectory() as scratch:
@@ -40,13 +40,13 @@ def study_file(study: StudyFile) -> Iterator[sqlalchemy.URL]:
 
 
 def fetch_results(study: StudyFile) -> dict[str, Any]:
-    """Bring the study from the Volume to the exports.
+    """Copy the study from the Volume to the exports folder.
 
     Returns:
-        Where it lies, and its size.
+        study (the path of the copy) and bytes (its size).
 
     Raises:
-        TaskError: The run left none.
+        TaskError: There is no study on the Volume.
     """
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
     path = study_copy_path(study.settings.databricks, study.settings.study)
@@ -67,13 +67,13 @@ def fetch_results(study: StudyFile) -> dict[str, Any]:
 
 
 def results_path(study: StudyFile) -> ObjectStoragePath:
-    """Where fetch_results leaves the study."""
+    """The path to which fetch_results copies the study."""
     return exports_base(study.exports_base()) / folder_name(study.settings.study) / "study.db"
 
 
 @contextmanager
 def fetched_study(study: StudyFile) -> Iterator[sqlalchemy.URL]:
-    """What fetch_results brought, as a database to read."""
+    """The copy that fetch_results made, as a database to read."""
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "study.db"
         local.write_bytes(results_path(study).read_bytes())

@@ -1,4 +1,4 @@
-"""Files in a Databricks workspace: on Volumes and in the workspace folder tree, through databricks-sdk."""
+"""Access to a Databricks workspace through databricks-sdk: files on Volumes and in its folders, and readable errors."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How long the SDK repeats a call that was throttled or did not get through.
+# Seconds for which the SDK repeats a call that was throttled or did not get through.
 RETRY_S = 60
 
 
 def workspace_url(connection: Connection) -> str:
-    """The workspace's address, from `host` of the connection or of its extra, as the provider reads it."""
+    """The address of the workspace, from the connection's host or the one in its extra, as the provider reads it.
+
+    Raises:
+        TaskError: The connection has no host.
+    """
     host = str(connection.extra_dejson.get("host") or connection.host or "")
     if not host:
         raise TaskError(
@@ -50,11 +54,11 @@ def open_workspace(connection: Connection) -> WorkspaceClient:
     """A client of the workspace, with the credentials of Airflow's connection.
 
     Raises:
-        TaskError: The connection has no credentials this pipeline can use, or the workspace is out of reach.
+        TaskError: The connection has no credentials that this pipeline can use, or the workspace cannot be reached.
     """
     with readable_errors(connection):
         options = {"retry_timeout_seconds": RETRY_S, "http_timeout_seconds": 30, **_credentials(connection)}
-        # Its newer way sends and fetches through the cloud's storage, which Airflow may have no route to.
+        # The SDK's newer client moves files through the cloud's storage, which Airflow may not be able to reach.
         options["disable_experimental_files_api_client"] = True
         return WorkspaceClient(config=Config(host=workspace_url(connection), **options))
 
@@ -72,7 +76,7 @@ def _credentials(connection: Connection) -> dict[str, Any]:
             "auth_type": "azure-client-secret",
         }
     if password and not login:
-        return {"token": password, "auth_type": "pat"}
+        return {"token": password, "auth_type": "pat"}  # auth_type: so that the SDK tries no login of this machine's
     raise TaskError(
         Failure(
             what=f"connection {connection.conn_id!r} has no credentials for Databricks",
@@ -99,7 +103,7 @@ class RemoteFolders:
         return True
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file, replacing the one there; its folder is made."""
+        """Write a file, and make its folder. Replaces an existing file."""
         folder = str(PurePosixPath(path).parent)
         if path.startswith("/Volumes/"):
             self._client.files.create_directory(folder)
@@ -109,7 +113,7 @@ class RemoteFolders:
             self._client.workspace.upload(path, io.BytesIO(content), format=ImportFormat.RAW, overwrite=True)
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file, or None when there is none."""
+        """The content of a file; None if there is no such file."""
         try:
             if not path.startswith("/Volumes/"):
                 return bytes(self._client.workspace.download(path, format=ExportFormat.AUTO).read())
@@ -119,10 +123,12 @@ class RemoteFolders:
         return bytes(contents.read()) if contents is not None else None
 
     def store(self, folder: str, name: str, content: bytes) -> str:
-        """Write a file once under a name that its content decides: an unchanged file is not sent again.
+        """Write a file below a folder named by the hash of its content. An unchanged file is not sent again.
+
+        A run that still uses an older file keeps it, because new content has another path.
 
         Returns:
-            Its path, `<folder>/<hash>/<name>`.
+            The path, `<folder>/<hash>/<name>`.
         """
         path = f"{folder}/{hashlib.sha256(content).hexdigest()[:20]}/{name}"
         if self.exists(path):
@@ -133,16 +139,16 @@ class RemoteFolders:
         return path
 
     def store_file(self, folder: str, file: Path) -> str:
-        """`store` for a file of this machine."""
+        """`store` for a file on this machine."""
         return self.store(folder, file.name, file.read_bytes())
 
 
 @contextmanager
 def readable_errors(connection: Connection) -> Iterator[None]:
-    """Turn what the SDK raises into a card.
+    """Turn errors of the SDK into failure cards.
 
     Raises:
-        TaskError: With what went wrong and what to do.
+        TaskError: Says what went wrong and what to do.
     """
     conn_id, host = connection.conn_id, workspace_url(connection)
     try:
@@ -163,7 +169,7 @@ def readable_errors(connection: Connection) -> Iterator[None]:
 
 
 def refused(conn_id: str | None, host: str, why: str) -> Failure:
-    """The card of a token that is wrong, expired or not allowed to do this."""
+    """The card for a token that is wrong, has expired, or lacks a permission."""
     return Failure(
         what=f"Databricks at {host} refuses the credentials of connection {conn_id!r}",
         why=why,
@@ -173,7 +179,7 @@ def refused(conn_id: str | None, host: str, why: str) -> Failure:
 
 
 def unreachable(conn_id: str | None, host: str, why: str) -> Failure:
-    """The card of a workspace that does not answer."""
+    """The card for a workspace that does not answer."""
     return Failure(
         what=f"no Databricks workspace answers at {host}",
         why=why,
@@ -186,7 +192,7 @@ PURPOSE = "the Databricks workspace"
 
 
 def failure_report(conn_id: str, output: str) -> Mapping[str, str] | None:
-    """What the job left in its failure file, or None."""
+    """The content of the job's failure file; None if there is none, or if it cannot be read."""
     connection = require_connection(conn_id, PURPOSE)
     with readable_errors(connection):
         content = RemoteFolders(open_workspace(connection)).read(f"{output}/failure.json")
@@ -198,7 +204,7 @@ def failure_report(conn_id: str, output: str) -> Mapping[str, str] | None:
 
 
 def explain_call(error: Exception, conn_id: str) -> Failure:
-    """The card of a call to the workspace that failed."""
+    """The card for a failed call to the workspace."""
     host = workspace_url(require_connection(conn_id, PURPOSE))
     status = error.http_status_code if isinstance(error, DatabricksApiError) else None
     if status in (401, 403):

@@ -1,8 +1,8 @@
-"""`make databricks-job`: a study as a Databricks job without Airflow, as JSON and as an asset bundle.
+"""`make databricks-job`: writes a study as a Databricks job that needs no Airflow, as JSON and as an asset bundle.
 
 databricks/<study>/job.json         for `databricks jobs create`
 databricks/<study>/databricks.yml   for `databricks bundle deploy`
-databricks/<study>/files/           what both need
+databricks/<study>/files/           the files that both need
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tuning_pipeline.targets.databricks.upload import ENTRY, local_data, passwor
 from tuning_pipeline.targets.package import pack_package
 
 STUDIES = Path(__file__).resolve().parents[4] / "dags" / "studies"
-# Where a bundle's files lie in the workspace: https://docs.databricks.com/en/dev-tools/bundles/variables.html
+# The folder of a bundle's files in the workspace: https://docs.databricks.com/en/dev-tools/bundles/variables.html
 BUNDLE_FILES = "${workspace.file_path}/files"
 
 
@@ -34,8 +34,11 @@ def write_job(study: StudyFile, target: Path) -> list[Path]:
     """Write the job of a study.
 
     Args:
-        study: The study; its target may still be standalone.
-        target: Folder for the files; what it held of an earlier call is replaced.
+        study: The study. Its target may still be standalone.
+        target: Folder for the files. Those of an earlier call are replaced.
+
+    Returns:
+        All files in the folder.
 
     Raises:
         TuningError: The study cannot run on Databricks as it is.
@@ -70,7 +73,7 @@ def _job(study: StudyFile, folder: str, names: dict[str, list[str]], storage: st
 
 
 def _write_files(study: StudyFile, folder: Path, volume: str) -> dict[str, list[str]]:
-    """Copy what the cluster needs, and name the init scripts and Python files among it."""
+    """Write the files that the cluster needs. Returns the names of the init scripts and Python files among them."""
     spec = study.to_spec("job")
     data, scripts = local_data(spec), init_scripts(spec)
     shutil.rmtree(folder, ignore_errors=True)
@@ -89,7 +92,7 @@ def _write_files(study: StudyFile, folder: Path, volume: str) -> dict[str, list[
 
 
 def main(arguments: list[str]) -> int:
-    """Write the job of a study file by its name, and say how to send it."""
+    """Write the job of a study, given the name of its file, and print how to create the job. Returns the exit code."""
     name, folder = arguments
     try:
         study = read_study(STUDIES / f"{name}.yaml")

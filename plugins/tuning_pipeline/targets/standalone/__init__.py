@@ -1,1 +1,1 @@
-"""Target standalone: one Spark application by spark-submit."""
+"""The target standalone: trials run as a Spark application on a standalone cluster."""

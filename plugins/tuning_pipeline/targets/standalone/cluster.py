@@ -1,4 +1,4 @@
-"""The Spark cluster of a study, looked at before anything is sent to it."""
+"""Checks the Spark cluster of a study before anything is submitted to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def require_cluster(study: StudyFile) -> Connection:
     """The connection of a study's Spark cluster.
 
     Raises:
-        TaskError: There is none of that id.
+        TaskError: There is no such connection.
     """
     from tuning_pipeline.database.connections import require_connection
 
@@ -30,10 +30,10 @@ def require_cluster(study: StudyFile) -> Connection:
 
 
 def check_cluster(connection: Connection) -> None:
-    """Find out what would otherwise show as a Java stack, minutes later.
+    """Check what would otherwise fail minutes later, with a Java stack trace.
 
     Raises:
-        TaskError: spark-submit is not installed, the connection is not for a standalone master, or none answers.
+        TaskError: spark-submit is not installed, the connection is not to a standalone master, or no master answers.
     """
     master = master_of(connection)
     binary = connection.extra_dejson.get("spark-binary", "spark-submit")
@@ -44,7 +44,7 @@ def check_cluster(connection: Connection) -> None:
                 next="Put init/spark/bin on its PATH, or install Spark there.",
             )
         )
-    # With YARN and Kubernetes the hook writes environment variables, and so the password, into arguments.
+    # For YARN and Kubernetes, Airflow's hook puts environment variables into arguments. The password is one of them.
     if not master.startswith(("spark://", "local")) or connection.extra_dejson.get("deploy-mode") == "cluster":
         raise TaskError(
             Failure(
@@ -61,6 +61,7 @@ def check_cluster(connection: Connection) -> None:
                 next="Write an IPv6 address in brackets, spark://[::1], and the port in its own field.",
             )
         )
+    # With several masters (for failover) only one of them has to answer.
     problems = [problem for host, port in addresses if (problem := _unreachable(host, port))]
     if problems and len(problems) == len(addresses):
         raise TaskError(
@@ -74,7 +75,7 @@ def check_cluster(connection: Connection) -> None:
 
 
 def master_of(connection: Connection) -> str:
-    """The master URL as SparkSubmitHook puts it together."""
+    """The master URL that Airflow's SparkSubmitHook makes from the connection."""
     host = connection.host or ""
     if connection.conn_type == "spark" and host and ("://" in host or not connection.port):
         master = host

@@ -1,4 +1,4 @@
-"""How Spark's driver is ended from outside: asked first, given time, then killed."""
+"""Ends Spark's driver from outside: asks it to end, gives it time, then kills it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import psutil
 
-# The driver ends itself within END_S of optuna_spark.entry.ending; a little longer, for Spark's Java after it. Where
-# Airflow kills the task before (a marked one 5 s after its SIGTERM), the driver goes on ending: it has a session of its
-# own.
+# The driver ends itself within END_S (optuna_spark.driver.ending). This is a little longer, for Spark's Java after it.
+# If Airflow kills the task earlier (a marked one 5 s after SIGTERM), the driver still ends in good order, because it
+# has a session of its own.
 GRACE_S = 25.0
 _TICK_S = 0.1
 
@@ -19,16 +19,17 @@ _TICK_S = 0.1
 def end_application(argument: str, log: Logger | Any) -> None:
     """End the application that this process has submitted, and wait until it is gone.
 
-    Its Python ends first, while Spark's Java still works: trials are closed, and Java removes its temporary files when
-    Python has ended.
+    Its Python must end first, while Spark's Java still works: Python closes the trials, and then Java removes its
+    temporary files.
 
     Args:
-        argument: A word of the application's command line that no other process has.
-        log: Takes what is done.
+        argument: An argument of the application that no other process has.
+        log: Logs what is done.
     """
     application = _application(argument)
     if not application:
         return
+    # Below spark-submit, only the driver's Python has the argument too.
     drivers = [process for process in application[1:] if _names(process, argument)]
     log.info("Ending Spark's driver: it has %g s to close its trials and its files", GRACE_S)
     _signal(drivers or application[:1], psutil.Process.terminate)
@@ -40,7 +41,7 @@ def end_application(argument: str, log: Logger | Any) -> None:
 
 
 def _application(argument: str) -> list[psutil.Process]:
-    """spark-submit, then every process below it; empty where there is none."""
+    """The process of spark-submit, then all processes below it; empty if there is none."""
     for child in psutil.Process().children():
         if _names(child, argument):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -61,7 +62,7 @@ def _signal(processes: list[psutil.Process], send: Any) -> None:
 
 
 def _gone_within(processes: list[psutil.Process], seconds: float) -> bool:
-    # Not psutil.wait_procs: it would take the exit code that Airflow's hook waits for.
+    # Not psutil.wait_procs, which would take the exit code that Airflow's hook waits for.
     deadline = time.monotonic() + seconds
     while any(_lives(process) for process in processes):
         if time.monotonic() > deadline:
@@ -72,7 +73,7 @@ def _gone_within(processes: list[psutil.Process], seconds: float) -> bool:
 
 def _lives(process: psutil.Process) -> bool:
     try:
-        # Java is a zombie for some milliseconds while its other threads end.
+        # Java looks like a zombie for some milliseconds, while its other threads end.
         return bool(process.is_running()) and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False

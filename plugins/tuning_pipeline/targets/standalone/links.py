@@ -1,6 +1,6 @@
-"""Links in the Details of the tune task: where to watch the trials while they run.
+"""Links on the page of the tune task, to watch the trials while they run.
 
-Airflow itself writes a task's links down when it ends; `show_links` does so when it starts.
+Airflow itself stores a task's links when the task ends. `show_links` stores them when it starts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Connection, Context
     from airflow.sdk.types import TaskInstanceKey
 
-# Extra of a Spark connection that says where the master's web page is.
+# Key in the extra of a Spark connection: the address of the master's web page.
 WEB_PAGE = "web_page"
 MASTER_WEB_PORT = 8080
 
@@ -33,7 +33,7 @@ class StudyLink(BaseOperatorLink):
 
 
 class SparkLink(BaseOperatorLink):
-    """The Spark master's page, which names the application and links to its jobs while it runs."""
+    """The Spark master's page. It lists the application, and links to its jobs while it runs."""
 
     name = "Spark UI"
 
@@ -42,13 +42,13 @@ class SparkLink(BaseOperatorLink):
 
 
 def study_page(study_name: str) -> str:
-    """Address of a study's page below Airflow's base URL."""
+    """The address of a study's page, below Airflow's base URL."""
     base = str(conf.get("api", "base_url", fallback="http://localhost:8080")).rstrip("/")
     return f"{base}/tuning/study/{quote(study_name, safe='')}"
 
 
 def spark_page(connection: Connection, master: str) -> str:
-    """Address of the Spark master's web page: the connection's extra, else Spark's usual port on the master."""
+    """The address of the Spark master's web page: from the connection's extra, else Spark's default port."""
     given = connection.extra_dejson.get(WEB_PAGE)
     if given:
         return str(given)
@@ -57,7 +57,7 @@ def spark_page(connection: Connection, master: str) -> str:
 
 
 def show_links(operator: BaseOperator, context: Context) -> None:
-    """Put the links of a task that just starts where Airflow's pages look for them."""
+    """Store the links of a task that starts, in the XComs that Airflow's pages read."""
     task_instance: Any = context["ti"]
     for link in operator.operator_extra_links:
         address = link.get_link(operator, ti_key=task_instance)

@@ -1,4 +1,4 @@
-"""The task that runs the trials: one Spark application, with the password only in its driver's environment."""
+"""The task that runs the trials as a Spark application. The password is only in its driver's environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tuning_pipeline.runs.study_run import StudyRun
     from tuning_pipeline.study_file.study_file import StudyFile
 
-# To try again is right in every case: Airflow takes no state from a task that was marked, cleared or deleted meanwhile.
+# `retry` is right in every case: Airflow ignores the end of a task that was marked, cleared or deleted meanwhile.
 _KILLED = Failure(
     what="this task was ended from outside: it was marked or cleared, or Airflow is being stopped",
     next="Nothing where Airflow is stopped: once it is back, the task is tried again and goes on with its trials. A run"
@@ -37,10 +37,10 @@ _KILLED = Failure(
 
 
 class TuneOperator(SparkSubmitOperator):
-    """Submit the study's trials to the Spark cluster and wait for them.
+    """Submits the study's trials to the Spark cluster, and waits for them.
 
     Args:
-        study: The study file; the run's form is laid over it when the task runs.
+        study: The study file. The run's form is applied to it when the task runs.
     """
 
     operator_extra_links = (StudyLink(), SparkLink())
@@ -56,7 +56,7 @@ class TuneOperator(SparkSubmitOperator):
         """Run the application.
 
         Raises:
-            AirflowFailException: It failed, with the card of the cause; trying again cannot help.
+            AirflowFailException: It failed, and trying again cannot help. The text is the failure card.
             AirflowException: It failed, and trying again may help.
         """
         try:
@@ -71,7 +71,7 @@ class TuneOperator(SparkSubmitOperator):
         raise as_airflow_error(failure, f"{self.task_id} failed")
 
     def run_of(self, context: Context) -> StudyRun:
-        """The run that the task belongs to."""
+        """The run that this task belongs to."""
         return prepared(self.study, context)
 
     def _failure_of(self, context: Context, scratch: Path, run: StudyRun) -> Failure | None:
@@ -83,19 +83,19 @@ class TuneOperator(SparkSubmitOperator):
             if self.was_killed:
                 return _KILLED
             return driver_failure(_read_report(report), where="Spark's output above, and the Spark UI")
-        except KeyboardInterrupt:  # of `airflow dags test`
+        except KeyboardInterrupt:  # Ctrl-C in `airflow dags test`
             self.on_kill()
             raise
         except AirflowTaskTimeout:
-            # Airflow kills the application when this reaches it, so it must; only the card is added.
+            # Airflow ends the application when it catches this error, so it is raised again. Only the card is added.
             self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
             raise
         finally:
-            self.env_vars = None
+            self.env_vars = None  # the password must not stay in a field of the operator
         return None
 
     def on_kill(self) -> None:
-        """End the Spark application: Airflow was told to end this task, and may be told so several times."""
+        """End the Spark application, because Airflow ends this task. Airflow may call this several times."""
         if self.was_killed:
             return
         self.was_killed = True
@@ -117,7 +117,7 @@ class TuneOperator(SparkSubmitOperator):
         spark = require_cluster(study)
         self.spark_page = spark_page(spark, master_of(spark))
         show_links(self, context)
-        check_cluster(spark)
+        check_cluster(spark)  # before anything is written or submitted
         url = run.storage_url()
         self.check_study(run)
         package = pack_package(scratch / "optuna_spark.zip")
@@ -133,17 +133,17 @@ class TuneOperator(SparkSubmitOperator):
         self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
 
     def check_study(self, run: StudyRun) -> None:
-        """Refuse a study that is no longer the run's.
+        """Check that the study is still the one that this run prepared.
 
         Raises:
-            TaskError: A later run has reset it.
+            TaskError: A later run has reset the study.
         """
         from tuning_pipeline.database.prepare_study import check_prepared
 
         check_prepared(run.study.settings.study, run.storage_url(), run.key)
 
     def spec_of(self, run: StudyRun) -> TuningSpec:
-        """What the application is told to do."""
+        """The spec that the application runs."""
         from tuning_pipeline.retune.warm_start import warm_started
 
         return warm_started(run.spec, run.study.exports_base(), run.study.settings.retune.warm_start)

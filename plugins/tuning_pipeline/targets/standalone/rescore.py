@@ -1,4 +1,4 @@
-"""Rule drift on a Spark standalone cluster: the best trial once more, on today's data."""
+"""Rule drift on a Spark standalone cluster: the task that runs the best trial again, on today's data."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 class RescoreOperator(TuneOperator):
-    """Submit one trial with the best parameters so far, into a study beside the real one."""
+    """Submits one trial with the best parameters so far, in a separate study."""
 
     def execute(self, context: Context) -> None:
-        """Run it, unless nobody needs it."""
+        """Run the trial, unless no rule will look at it."""
         skip_if_nobody_needs_it(self.study, context)
         super().execute(context)
 
     def run_of(self, context: Context) -> StudyRun:
-        """The run, before its study is prepared."""
+        """The run. Its study is not prepared yet."""
         return begin(self.study, context)
 
     def check_study(self, run: StudyRun) -> None:
-        """The trial goes into a study of its own."""
+        """Nothing to check: the trial goes into a separate study."""
 
     def spec_of(self, run: StudyRun) -> TuningSpec:
-        """One trial with the best parameters."""
+        """A spec of one trial with the best parameters."""
         from tuning_pipeline.retune.rescoring import rescoring
 
         return rescoring(run.spec, best_params(run))

@@ -1,4 +1,4 @@
-"""A folder for the files of one Spark application: open to this account only, and gone afterwards."""
+"""A temporary folder for the files of one Spark application, which only this account can open."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LOCK = ".lock"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A new folder, removed when the block ends; what a killed task left behind is removed first.
+    """A new folder, which is removed at the end of the block. First removes folders that killed tasks left behind.
 
-    A folder is in use while its lock is held, which the kernel lets go when the process that holds it ends.
+    A folder is in use while its lock is held. The kernel frees the lock when the process that holds it ends.
 
     Raises:
-        TaskError: The place for such folders cannot be made, belongs to another account, or is open to others.
+        TaskError: The parent folder cannot be made, belongs to another account, or is open to others.
     """
     base = _base()
     with _locked(base):
@@ -40,14 +40,14 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def write_private(path: Path, text: str) -> Path:
-    """Write a new file that only this account can read."""
+    """Write a new file that only this account can read, from its first moment on."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     return path
 
 
 def _base() -> Path:
-    """$TUNING_STATE/scratch, else a folder of this account's own in the temp folder."""
+    """The parent folder: $TUNING_STATE/scratch, else a folder of this account in the temp folder."""
     state = os.environ.get("TUNING_STATE")
     folder = Path(state) / "scratch" if state else Path(tempfile.gettempdir()) / f"tuning-scratch-{os.getuid()}"
     try:
@@ -80,7 +80,7 @@ def _remove_abandoned(base: Path) -> None:
 
 @contextmanager
 def _locked(base: Path) -> Iterator[None]:
-    """One process at a time makes and removes folders: else one could remove what another has not locked yet."""
+    """Let one process at a time make and remove folders: it could remove one that another has not locked yet."""
     lock = _lock(base, wait=True)
     try:
         yield
@@ -90,7 +90,7 @@ def _locked(base: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path, wait: bool) -> IO[str] | None:
-    """The lock of a folder, held until it is closed; None where another process holds it."""
+    """The lock of a folder, held until it is closed; None if another process holds it."""
     file = os.fdopen(os.open(folder / _LOCK, os.O_WRONLY | os.O_CREAT, 0o600), "w")
     with suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What spark-submit is told: pure builders that return plain data."""
+"""Pure functions that build what is passed to spark-submit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ APPLICATION = PACKAGE.parent / "tune.py"
 
 @dataclass(frozen=True)
 class Submission:
-    """What SparkSubmitOperator needs; no value is a secret."""
+    """The arguments of SparkSubmitOperator. No value is a secret."""
 
     application: str
     application_args: list[str]
@@ -34,11 +34,12 @@ def submission(
     """The submission of a run.
 
     Args:
-        study: The study, as the run's form changed it.
+        study: The study, with the changes from the run's form.
         spec: The run.
-        package_zip: Where `pack_package` put the package; `ship` puts a package of the objective's own beside it.
-        spec_file: Where the driver finds the spec: others can read its arguments, and the kernel limits their length.
-        secrets_file: Where it finds what the study's connections hold, if it names any.
+        package_zip: The zip that `pack_package` wrote; `ship` puts the zip of an objective that is a package beside it.
+        spec_file: File with the spec for the driver. Not an argument, because every user of the machine can read those,
+            and the kernel limits their length.
+        secrets_file: File with the secrets of the study's connections, if it names any.
     """
     settings = study.settings.spark
     own = own_objective(study.path.parent, spec.objective)
@@ -58,13 +59,13 @@ def submission(
 
 
 def shipped_archive(archive: str) -> str:
-    """An archive, `path#name`, as Spark takes it: of a path with a blank in it Spark takes no `#name` but as a URI."""
+    """An archive (`path#name`) in the form that Spark accepts: a path with a blank in it must be a URI."""
     path, mark, name = archive.partition("#")
     return f"file://{quote(path)}{mark}{name}" if path.startswith("/") and quote(path) != path else archive
 
 
 def spark_conf(spec: TuningSpec, settings: SparkSettings) -> dict[str, str]:
-    """Spark properties: derived from tasks and resources, then the study file's own, which win."""
+    """Spark properties, derived from tasks and resources. The study file's own properties win."""
     conf = {
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",
@@ -77,15 +78,15 @@ def spark_conf(spec: TuningSpec, settings: SparkSettings) -> dict[str, str]:
 
 def _resource_conf(spec: TuningSpec, executor_cores: int | None) -> dict[str, str]:
     cpus, gpus = spec.resources.cpus_per_task, spec.resources.gpus_per_task
-    # Tasks that share an executor: on a GPU as many as fit, on CPUs what `executor_cores` allows.
+    # How many tasks share an executor: on a GPU as many as fit, on CPUs as many as `executor_cores` allows.
     per_executor = max(1, (executor_cores or cpus) // cpus)
     conf = {"spark.task.cpus": str(cpus)}
     if gpus:
-        sharing = max(1, math.floor(1 / gpus + 1e-9))
+        sharing = max(1, math.floor(1 / gpus + 1e-9))  # rounding may leave 1 / gpus just below a whole number
         per_executor = min(sharing, per_executor) if executor_cores else sharing
         conf["spark.executor.resource.gpu.amount"] = f"{max(1, math.ceil(gpus))}"
         conf["spark.task.resource.gpu.amount"] = gpu_amount(spec)
-        # CUDA keeps the GPU it started on: a reused worker could not take the one its next task is given.
+        # A process keeps the GPU that it first used. A reused worker could not switch to that of its next task.
         conf["spark.python.worker.reuse"] = "false"
     if gpus or executor_cores or cpus > 1:
         conf["spark.executor.cores"] = str(executor_cores or cpus * per_executor)
@@ -95,7 +96,7 @@ def _resource_conf(spec: TuningSpec, executor_cores: int | None) -> dict[str, st
 
 
 def master_addresses(master: str) -> list[tuple[str, int]]:
-    """Hosts and ports of a standalone master URL, `spark://a:7077,b:7077` included; empty for other masters."""
+    """Hosts and ports in a standalone master URL, which may name several (`spark://a:7077,b:7077`); else empty."""
     if not master.startswith("spark://"):
         return []
     places = [place.rpartition(":") for place in master.removeprefix("spark://").split(",")]
@@ -103,12 +104,12 @@ def master_addresses(master: str) -> list[tuple[str, int]]:
 
 
 def driver_environment(url: str, failure_file: Path) -> Mapping[str, str]:
-    """What reaches the driver through its environment only: the storage URL carries the password."""
+    """The environment variables of the driver. The storage URL has the password, so it goes nowhere else."""
     return {
         "OPTUNA_STORAGE_URL": url,
         "TUNING_FAILURE_FILE": str(failure_file),
-        # Airflow puts the time before each line of the task's log.
+        # Without the time, because Airflow's log has it in each line.
         "TUNING_LOG_FORMAT": "%(message)s",
-        # Airflow kills the task's processes 5 s after it asked them to end; the driver may need longer (driver_end.py).
+        # Airflow kills the task's processes 5 s after SIGTERM, but the driver may need longer to end (driver_end.py).
         "TUNING_OWN_SESSION": "1",
     }

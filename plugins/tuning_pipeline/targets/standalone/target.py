@@ -1,4 +1,4 @@
-"""Target standalone: one Spark application by spark-submit."""
+"""The target standalone: trials run as a Spark application on a standalone cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Standalone(StandaloneSection):
-    """A Spark standalone cluster; Airflow's worker and the cluster see the same files."""
+    """A Spark standalone cluster, which sees the same files as Airflow's worker."""
 
     failures: Sequence[FailureRule] = ()
 

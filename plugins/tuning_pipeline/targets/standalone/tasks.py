@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def steps(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> list[Any]:
-    """The chain: database, rule, study, trials, export."""
+    """The chain: database, retune rule, study, trials, export."""
     return [
         tasks.provision_database(study),
         *retune.steps(study, rescore_best_trial, data_fingerprint),
@@ -28,22 +28,22 @@ def steps(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> lis
 
 
 def tune(study: StudyFile) -> TuneOperator:
-    """The trials, on Spark."""
+    """The task that runs the trials."""
     limit = timedelta(seconds=study.settings.execution_timeout_s)
     return TuneOperator(task_id="tune", study=study, execution_timeout=limit, pool=study.settings.pool)
 
 
 def rescore_best_trial(study: StudyFile) -> RescoreOperator:
-    """The best trial once more, on today's data."""
+    """The task that runs the best trial again, on today's data."""
     limit = timedelta(seconds=study.settings.execution_timeout_s)
     return RescoreOperator(task_id="rescore_best_trial", study=study, execution_timeout=limit, pool=study.settings.pool)
 
 
 def check_can_tune(run: StudyRun) -> None:
-    """Find out before a reset what would keep `tune` from running after it.
+    """Check before a reset that `tune` can run after it.
 
     Raises:
-        TaskError: With the card that `tune` would end with.
+        TaskError: `tune` could not run. It is the same card with which `tune` would end.
     """
     from tuning_pipeline.targets.standalone.cluster import check_cluster, require_cluster
 
