@@ -54,7 +54,7 @@ def open_columns(data: DataSpec, path: Path | None) -> Columns:
 
 
 def file_version(path: Path | None) -> tuple[Hashable, ...]:
-    """What changes when the table's content does, so that a reused Python worker does not train on the old one."""
+    """A value that changes with the file's content: a reused Python worker must not train on an old table."""
     if path is None:
         return ()
     stat = path.stat()

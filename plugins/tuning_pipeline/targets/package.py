@@ -36,7 +36,7 @@ def gpu_amount(spec: TuningSpec) -> str:
 
 
 def own_objective(folder: Path, objective: str) -> Path | None:
-    """The file, or the folder of a package, of a `module:function` objective beside the study file; None for none."""
+    """The file or package folder of a `module:function` objective beside the study file; None if there is none."""
     if ":" not in objective:
         return None
     module = objective.partition(":")[0].partition(".")[0]
@@ -60,7 +60,7 @@ def ship(own: Path, scratch: Path) -> Path:
 
 
 def pack_package(target: Path, package: Path = PACKAGE, pattern: str = "*.py") -> Path:
-    """Write a package as a zip for `--py-files`. Equal sources give equal bytes. Hidden files stay here."""
+    """Write a package as a zip for `--py-files`; the same sources give the same bytes. Hidden files stay here."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(package.rglob(pattern)):
             name = file.relative_to(package.parent)

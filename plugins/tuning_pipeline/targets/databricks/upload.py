@@ -119,7 +119,7 @@ def py_files(study: StudyFile, scratch: Path) -> list[Path]:
 
     Args:
         study: The study.
-        scratch: For the zip of an objective that is a package.
+        scratch: Folder for the zip of an objective that is a package.
 
     Raises:
         TaskError: A file is missing on this machine.

@@ -36,7 +36,7 @@ def submission(
     Args:
         study: The study, with the changes from the run's form.
         spec: The run.
-        package_zip: The zip that `pack_package` wrote; `ship` puts a package of the objective's own beside it.
+        package_zip: The zip that `pack_package` wrote; `ship` puts the zip of an objective that is a package beside it.
         spec_file: File with the spec for the driver. Not an argument, because every user of the machine can read those,
             and the kernel limits their length.
         secrets_file: File with the secrets of the study's connections, if it names any.

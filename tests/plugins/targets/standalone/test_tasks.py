@@ -15,7 +15,9 @@ EXPORTS_ONLY = ("pyarrow", "plotly")
 
 @pytest.mark.parametrize("task", ["operator", "rescore"])
 def test_trials_are_started_without_arrow_and_plotly(task: str) -> None:
-    names = sorted(reached(f"tuning_pipeline.targets.standalone.{task}"))
+    found = reached(f"tuning_pipeline.targets.standalone.{task}")
+    # A table is read where trials run: `ObjectiveContext.read_table` imports its readers there.
+    names = sorted(name for name in found if not name.startswith("optuna_spark.data."))
     assert "tuning_pipeline.retune.warm_start" in names
     program = f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\n"
     program += f"print([name for name in {EXPORTS_ONLY} if name in sys.modules])"
