@@ -54,7 +54,9 @@ def test_a_dag_takes_its_settings_from_the_study_file(folder: DagFolder) -> None
     assert tune.retry_exponential_backoff
     assert tune.execution_timeout == timedelta(minutes=10)
     assert dag.dagrun_timeout == timedelta(hours=2)
-    assert dag.doc_md.startswith("### Tune a model")
+    assert dag.doc_md.startswith("### Tune study full\n\n- **Objective**: `quadratic`, minimize\n- **Data**: `none`\n")
+    assert "- **Schedule**: `0 3 * * 1`\n" in dag.doc_md
+    assert "| `x` | float | -10 to 10 |\n" in dag.doc_md
 
 
 def test_a_broken_study_is_an_import_error_and_its_neighbours_stay(folder: DagFolder) -> None:
