@@ -51,7 +51,7 @@ ROOMS: dict[str, set[str]] = {
     "plugins": set(),
     "plugins/failures": {"jobs/errors", "jobs/storage"},
     "plugins/study_file": {"jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/spec"},
-    "plugins/reference": {"jobs/spec", "plugins/study_file"},
+    "plugins/reference": {"jobs/errors", "jobs/spec", "plugins/study_file", "plugins/targets/registry"},
     "plugins/dag": {"jobs/errors", "jobs/objectives/registry", "jobs/spec", "plugins/study_file"},
     "plugins/database": {
         "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/failures",

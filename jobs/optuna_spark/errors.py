@@ -106,6 +106,7 @@ class TrialLimitError(TuningError):
 class ExportError(TuningError):
     """A study holds nothing to export, or the export cannot be written."""
 
+    next = "Put right what the sentence names, then clear task export_best_trials: the trials are kept."
     retry = False
 
 

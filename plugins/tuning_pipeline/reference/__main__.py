@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tuning_pipeline.reference.errors_page import errors_page
 from tuning_pipeline.reference.example import annotated
 from tuning_pipeline.reference.page import reference_page
 from tuning_pipeline.study_file.read_yaml import read_yaml
@@ -12,12 +13,13 @@ from tuning_pipeline.study_file.study_file import spelled_out
 
 EXAMPLE = Path("dags/studies/wine_quality.yaml")
 PAGE = Path("docs/study_file.md")
+ERRORS = Path("docs/errors.md")
 
 
 def texts(root: Path) -> dict[Path, str]:
-    """What each of the two files should hold, by its path below the checkout."""
+    """What each of the three files should hold, by its path below the checkout."""
     document = spelled_out(read_yaml(root / EXAMPLE), root / EXAMPLE)
-    return {EXAMPLE: annotated(EXAMPLE.stem, document), PAGE: reference_page()}
+    return {EXAMPLE: annotated(EXAMPLE.stem, document), PAGE: reference_page(), ERRORS: errors_page()}
 
 
 def main(root: Path) -> None:

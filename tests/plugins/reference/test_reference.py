@@ -9,13 +9,14 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from optuna_spark.spec.key import DeclaredKey
-from tuning_pipeline.reference.__main__ import EXAMPLE, PAGE, main, texts
+from tuning_pipeline.reference.__main__ import ERRORS, EXAMPLE, PAGE, main, texts
+from tuning_pipeline.reference.errors_page import errors_page
 from tuning_pipeline.reference.example import annotated
 from tuning_pipeline.study_file.declared import study_keys
 from tuning_pipeline.study_file.study_file import read_study
 
 
-@pytest.mark.parametrize("path", [EXAMPLE, PAGE], ids=str)
+@pytest.mark.parametrize("path", [EXAMPLE, PAGE, ERRORS], ids=str)
 def test_what_is_committed_is_what_would_be_written(path: Path) -> None:
     found = (REPOSITORY / path).read_text(encoding="utf-8")
     assert found == texts(REPOSITORY)[path], "run `make reference`"
@@ -44,6 +45,12 @@ def test_a_key_explains_itself(declared: DeclaredKey) -> None:
     assert f"| `{declared.path}` |" in (REPOSITORY / PAGE).read_text()
 
 
+def test_every_error_says_what_to_do() -> None:
+    rows = [line.split(" | ") for line in errors_page().splitlines() if line.startswith("| ") and "What" not in line]
+    assert len(rows) > 15
+    assert [row for row in rows if not row[-2].endswith(".")] == []
+
+
 def test_an_annotated_study_is_the_same_study(tmp_path: Path) -> None:
     small = tmp_path / "dags" / "studies" / "small.yaml"
     small.parent.mkdir(parents=True)
@@ -61,4 +68,4 @@ def test_the_files_are_written_below_the_named_folder(tmp_path: Path, capsys: py
     (tmp_path / EXAMPLE).write_bytes((REPOSITORY / EXAMPLE).read_bytes())
     main(tmp_path)
     assert (tmp_path / PAGE).read_text() == (REPOSITORY / PAGE).read_text()
-    assert capsys.readouterr().out == f"wrote {EXAMPLE}\nwrote {PAGE}\n"
+    assert capsys.readouterr().out == f"wrote {EXAMPLE}\nwrote {PAGE}\nwrote {ERRORS}\n"
