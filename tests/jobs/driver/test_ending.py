@@ -31,7 +31,7 @@ from tests.support.programs import outputs
 from tests.support.submit import SAMPLES, TUNE, submit_command, submit_environment
 from tests.support.waiting import wait_until
 
-TRIALS = 75  # of two seconds: far more than a slow machine gets done before it is seen that the run is on its way
+TRIALS = 300  # far more than a slow machine gets done before it is seen that the run is on its way
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def url(mysql_server: MysqlServer, tmp_path: Path) -> str:
 
 def spec_of(coordination: Coordination, distribution: Distribution) -> TuningSpec:
     return TuningSpec(
-        "ended", objective="sample_objectives:parabola_of_two_seconds", trials=TRIALS, tasks=2,
+        "ended", objective="sample_objectives:parabola_of_half_a_second", trials=TRIALS, tasks=2,
         distribution=distribution, coordination=coordination, run_id="r",
     )  # fmt: skip
 
