@@ -195,7 +195,7 @@ def test_a_run_from_the_trigger_form_to_the_report(site: Site, chromium: Browser
     trials = chromium.find("input[name='element_trials'], [id$='trials'] input, input[id*='trials']")
     trials.send_keys("\b\b\b\b25")
     chromium.button("Search").click()
-    chromium.see("a class of optuna.samplers")
+    chromium.see("A class of optuna.samplers")
     chromium.picture("trigger-form")
     [button for button in chromium.driver.find_elements("tag name", "button") if button.text == "Trigger"][-1].click()
     run_id = wait_for_another_run(site, "tune_diabetes", known)
