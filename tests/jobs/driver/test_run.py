@@ -126,7 +126,9 @@ def test_a_run_stops_at_its_timeout(url: str) -> None:
     result = tune(spec_for("slow_parabola", trials=10_000, timeout_s=5.0), url)
     assert result.stop_reason is not None
     assert "timeout" in result.stop_reason
-    assert 0 < result.snapshot.finished < 10_000
+    # On a busy machine the first worker may come after the time is over.
+    assert 0 <= result.snapshot.finished < 10_000
+    assert len(trials_of(url, TrialState.RUNNING)) == 0
 
 
 def test_a_run_stops_at_its_target_value(url: str) -> None:
