@@ -53,9 +53,9 @@ def slow_parabola(trial: Any) -> float:
     return parabola(trial)
 
 
-def parabola_of_half_a_second(trial: Any) -> float:
+def parabola_of_two_seconds(trial: Any) -> float:
     value = parabola(trial)
-    time.sleep(0.5)
+    time.sleep(2)
     return value
 
 

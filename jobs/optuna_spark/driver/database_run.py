@@ -17,6 +17,9 @@ from optuna_spark.trial_callback import Callbacks, TrialCallback
 from optuna_spark.wire.payload import WorkerPayload
 from optuna_spark.worker.database_source import FINISHED, SharedStudy, close_abandoned, release
 
+# How long a worker that is about to begin a trial is waited for; it may be dead.
+ASKING_S = 4.0
+
 
 class OpenedDatabaseRun:
     """The study and the run's claims, opened by the driver."""
@@ -100,9 +103,20 @@ class DatabaseRun:
         self._claims.stop(reason)
 
     def finish(self) -> None:
-        """Close the trials that workers left running. Call it once all workers have ended."""
+        """Close the trials that workers left running. Call it once all workers have ended, or were told to."""
+        self._wait_for_asking_workers()
         close_abandoned(self._stored)
         self._stored.close()
+
+    def _wait_for_asking_workers(self) -> None:
+        """Wait until no worker is about to begin a trial, which nobody would close.
+
+        A run that is ended has its workers killed, which Spark does a moment after it has said so. One that took its
+        claim before the run was stopped may still make a trial of it. Its claim has a trial's number then.
+        """
+        deadline = time.monotonic() + ASKING_S
+        while any(claim.trial is None for claim in self._claims.held()) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def _best(self) -> FrozenTrial | None:
         if len(self._spec.directions) > 1:

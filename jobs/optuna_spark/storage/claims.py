@@ -114,18 +114,26 @@ class Claims:
             # Workers begin at different claims, so that two of them rarely try the same one.
             start = random.randrange(len(free))  # noqa: S311  # spreads load, no secret
             for claim in free[start:] + free[:start]:
-                taken = self.change(claim, "claimed", worker, None)
+                # Asked again in the same statement: the run may have been stopped since the claims were read.
+                taken = self.change(claim, "claimed", worker, None, self._is_going_on())
                 if taken is not None:
                     return taken
         return None
 
     @retried
-    def change(self, claim: Claim, state: ClaimState, worker: str, trial: int | None) -> Claim | None:
-        """Change a claim; None if somebody else has changed it since it was read."""
+    def change(
+        self,
+        claim: Claim,
+        state: ClaimState,
+        worker: str,
+        trial: int | None,
+        only_if: sa.ColumnElement[bool] | None = None,
+    ) -> Claim | None:
+        """Change a claim; None if somebody else has changed it since it was read, or `only_if` does not hold."""
         update = (
             sa.update(CLAIMS)
             .where(CLAIMS.c.run_key == self.run_key, CLAIMS.c.slot == claim.slot)
-            .where(CLAIMS.c.version == claim.version)
+            .where(CLAIMS.c.version == claim.version, sa.true() if only_if is None else only_if)
             .values(state=state, worker=worker, trial=trial, version=claim.version + 1)
         )
         with self._engine.begin() as connection:

@@ -31,7 +31,9 @@ from tests.support.programs import outputs
 from tests.support.submit import SAMPLES, TUNE, submit_command, submit_environment
 from tests.support.waiting import wait_until
 
-TRIALS = 300  # far more than a slow machine gets done before it is seen that the run is on its way
+# Of two seconds: far more than a slow machine gets done before it is seen that the run is on its way. And long ones:
+# a trial that is begun after the run has closed its own would be over before anybody looks.
+TRIALS = 75
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def url(mysql_server: MysqlServer, tmp_path: Path) -> str:
 
 def spec_of(coordination: Coordination, distribution: Distribution) -> TuningSpec:
     return TuningSpec(
-        "ended", objective="sample_objectives:parabola_of_half_a_second", trials=TRIALS, tasks=2,
+        "ended", objective="sample_objectives:parabola_of_two_seconds", trials=TRIALS, tasks=2,
         distribution=distribution, coordination=coordination, run_id="r",
     )  # fmt: skip
 
