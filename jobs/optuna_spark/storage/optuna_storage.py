@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -64,6 +66,20 @@ def close_storage(storage: RDBStorage) -> None:
     """Close the storage's session and its connections."""
     storage.remove_session()
     storage.engine.dispose()
+
+
+@contextmanager
+def opened_storage(url: str | sqlalchemy.URL, *, prepared: bool = False) -> Iterator[RDBStorage]:
+    """`create_storage` for a block, closed at its end.
+
+    Raises:
+        StorageError: As for `create_storage`.
+    """
+    storage = create_storage(url, prepared=prepared)
+    try:
+        yield storage
+    finally:
+        close_storage(storage)
 
 
 def check_name(name: str, storage: RDBStorage) -> None:

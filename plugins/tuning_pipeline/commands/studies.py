@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +11,7 @@ import optuna
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
-from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from optuna_spark.storage.optuna_storage import opened_storage
 from tuning_pipeline.commands.study_sizes import study_bytes
 from tuning_pipeline.database.connections import database_connection, storage_url
 from tuning_pipeline.failures import Failure, TaskError
@@ -56,7 +55,7 @@ def _connections(files: Iterable[StudyFile]) -> list[str]:
 
 
 def _rows(conn_id: str) -> Iterator[StudyRow]:
-    with _open(conn_id) as storage:
+    with opened_storage(storage_url(database_connection(conn_id))) as storage:
         sizes = study_bytes(storage.engine)
         for name in sorted(optuna.get_all_study_names(storage)):
             study = storage.get_study_id_from_name(name)
@@ -113,7 +112,7 @@ def delete(files: Sequence[StudyFile], name: str, ask: Callable[[str], bool] | N
         TaskError: No database has such a study, or a run works on it.
     """
     for conn_id in _connections(files):
-        with _open(conn_id) as storage:
+        with opened_storage(storage_url(database_connection(conn_id))) as storage:
             there = optuna.get_all_study_names(storage)
             if name not in there:
                 continue
@@ -130,12 +129,3 @@ def delete(files: Sequence[StudyFile], name: str, ask: Callable[[str], bool] | N
             sys.stdout.write(f"deleted {', '.join(going)}; exports and the study file stay\n")
             return 0
     raise TaskError(Failure(what=f"no database of these study files has a study {name!r}", next="See: tuning studies"))
-
-
-@contextmanager
-def _open(conn_id: str) -> Iterator[RDBStorage]:
-    storage = create_storage(storage_url(database_connection(conn_id)))
-    try:
-        yield storage
-    finally:
-        close_storage(storage)

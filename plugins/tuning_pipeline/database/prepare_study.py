@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from optuna_spark.errors import StudyMismatchError
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.optuna_storage import check_name, close_storage, create_storage
+from optuna_spark.storage.optuna_storage import check_name, opened_storage
 from tuning_pipeline.database.replaced_studies import put_study
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone, write_runs
 from tuning_pipeline.failures import Failure, TaskError
@@ -41,8 +41,7 @@ def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str 
         StudyMismatchError: The stored study does not fit the spec. The message says how.
         StudyNameError: The database takes the name for that of another study.
     """
-    storage = create_storage(url)
-    try:
+    with opened_storage(url) as storage:
         check_name(spec.study_name, storage)
         runs = _runs(spec, storage)
         if runs is not None and spec.run_id in runs.former:
@@ -55,8 +54,6 @@ def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str 
         study = _load(spec, storage)
         write_runs(spec.study_name, storage, runs.with_run(spec.run_id, digest))
         return _summary(study, mode)
-    finally:
-        close_storage(storage)
 
 
 def _begin(spec: TuningSpec, storage: RDBStorage, mode: str, runs: StudyRuns) -> dict[str, Any]:
@@ -81,15 +78,13 @@ def check_prepared(name: str, url: sqlalchemy.URL, key: str) -> None:
     Raises:
         TaskError: The study is gone, or another one has its name.
     """
-    storage = create_storage(url, prepared=True)
-    try:
-        runs = read_runs(name, storage)
-    except KeyError:
-        raise study_is_gone(
-            name, "Clear prepare_study of this run and what follows it, or trigger a new run."
-        ) from None
-    finally:
-        close_storage(storage)
+    with opened_storage(url, prepared=True) as storage:
+        try:
+            runs = read_runs(name, storage)
+        except KeyError:
+            raise study_is_gone(
+                name, "Clear prepare_study of this run and what follows it, or trigger a new run."
+            ) from None
     if runs.lost(key):
         raise _reset_since(name, runs)
 

@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 
 from optuna_spark.results.snapshot import quiet
 from optuna_spark.spec.run_keys import Direction
-from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from optuna_spark.storage.optuna_storage import opened_storage
 from tuning_pipeline.database.study_runs import StudyRuns, write_runs
 from tuning_pipeline.study_file.study_names import NEW, REPLACED
 
@@ -86,11 +86,8 @@ def drop_replaced(storage: RDBStorage, name: str, keep: int) -> list[str]:
 
 def drop_replaced_in(url: sa.URL, name: str, keep: int) -> list[str]:
     """`drop_replaced` for a storage URL."""
-    storage = create_storage(url)
-    try:
+    with opened_storage(url) as storage:
         return drop_replaced(storage, name, keep)
-    finally:
-        close_storage(storage)
 
 
 def _delete(storage: RDBStorage, name: str) -> None:

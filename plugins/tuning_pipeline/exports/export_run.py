@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from optuna_spark.results.snapshot import without_runs
-from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from optuna_spark.storage.optuna_storage import opened_storage
 from tuning_pipeline.database.replaced_studies import drop_replaced
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone
 from tuning_pipeline.exports.export import export_folder, export_study
@@ -52,8 +52,8 @@ def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> Exported
         TaskError: The study is gone, or a later run reset it and so removed this run's trials.
         ExportError: As for `export_study`.
     """
-    settings, storage = run.study.settings, create_storage(url)
-    try:
+    settings = run.study.settings
+    with opened_storage(url) as storage:
         runs = _runs(run, storage)
         newest = runs.is_newest(run.key)
         stored = optuna.load_study(study_name=settings.study, storage=storage)
@@ -69,8 +69,6 @@ def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> Exported
         else:
             log.info("Run %s has worked on the study since: `latest` and the published parameters stay", runs.newest)
         return ExportedRun(best, newest)
-    finally:
-        close_storage(storage)
 
 
 def _runs(run: StudyRun, storage: Any) -> StudyRuns:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from optuna_spark.errors import TuningError
-from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from optuna_spark.storage.optuna_storage import opened_storage
 from tuning_pipeline.database.connections import database_connection, storage_url
 from tuning_pipeline.database.replaced_studies import put_back, replaced_studies
 from tuning_pipeline.failures import Failure, TaskError, card
@@ -41,8 +41,7 @@ def restore(file: Path, wanted: str = "") -> list[str]:
             )
         )
     name = study.settings.study
-    storage = create_storage(storage_url(database_connection(study.settings.connections.database)))
-    try:
+    with opened_storage(storage_url(database_connection(study.settings.connections.database))) as storage:
         found = replaced_studies(storage, name)
         if not found or (wanted and wanted not in found):
             raise _none(name, wanted, found)
@@ -51,8 +50,6 @@ def restore(file: Path, wanted: str = "") -> list[str]:
         kept = put_back(storage, name, back)
         lines = [f"study {name} is what was {back}"]
         return [*lines, f"what had its name is kept as {kept}"] if kept else lines
-    finally:
-        close_storage(storage)
 
 
 def _none(name: str, wanted: str, found: list[str]) -> TaskError:

@@ -54,15 +54,13 @@ def kept_settings(run: StudyRun, context: Context) -> StudyFile:
 
 def _is_noted(run: StudyRun, document: dict[str, Any]) -> bool:
     """Whether the study that these settings name holds their digest for this run."""
-    from optuna_spark.storage.optuna_storage import close_storage, create_storage
+    from optuna_spark.storage.optuna_storage import opened_storage
 
-    storage = create_storage(run.storage_url())
-    try:
-        return read_runs(str(document.get("study")), storage).own.get(run.key) == settings_digest(document)
-    except KeyError:
-        return False
-    finally:
-        close_storage(storage)
+    with opened_storage(run.storage_url()) as storage:
+        try:
+            return read_runs(str(document.get("study")), storage).own.get(run.key) == settings_digest(document)
+        except KeyError:
+            return False
 
 
 def _changed(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
