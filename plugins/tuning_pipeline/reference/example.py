@@ -10,7 +10,7 @@ import yaml
 
 from optuna_spark.spec.decode import to_dict
 from optuna_spark.spec.key import REQUIRED, DeclaredKey, Group, section_type
-from tuning_pipeline.study_file.declared import study_keys
+from tuning_pipeline.study_file.declared import study_parts
 from tuning_pipeline.study_file.keys import StudyKeys
 
 WIDTH = 120
@@ -28,35 +28,40 @@ def annotated(name: str, document: Mapping[str, Any]) -> str:
         name: Of the study file, without its ending.
         document: Its content, with short forms spelled out.
     """
-    lines, group = [HEAD.format(name=name).rstrip()], None
-    below_null = ""
-    for declared in study_keys():
-        if declared.key.group not in (None, group):
-            group = declared.key.group
-            lines += ["", _rule(group)]
-        value = _value(document, declared)
-        is_below_null = bool(below_null) and declared.path.startswith(below_null)
-        if not is_below_null:
-            below_null = f"{declared.path}." if value is None else ""
-        lines += [f"#{line}" if is_below_null else line for line in _lines(declared, value, is_below_null)]
+    lines, defaults = [HEAD.format(name=name).rstrip()], to_dict(StudyKeys())
+    for group, keys in study_parts().items():
+        lines += ["", _rule(group)]
+        below_null = ""
+        for declared in keys:
+            value = _value(document, defaults, declared)
+            is_below_null = bool(below_null) and declared.path.startswith(below_null)
+            if not is_below_null:
+                below_null = f"{declared.path}." if value is None else ""
+            lines += [f"#{line}" if is_below_null else line for line in _lines(declared, value, is_below_null)]
     return "\n".join(lines) + "\n"
 
 
-def _rule(group: Group | None) -> str:
-    title = f"# --- {group.value if group else ''} "
+def _rule(group: Group) -> str:
+    title = f"# --- {group.value} "
     return title + "-" * (WIDTH - 1 - len(title))
 
 
-def _value(document: Mapping[str, Any], declared: DeclaredKey) -> Any:
+def _value(document: Mapping[str, Any], defaults: Mapping[str, Any], declared: DeclaredKey) -> Any:
     """What the study file says, else the default of the section that the key is in, else its own."""
-    own = None if declared.default is REQUIRED else to_dict(declared.default)
-    for values in (document, to_dict(StudyKeys())):
-        value: Any = values
-        for name in declared.path.split("."):
-            value = value.get(name, REQUIRED) if isinstance(value, Mapping) else REQUIRED
-        if value is not REQUIRED:
-            return value if values is document else _plain(value)
-    return _plain(own)
+    if (given := _at(document, declared.path)) is not REQUIRED:
+        return given
+    default = _at(defaults, declared.path)
+    if default is REQUIRED:
+        default = None if declared.default is REQUIRED else to_dict(declared.default)
+    return _plain(default)
+
+
+def _at(values: Mapping[str, Any], path: str) -> Any:
+    """The value under a dotted key; REQUIRED where there is none."""
+    value: Any = values
+    for name in path.split("."):
+        value = value.get(name, REQUIRED) if isinstance(value, Mapping) else REQUIRED
+    return value
 
 
 def _plain(default: Any) -> Any:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
 from optuna_spark.spec.decode import to_dict
-from optuna_spark.spec.key import REQUIRED, DeclaredKey, Key, Reach, section_type, shown_number
-from tuning_pipeline.study_file.declared import study_keys
+from optuna_spark.spec.key import REQUIRED, DeclaredKey, Group, Key, Reach, section_type, shown_number
+from tuning_pipeline.study_file.declared import study_parts
 from tuning_pipeline.study_file.form_field import form_field
 
 HEAD = """\
@@ -26,22 +25,12 @@ where `form.fields` lists it, and the cell says what whoever fills it in then de
 
 def reference_page() -> str:
     """The text of docs/study_file.md."""
-    lines = [HEAD]
-    for declared in study_keys():
-        if declared.key.group is not None and "." not in declared.path and lines[-1] != declared.key.group.value:
-            lines += _heading(declared, lines)
-        lines.append(_row(declared))
-    return "\n".join(lines) + "\n"
+    parts = ("\n".join([*_heading(group), *map(_row, keys)]) for group, keys in study_parts().items())
+    return f"{HEAD}\n" + "\n\n".join(parts) + "\n"
 
 
-def _heading(declared: DeclaredKey, lines: list[str]) -> Iterator[str]:
-    group = declared.key.group
-    title = f"## {group.value if group else ''}"
-    if title in lines:
-        return
-    if len(lines) > 1:
-        yield ""
-    yield from (title, "", "| Key | Type | Default | Set by | What it is |", "|---|---|---|---|---|")
+def _heading(group: Group) -> tuple[str, ...]:
+    return (f"## {group.value}", "", "| Key | Type | Default | Set by | What it is |", "|---|---|---|---|---|")
 
 
 def _row(declared: DeclaredKey) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 from optuna_spark.objectives.registry import sections
@@ -14,22 +14,22 @@ SECTION_KEY = "objective_section"
 
 
 @cache
-def study_keys() -> tuple[DeclaredKey, ...]:
-    """In the order of the study file: by part, and as declared within it."""
-    groups: list[list[DeclaredKey]] = []
+def study_parts() -> Mapping[Group, tuple[DeclaredKey, ...]]:
+    """The keys of each part of a study file, as declared; what is in a section follows the section."""
+    parts: dict[Group, list[DeclaredKey]] = {group: [] for group in Group}
+    group = None
     for declared in _all_keys():
         if "." not in declared.path:
-            groups.append([])
-        groups[-1].append(declared)
-    order = list(Group)
-    groups.sort(key=lambda keys: order.index(_group(keys[0])))
-    return tuple(declared for group in groups for declared in group)
+            group = declared.key.group
+        if group is None:
+            raise TypeError(f"the key {declared.path} is declared without a group")
+        parts[group].append(declared)
+    return {group: tuple(keys) for group, keys in parts.items()}
 
 
-def _group(declared: DeclaredKey) -> Group:
-    if declared.key.group is None:
-        raise TypeError(f"the key {declared.path} is declared without a group")
-    return declared.key.group
+def study_keys() -> tuple[DeclaredKey, ...]:
+    """All of them, in the order of the study file."""
+    return tuple(declared for keys in study_parts().values() for declared in keys)
 
 
 def _all_keys() -> Iterator[DeclaredKey]:

@@ -45,8 +45,8 @@ def possible_fields(keys: StudyKeys) -> tuple[FormField, ...]:
     return tuple(item for item in all_fields() if not _below(item, without) or _below(item, of_study))
 
 
-def _below(item: FormField, sections: set[str]) -> bool:
-    return any(item.key.startswith(f"{section}.") for section in sections)
+def _below(item: FormField, names: set[str]) -> bool:
+    return any(item.key.startswith(f"{name}.") for name in names)
 
 
 def offered_fields(keys: StudyKeys) -> tuple[FormField, ...]:

@@ -68,7 +68,7 @@ class Power:
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study]:
     """Reads a study file where the registry has one objective more."""
     monkeypatch.setitem(registry.BUILT_IN, "power", PowerKind())
-    caches = (declared.study_keys, form.all_fields)
+    caches = (declared.study_parts, form.all_fields)
     for cached in caches:
         cached.cache_clear()
     yield study_reader(tmp_path)
