@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.form_fields import DATA, listed, plain
-from optuna_spark.spec.key import REQUIRED, Reach, check_limits, key
+from optuna_spark.spec.form_fields import DATA, plain
+from optuna_spark.spec.key import REQUIRED, Field, Reach, check_limits, key
 from optuna_spark.spec.sections import NAME
 
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -21,7 +21,7 @@ class DataSpec:
     path: str = key(
         REQUIRED,
         "File as the workers see it (relative: to the study file), URL, or sklearn:<name>, a table of scikit-learn's.",
-        field=listed(Reach.FILE, DATA, schema={"minLength": 1}),
+        field=Field(Reach.FILE, DATA, schema={"minLength": 1}),
     )
     format: str | None = key(
         None,
@@ -39,7 +39,7 @@ class DataSpec:
         "SHA-256 of the file, 64 hex digits; required for a URL, so that every worker trains on the same bytes.",
         pattern="[0-9a-f]{64}",
         must="be 64 lower-case hex digits",
-        field=listed(Reach.FILE, DATA),
+        field=Field(Reach.FILE, DATA),
     )
     format_options: dict[str, str] = key(
         None,

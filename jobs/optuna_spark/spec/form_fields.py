@@ -20,8 +20,3 @@ VALUES = {
 def plain(heading: str | None = None, name: str = "", **more: Any) -> Field:
     """A field whose values reach nothing outside the search, and which every form has unless it lists others."""
     return Field(Reach.NOTHING, heading, name, **more)
-
-
-def listed(reach: Reach, heading: str | None = None, name: str = "", **more: Any) -> Field:
-    """A field that a form has only where the study file lists it, and what a value of it can name."""
-    return Field(reach, heading, name, **more)

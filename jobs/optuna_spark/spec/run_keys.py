@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from optuna_spark.spec.data import DataSpec
-from optuna_spark.spec.form_fields import CLUSTER, SEARCH, VALUE, VALUES, listed, plain
-from optuna_spark.spec.key import Group, Key, Reach, key
+from optuna_spark.spec.form_fields import CLUSTER, SEARCH, VALUE, VALUES, plain
+from optuna_spark.spec.key import Field, Group, Key, Reach, key
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, ResourceSpec, StopSpec
 
 Direction = Literal["minimize", "maximize"]
@@ -162,7 +162,7 @@ class RunKeys:
         "driver",
         "Who hands out trials: the driver (workers need no database), or the database (every worker opens it, with"
         " its password).",
-        field=listed(Reach.SECRET, CLUSTER),
+        field=Field(Reach.SECRET, CLUSTER),
         group=Group.RUNS,
     )
     resources: ResourceSpec = key(ResourceSpec(), "What one trial occupies.", group=Group.RUNS)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import describe
-from optuna_spark.spec.form_fields import CLUSTER, listed
-from optuna_spark.spec.key import DAY_S, REQUIRED, Reach, check_limits, key
+from optuna_spark.spec.form_fields import CLUSTER
+from optuna_spark.spec.key import DAY_S, REQUIRED, Field, Reach, check_limits, key
 
 VOLUME = re.compile(r"/Volumes/[^/]+/[^/]+/[^/]+(/.*)?")
 WORKSPACE = re.compile(r"/Workspace/[^/]+(/.*)?")
@@ -54,7 +54,7 @@ class ClusterSettings:
         None,
         "Machine type of the workers, in the cloud's words: Standard_NC4as_T4_v3 (Azure), g4dn.xlarge (AWS),"
         " g2-standard-8 (GCP). null: the instance pool's or policy's.",
-        field=listed(Reach.MACHINES, CLUSTER, "node_type", schema={"pattern": "^[A-Za-z0-9_.-]{1,100}$"}),
+        field=Field(Reach.MACHINES, CLUSTER, "node_type", schema={"pattern": "^[A-Za-z0-9_.-]{1,100}$"}),
     )
     driver_node_type: str | None = key(None, "Machine type of the driver. null: the workers'.")
     workers: int = key(
@@ -62,7 +62,7 @@ class ClusterSettings:
         "Workers of the new cluster; 0: a single machine, driver and worker in one (CPU). Not used with autoscale.",
         minimum=0,
         maximum=_MAX_WORKERS,
-        field=listed(Reach.MACHINES, CLUSTER, "workers"),
+        field=Field(Reach.MACHINES, CLUSTER, "workers"),
     )
     autoscale: AutoscaleSettings | None = key(
         None, "Between how many workers the cluster grows and shrinks, such as {min_workers: 1, max_workers: 4}."

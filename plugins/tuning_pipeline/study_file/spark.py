@@ -7,8 +7,8 @@ from typing import Any
 
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import describe
-from optuna_spark.spec.form_fields import CLUSTER, listed, plain
-from optuna_spark.spec.key import Reach, check_limits, key
+from optuna_spark.spec.form_fields import CLUSTER, plain
+from optuna_spark.spec.key import Field, Reach, check_limits, key
 
 _SIZE = "[1-9][0-9]{0,5}[kmgtKMGT]?[bB]?"
 _A_SIZE = "be a size such as 2g or 512m"
@@ -50,7 +50,7 @@ class SparkSettings:
         None,
         "Further Spark properties, such as {spark.network.timeout: 300s}; they win over what is derived.",
         make=dict,
-        field=listed(Reach.OPTION, CLUSTER),
+        field=Field(Reach.OPTION, CLUSTER),
     )
     conf_connection: str | None = key(None, "Airflow connection whose extra holds Spark properties that are secret.")
     py_files: tuple[str, ...] = key((), "Python files or zips that the objective needs.")
