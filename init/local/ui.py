@@ -29,6 +29,7 @@ START_S = 180.0
 PORT = 8080
 USERS = {"admin": "admin", "viewer": "viewer"}  # name: role
 SCHEDULER = "airflow-scheduler"
+API_SERVER = "the API server"  # as messages call it
 # In the order in which they start. They stop in the reverse order, so that a task can still report its end.
 COMMANDS = {
     "airflow-api-server": ("api-server",),
@@ -139,13 +140,17 @@ class AirflowServices:
             time.sleep(0.5)
 
     def _silent(self) -> list[str]:
-        return [] if get_json(f"{self.url}/api/v2/monitor/health") else ["the API server"]
+        return [] if self._health() else [API_SERVER]
+
+    def _health(self) -> dict[str, Any] | None:
+        """What Airflow says of its parts; None while nobody answers."""
+        return get_json(f"{self.url}/api/v2/monitor/health")
 
     def unwell(self) -> list[str]:
         """The services that are not ready, as Airflow itself reports."""
-        health = get_json(f"{self.url}/api/v2/monitor/health")
+        health = self._health()
         if health is None:
-            return ["the API server"]
+            return [API_SERVER]
         parts = ("scheduler", "dag_processor", "triggerer")
         return [
             f"the {part.replace('_', ' ')}" for part in parts if (health.get(part) or {}).get("status") != "healthy"
