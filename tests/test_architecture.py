@@ -50,46 +50,61 @@ ROOMS: dict[str, set[str]] = {
     },
     "plugins": set(),
     "plugins/failures": {"jobs/errors", "jobs/storage"},
-    "plugins/study_file": {"jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/spec"},
-    "plugins/reference": {"jobs/errors", "jobs/spec", "plugins/study_file", "plugins/targets/registry"},
+    "plugins/study_file/keys": {"jobs/errors", "jobs/spec"},
+    "plugins/targets/standalone/keys": {"jobs/errors", "jobs/spec", "plugins/study_file/keys"},
+    "plugins/targets/databricks/keys": {"jobs/errors", "jobs/spec", "plugins/study_file/keys"},
+    "plugins/targets/registry": {
+        "jobs/errors", "plugins/study_file/keys", "plugins/targets/databricks/keys", "plugins/targets/standalone/keys",
+    },
+    "plugins/study_file": {
+        "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/spec", "plugins/study_file/keys",
+        "plugins/targets/registry",
+    },
+    "plugins/reference": {
+        "jobs/errors", "jobs/spec", "plugins/study_file", "plugins/study_file/keys", "plugins/targets",
+        "plugins/targets/registry",
+    },
     "plugins/dag": {"jobs/errors", "jobs/objectives/registry", "jobs/spec", "plugins/study_file"},
     "plugins/database": {
         "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/failures",
-        "plugins/study_file",
+        "plugins/study_file", "plugins/study_file/keys", "plugins/targets/registry",
     },
     "plugins/runs": {
         "jobs/errors", "jobs/spec", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures",
-        "plugins/study_file",
+        "plugins/study_file", "plugins/targets/registry",
     },
     "plugins/exports": {
         "jobs/errors", "jobs/results", "jobs/storage", "plugins/database", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {
         "jobs/errors", "jobs/results", "jobs/spec", "plugins/exports", "plugins/failures", "plugins/study_file",
+        "plugins/study_file/keys",
     },
     "plugins/tasks": {
         "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/retune", "plugins/runs",
         "plugins/study_file",
     },
-    "plugins/targets": {"jobs", "jobs/spec", "plugins/failures", "plugins/study_file"},
+    "plugins/targets": {
+        "jobs", "jobs/spec", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
+        "plugins/targets/registry",
+    },
     "plugins/targets/standalone": {
         "jobs/errors", "jobs/spec", "plugins/database", "plugins/failures", "plugins/retune", "plugins/runs",
-        "plugins/study_file", "plugins/targets", "plugins/tasks",
+        "plugins/study_file", "plugins/study_file/keys", "plugins/targets", "plugins/tasks",
     },
     "plugins/targets/databricks": {
         "jobs/errors", "jobs/objectives/registry", "jobs/spec", "jobs/storage", "plugins/database", "plugins/exports",
-        "plugins/failures", "plugins/retune", "plugins/runs", "plugins/study_file", "plugins/targets", "plugins/tasks",
-    },
-    "plugins/targets/registry": {
-        "plugins/study_file", "plugins/targets", "plugins/targets/databricks", "plugins/targets/standalone",
+        "plugins/failures", "plugins/retune", "plugins/runs", "plugins/study_file", "plugins/study_file/keys",
+        "plugins/targets", "plugins/targets/databricks/keys", "plugins/tasks",
     },
     "plugins/commands": {
+        "plugins/targets/registry",
         "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
         "plugins/study_file",
     },
-    "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets/registry"},
+    "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets"},
     "plugins/pages": {
-        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/study_file",
+        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/study_file/keys",
     },
 }  # fmt: skip
 

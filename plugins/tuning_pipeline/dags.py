@@ -18,7 +18,7 @@ from tuning_pipeline.dag.schedule import dag_schedule, first_moment
 from tuning_pipeline.dag.studies import read_studies
 from tuning_pipeline.dag.study_doc import study_doc
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
-from tuning_pipeline.targets.registry import target_of
+from tuning_pipeline.targets.target import target_of
 
 HOUR_S = 3600
 

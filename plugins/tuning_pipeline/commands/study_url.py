@@ -5,19 +5,21 @@ from __future__ import annotations
 from tuning_pipeline.database.connections import database_connection, storage_url
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.study_file.study_file import StudyFile
+from tuning_pipeline.targets.registry import kind_of
 
 
 def study_url(study: StudyFile) -> str:
     """The URL as Optuna takes it, with the password: whoever runs this may read the connection anyway.
 
     Raises:
-        TaskError: The study lives on a Databricks Volume, or its connection is missing or incomplete.
+        TaskError: The study lives in a file, or its connection is missing or incomplete.
     """
     if not study.has_database:
+        folder = kind_of(study.settings).study_folder(study.settings)
         raise TaskError(
             Failure(
-                what=f"study {study.settings.study!r} lives in a file on a Databricks Volume",
-                next=f"Fetch {study.settings.databricks.folder}/studies and open the file as sqlite:///<path>.",
+                what=f"study {study.settings.study!r} lives in a file that its cluster works on",
+                next=f"Fetch {folder} and open the file as sqlite:///<path>.",
             )
         )
     url = storage_url(database_connection(study.settings.connections.database))

@@ -14,8 +14,8 @@ from tuning_pipeline.database.connections import tls_settings
 from tuning_pipeline.database.mysql_hook import PyMySqlHook, place
 from tuning_pipeline.database.readable_connections import plain_host
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.study_file.keys import HOST_PATTERN
-from tuning_pipeline.study_file.target_sections import section_of
+from tuning_pipeline.study_file.keys.study_keys import HOST_PATTERN
+from tuning_pipeline.targets.registry import kind_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -86,7 +86,7 @@ def _checked(connection: Connection) -> str:
 
 
 def _why_unknown(settings: StudySettings, admin: Connection, connection: Connection) -> str | None:
-    if elsewhere := section_of(settings).driver_elsewhere:
+    if elsewhere := kind_of(settings).driver_elsewhere:
         return elsewhere
     if settings.coordination == "database":
         return "with coordination database every worker connects to MySQL"

@@ -16,14 +16,14 @@ from airflow.sdk.log import mask_secret
 from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets
 from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.study_file.spark import OWN_CONF, conf_text
+from tuning_pipeline.study_file.keys.spark import OWN_CONF, conf_text
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from optuna_spark.spec.data import DataSpec
+    from tuning_pipeline.study_file.keys.spark import SparkSettings
     from tuning_pipeline.study_file.settings import StudySettings
-    from tuning_pipeline.study_file.spark import SparkSettings
 
 # spark-submit itself reads these properties, before the driver can add any.
 _TOO_LATE = ("spark.driver.", "spark.jars", "spark.pyspark.", "spark.submit.", "spark.files", "spark.archives")

@@ -24,7 +24,7 @@ from tuning_pipeline.database.connections import database_connection, storage_ur
 from tuning_pipeline.exports.page_policy import CONTENT_POLICY
 from tuning_pipeline.pages.dashboard import Dashboard, refusal
 from tuning_pipeline.pages.run_report import EXPORT_TASK, export_folder, read_report, returned, run_state
-from tuning_pipeline.study_file.keys import ConnectionIds
+from tuning_pipeline.study_file.keys.study_keys import ConnectionIds
 
 log = logging.getLogger(__name__)
 

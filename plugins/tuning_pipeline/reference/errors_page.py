@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from optuna_spark import errors
 from optuna_spark.errors import TuningError
-from tuning_pipeline.targets.registry import TARGETS
+from tuning_pipeline.targets.registry import KINDS
+from tuning_pipeline.targets.target import load_target
 
 HEAD = """\
 # Errors
@@ -34,9 +35,11 @@ What the platform reports where the driver cannot say it itself. The first row t
 def errors_page() -> str:
     """The text of docs/errors.md."""
     parts = [HEAD, *(_row(f"`{kind.__name__}`", _meaning(kind), kind.next, _again(kind.retry)) for kind in _kinds())]
-    for name, target in ((name, target) for name, target in TARGETS.items() if target.failures):
+    for name, kind in KINDS.items():
+        if not (rules := load_target(kind).failures):
+            continue
         parts.append(OF_TARGET.format(name=name))
-        parts += [_row(rule.what, rule.next, _again(rule.retry)) for rule in target.failures]
+        parts += [_row(rule.what, rule.next, _again(rule.retry)) for rule in rules]
     return "".join(parts)
 
 

@@ -11,7 +11,7 @@ import yaml
 from optuna_spark.spec.decode import to_dict
 from optuna_spark.spec.key import REQUIRED, DeclaredKey, Group, section_type
 from tuning_pipeline.study_file.declared import study_parts
-from tuning_pipeline.study_file.keys import StudyKeys
+from tuning_pipeline.study_file.keys.study_keys import StudyKeys
 
 WIDTH = 120
 HEAD = """\

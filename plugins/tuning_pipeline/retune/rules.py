@@ -15,7 +15,7 @@ from tuning_pipeline.exports.tuned_on import TUNED_ON
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from tuning_pipeline.study_file.retune import RetuneSettings
+    from tuning_pipeline.study_file.keys.retune import RetuneSettings
 
 log = logging.getLogger(__name__)
 

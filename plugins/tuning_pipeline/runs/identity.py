@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # Airflow's stub leaves it out
 
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.study_file.target_sections import section_of
+from tuning_pipeline.targets.registry import kind_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -58,7 +58,7 @@ class RunIdentity:
 
 def first_task(settings: StudySettings) -> str:
     """The id of the first task in a run of this study."""
-    return section_of(settings).first_task
+    return kind_of(settings).first_task
 
 
 def identity_of(settings: StudySettings, context: Context) -> RunIdentity:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Literal
 
 from optuna_spark.objectives.registry import sections
-from optuna_spark.spec.key import DeclaredKey, Group, declared_keys
-from tuning_pipeline.study_file.keys import StudyKeys
+from optuna_spark.spec.key import DeclaredKey, Group, Key, declared_keys
+from tuning_pipeline.study_file.keys.study_keys import StudyKeys
+from tuning_pipeline.targets.registry import KINDS
 
-# In the settings the section of whichever objective a study has; in a study file each has its own name.
-SECTION_KEY = "objective_section"
+# In the settings the section of whichever objective a study has, and those of all targets by their names; in a study
+# file each has its own name.
+SECTION_KEY, TARGETS_KEY = "objective_section", "target_sections"
 
 
 @cache
@@ -34,12 +38,34 @@ def study_keys() -> tuple[DeclaredKey, ...]:
 
 def _all_keys() -> Iterator[DeclaredKey]:
     for declared in declared_keys(StudyKeys):
-        if declared.path != SECTION_KEY:
+        if declared.path == SECTION_KEY:
+            yield from _objective_sections(declared)
+        elif declared.path == TARGETS_KEY:
+            yield from _target_sections(declared)
+        elif declared.path == "target":
+            yield dataclasses.replace(declared, hint=Literal[tuple(KINDS)], key=_target_key(declared.key))
+        else:
             yield declared
-            continue
-        for name, section in sections().items():
-            yield DeclaredKey(name, section, None, declared.key)
-            yield from declared_keys(section, f"{name}.")
+
+
+def _objective_sections(declared: DeclaredKey) -> Iterator[DeclaredKey]:
+    for name, section in sections().items():
+        yield DeclaredKey(name, section, None, declared.key)
+        yield from declared_keys(section, f"{name}.")
+
+
+def _target_sections(declared: DeclaredKey) -> Iterator[DeclaredKey]:
+    for name, kind in KINDS.items():
+        if kind.settings is not None:
+            key = dataclasses.replace(declared.key, help=f"How the study runs on {kind.title}, for that target.")
+            yield DeclaredKey(name, kind.settings, kind.settings(), key)
+            yield from declared_keys(kind.settings, f"{name}.")
+
+
+def _target_key(key: Key) -> Key:
+    return dataclasses.replace(
+        key, help=f"{key.help} " + ", or ".join(f"on {kind.title}" for kind in KINDS.values()) + "."
+    )
 
 
 def top_level_keys() -> list[str]:

@@ -12,10 +12,10 @@ from optuna_spark.spec.form_fields import HEADINGS
 from optuna_spark.spec.key import Reach
 from tuning_pipeline.study_file.declared import study_keys
 from tuning_pipeline.study_file.form_field import FormField, form_field
-from tuning_pipeline.study_file.target_sections import SECTIONS, section_of
+from tuning_pipeline.targets.registry import KINDS, kind_of
 
 if TYPE_CHECKING:
-    from tuning_pipeline.study_file.keys import StudyKeys
+    from tuning_pipeline.study_file.keys.study_keys import StudyKeys
 
 
 @cache
@@ -33,12 +33,12 @@ def _place(item: FormField) -> int:
 def possible_fields(keys: StudyKeys) -> tuple[FormField, ...]:
     """The fields that mean something for a study."""
     without = {
-        *(section for target in SECTIONS.values() for section in target.form_sections),
+        *(section for kind in KINDS.values() for section in kind.form_sections),
         *sections(),
         "data",
     }
     of_study = {
-        *section_of(keys).offered_sections(keys),
+        *kind_of(keys).offered_sections(keys),
         *({keys.objective} & set(sections())),
         *(["data"] if keys.data is not None else []),
     }

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.key import check_limits
 from tuning_pipeline.study_file.form import check_form
-from tuning_pipeline.study_file.keys import StudyKeys
-from tuning_pipeline.study_file.retune import check_retune
-from tuning_pipeline.study_file.target_sections import section_of
+from tuning_pipeline.study_file.keys.retune import check_retune
+from tuning_pipeline.study_file.keys.study_keys import StudyKeys
+from tuning_pipeline.targets.registry import kind_of
 
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
@@ -21,7 +21,7 @@ class StudySettings(StudyKeys):
     """The keys of a study file, found right."""
 
     def __post_init__(self) -> None:
-        section_of(self).check(self)
+        kind_of(self).check(self)
         if self.keep_exports is not None and self.keep_exports < 1:
             raise SpecError(f"keep_exports must be at least 1, or null to keep all, got {self.keep_exports}")
         check_limits(self)

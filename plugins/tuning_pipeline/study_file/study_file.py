@@ -17,10 +17,10 @@ from optuna_spark.spec.decode import describe, from_dict, to_dict, unknown_key
 from optuna_spark.spec.plain_secrets import refuse_plain_secrets
 from optuna_spark.spec.run_keys import DEFAULT_PRUNER, DEFAULT_SAMPLER, RunKeys
 from optuna_spark.spec.tuning import TuningSpec
-from tuning_pipeline.study_file.declared import SECTION_KEY, top_level_keys
+from tuning_pipeline.study_file.declared import SECTION_KEY, TARGETS_KEY, top_level_keys
 from tuning_pipeline.study_file.read_yaml import read_yaml
 from tuning_pipeline.study_file.settings import StudySettings
-from tuning_pipeline.study_file.target_sections import section_of
+from tuning_pipeline.targets import registry as targets
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
@@ -61,12 +61,15 @@ class StudyFile:
         objective = self.settings.objective
         if (section := kind_of(objective).section) is not None:
             values[objective] = to_dict(from_dict(section, given))
+        of_targets = values.pop(TARGETS_KEY)
+        for name, section in targets.target_settings().items():
+            values[name] = to_dict(from_dict(section, of_targets.get(name, {})))
         return values
 
     @property
     def has_database(self) -> bool:
         """Whether the study lives in a database that Airflow reaches; else it is a file that a cluster works on."""
-        return section_of(self.settings).has_database(self.settings)
+        return targets.kind_of(self.settings).has_database(self.settings)
 
     def changed(self, changes: Mapping[str, Any]) -> StudyFile:
         """The study with some values replaced, checked again.
@@ -142,20 +145,24 @@ def parse_study(path: Path, document: dict[str, Any]) -> StudyFile:
 
 def _checked(path: Path, document: dict[str, Any]) -> StudyFile:
     try:
-        settings = from_dict(StudySettings, _with_section(document))
+        settings = from_dict(StudySettings, _with_sections(document))
         check_spec(to_spec(settings, "check"))
     except SpecError as error:
         raise StudyFileError(f"{shown(path)}: {error}") from None
     return StudyFile(path, document, settings)
 
 
-def _with_section(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document as the settings have it: the section of the study's objective under one name, whichever it is.
+def _with_sections(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document as the settings have it: its objective's section under one name, the targets' under another.
 
     Raises:
-        SpecError: A key or a value that the section does not take, or a section of another objective.
+        SpecError: A key or a value that a section does not take, or a section of another objective.
     """
-    values = {name: value for name, value in document.items() if name not in sections()}
+    of_targets = targets.target_settings()
+    values = {name: value for name, value in document.items() if name not in {*sections(), *of_targets}}
+    values[TARGETS_KEY] = {name: document[name] for name in of_targets if document.get(name) is not None}
+    for name, given in values[TARGETS_KEY].items():
+        from_dict(of_targets[name], given, name)
     objective = document.get("objective", StudySettings.objective)
     for name, section in sections().items():
         given = document.get(name)

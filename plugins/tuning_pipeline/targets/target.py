@@ -1,22 +1,21 @@
-"""The Protocol of a target. A new target is a class like this in a folder of its own, and a line in the registry."""
+"""The Protocol of a target, and how a study finds its own."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tuning_pipeline.study_file.target_sections import TargetSection
+from tuning_pipeline.targets.registry import kind_of
 
 if TYPE_CHECKING:
+    from tuning_pipeline.study_file.keys.target_kind import TargetKind
     from tuning_pipeline.study_file.study_file import StudyFile
     from tuning_pipeline.targets.failure_rule import FailureRule
 
 
-class Target(TargetSection, Protocol):
-    """A place where trials run. As a TargetSection, it also knows its part of a study file.
-
-    All targets are made whenever a DAG file is parsed. So a target must import what only its own studies need, such as
-    a client library, in its methods.
+class Target(Protocol):
+    """A place where trials run. What is known of it without its client library stands in its TargetKind.
 
     Attributes:
         failures: Rules for failures that Spark's driver does not report itself. The first one that fits counts.
@@ -33,3 +32,15 @@ class Target(TargetSection, Protocol):
         Raises:
             TaskError: The data cannot be listed.
         """
+
+
+def target_of(study: StudyFile) -> Target:
+    """The target of a study. Imports what only studies of that target need."""
+    return load_target(kind_of(study.settings))
+
+
+def load_target(kind: TargetKind) -> Target:
+    """The target of a kind."""
+    module, _, name = kind.implementation.partition(":")
+    target: Target = getattr(importlib.import_module(module), name)()
+    return target

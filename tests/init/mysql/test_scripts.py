@@ -24,7 +24,7 @@ from tests.support.programs import run_program
 from tests.support.servers import HARD_PASSWORD, private_mysql
 from tests.support.tls_server import OTHER_NAME, TlsServer
 from tuning_pipeline.database.provision import provision
-from tuning_pipeline.study_file.keys import DatabaseSettings
+from tuning_pipeline.study_file.keys.study_keys import DatabaseSettings
 from tuning_pipeline.study_file.settings import StudySettings
 
 SCRIPTS = REPOSITORY / "init" / "mysql"

@@ -21,8 +21,7 @@ from tuning_pipeline.database.account import RIGHTS
 from tuning_pipeline.database.connections import database_connection, storage_url
 from tuning_pipeline.database.provision import provision
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.study_file.databricks import ClusterSettings, DatabricksSettings
-from tuning_pipeline.study_file.keys import DatabaseSettings
+from tuning_pipeline.study_file.keys.study_keys import DatabaseSettings
 from tuning_pipeline.study_file.settings import StudySettings
 
 HARD_PASSWORD = "a'b\"c%d{e}f\\g @:/?#"
@@ -206,12 +205,13 @@ def test_the_connection_may_say_the_pattern_for_all_studies(
         provision(settings(host=None))
 
 
-DATABRICKS = DatabricksSettings(
-    files="/Volumes/a/b/c", database="external", cluster=ClusterSettings(node_type="g4dn.xlarge")
-)
+DATABRICKS = {"files": "/Volumes/a/b/c", "database": "external", "cluster": {"node_type": "g4dn.xlarge"}}
 ELSEWHERE: dict[str, tuple[dict[str, Any], str]] = {
     "workers connect": ({"coordination": "database"}, "with coordination database every worker connects to MySQL"),
-    "on a cluster": ({"target": "databricks", "databricks": DATABRICKS}, "the driver runs on the Databricks cluster"),
+    "on a cluster": (
+        {"target": "databricks", "target_sections": {"databricks": DATABRICKS}},
+        "the driver runs on the Databricks cluster",
+    ),
 }
 
 

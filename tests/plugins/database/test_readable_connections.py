@@ -16,7 +16,7 @@ from tests.support.proxy import Proxy
 from tuning_pipeline.database.connections import database_connection, find_connection, require_connection, storage_url
 from tuning_pipeline.database.provision import provision
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.study_file.keys import DatabaseSettings
+from tuning_pipeline.study_file.keys.study_keys import DatabaseSettings
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.targets.standalone.cluster import check_cluster
 

@@ -23,8 +23,7 @@ from tuning_pipeline.database.connections import database_connection, storage_ur
 from tuning_pipeline.database.mysql_hook import PyMySqlHook
 from tuning_pipeline.database.provision import provision
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.study_file.databricks import ClusterSettings, DatabricksSettings
-from tuning_pipeline.study_file.keys import DatabaseSettings
+from tuning_pipeline.study_file.keys.study_keys import DatabaseSettings
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.study_file.study_file import StudyFile
 from tuning_pipeline.targets.databricks.upload import passwordless_url
@@ -305,9 +304,10 @@ def test_a_file_that_is_no_certificate_is_told_without_its_content(
 
 
 def on_databricks(ssl_ca: str | None = None) -> StudyFile:
-    cluster = ClusterSettings(node_type="g4dn.xlarge")
-    given = DatabricksSettings(files="/Volumes/a/b/c", database="external", cluster=cluster, ssl_ca=ssl_ca)
-    return StudyFile(Path("s.yaml"), {}, StudySettings(study="s", target="databricks", databricks=given))
+    cluster = {"node_type": "g4dn.xlarge"}
+    given = {"files": "/Volumes/a/b/c", "database": "external", "cluster": cluster, "ssl_ca": ssl_ca}
+    settings = StudySettings(study="s", target="databricks", target_sections={"databricks": given})
+    return StudyFile(Path("s.yaml"), {}, settings)
 
 
 def test_a_cluster_gets_the_same_tls_with_its_own_paths(tls_server: TlsServer, connections: Connections) -> None:

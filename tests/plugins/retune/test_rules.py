@@ -23,7 +23,7 @@ from tuning_pipeline.retune.fingerprint import data_fingerprint
 from tuning_pipeline.retune.rescoring import rescored_value, rescoring
 from tuning_pipeline.retune.rules import decide
 from tuning_pipeline.retune.warm_start import warm_started
-from tuning_pipeline.study_file.retune import RetuneSettings
+from tuning_pipeline.study_file.keys.retune import RetuneSettings
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.study_file.study_file import StudyFileError, read_study
 

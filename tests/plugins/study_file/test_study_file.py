@@ -115,7 +115,7 @@ BAD = {
     "tags: ['']": "tags must be texts of 1 to 100 characters",
     "owner: 5": "owner: must be a text, got int 5",
     "study: ../x": "study_name must start with a letter or digit",
-    "target: cloud": "target: must be one of standalone, databricks, got str 'cloud'",
+    "target: cloud": "target: must be one of standalone, databricks, got 'cloud'",
     "target: databricks": "databricks.files is required for target databricks: name a folder",
     "schedule: 5": "schedule: must be a text, got int 5",
     "start_date: tomorrow": "start_date must be a day such as 2026-01-31, got 'tomorrow'",

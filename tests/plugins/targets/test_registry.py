@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
 from airflow.sdk import DAG
@@ -15,11 +14,10 @@ from tests.support.programs import run_program
 from tests.support.rooms import ROOT
 from tests.support.studies import study_reader
 from tuning_pipeline.study_file.form import possible_fields
-from tuning_pipeline.study_file.keys import StudyKeys
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.study_file.target_sections import SECTIONS
 from tuning_pipeline.targets.failure_rule import FailureRule, failure_by
-from tuning_pipeline.targets.registry import TARGETS, target_of
+from tuning_pipeline.targets.registry import KINDS, kind_of
+from tuning_pipeline.targets.target import load_target, target_of
 
 STANDALONE = "objective: quadratic\n"
 DATABRICKS = f"""objective: quadratic
@@ -49,13 +47,6 @@ def study(tmp_path: Path) -> Study:
     return study_reader(tmp_path)
 
 
-def test_every_target_a_study_file_may_name_is_registered() -> None:
-    named = set(get_args(get_type_hints(StudyKeys)["target"]))
-    assert set(TARGETS) == set(SECTIONS) == named
-    for name, target in TARGETS.items():
-        assert isinstance(target, type(SECTIONS[name]))
-
-
 @pytest.mark.parametrize("text", CHAINS)
 def test_a_target_brings_the_chain_of_its_studies(study: Study, text: str) -> None:
     given = study(text)
@@ -63,14 +54,14 @@ def test_a_target_brings_the_chain_of_its_studies(study: Study, text: str) -> No
         steps = target_of(given).steps(given)
     names = [getattr(step, "operator", step).task_id for step in steps]
     assert names == CHAINS[text]
-    assert names[0] == target_of(given).first_task
+    assert names[0] == kind_of(given.settings).first_task
 
 
 @pytest.mark.parametrize("text", CHAINS)
 def test_a_target_says_which_fields_its_form_may_have(study: Study, text: str) -> None:
     given = study(text)
     keys = {item.key for item in possible_fields(given.settings)}
-    for section in target_of(given).offered_sections(given.settings):
+    for section in kind_of(given.settings).offered_sections(given.settings):
         assert any(key.startswith(f"{section}.") for key in keys)
     rented = {key for key in keys if key.startswith("databricks.")}
     assert bool(rented) is ("databricks" in text)
@@ -91,10 +82,11 @@ def test_the_first_rule_that_fits_makes_the_card() -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [rule for target in TARGETS.values() for rule in target.failures], ids=lambda r: r.what
+    "rule", [rule for kind in KINDS.values() for rule in load_target(kind).failures], ids=lambda r: r.what
 )
 def test_each_rule_of_a_target_is_found_by_all_that_it_names(rule: FailureRule) -> None:
-    rules = next(target.failures for target in TARGETS.values() if rule in target.failures)
+    tables = [load_target(kind).failures for kind in KINDS.values()]
+    rules = next(table for table in tables if rule in table)
     assert rule.codes or rule.words
     assert all(word == word.lower() for word in rule.words)
     for code, message in [*((code, "") for code in rule.codes), *(("", word.upper()) for word in rule.words)]:
@@ -109,7 +101,7 @@ import sys
 from pathlib import Path
 from airflow.sdk import DAG
 from tuning_pipeline.study_file.study_file import read_study
-from tuning_pipeline.targets.registry import target_of
+from tuning_pipeline.targets.target import target_of
 for name in sys.argv[1:]:
     study = read_study(Path(name))
     with DAG(study.dag_id, schedule=None):

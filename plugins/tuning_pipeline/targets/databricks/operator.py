@@ -24,6 +24,7 @@ from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_f
 from tuning_pipeline.runs.begin import begin, prepared
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.targets.databricks.failures import killed, run_failure
+from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.paths import RemoteFiles
 from tuning_pipeline.targets.databricks.payload import idempotency_token, run_payload
 
@@ -56,8 +57,8 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         given = {"pool": settings.pool} if settings.pool != StudySettings().pool else {}
         super().__init__(
             databricks_conn_id=settings.connections.databricks,
-            deferrable=settings.databricks.deferrable,
-            polling_period_seconds=settings.databricks.poll_s,
+            deferrable=databricks_settings(settings).deferrable,
+            polling_period_seconds=databricks_settings(settings).poll_s,
             durable=False,
             **({"execution_timeout": timedelta(seconds=settings.execution_timeout_s)} | given | kwargs),
         )

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from optuna_spark.spec.tuning import TuningSpec
-from tuning_pipeline.study_file.databricks import DatabricksSettings
+from tuning_pipeline.targets.databricks.keys.settings import DatabricksSettings
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from optuna_spark.spec.tuning import TuningSpec
-from tuning_pipeline.study_file.databricks import ClusterSettings, DatabricksSettings
-from tuning_pipeline.study_file.spark import conf_text
+from tuning_pipeline.study_file.keys.spark import conf_text
 from tuning_pipeline.study_file.study_file import StudyFile
+from tuning_pipeline.targets.databricks.keys.settings import ClusterSettings, DatabricksSettings, databricks_settings
 from tuning_pipeline.targets.databricks.paths import RemoteFiles, run_name
 from tuning_pipeline.targets.package import gpu_amount
 
@@ -50,7 +50,7 @@ def job_definition(study: StudyFile, spec: TuningSpec, files: RemoteFiles, stora
         "name": f"tune {spec.study_name}",
         "max_concurrent_runs": 1,
         "timeout_seconds": int(study.settings.execution_timeout_s),
-        "tags": {"study": spec.study_name, **study.settings.databricks.cluster.tags},
+        "tags": {"study": spec.study_name, **databricks_settings(study.settings).cluster.tags},
         "tasks": [task(study, spec, files, given)],
     }
 
@@ -66,7 +66,7 @@ def bundle(name: str, job: Mapping[str, Any]) -> dict[str, Any]:
 
 def task(study: StudyFile, spec: TuningSpec, files: RemoteFiles, given: list[str]) -> dict[str, Any]:
     """The only task of a run. `given` are the arguments of its program."""
-    settings = study.settings.databricks
+    settings = databricks_settings(study.settings)
     if settings.existing_cluster_id:
         where: dict[str, Any] = {"existing_cluster_id": settings.existing_cluster_id}
     else:
@@ -80,7 +80,7 @@ def task(study: StudyFile, spec: TuningSpec, files: RemoteFiles, given: list[str
 
 def parameters(study: StudyFile, files: RemoteFiles, storage: str | None) -> list[str]:
     """The arguments of the job's program."""
-    settings = study.settings.databricks
+    settings = databricks_settings(study.settings)
     given = [files.package, "--spec-file", files.spec, "--output", files.output]
     for path in files.py_files:
         given += ["--py-file", path]
@@ -93,7 +93,7 @@ def parameters(study: StudyFile, files: RemoteFiles, storage: str | None) -> lis
 
 def new_cluster(study: StudyFile, spec: TuningSpec, files: RemoteFiles) -> dict[str, Any]:
     """A cluster for one run, in the form of the clusters API."""
-    settings = study.settings.databricks
+    settings = databricks_settings(study.settings)
     cluster = settings.cluster
     single_node = cluster.workers == 0 and cluster.autoscale is None
     tags = {**({"ResourceClass": "SingleNode"} if single_node else {}), **cluster.tags}
@@ -135,7 +135,7 @@ def spark_conf(study: StudyFile, spec: TuningSpec, single_node: bool) -> dict[st
         conf["spark.task.resource.gpu.amount"] = gpu_amount(spec)
     if single_node:
         conf |= {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*, 4]"}
-    if study.settings.databricks.database == "external":
+    if databricks_settings(study.settings).database == "external":
         # The cluster's variables reach every node. Workers do not need the password, so they do not get it.
         conf[f"spark.executorEnv.{PASSWORD_VARIABLE}"] = "-"
     sizes = {
@@ -144,7 +144,7 @@ def spark_conf(study: StudyFile, spec: TuningSpec, single_node: bool) -> dict[st
         "spark.driver.memory": spark.driver_memory,
     }
     conf |= {key: str(value) for key, value in sizes.items() if value}
-    given = {**spark.conf, **study.settings.databricks.cluster.spark_conf}
+    given = {**spark.conf, **databricks_settings(study.settings).cluster.spark_conf}
     return conf | {key: conf_text(value) for key, value in given.items()}
 
 

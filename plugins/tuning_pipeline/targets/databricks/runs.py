@@ -11,6 +11,7 @@ from databricks.sdk.service.jobs import RunType
 from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.retune.rescoring import rescore_study
+from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.paths import run_name
 from tuning_pipeline.targets.databricks.workspace import PURPOSE, open_workspace, readable_errors
 
@@ -55,7 +56,7 @@ def end_live_runs(study: StudyFile, run_id: str, output: str, patience_s: float 
         while left := live_runs(client, names, output) if found else []:
             if time.monotonic() > deadline:
                 raise TaskError(_does_not_end(left[0], patience_s))
-            time.sleep(min(settings.databricks.poll_s, 10))
+            time.sleep(min(databricks_settings(settings).poll_s, 10))
     return [str(run.run_page_url) for run in found]
 
 

@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tuning_pipeline.study_file.databricks_section import DatabricksSection
+from tuning_pipeline.targets.databricks import tasks
 from tuning_pipeline.targets.databricks.failures import RULES
+from tuning_pipeline.targets.databricks.fingerprint import data_fingerprint
 from tuning_pipeline.targets.failure_rule import FailureRule
 
 if TYPE_CHECKING:
     from tuning_pipeline.study_file.study_file import StudyFile
 
 
-class Databricks(DatabricksSection):
-    """A Databricks workspace. Its client library is imported only for studies with this target."""
+class Databricks:
+    """A Databricks workspace."""
 
     failures: Sequence[FailureRule] = RULES
 
     def steps(self, study: StudyFile) -> list[Any]:
-        from tuning_pipeline.targets.databricks import tasks
-
         return tasks.steps(study, self.data_fingerprint)
 
     def data_fingerprint(self, study: StudyFile) -> str:
-        from tuning_pipeline.targets.databricks.fingerprint import data_fingerprint
-
         return data_fingerprint(study)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import get_current_context, task
 
 from tuning_pipeline.failures import readable_failures
+from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.operator import UPLOAD_TASK, TuneOnDatabricks
 from tuning_pipeline.tasks import retune
 from tuning_pipeline.tasks import steps as tasks
@@ -23,7 +24,7 @@ def steps(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> lis
     """The chain. With an external database it is that of standalone; otherwise the study is a file on a Volume."""
     trials = tune(study)
     trials >> end_run(study)
-    if study.settings.databricks.database == "external":
+    if databricks_settings(study.settings).database == "external":
         return [
             upload_job_files(study),
             tasks.provision_database(study),

@@ -15,6 +15,7 @@ from tuning_pipeline.exports.paths import folder_name
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.retune.warm_start import warm_started
 from tuning_pipeline.targets.databricks.init_scripts import init_scripts
+from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.paths import (
     RemoteFiles,
     is_local,
@@ -46,7 +47,7 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
         TaskError: A file is missing on this machine, or the workspace refuses one.
     """
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
-    settings, spec = study.settings.databricks, study.to_spec(run_id)
+    settings, spec = databricks_settings(study.settings), study.to_spec(run_id)
     spec = warm_started(spec, study.exports_base(), study.settings.retune.warm_start)
     with readable_errors(connection):
         folders = RemoteFolders(open_workspace(connection))
@@ -71,7 +72,7 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
 
 def run_output(study: StudyFile, run_id: str) -> str:
     """The folder that a run writes to."""
-    return output_folder(study.settings.databricks, study.settings.study, folder_name(run_id))
+    return output_folder(databricks_settings(study.settings), study.settings.study, folder_name(run_id))
 
 
 def upload_spec(study: StudyFile, spec: TuningSpec) -> str:
@@ -85,7 +86,7 @@ def upload_spec(study: StudyFile, spec: TuningSpec) -> str:
     """
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
     with readable_errors(connection):
-        return _store_spec(RemoteFolders(open_workspace(connection)), study.settings.databricks.folder, spec)
+        return _store_spec(RemoteFolders(open_workspace(connection)), databricks_settings(study.settings).folder, spec)
 
 
 def _store_spec(folders: RemoteFolders, base: str, spec: TuningSpec) -> str:
@@ -138,7 +139,7 @@ def passwordless_url(study: StudyFile) -> str | None:
     Raises:
         TaskError: The connection is not to a MySQL server.
     """
-    if study.settings.databricks.database == "driver":
+    if databricks_settings(study.settings).database == "driver":
         return None
     connection = database_connection(study.settings.connections.database)
     if connection.conn_type != "mysql":
@@ -158,7 +159,7 @@ def _on_cluster(study: StudyFile, connection: Connection) -> TlsSettings:
     Raises:
         TaskError: Connection and study file do not name the same files (ssl_ca, ssl_cert, ssl_key).
     """
-    tls, settings = tls_settings(connection), study.settings.databricks
+    tls, settings = tls_settings(connection), databricks_settings(study.settings)
     for name in ("ssl_ca", "ssl_cert", "ssl_key"):
         here, there = getattr(tls, name), getattr(settings, name)
         if (here is None) != (there is None):

@@ -13,6 +13,7 @@ from optuna_spark.storage.study_copy import sqlite_url
 from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.exports.paths import exports_base, folder_name
 from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.paths import study_copy_path
 from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders, open_workspace, readable_errors
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 def study_file(study: StudyFile) -> Iterator[sqlalchemy.URL]:
     """The study on the Volume as a local SQLite database. If the block ends well, it is written back."""
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
-    path = study_copy_path(study.settings.databricks, study.settings.study)
+    path = study_copy_path(databricks_settings(study.settings), study.settings.study)
     with readable_errors(connection), tempfile.TemporaryDirectory() as scratch:
         folders, local = RemoteFolders(open_workspace(connection)), Path(scratch) / "study.db"
         content = folders.read(path)
@@ -49,7 +50,7 @@ def fetch_results(study: StudyFile) -> dict[str, Any]:
         TaskError: There is no study on the Volume.
     """
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
-    path = study_copy_path(study.settings.databricks, study.settings.study)
+    path = study_copy_path(databricks_settings(study.settings), study.settings.study)
     with readable_errors(connection):
         content = RemoteFolders(open_workspace(connection)).read(path)
     if content is None:

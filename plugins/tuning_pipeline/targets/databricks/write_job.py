@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 
 from optuna_spark.errors import TuningError
-from tuning_pipeline.study_file.databricks_section import check_databricks
 from tuning_pipeline.study_file.study_file import StudyFile, read_study
 from tuning_pipeline.targets.databricks.init_scripts import init_scripts
+from tuning_pipeline.targets.databricks.keys.kind import check_databricks
+from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.paths import RemoteFiles, on_cluster, output_folder, study_copy_path, with_data
 from tuning_pipeline.targets.databricks.payload import JOB_RUN_ID, bundle, job_definition
 from tuning_pipeline.targets.databricks.payload_check import check_job
@@ -44,7 +45,7 @@ def write_job(study: StudyFile, target: Path) -> list[Path]:
         TuningError: The study cannot run on Databricks as it is.
     """
     check_databricks(study.settings)
-    volume = f"{study.settings.databricks.folder}/jobs/{study.name}"
+    volume = f"{databricks_settings(study.settings).folder}/jobs/{study.name}"
     storage = passwordless_url(study)
     names = _write_files(study, target / "files", volume)
     documents = {
@@ -57,7 +58,7 @@ def write_job(study: StudyFile, target: Path) -> list[Path]:
 
 
 def _job(study: StudyFile, folder: str, names: dict[str, list[str]], storage: str | None) -> dict[str, Any]:
-    settings, spec = study.settings.databricks, study.to_spec("job")
+    settings, spec = databricks_settings(study.settings), study.to_spec("job")
     files = RemoteFiles(
         package=f"{folder}/optuna_spark.zip",
         entry=f"{folder}/{ENTRY.name}",
@@ -101,7 +102,7 @@ def main(arguments: list[str]) -> int:
     except TuningError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    volume = f"{study.settings.databricks.folder}/jobs/{study.name}"
+    volume = f"{databricks_settings(study.settings).folder}/jobs/{study.name}"
     for file in files:
         sys.stdout.write(f"wrote {file}\n")
     sys.stdout.write(

@@ -14,6 +14,7 @@ from tests.support.databricks_check import refuse_bad_job, refuse_bad_submission
 from tests.support.studies import study_reader
 from tuning_pipeline.dag.form import form_params, study_of_run
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
+from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.paths import RemoteFiles, is_local, on_cluster, study_copy_path
 from tuning_pipeline.targets.databricks.payload import bundle, idempotency_token, job_definition, run_payload
 from tuning_pipeline.targets.databricks.payload_check import check_job, check_run, lost_keys
@@ -143,7 +144,7 @@ def test_an_external_database_sends_the_name_of_the_secret_only(study: Study) ->
 
 def test_a_driver_database_names_the_copy_of_the_study(study: Study) -> None:
     given = study(f"{BASE}  cluster: {{node_type: n}}\n")
-    copy = study_copy_path(given.settings.databricks, "example")
+    copy = study_copy_path(databricks_settings(given.settings), "example")
     assert copy == f"{FOLDER}/studies/example/study.db"
     files = RemoteFiles(**{**vars(FILES), "study_copy": copy, "py_files": ("/Volumes/a/b/c/own.py",)})
     sent = payload(given, files=files)["tasks"][0]["spark_python_task"]

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from optuna_spark.errors import SpecError
-from tuning_pipeline.study_file.databricks import ClusterSettings
+from tuning_pipeline.study_file.keys.target_kind import TargetKind
+from tuning_pipeline.targets.databricks.keys.settings import ClusterSettings, DatabricksSettings, databricks_settings
 
 if TYPE_CHECKING:
-    from tuning_pipeline.study_file.keys import StudyKeys
+    from tuning_pipeline.study_file.keys.study_keys import StudyKeys
 
 
-class DatabricksSection:
+class DatabricksKind(TargetKind):
     """Trials run in a Databricks workspace; the study may live there too, as a file on a Volume."""
 
+    implementation = "tuning_pipeline.targets.databricks.target:Databricks"
+    title = "Databricks"
     first_task = "upload_job_files"
+    settings = DatabricksSettings
     driver_elsewhere = "the driver runs on the Databricks cluster"
-    form_sections: tuple[str, ...] = ("spark", "databricks.cluster")
+    form_sections = ("spark", "databricks.cluster")
 
     def check(self, keys: StudyKeys) -> None:
         check_databricks(keys)
@@ -28,10 +32,13 @@ class DatabricksSection:
             )
 
     def offered_sections(self, keys: StudyKeys) -> tuple[str, ...]:
-        return () if keys.databricks.existing_cluster_id else self.form_sections
+        return () if databricks_settings(keys).existing_cluster_id else self.form_sections
 
     def has_database(self, keys: StudyKeys) -> bool:
-        return keys.databricks.database == "external"
+        return databricks_settings(keys).database == "external"
+
+    def study_folder(self, keys: StudyKeys) -> str:
+        return "" if self.has_database(keys) else f"{databricks_settings(keys).folder}/studies"
 
 
 def check_databricks(keys: StudyKeys) -> None:
@@ -40,7 +47,8 @@ def check_databricks(keys: StudyKeys) -> None:
     Raises:
         SpecError: A key is missing, or two do not fit each other.
     """
-    given, cluster = keys.databricks, keys.databricks.cluster
+    given = databricks_settings(keys)
+    cluster = given.cluster
     if not given.files:
         raise SpecError(
             "databricks.files is required for target databricks: name a folder such as"
@@ -55,7 +63,7 @@ def check_databricks(keys: StudyKeys) -> None:
         raise SpecError("spark.archives is for target standalone; on Databricks use databricks.cluster.init_scripts")
     _check_connections(keys)
     if given.existing_cluster_id:
-        _check_existing(keys)
+        _check_existing(keys, cluster)
         return
     if not (cluster.node_type or cluster.instance_pool_id or cluster.policy_id):
         raise SpecError(
@@ -80,8 +88,8 @@ def _check_connections(keys: StudyKeys) -> None:
         raise SpecError(f"spark.conf_connection is for target standalone; on Databricks {way} spark.conf")
 
 
-def _check_existing(keys: StudyKeys) -> None:
-    if keys.databricks.cluster != ClusterSettings():
+def _check_existing(keys: StudyKeys, cluster: ClusterSettings) -> None:
+    if cluster != ClusterSettings():
         raise SpecError("databricks takes cluster or existing_cluster_id, not both; remove one")
     spark = keys.spark
     if spark.conf or spark.executor_cores or spark.executor_memory or spark.driver_memory:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from optuna_spark.spec.form_fields import EXPORT, plain
 from optuna_spark.spec.key import DAY_S, Group, check_limits, key
 from optuna_spark.spec.run_keys import RunKeys
-from tuning_pipeline.study_file.databricks import DatabricksSettings
-from tuning_pipeline.study_file.retune import RetuneSettings
-from tuning_pipeline.study_file.spark import SparkSettings
+from tuning_pipeline.study_file.keys.retune import RetuneSettings
+from tuning_pipeline.study_file.keys.spark import SparkSettings
 
 HOST_PATTERN = r"[A-Za-z0-9_.:%/-]{1,255}"  # of an account, in MySQL's notation
 
@@ -62,9 +61,7 @@ class StudyKeys(RunKeys):
 
     study: str = key("", "Name of the Optuna study. Empty: the file's name.", group=Group.AIRFLOW)
     description: str = key("", "One line for the list of DAGs.", group=Group.AIRFLOW)
-    target: Literal["standalone", "databricks"] = key(
-        "standalone", "Where trials run: on a Spark standalone cluster, or on Databricks.", group=Group.AIRFLOW
-    )
+    target: str = key("standalone", "Where trials run:", group=Group.AIRFLOW)
     schedule: str | None = key(
         None, 'Cron expression ("0 3 * * 1"), preset ("@weekly"), or null: only when triggered.', group=Group.AIRFLOW
     )
@@ -108,8 +105,8 @@ class StudyKeys(RunKeys):
         group=Group.AIRFLOW,
     )
     spark: SparkSettings = key(SparkSettings(), "How the Spark application is submitted.", group=Group.RUNS)
-    databricks: DatabricksSettings = key(
-        DatabricksSettings(), "How the study runs on Databricks, for that target.", group=Group.RUNS
+    target_sections: dict[str, Any] = key(
+        None, "How the study runs on a target, by its name.", make=dict, group=Group.RUNS
     )
     connections: ConnectionIds = key(ConnectionIds(), "Ids of the Airflow connections.", group=Group.RUNS)
     database: DatabaseSettings = key(DatabaseSettings(), "How the study's database is made ready.", group=Group.RUNS)

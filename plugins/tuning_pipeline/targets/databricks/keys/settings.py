@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.decode import describe
+from optuna_spark.spec.decode import describe, from_dict
 from optuna_spark.spec.form_fields import CLUSTER
 from optuna_spark.spec.key import DAY_S, REQUIRED, Field, Reach, check_limits, key
 
+if TYPE_CHECKING:
+    from tuning_pipeline.study_file.keys.study_keys import StudyKeys
+
+NAME = "databricks"  # of the target, and so of its section
 VOLUME = re.compile(r"/Volumes/[^/]+/[^/]+/[^/]+(/.*)?")
 WORKSPACE = re.compile(r"/Workspace/[^/]+(/.*)?")
 # Names of a scope or a key: https://docs.databricks.com/api/workspace/secrets/createscope
@@ -180,3 +184,12 @@ def _check_conf(name: str, value: object) -> None:
         raise SpecError(f"spark_conf key {name} is set by resources; remove it here")
     if not isinstance(value, bool | int | float | str):
         raise SpecError(f"spark_conf value of {name} must be a text, a number or true/false, got {describe(value)}")
+
+
+def databricks_settings(keys: StudyKeys) -> DatabricksSettings:
+    """The section of a study, typed.
+
+    Raises:
+        SpecError: A key or a value that it does not take.
+    """
+    return from_dict(DatabricksSettings, keys.target_sections.get(NAME, {}), NAME)

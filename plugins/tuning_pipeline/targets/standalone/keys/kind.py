@@ -6,26 +6,22 @@ from typing import TYPE_CHECKING
 
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
+from tuning_pipeline.study_file.keys.target_kind import TargetKind
 
 if TYPE_CHECKING:
-    from tuning_pipeline.study_file.keys import StudyKeys
+    from tuning_pipeline.study_file.keys.study_keys import StudyKeys
 
 
-class StandaloneSection:
+class StandaloneKind(TargetKind):
     """Trials run on a Spark standalone cluster; its driver runs beside the task that waits for it."""
 
+    implementation = "tuning_pipeline.targets.standalone.target:Standalone"
+    title = "a Spark standalone cluster"
     first_task = "provision_database"
-    driver_elsewhere = ""
-    form_sections: tuple[str, ...] = ("spark",)
+    form_sections = ("spark",)
 
     def check(self, keys: StudyKeys) -> None:
         _check_references(keys)
-
-    def offered_sections(self, _keys: StudyKeys) -> tuple[str, ...]:
-        return self.form_sections
-
-    def has_database(self, _keys: StudyKeys) -> bool:
-        return True
 
 
 def _check_references(keys: StudyKeys) -> None:

@@ -1,0 +1,1 @@
+"""What a study file says to run on a Spark standalone cluster."""
