@@ -5,7 +5,7 @@ umask 077
 
 # Each service turns the secrets that it was given (one file each) into two files, in a folder that is kept in memory:
 # the connections of the studies, and the logins. SimpleAuthManager reads logins from a file. It is meant for one team on
-# the loopback address (see README.md).
+# the loopback address (see docs/containers.md).
 python3 - <<'PYTHON'
 import json
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the README's pictures with the browser test: a real run of the default study, in a real browser.
+# Makes the pictures of README.md and docs/ with the browser test: a real run of the default study, in a real browser.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

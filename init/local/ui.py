@@ -1,7 +1,7 @@
 """`make ui`: Airflow's four services on the loopback address, started and stopped by this checkout.
 
 The metadata database is SQLite, and logins are those of SimpleAuthManager. Airflow recommends both only for one
-person's machine. For anything larger see docker-compose.yaml and the README's "Your own cluster".
+person's machine. For anything larger see docker-compose.yaml and docs/tutorials/own_cluster.md.
 """
 
 from __future__ import annotations

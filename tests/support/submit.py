@@ -1,4 +1,4 @@
-"""Submits jobs/tune.py to a Spark cluster by hand, as the README tells a user to."""
+"""Submits jobs/tune.py to a Spark cluster by hand, as docs/without_airflow.md tells a user to."""
 
 from __future__ import annotations
 

@@ -187,6 +187,6 @@ def _reset_since(name: str, runs: StudyRuns) -> TaskError:
         Failure(
             what=f"study {name!r} is no longer the one that this run prepared: it was reset or restored since, and run"
             f" {runs.newest} works on it",
-            next="Trigger a new run; the README says how to bring a replaced study back.",
+            next="Trigger a new run. `tuning restore` (in a checkout `make restore`) brings a replaced study back.",
         )
     )

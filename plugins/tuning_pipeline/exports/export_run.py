@@ -83,7 +83,8 @@ def _runs(run: StudyRun, storage: Any) -> StudyRuns:
             Failure(
                 what=f"this run's trials are gone from study {name!r}: it was reset or restored since, and run"
                 f" {runs.newest} works on it",
-                next=f"What was exported stays in {folder}. The README says how to bring a replaced study back.",
+                next=f"What was exported stays in {folder}. `tuning restore` (in a checkout `make restore`) brings a"
+                " replaced study back.",
             )
         )
     return runs
