@@ -27,6 +27,7 @@ FLAGS = (
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
+    "--force-prefers-reduced-motion",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",

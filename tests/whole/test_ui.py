@@ -62,10 +62,17 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def chromium(site: Site) -> Iterator[Browser]:
+def open_browser(site: Site) -> Iterator[Browser]:
     with browser(site.url) as found:
         found.log_in("admin", site.password("admin"))
         yield found
+
+
+@pytest.fixture
+def chromium(open_browser: Browser) -> Iterator[Browser]:
+    """The browser, logged in. Between tests it shows nothing, since Airflow's pages go on asking and drawing."""
+    yield open_browser
+    open_browser.driver.get("about:blank")
 
 
 @pytest.fixture(scope="module")
