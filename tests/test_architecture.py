@@ -58,7 +58,7 @@ ROOMS: dict[str, set[str]] = {
         "plugins/study_file",
     },
     "plugins/runs": {
-        "jobs/errors", "jobs/spec", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures",
+        "jobs/spec", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures",
         "plugins/study_file",
     },
     "plugins/exports": {
@@ -87,7 +87,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
         "plugins/study_file",
     },
-    "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets/registry"},
+    "plugins/dags": {"plugins/dag", "plugins/exports", "plugins/study_file", "plugins/targets/registry"},
     "plugins/pages": {
         "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/study_file",
     },
