@@ -41,9 +41,14 @@ def command_lines(text: str) -> list[str]:
     return [re.sub(r"(^|\s)#.*", "", line).strip() for line in lines] + code_spans(text)
 
 
+def prose(text: str) -> str:
+    """A document without its blocks of code."""
+    return _FENCED.sub("", text)
+
+
 def code_spans(text: str) -> list[str]:
     """What stands between backticks outside of blocks of code."""
-    return [span.replace("\n", " ") for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", _FENCED.sub("", text))]
+    return [span.replace("\n", " ") for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose(text))]
 
 
 def table_rows(text: str, heading: str) -> list[str]:
