@@ -36,7 +36,8 @@ def page_of(target: str, root: Path) -> str | None:
         Its path below the site's root, as mkdocs names sources; None for what is not there, not in the repository, or
         hidden.
     """
-    if any(part.startswith(".") for part in target.split("/")) or not (root / target).exists():
+    # An absolute path begins with an empty part, and one that leaves the repository with two dots.
+    if any(not part or part.startswith(".") for part in target.split("/")) or not (root / target).exists():
         return None
     if target == DOCS or target.startswith(f"{DOCS}/"):
         return posixpath.relpath(target, DOCS)
