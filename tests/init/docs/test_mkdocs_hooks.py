@@ -13,7 +13,7 @@ from init.docs.mkdocs_hooks import outside_pages, page_of, problems, rewritten
 def root(tmp_path: Path) -> Path:
     for name, text in {
         "docs/index.md": "[one](../examples/one.py) [all](../examples) [a](../examples/data.npy) [b](https://x.org)",
-        "docs/deep/page.md": "[new](../../CHANGELOG.md#added)\n\n```md\n[code](../../secret.txt)\n```\n[no](../../no.py)",
+        "docs/deep/page.md": "[n](../../CHANGELOG.md#added)\n\n```md\n[code](../../secret.txt)\n```\n[no](../../no.py)",
         "CHANGELOG.md": "[page](docs/deep/page.md) [one](examples/one.py)",
         "examples/one.py": "print(1)\n",
         "examples/.hidden": "x",
@@ -38,7 +38,7 @@ def test_what_pages_link_to_becomes_a_page_of_the_site(root: Path) -> None:
 def test_a_page_links_to_these_pages_and_its_code_stays(root: Path) -> None:
     text = (root / "docs" / "deep" / "page.md").read_text()
     assert rewritten(text, "docs/deep/page.md", "deep/page.md", root) == (
-        "[new](../files/CHANGELOG.md#added)\n\n```md\n[code](../../secret.txt)\n```\n[no](../../no.py)"
+        "[n](../files/CHANGELOG.md#added)\n\n```md\n[code](../../secret.txt)\n```\n[no](../../no.py)"
     )
 
 
