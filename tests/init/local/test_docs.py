@@ -29,9 +29,7 @@ def layout() -> Iterator[Layout]:
                 (folder / path.name).symlink_to(path)
         shutil.copytree(REPOSITORY / "docs", folder / "docs")
         shutil.copy(REPOSITORY / "mkdocs.yml", folder)
-        found = Layout(folder)
-        found.prepare()
-        yield found
+        yield Layout(folder)
 
 
 @pytest.fixture(scope="module")
