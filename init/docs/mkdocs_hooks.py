@@ -18,6 +18,8 @@ log = logging.getLogger("mkdocs.plugins.site")
 
 DOCS = "docs"
 FILES = "files"
+# Code has every word, so it would stand among the results of every search.
+NOT_SEARCHED = "---\nsearch: {exclude: true}\n---\n\n"
 _FENCE = re.compile(r"^(?: {0,3}|\t)(```|~~~).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[)#])")
 # A list that Python-Markdown takes for more of the paragraph, as GitHub does not.
@@ -123,12 +125,14 @@ def _shown(target: str, root: Path) -> str | None:
     """The text of the page that shows a file: itself if it is Markdown, else its code; of a folder, what is in it."""
     path = root / target
     if path.is_dir():
-        inside = sorted(item.name for item in path.iterdir() if not item.name.startswith((".", "__pycache__")))
-        return f"# {target}\n\n" + "".join(f"- [{name}]({name})\n" for name in inside)
+        inside = sorted(item for item in path.iterdir() if not item.name.startswith((".", "__pycache__")))
+        # Folders by name only: else a link to one of them would bring the whole tree.
+        lines = [f"- {item.name}/\n" if item.is_dir() else f"- [{item.name}]({item.name})\n" for item in inside]
+        return f"{NOT_SEARCHED}# {target}\n\n{''.join(lines)}"
     text = text_of(path)
     if text is None or path.suffix == ".md":
         return text
-    return f"# {target}\n\n`````{_LANGUAGES.get(path.suffix, 'text')}\n{text.rstrip()}\n`````\n"
+    return f"{NOT_SEARCHED}# {target}\n\n`````{_LANGUAGES.get(path.suffix, 'text')}\n{text.rstrip()}\n`````\n"
 
 
 def _root(config: Any) -> Path:

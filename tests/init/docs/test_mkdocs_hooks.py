@@ -6,31 +6,32 @@ from pathlib import Path
 
 import pytest
 
-from init.docs.mkdocs_hooks import outside_pages, page_of, problems, rewritten
+from init.docs.mkdocs_hooks import NOT_SEARCHED, outside_pages, page_of, problems, rewritten
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     for name, text in {
-        "docs/index.md": "[one](../examples/one.py) [all](../examples) [a](../examples/data.npy) [b](https://x.org)",
+        "docs/index.md": "[one](../examples/one.py) [all](../examples) [a](../examples/a.npy) [b](https://x.org)",
         "docs/deep/page.md": "[n](../../CHANGELOG.md#added)\n\n```md\n[code](../../secret.txt)\n```\n[no](../../no.py)",
         "CHANGELOG.md": "[page](docs/deep/page.md) [one](examples/one.py)",
         "examples/one.py": "print(1)\n",
         "examples/.hidden": "x",
+        "examples/in/two.py": "print(2)\n",
         "secret.txt": "x",
         ".env": "password",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    (tmp_path / "examples" / "data.npy").write_bytes(b"\x93NUMPY\xff")
+    (tmp_path / "examples" / "a.npy").write_bytes(b"\x93NUMPY\xff")
     return tmp_path
 
 
 def test_what_pages_link_to_becomes_a_page_of_the_site(root: Path) -> None:
     assert outside_pages(root) == {
-        "files/examples/one.py.md": "# examples/one.py\n\n`````python\nprint(1)\n`````\n",
-        "files/examples/index.md": "# examples\n\n- [data.npy](data.npy)\n- [one.py](one.py.md)\n",
-        "files/examples/data.npy": None,
+        "files/examples/one.py.md": f"{NOT_SEARCHED}# examples/one.py\n\n`````python\nprint(1)\n`````\n",
+        "files/examples/index.md": f"{NOT_SEARCHED}# examples\n\n- [a.npy](a.npy)\n- in/\n- [one.py](one.py.md)\n",
+        "files/examples/a.npy": None,
         "files/CHANGELOG.md": "[page](../deep/page.md) [one](examples/one.py.md)",
     }
 
