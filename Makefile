@@ -37,10 +37,11 @@ export $(SETTINGS)
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: dist studies study-url reference restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test test-quick test-debian13 lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
+.PHONY: dist docs studies study-url reference restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test test-quick test-debian13 lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { name[++n] = $$1; text[n] = $$2; if (length($$1) > wide) wide = length($$1) } \
+		END { for (i = 1; i <= n; i++) printf "make %-" wide "s  %s\n", name[i], text[i] }' Makefile
 
 run: ## tune a study: STUDY=diabetes TRIALS=100 (installs and starts what is missing)
 	@$(LOCAL) run --study "$$STUDY" --trials "$$TRIALS"
@@ -56,7 +57,7 @@ check-studies: ## read all study files, name what is wrong in them, start nothin
 studies: ## list the studies: trials, best value, size, last trial
 	@$(LOCAL) studies
 
-study-url: ## print the storage URL of STUDY, with its password: export OPTUNA_STORAGE="$$(make -s study-url)"
+study-url: ## print the storage URL of STUDY, with its password: export OPTUNA_STORAGE="$(make -s study-url)"
 	@$(LOCAL) study-url --study "$$STUDY"
 
 restore: ## bring back a study that mode reset replaced: STUDY=diabetes (REPLACED=name, by default the newest)
@@ -136,6 +137,9 @@ audit: ## look the locked packages up among known vulnerabilities (says so where
 
 dist: ## build the wheel, for an Airflow or a Spark environment of your own (docs/install.md)
 	@$(LOCAL) dist
+
+docs: ## build the site of docs/, with search, and say where it is: every link in it is checked
+	@$(LOCAL) docs
 
 pack: ## build .state/pack/environment.tar.gz, the Spark environment for workers that have nothing installed
 	@$(LOCAL) pack

@@ -70,8 +70,8 @@ ROOMS: dict[str, set[str]] = {
         "plugins/study_file", "plugins/study_file/keys", "plugins/targets/registry",
     },
     "plugins/runs": {
-        "jobs/errors", "jobs/spec", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures",
-        "plugins/study_file", "plugins/targets/registry",
+        "jobs/spec", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/study_file",
+        "plugins/targets/registry",
     },
     "plugins/exports": {
         "jobs/errors", "jobs/results", "jobs/storage", "plugins/database", "plugins/failures", "plugins/runs",
@@ -102,7 +102,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
         "plugins/study_file",
     },
-    "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets"},
+    "plugins/dags": {"plugins/dag", "plugins/exports", "plugins/study_file", "plugins/targets"},
     "plugins/pages": {
         "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/study_file/keys",
     },

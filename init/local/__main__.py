@@ -21,6 +21,7 @@ from init.local import (
     compose,
     digests,
     dist,
+    docs,
     environments,
     keeper,
     licenses,
@@ -59,6 +60,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     tidying = commands.add_parser("tidy", help="remove what Airflow keeps of old runs")
     tidying.add_argument("--days", default="30")
     commands.add_parser("dist", help="build the wheel")
+    commands.add_parser("docs", help="build the site of docs/")
     commands.add_parser("pack", help="build the archive for workers that have nothing installed")
     commands.add_parser("compose-env", help="write the secrets for docker compose")
     commands.add_parser("compose-digests", help="hold the images of docker compose to their digests")
@@ -77,14 +79,6 @@ def run_command(layout: Layout, study: str, trials: str) -> int:
         env = bring_up(layout)
     # Without the lock: several studies may run at the same time.
     return run.run_study(layout, study, trials, env)
-
-
-def restore_command(layout: Layout, study: str, replaced: str) -> int:
-    run.check_request(layout, study, "")
-    layout.prepare()
-    with one_at_a_time(layout.state / "run" / "setup.lock"):
-        env = bring_up(layout)
-    return run.restore_study(layout, study, replaced, env)
 
 
 def tuning_command(layout: Layout, arguments: list[str]) -> int:
@@ -139,6 +133,12 @@ def dist_command(layout: Layout) -> None:
         dist.build_wheel(layout, layout.root / "dist")
 
 
+def docs_command(layout: Layout) -> None:
+    layout.prepare()
+    with one_at_a_time(layout.state / "run" / "setup.lock"):
+        docs.build_site(layout)
+
+
 def pack_command(layout: Layout) -> None:
     layout.prepare()
     with one_at_a_time(layout.state / "run" / "setup.lock"):
@@ -158,7 +158,8 @@ def main(arguments: list[str]) -> int:
         if options.command == "run":
             return run_command(layout, options.study, options.trials)
         if options.command == "restore":
-            return restore_command(layout, options.study, options.replaced)
+            run.check_request(layout, options.study, "")
+            return tuning_command(layout, ["restore", options.study, *filter(None, [options.replaced])])
         if options.command == "studies":
             return tuning_command(layout, ["studies"])
         if options.command == "study-url":
@@ -178,6 +179,7 @@ def main(arguments: list[str]) -> int:
                 "audit": audit_command,
                 "pack": pack_command,
                 "dist": dist_command,
+                "docs": docs_command,
                 "compose-env": compose.write_environment,
                 "compose-digests": digests.write_digests,
             }

@@ -11,7 +11,7 @@ from init.local.console import detail, run_step, say
 from init.local.errors import SetupError
 from init.local.layout import Layout
 
-LOCKS = ("airflow", "spark", "spark-gpu", "dev", "uv", "build")
+LOCKS = ("airflow", "spark", "spark-gpu", "dev", "uv", "build", "docs")
 
 
 def audit(layout: Layout) -> None:

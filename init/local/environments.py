@@ -58,6 +58,10 @@ def audit_lock(layout: Layout) -> Lock:
     return Lock("the vulnerability check", layout.audit_env, layout.requirements / "audit.txt")
 
 
+def docs_lock(layout: Layout) -> Lock:
+    return Lock("the builder of the site", layout.docs_env, layout.requirements / "docs.txt")
+
+
 def dev_lock(layout: Layout, environment: Path) -> Lock:
     """The test and lint tools, which are added to an environment."""
     return Lock(f"test tools in the {environment.name} environment", environment, layout.requirements / "dev.txt")

@@ -44,6 +44,10 @@ class Layout:
         return self.state / "envs" / "audit"
 
     @property
+    def docs_env(self) -> Path:
+        return self.state / "envs" / "docs"
+
+    @property
     def airflow_home(self) -> Path:
         return self.state / "airflow"
 

@@ -1,4 +1,4 @@
-"""`make licenses`: lists the licence of every package in both environments, and refuses those not permissive."""
+"""`make licenses`: lists the licence of every installed package, and refuses those not permissive."""
 
 from __future__ import annotations
 
@@ -88,9 +88,8 @@ def show_licenses(layout: Layout) -> None:
     Raises:
         SetupError: A package is not permissive, or none is installed.
     """
-    found = packages(
-        folder for env in (layout.airflow_env, layout.spark_env) for folder in env.glob("lib/python3*/site-packages")
-    )
+    environments = (layout.airflow_env, layout.spark_env, layout.docs_env)
+    found = packages(folder for env in environments for folder in env.glob("lib/python3*/site-packages"))
     for package in found:
         show(f"{package.name:45} {package.version:12} {package.licence:50.50} {package.note}".rstrip())
     refused = [package for package in found if package.kind is Kind.REFUSED and package.name not in PROGRAMS]

@@ -32,6 +32,7 @@ RECIPES = (
     Recipe("uv", wheels_only=True),
     Recipe("build", wheels_only=True),
     Recipe("dist", wheels_only=True),
+    Recipe("docs", wheels_only=True),
     # mysqlclient has no wheels, mysql-connector-python is GPL, and PyMySQL does their work.
     # pyspark-client overwrites files of pyspark, and has no spark-submit.
     Recipe("airflow", left_out=("mysqlclient", "mysql-connector-python", "pyspark-client")),

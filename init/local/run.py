@@ -55,23 +55,11 @@ def run_study(layout: Layout, study: str, trials: str, env: Mapping[str, str]) -
     return code
 
 
-def restore_study(layout: Layout, study: str, replaced: str, env: Mapping[str, str]) -> int:
-    """Gives a replaced study its name back. Returns the command's exit code."""
-    file = layout.root / "dags" / "studies" / f"{study}.yaml"
-    arguments = [str(file), *([replaced] if replaced else [])]
-    return _run_module(layout, "tuning_pipeline.runs.restore_study", arguments, env)
-
-
 def tuning(layout: Layout, arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Runs the command `tuning` on the checkout's studies. Returns its exit code."""
-    folder = ["--folder", str(layout.root / "dags" / "studies")]
-    return _run_module(layout, "tuning_pipeline.commands", [*arguments, *folder], env)
-
-
-def _run_module(layout: Layout, module: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """Runs a program of the plugins in the Airflow environment. Returns its exit code."""
     paths = os.pathsep.join([str(layout.root / "plugins"), env["PYTHONPATH"]])
-    command = [str(layout.airflow_env / "bin" / "python"), "-m", module, *arguments]
+    command = [str(layout.airflow_env / "bin" / "python"), "-m", "tuning_pipeline.commands", *arguments]
+    command += ["--folder", str(layout.root / "dags" / "studies")]
     return subprocess.run(command, env={**env} | {"PYTHONPATH": paths}).returncode
 
 

@@ -97,3 +97,16 @@ def test_settings_have_defaults(checkout: Path) -> None:
 
 def test_without_a_python_make_says_what_to_install(checkout: Path) -> None:
     assert "Python 3.11 or later is needed" in make(checkout, "run", "PYTHON=")
+
+
+def test_help_lists_every_target_in_one_column() -> None:
+    lines = make(REPOSITORY, "help").splitlines()
+    assert {line.split()[1] for line in lines} == set(TARGETS)
+    starts = {len(line) - len(line.split(None, 2)[2]) for line in lines}
+    assert starts == {len("make ") + max(map(len, TARGETS)) + 2}
+
+
+def test_help_shows_commands_as_a_shell_takes_them(checkout: Path) -> None:
+    assert 'export OPTUNA_STORAGE="$(make -s study-url)"' in make(checkout, "help")
+    make(checkout, "study-url", f"PYTHON={checkout / 'python'}")
+    assert (checkout / "told").read_text().split("\0")[:3] == ["-m", "init.local", "study-url"]

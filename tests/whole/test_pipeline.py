@@ -21,6 +21,7 @@ from init.local.spark import SparkCluster
 from optuna_spark.errors import TuningError
 from tests.support.airflow import QUICK_STUDY, DagFolder, migrated_home
 from tests.support.connections import ADMIN, SPARK, TUNING, admin_fields, set_connection, tuning_fields
+from tests.support.documents import undescribed
 from tests.support.processes import processes_naming
 from tests.support.servers import spark_environment
 from tests.support.tls_server import TlsServer
@@ -98,6 +99,7 @@ def test_the_chain_runs_and_runs_again(
     best = json.loads((latest / "best_params.json").read_text())
     assert best["value"] == study.best_value
     assert best["params"] == study.best_params
+    assert not undescribed(best, "best_params.json")
     assert published(f"best_params_{tmp_path.name}")["params"] == study.best_params
 
     assert set(folder.test("tune_quick", {"trials": 3, "mode": "resume"}).values()) == {"success"}

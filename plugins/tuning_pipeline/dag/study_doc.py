@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from tuning_pipeline.study_file.study_file import StudyFile
+
+BACKSLASH_PIPE = "\\|"
 
 HOW = """\
 Airflow decides when and with what, Spark runs the trials, the database remembers the study.
@@ -25,24 +29,29 @@ A failed task ends with a card: what happened, why, what to do. Trials that fini
 """
 
 
-def study_doc(study: StudyFile) -> str:
-    """Markdown: data, search space, objective and schedule of this study, then how a run goes.
+def study_doc(study: StudyFile, last_best: str) -> str:
+    """Markdown: data, search space, objective and schedule of this study, its last best value, then how a run goes.
 
     Everybody who sees the DAG sees it; a study file holds no secrets.
+
+    Args:
+        study: The study file.
+        last_best: Markdown that says what the last run found best.
     """
     settings = study.settings
-    data = settings.data.path if settings.data is not None else "none"
     facts = {
-        "Objective": f"`{settings.objective}`, {', '.join(settings.directions)}",
-        "Data": f"`{data}`",
-        "Trials a run": f"{settings.trials}, {settings.tasks} at a time, on target `{settings.target}`",
-        "Sampler, pruner": f"{settings.sampler.name}, {settings.pruner.name}",
-        "Schedule": f"`{settings.schedule}`" if settings.schedule else "none: triggered by hand or by an asset",
-        "Study file": f"`{study.path.name}`",
+        "Objective": f"{code(settings.objective)}, {', '.join(settings.directions)}",
+        "Data": code(settings.data.path if settings.data is not None else "none"),
+        "Trials a run": f"{settings.trials}, {settings.tasks} at a time, on target {code(settings.target)}",
+        "Sampler, pruner": f"{plain(settings.sampler.name)}, {plain(settings.pruner.name)}",
+        "Schedule": code(settings.schedule) if settings.schedule else "none: triggered by hand or by an asset",
+        "Last best": last_best,
+        "Study file": code(study.path.name),
     }
     if settings.retune.assets:
-        facts["Also run when"] = f"one of {', '.join(f'`{name}`' for name in settings.retune.assets)} is updated"
-    lines = [f"### Tune study {settings.study}", "", *(f"- **{name}**: {value}" for name, value in facts.items()), ""]
+        facts["Also run when"] = f"one of {', '.join(map(code, settings.retune.assets))} is updated"
+    heading = f"### Tune study {plain(settings.study)}"
+    lines = [heading, "", *(f"- **{name}**: {value}" for name, value in facts.items()), ""]
     return "\n".join([*lines, *_search_space(study), "", HOW])
 
 
@@ -53,9 +62,23 @@ def _search_space(study: StudyFile) -> list[str]:
     rows = ["| Parameter | Type | Values |", "| --- | --- | --- |"]
     for name, param in space.items():
         if param.type == "categorical":
-            values = ", ".join(map(str, param.choices))
+            values = ", ".join(plain(str(choice)) for choice in param.choices)
         else:
             step = f", step {param.step:g}" if param.step else ""
             values = f"{param.low:g} to {param.high:g}{step}{', logarithmic' if param.log else ''}"
-        rows.append(f"| `{name}` | {param.type} | {values} |")
+        # A table's cell ends at a pipe, in a span of code as well.
+        rows.append(f"| {code(name).replace('|', BACKSLASH_PIPE)} | {param.type} | {values} |")
     return rows
+
+
+def code(text: str) -> str:
+    """A text as a span of code, whatever it holds: https://spec.commonmark.org/0.31.2/#code-spans."""
+    line = " ".join(text.split()) or " "
+    fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
+    inside = f" {line} " if line.startswith("`") or line.endswith("`") else line
+    return f"{fence}{inside}{fence}"
+
+
+def plain(text: str) -> str:
+    """A text that Markdown shows as it is, in a line or a table's cell."""
+    return re.sub(r"([\\`*_{}\[\]<>()#|~&!])", r"\\\1", " ".join(text.split()))

@@ -1,19 +1,16 @@
-"""python -m tuning_pipeline.runs.restore_study FILE [NAME]: brings back a study that a reset replaced.
+"""Brings back a study that a reset replaced.
 
-FILE is the study file. NAME is the replaced study, by default the one that was replaced last. The present study is kept
-as a replaced one, so running the command again undoes it.
+The present study is kept as a replaced one, so doing it again undoes it.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from optuna_spark.errors import TuningError
 from optuna_spark.storage.optuna_storage import opened_storage
 from tuning_pipeline.database.connections import database_connection, storage_url
 from tuning_pipeline.database.replaced_studies import put_back, replaced_studies
-from tuning_pipeline.failures import Failure, TaskError, card
+from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.runs.refusal import refuse_while_held
 from tuning_pipeline.study_file.study_file import read_study
 
@@ -55,24 +52,3 @@ def restore(file: Path, wanted: str = "") -> list[str]:
 def _none(name: str, wanted: str, found: list[str]) -> TaskError:
     what = f"no study {wanted!r} is kept" if wanted else f"no reset has replaced study {name!r}, or keep_replaced is 0"
     return TaskError(Failure(what=what, next=f"There is: {', '.join(found)}." if found else ""))
-
-
-def main(arguments: list[str]) -> int:
-    """The command line. Returns the exit code."""
-    if len(arguments) not in (1, 2):
-        sys.stderr.write("usage: python -m tuning_pipeline.runs.restore_study FILE [NAME]\n")
-        return 2
-    try:
-        lines = restore(Path(arguments[0]), *arguments[1:])
-    except TaskError as error:
-        sys.stderr.write(card(error.failure, "nothing was restored") + "\n")
-        return 1
-    except TuningError as error:
-        sys.stderr.write(f"nothing was restored: {error}\n")
-        return 1
-    sys.stdout.write("\n".join(lines) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

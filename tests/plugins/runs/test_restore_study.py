@@ -31,7 +31,7 @@ from tuning_pipeline.exports.export_run import export_run
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.runs.identity import RunIdentity
 from tuning_pipeline.runs.leases import Leases
-from tuning_pipeline.runs.restore_study import main, restore
+from tuning_pipeline.runs.restore_study import restore
 from tuning_pipeline.runs.study_lease import DEAD_S, STRANGER_S
 from tuning_pipeline.runs.study_run import StudyRun
 
@@ -185,17 +185,15 @@ def test_studies_of_like_names_are_left_alone(storage: RDBStorage, url: sa.URL, 
     assert [len(replaced_studies(storage, other)) for other in (f"{name}.replaced-x", f"{name}-2")] == [1, 1]
 
 
-def test_the_command_says_what_it_did_and_why_not(
-    file: Path, storage: RDBStorage, url: sa.URL, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_what_it_did_and_why_not(file: Path, storage: RDBStorage, url: sa.URL, tmp_path: Path) -> None:
     name = tmp_path.name
-    assert main([]) == 2
-    assert main([str(file)]) == 1
-    assert "nothing was restored" in capsys.readouterr().err
+    env = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(str(REPOSITORY / part) for part in ("jobs", "plugins"))}
+    command = [sys.executable, "-m", "tuning_pipeline.commands", "restore", name, "--folder", str(file.parent)]
+    refused = run_program(command, env=env, code=1)
+    assert f"no reset has replaced study '{name}', or keep_replaced is 0" in refused.stderr
     run(storage, url, name, "run 1", "resume", 2)
     run(storage, url, name, "run 2", "reset", 1)
-    env = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(str(REPOSITORY / part) for part in ("jobs", "plugins"))}
-    done = run_program([sys.executable, "-m", "tuning_pipeline.runs.restore_study", file], env=env)
+    done = run_program(command, env=env)
     assert f"study {name} is what was {name}.replaced-" in done.stdout
     assert json.loads(env["AIRFLOW_CONN_TUNING_DB"])["password"] not in done.stdout + done.stderr
     assert trials_of(storage, name) == 2

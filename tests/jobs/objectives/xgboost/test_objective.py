@@ -28,6 +28,7 @@ from optuna_spark.objectives.xgboost.objective import is_out_of_memory, trained_
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.sections import ComponentSpec, ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
+from tests.support.documents import undescribed
 
 CPU = Device("cpu", None, 1)
 WINE = REPOSITORY.parent / "shared" / "data" / "winequality-red.csv"
@@ -152,6 +153,7 @@ def test_without_early_stopping_the_last_round_counts() -> None:
     assert (attrs["rounds"], attrs["rounds_saved"], attrs["best_iteration"]) == (25, 0, 24)
     assert attrs["device"] == "cpu"
     assert 0 < attrs["train_s"] < 60
+    assert not undescribed(attrs, "trials and best_trials, as tables")
 
 
 def test_early_stopping_keeps_the_best_round_as_xgboost_does() -> None:
