@@ -11,6 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna_spark.driver.progress import Snapshot
 from optuna_spark.errors import TrialLimitError
 from optuna_spark.sampling.enqueue import new_sets
+from optuna_spark.sampling.fits_study import check_search_space, stored_distributions
+from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, broken_limit, reaches_target, should_terminate
 from optuna_spark.trial_callback import Callbacks, TrialCallback
@@ -48,6 +50,8 @@ class DatabaseRun:
     def __init__(self, spec: TuningSpec, url: str, stored: SharedStudy, callbacks: tuple[TrialCallback, ...]) -> None:
         self._spec, self._stored = spec, stored
         self._study, self._claims = stored.study, stored.claims
+        known = stored_distributions(self._study.get_trials(deepcopy=False))
+        check_search_space(spec.study_name, distributions(spec.search_space), known)
         self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
         self._claims.create(spec.trials)
         # No worker of this run lives yet: whatever an earlier start left claimed or running belongs to nobody.

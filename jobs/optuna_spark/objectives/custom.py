@@ -7,7 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from optuna_spark.errors import SpecError
 from optuna_spark.objectives.context import Objective, ObjectiveContext
@@ -16,6 +16,8 @@ from optuna_spark.objectives.kind import ObjectiveKind
 
 class CustomKind(ObjectiveKind):
     """Any user's own objective: nothing is known of it before it is imported where the trials run."""
+
+    max_gpus: ClassVar[int | None] = None
 
     def build(self, context: ObjectiveContext) -> Objective:
         return load_objective(context.spec.objective, context)
