@@ -46,13 +46,16 @@ ROOMS: dict[str, set[str]] = {
         "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire", "jobs/worker",
     },
     "jobs/entry": {
-        "jobs/distribution", "jobs/driver", "jobs/errors", "jobs/objectives/registry", "jobs/spec", "jobs/storage",
+        "jobs/distribution", "jobs/driver", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/spec",
+        "jobs/storage",
     },
     "plugins": set(),
     "plugins/failures": {"jobs/errors", "jobs/storage"},
     "plugins/study_file": {"jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/spec"},
     "plugins/reference": {"jobs/errors", "jobs/spec", "plugins/study_file", "plugins/targets/registry"},
-    "plugins/dag": {"jobs/errors", "jobs/objectives/registry", "jobs/spec", "plugins/study_file"},
+    "plugins/dag": {
+        "jobs/errors", "jobs/objectives/registry", "jobs/spec", "plugins/study_file", "plugins/targets",
+    },
     "plugins/database": {
         "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/failures",
         "plugins/study_file",

@@ -61,6 +61,13 @@ class ObjectiveKind:
             SpecError: The first thing wrong.
         """
 
+    def check_import(self, _spec: TuningSpec) -> None:
+        """Import what only the user brings.
+
+        Raises:
+            SpecError: It cannot be imported, or is no objective.
+        """
+
     def max_steps(self, _spec: TuningSpec) -> int | None:
         """The last step that a full trial reports; None where only the objective's code knows."""
         return None

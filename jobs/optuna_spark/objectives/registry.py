@@ -73,6 +73,15 @@ def check_objective(spec: TuningSpec) -> None:
     kind.check(whole)
 
 
+def check_import(spec: TuningSpec) -> None:
+    """Import the user's own objective, if the spec names one: only where trials may run.
+
+    Raises:
+        SpecError: It cannot be imported, or is not called like an objective.
+    """
+    kind_of(spec.objective).check_import(spec)
+
+
 def max_steps(spec: TuningSpec) -> int | None:
     """The last step a full trial reports; None where only the user's objective knows."""
     return kind_of(spec.objective).max_steps(spec)

@@ -16,6 +16,7 @@ class DatabricksSection:
 
     first_task = "upload_job_files"
     driver_elsewhere = "the driver runs on the Databricks cluster"
+    runs_on_locked_packages = False
     form_sections: tuple[str, ...] = ("spark", "databricks.cluster")
 
     def check(self, keys: StudyKeys) -> None:
@@ -32,6 +33,10 @@ class DatabricksSection:
 
     def has_database(self, keys: StudyKeys) -> bool:
         return keys.databricks.database == "external"
+
+    def brings_code(self, keys: StudyKeys) -> bool:
+        cluster = keys.databricks.cluster
+        return bool(keys.databricks.existing_cluster_id or cluster.init_scripts or cluster.policy_id)
 
 
 def check_databricks(keys: StudyKeys) -> None:

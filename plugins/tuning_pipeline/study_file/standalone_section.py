@@ -16,6 +16,7 @@ class StandaloneSection:
 
     first_task = "provision_database"
     driver_elsewhere = ""
+    runs_on_locked_packages = True
     form_sections: tuple[str, ...] = ("spark",)
 
     def check(self, keys: StudyKeys) -> None:
@@ -26,6 +27,13 @@ class StandaloneSection:
 
     def has_database(self, _keys: StudyKeys) -> bool:
         return True
+
+    def brings_code(self, keys: StudyKeys) -> bool:
+        return bool(_OTHER_PYTHON & set(keys.spark.conf)) or keys.spark.conf_connection is not None
+
+
+# Spark properties with which workers have another Python, or further modules.
+_OTHER_PYTHON = {"spark.pyspark.python", "spark.submit.pyFiles", "spark.archives", "spark.executorEnv.PYTHONPATH"}
 
 
 def _check_references(keys: StudyKeys) -> None:

@@ -18,6 +18,7 @@ from optuna_spark.spec.plain_secrets import refuse_plain_secrets
 from optuna_spark.spec.run_keys import DEFAULT_PRUNER, DEFAULT_SAMPLER, RunKeys
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.study_file.declared import SECTION_KEY, top_level_keys
+from tuning_pipeline.study_file.own_objective import check_own_objective
 from tuning_pipeline.study_file.read_yaml import read_yaml
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.study_file.target_sections import section_of
@@ -144,6 +145,7 @@ def _checked(path: Path, document: dict[str, Any]) -> StudyFile:
     try:
         settings = from_dict(StudySettings, _with_section(document))
         check_spec(to_spec(settings, "check"))
+        check_own_objective(path.parent, settings)
     except SpecError as error:
         raise StudyFileError(f"{shown(path)}: {error}") from None
     return StudyFile(path, document, settings)

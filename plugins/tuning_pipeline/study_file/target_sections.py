@@ -21,11 +21,13 @@ class TargetSection(Protocol):
     Attributes:
         first_task: Id of the task that a run of such a study begins with.
         driver_elsewhere: Why Airflow cannot know from where Spark's driver connects to MySQL; empty where it can.
+        runs_on_locked_packages: Whether workers have requirements/spark.txt, unless a study brings other packages.
         form_sections: Dotted names of the sections whose fields mean something there, at least for some studies.
     """
 
     first_task: str
     driver_elsewhere: str
+    runs_on_locked_packages: bool
     form_sections: tuple[str, ...]
 
     def check(self, keys: StudyKeys) -> None:
@@ -40,6 +42,9 @@ class TargetSection(Protocol):
 
     def has_database(self, keys: StudyKeys) -> bool:
         """Whether the study lives in a database that Airflow reaches; else it is a file that a cluster works on."""
+
+    def brings_code(self, keys: StudyKeys) -> bool:
+        """Whether the study names something that may install modules where its trials run."""
 
 
 SECTIONS: Mapping[str, TargetSection] = {"standalone": StandaloneSection(), "databricks": DatabricksSection()}

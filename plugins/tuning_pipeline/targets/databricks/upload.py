@@ -14,6 +14,7 @@ from tuning_pipeline.database.connections import database_connection, require_co
 from tuning_pipeline.exports.paths import folder_name
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.retune.warm_start import warm_started
+from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.targets.databricks.init_scripts import init_scripts
 from tuning_pipeline.targets.databricks.paths import (
     RemoteFiles,
@@ -24,7 +25,7 @@ from tuning_pipeline.targets.databricks.paths import (
     with_data,
 )
 from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders, open_workspace, readable_errors
-from tuning_pipeline.targets.package import cluster_file, own_objective, pack_package, ship
+from tuning_pipeline.targets.package import cluster_file, pack_package, ship
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

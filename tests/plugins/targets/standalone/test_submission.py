@@ -14,9 +14,10 @@ from airflow.sdk import Connection
 from optuna_spark.spec.sections import ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.failures import TaskError
+from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.study_file.spark import SparkSettings
 from tuning_pipeline.study_file.study_file import StudyFile, parse_study
-from tuning_pipeline.targets.package import own_objective, pack_package, ship
+from tuning_pipeline.targets.package import pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of
 from tuning_pipeline.targets.standalone.scratch import write_private
 from tuning_pipeline.targets.standalone.submission import (
