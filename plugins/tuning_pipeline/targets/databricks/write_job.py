@@ -18,6 +18,7 @@ import yaml
 from optuna_spark.errors import TuningError
 from tuning_pipeline.study_file.databricks_section import check_databricks
 from tuning_pipeline.study_file.study_file import StudyFile, read_study
+from tuning_pipeline.study_file.study_names import study_path
 from tuning_pipeline.targets.databricks.init_scripts import init_scripts
 from tuning_pipeline.targets.databricks.paths import RemoteFiles, on_cluster, output_folder, study_copy_path, with_data
 from tuning_pipeline.targets.databricks.payload import JOB_RUN_ID, bundle, job_definition
@@ -95,7 +96,7 @@ def main(arguments: list[str]) -> int:
     """Write the job of a study, given the name of its file, and print how to create the job. Returns the exit code."""
     name, folder = arguments
     try:
-        study = read_study(STUDIES / f"{name}.yaml")
+        study = read_study(study_path(STUDIES, name))
         target = Path(folder) / study.name
         files = write_job(study, target)
     except TuningError as error:
