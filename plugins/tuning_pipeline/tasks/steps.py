@@ -34,8 +34,10 @@ def provision_database(study: StudyFile) -> XComArg:
     def provision_database() -> dict[str, Any]:
         from tuning_pipeline.database.provision import provision
         from tuning_pipeline.database.secret_connections import run_secrets
+        from tuning_pipeline.exports.place import check_place
 
         run = run_of(study)
+        check_place(run.study.exports_base())  # what cannot end well should not begin
         run_secrets(run.study.settings)  # a connection that is wrong should fail here, not in `tune` much later
         made = provision(run.study.settings)
         with run.hold_study():  # takes the lease, which needs the database, and keeps it for the next task
