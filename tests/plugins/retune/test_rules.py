@@ -139,7 +139,6 @@ def test_the_rescored_value_is_this_runs() -> None:
 
 
 def test_better_follows_the_direction() -> None:
-    assert is_better(1.0, None, "minimize")
     assert is_better(1.0, 2.0, "minimize")
     assert not is_better(2.0, 2.0, "minimize")
     assert is_better(3.0, 2.0, "maximize")

@@ -145,9 +145,9 @@ class TuneOperator(SparkSubmitOperator):
 
     def spec_of(self, run: StudyRun) -> TuningSpec:
         """The spec that the application runs."""
-        from tuning_pipeline.retune.warm_start import warm_started
+        from tuning_pipeline.retune.first_tries import with_first_tries
 
-        return warm_started(run.spec, run.study.exports_base(), run.study.settings.retune.warm_start)
+        return with_first_tries(run.spec, run.study)
 
     def _take(self, given: Submission) -> None:
         self.application = given.application
