@@ -146,7 +146,7 @@ class ResourceSpec:
     )
     gpus_per_task: float = key(
         0.0,
-        "GPUs of one trial: 0 is the CPU, 0.25 lets four trials share a GPU.",
+        "GPUs of one trial: 0 is the CPU, 0.25 lets four trials share a GPU; above 1 for own objectives only.",
         minimum=0,
         maximum=64,
         field=plain(CLUSTER, "gpus_per_task"),
