@@ -68,7 +68,8 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/results", "jobs/storage", "plugins/database", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {
-        "jobs/errors", "jobs/results", "jobs/spec", "plugins/exports", "plugins/failures", "plugins/study_file",
+        "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/exports",
+        "plugins/failures", "plugins/study_file",
     },
     "plugins/tasks": {
         "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/retune", "plugins/runs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -54,9 +55,8 @@ def run_on(folder: DagFolder, data: tuple[int, int]) -> tuple[dict[str, object],
     assert set(folder.test("tune_again").values()) == {"success"}
     exports = folder.path.parent / "exports" / folder.path.parent.name
     noted = json.loads((exports / ".published.json").read_text())
-    lines = (exports / "latest" / "trials.csv").read_text().splitlines()
-    column = lines[0].split(",").index("params_x") if "params_x" in lines[0] else lines[0].split(",").index("x")
-    return noted, [float(line.split(",")[column]) for line in lines[1:]]
+    with (exports / "latest" / "trials.csv").open() as trials:
+        return noted, [float(row["params_x"]) for row in csv.DictReader(trials)]
 
 
 def test_a_reset_on_harder_data_runs_what_was_published_once_more_and_compares_there(folder: DagFolder) -> None:

@@ -50,7 +50,7 @@ def _told_if_gone(method: Callable[Concatenate[DatabaseRun, P], R]) -> Callable[
     """Let a method raise StudyGoneError where Optuna raises KeyError because the study was deleted."""
 
     @functools.wraps(method)
-    def call(run: DatabaseRun, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(run: DatabaseRun, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(run, *args, **kwargs)
         except KeyError as error:
