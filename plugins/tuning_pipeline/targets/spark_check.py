@@ -45,7 +45,7 @@ def refused_by_spark(study: StudyFile, python: Path) -> str | None:
         spec, report = scratch / "spec.json", scratch / "report.json"
         spec.write_text(study.to_spec("check").to_json(), encoding="utf-8")
         # -P: what lies in the present folder does not travel to workers.
-        command = [python, "-P", "-m", "optuna_spark.entry.check_run", spec, report]
+        command: list[str | Path] = [python, "-P", "-m", "optuna_spark.entry.check_run", spec, report]
         env = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONPATH": os.pathsep.join(path)}
         try:
             done = subprocess.run(

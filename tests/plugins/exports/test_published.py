@@ -206,7 +206,8 @@ def test_a_run_that_compares_first_tries_the_parameters_published_last(tmp_path:
     note_published(base, STUDY, best(1.0, x=3))
     assert with_first_tries(study(better).to_spec("r"), study(better)).enqueue == ({"x": 3}, {"x": 5})
     assert with_first_tries(study(text).to_spec("r"), study(text)).enqueue == ({"x": 5}, {"x": 3})
-    for params in ({"x": 99}, {"x": 3, "gone": 1}, {}):
+    unfit: list[dict[str, Any]] = [{"x": 99}, {"x": 3, "gone": 1}, {}]
+    for params in unfit:
         note_published(base, STUDY, best(1.0, **params))
         assert with_first_tries(study(better).to_spec("r"), study(better)).enqueue == ({"x": 5}, {"x": 3})
 
