@@ -10,12 +10,14 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # published without types
 
 from tests.support.studies import study_reader
 from tuning_pipeline.exports.export import BEST_PARAMS, export_study
+from tuning_pipeline.exports.export_run import export_run
 from tuning_pipeline.exports.published import (
     FILE,
     Again,
@@ -30,6 +32,8 @@ from tuning_pipeline.exports.published import (
 from tuning_pipeline.exports.retention import MARKER, remove_old_exports
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.retune.first_tries import with_first_tries
+from tuning_pipeline.runs.identity import RunIdentity
+from tuning_pipeline.runs.study_run import StudyRun
 from tuning_pipeline.study_file.study_file import StudyFileError, read_study
 
 STUDY = "wine"
@@ -210,6 +214,21 @@ def test_a_run_that_compares_first_tries_the_parameters_published_last(tmp_path:
     for params in unfit:
         note_published(base, STUDY, best(1.0, **params))
         assert with_first_tries(study(better).to_spec("r"), study(better)).enqueue == ({"x": 5}, {"x": 3})
+
+
+def test_the_export_of_a_run_finds_the_value_of_what_was_published_last_in_its_own_study(tmp_path: Path) -> None:
+    base, url = tmp_path / "exports", sqlalchemy.URL.create("sqlite", database=str(tmp_path / "study.db"))
+    study = optuna.create_study(study_name=STUDY, storage=url.render_as_string())
+    space: dict[str, Any] = {"x": optuna.distributions.FloatDistribution(-10, 10)}
+    for x, value in ((3.0, 109.0), (5.0, 100.0)):
+        study.add_trial(optuna.create_trial(value=value, params={"x": x}, distributions=space))
+    (base / STUDY).mkdir(parents=True)
+    note_published(base, STUDY, best(0.0, x=3.0))
+    for publish, again in (("better", Again(109.0, 0)), ("always", None)):
+        text = f"study: {STUDY}\nexports: {base}\nretune: {{publish: {publish}, mode: reset}}\n"
+        run = StudyRun(study_reader(tmp_path)(text), RunIdentity("d", "later"), "reset", asked_for=True)
+        exported = export_run(run, url, "")
+        assert (exported.best["value"], exported.again) == (100.0, again)
 
 
 def test_all_exports_stay_by_default(base: ObjectStoragePath) -> None:
