@@ -49,10 +49,10 @@ run: ## tune a study: STUDY=diabetes TRIALS=100 (installs and starts what is mis
 ui: ## start Airflow's web pages and scheduler, MySQL and Spark, and print address and login
 	@$(LOCAL) ui --port "$$UI_PORT"
 
-check-studies: ## read all study files, name what is wrong in them, start nothing
+check-studies: ## read all study files, import their own objectives, name what is wrong, start nothing
 	@$(LOCAL) setup
 	@AIRFLOW_HOME=.state/airflow AIRFLOW__CORE__LOAD_EXAMPLES=False PYTHONPATH=jobs:plugins \
-		$(AIRFLOW_ENV)/python -m tuning_pipeline.dag.check dags/studies
+		$(AIRFLOW_ENV)/python -m tuning_pipeline.dag.check dags/studies $(SPARK_ENV)/python
 
 studies: ## list the studies: trials, best value, size, last trial
 	@$(LOCAL) studies

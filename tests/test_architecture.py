@@ -46,7 +46,8 @@ ROOMS: dict[str, set[str]] = {
         "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire", "jobs/worker",
     },
     "jobs/entry": {
-        "jobs/distribution", "jobs/driver", "jobs/errors", "jobs/objectives/registry", "jobs/spec", "jobs/storage",
+        "jobs/distribution", "jobs/driver", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/spec",
+        "jobs/storage",
     },
     "plugins": set(),
     "plugins/failures": {"jobs/errors", "jobs/storage"},
@@ -64,7 +65,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/spec", "plugins/study_file", "plugins/study_file/keys", "plugins/targets",
         "plugins/targets/registry",
     },
-    "plugins/dag": {"jobs/errors", "jobs/objectives/registry", "jobs/spec", "plugins/study_file"},
+    "plugins/dag": {"jobs/errors", "jobs/objectives/registry", "jobs/spec", "plugins/study_file", "plugins/targets"},
     "plugins/database": {
         "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/failures",
         "plugins/study_file", "plugins/study_file/keys", "plugins/targets/registry",
@@ -77,8 +78,8 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/results", "jobs/storage", "plugins/database", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {
-        "jobs/errors", "jobs/results", "jobs/spec", "plugins/exports", "plugins/failures", "plugins/study_file",
-        "plugins/study_file/keys",
+        "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/exports",
+        "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
     },
     "plugins/tasks": {
         "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/retune", "plugins/runs",
@@ -98,14 +99,11 @@ ROOMS: dict[str, set[str]] = {
         "plugins/targets", "plugins/targets/databricks/keys", "plugins/tasks",
     },
     "plugins/commands": {
-        "plugins/targets/registry",
         "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
-        "plugins/study_file",
+        "plugins/study_file", "plugins/targets/registry",
     },
     "plugins/dags": {"plugins/dag", "plugins/exports", "plugins/study_file", "plugins/targets"},
-    "plugins/pages": {
-        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/study_file/keys",
-    },
+    "plugins/pages": {"jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/study_file/keys"},
 }  # fmt: skip
 
 

@@ -30,8 +30,9 @@ def environment(layout: Layout, connections: Mapping[str, str], java_home: str |
     """The environment for Airflow's processes: the present one, with the project's folders and connections."""
     paths = [layout.root / "init" / "spark" / "bin", layout.airflow_env / "bin", os.environ.get("PATH", os.defpath)]
     variables = dict(os.environ)
-    # The first two would lead to another Python, the last one holds the secret of another Spark cluster.
-    for name in ("PYTHONHOME", "VIRTUAL_ENV", "TUNING_SPARK_SECRET_FILE"):
+    # The last one holds the secret of another Spark cluster, the others would lead to another Python or Spark.
+    elsewhere = ("PYTHONHOME", "VIRTUAL_ENV", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "SPARK_HOME")
+    for name in (*elsewhere, "TUNING_SPARK_SECRET_FILE"):
         variables.pop(name, None)
     if java_home:
         variables["JAVA_HOME"] = java_home

@@ -6,7 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from init.local.errors import SetupError
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Airflow's configuration replaces %(name)s and $NAME, a ? begins the options of SQLite's URL, a : separates folders of
+# PATH.
+NOT_IN_PATHS = "%$?:"
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,17 @@ class Layout:
         return self.state / "logs"
 
     def prepare(self) -> None:
-        """Makes the state folder. Other accounts cannot read it, whatever the umask was."""
+        """Makes the state folder. Other accounts cannot read it, whatever the umask was.
+
+        Raises:
+            SetupError: The checkout's path has a character that something reads as more than that.
+        """
+        bad = sorted({c for c in str(self.root) if c in NOT_IN_PATHS or not c.isprintable()})
+        if bad:
+            raise SetupError(
+                f"the path of this checkout must not hold {' or '.join(map(repr, bad))}, which Airflow, SQLite or PATH"
+                f" would read as something else, got {str(self.root)!r}: move it to another folder"
+            )
         os.umask(0o077)
         self.state.mkdir(exist_ok=True)
         # Keeps the group's right to pass through, which the MySQL server's account needs (accounts.open_path).

@@ -27,13 +27,29 @@ def check_request(layout: Layout, study: str, trials: str) -> None:
     """Refuses a request that cannot work, before anything slow begins.
 
     Raises:
-        SetupError: There is no such study, or trials is not a whole number of at least 1.
+        SetupError: There is no such study, two files have its name, or trials is not a whole number of at least 1.
     """
-    known = sorted(file.stem for file in (layout.root / "dags" / "studies").glob("*.yaml"))
-    if study not in known:
-        raise SetupError(f"STUDY must be one of the files in dags/studies ({', '.join(known)}), got {study!r}")
+    study_file(layout, study)
     if trials and (not trials.isdecimal() or int(trials) < 1):
         raise SetupError(f"TRIALS must be a whole number of at least 1, got {trials!r}")
+
+
+def study_file(layout: Layout, study: str) -> Path:
+    """The file of a study.
+
+    Raises:
+        SetupError: There is none, or there are two, <study>.yaml and <study>.yml.
+    """
+    folder = layout.root / "dags" / "studies"
+    files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    found = [file for file in files if file.stem == study]
+    if not found:
+        known = ", ".join(sorted({file.stem for file in files}))
+        raise SetupError(f"STUDY must be one of the files in dags/studies ({known}), got {study!r}")
+    if len(found) > 1:
+        names = " and ".join(file.name for file in found)
+        raise SetupError(f"dags/studies has {names}, which would both be DAG tune_{study}: rename one of them")
+    return found[0]
 
 
 def run_study(layout: Layout, study: str, trials: str, env: Mapping[str, str]) -> int:
@@ -46,7 +62,7 @@ def run_study(layout: Layout, study: str, trials: str, env: Mapping[str, str]) -
     watcher = RunWatcher(show)
     code = follow(layout, command, env, log, watcher)
     if code == 0:
-        show_result(layout, study)
+        show_result(watcher.exported)
     elif code in STOPPED or watcher.last_exception == "KeyboardInterrupt":
         say("the run was stopped; the same command goes on with its study")
     else:
@@ -106,13 +122,20 @@ def show_failure(watcher: RunWatcher) -> None:
             detail(f"{file} cannot be loaded: {error}")
 
 
-def show_result(layout: Layout, study: str) -> None:
-    """Prints the best value, the best parameters and the folder of the exports."""
-    folder = layout.exports / study / "latest"
+def show_result(exported: str | None) -> None:
+    """Prints the best value, the best parameters and the folder of the exports.
+
+    Args:
+        exported: Folder or URL that the run said it has exported to; None if it exported nothing.
+    """
+    if exported is None:
+        say("done; this run exported nothing")
+        return
+    folder = Path(exported)
     try:
         best = json.loads((folder / "best_params.json").read_text())
-    except (FileNotFoundError, ValueError):
-        say(f"done; no best_params.json in {folder}")
+    except (OSError, ValueError):  # an object store, for one, which only Airflow can read
+        say(f"done; the exports are in {exported}")
         return
     say(f"done: {headline(best)}")
     for name, value in (best.get("params") or {}).items():

@@ -13,6 +13,8 @@ ENDED = re.compile(r"\[DAG TEST\] end task task_id=(\S+)")
 NEW_STATE = re.compile(r"Task instance state updated .*\bnew_state=(\w+)")
 BROKEN_DAG = re.compile(r"Error loading DAG from (\S+): (.*)")
 EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception|Timeout|Failed|NotFound|Interrupt)\b.*")
+# Logged by tuning_pipeline.exports.export.
+EXPORTED = re.compile(r"\bExported \d+ files of study \S+ to (.+)$")
 PROGRESS = "[tuning]"
 CARD = ("┌", "│", "└")
 
@@ -23,6 +25,9 @@ class RunWatcher:
     Args:
         show: Takes one line for the person.
         clock: Seconds of a monotonic clock, for the time that each stage takes.
+
+    Attributes:
+        exported: Folder or URL of the run's exports; None until it has written them.
     """
 
     def __init__(self, show: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,6 +39,7 @@ class RunWatcher:
         self.saw_card = False
         self.last_exception = ""
         self.broken_dags: dict[str, str] = {}
+        self.exported: str | None = None
 
     def feed(self, line: str) -> None:
         text = line.rstrip("\n")
@@ -48,6 +54,8 @@ class RunWatcher:
             self._state = state[1]
         elif ENDED.search(text):
             self._end()
+        elif exported := EXPORTED.search(LOG_TAIL.sub("", text)):
+            self.exported = exported[1].strip()
         elif broken := BROKEN_DAG.search(LOG_TAIL.sub("", text)):
             self.broken_dags[broken[1]] = broken[2]
         elif EXCEPTION.match(text):

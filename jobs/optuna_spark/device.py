@@ -32,11 +32,13 @@ class Device:
         kind: cpu or cuda.
         index: Number of the GPU as this process counts them; None on the CPU.
         threads: CPU threads a trial may use.
+        indices: Numbers of all GPUs of the trial, `index` first; empty on the CPU.
     """
 
     kind: Literal["cpu", "cuda"]
     index: int | None
     threads: int
+    indices: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -66,11 +68,12 @@ def task_device(resources: ResourceSpec, addresses: Sequence[str] | None) -> Dev
             f" gave it {len(given)}: start the Spark workers with a GPU discovery script, or set"
             " resources.gpus_per_task to 0 to train on the CPU"
         )
-    return Device("cuda", visible_index(given, os.environ, cuda_started()), resources.cpus_per_task)
+    indices = visible_indices(given, os.environ, cuda_started())
+    return Device("cuda", indices[0], resources.cpus_per_task, indices)
 
 
-def visible_index(given: Sequence[str], environ: MutableMapping[str, str], cuda_started: bool) -> int:
-    """The index of the first given GPU among those this process may see; limits CUDA to them if nobody did.
+def visible_indices(given: Sequence[str], environ: MutableMapping[str, str], cuda_started: bool) -> tuple[int, ...]:
+    """The indices of the given GPUs among those this process may see; limits CUDA to them if nobody did.
 
     Args:
         given: The task's GPU addresses.
@@ -92,12 +95,13 @@ def visible_index(given: Sequence[str], environ: MutableMapping[str, str], cuda_
         environ[VISIBLE] = environ[CHOSEN] = visible = wanted
         environ.setdefault(ORDER, "PCI_BUS_ID")
     entries = [entry.strip() for entry in (visible or "").split(",")]
-    if given[0] not in entries:
+    hidden = [address for address in given if address not in entries]
+    if hidden:
         raise DeviceError(
-            f"Spark gave GPU {given[0]!r} but {VISIBLE} is {visible!r} in this process: unset it, or let the GPU"
+            f"Spark gave GPU {hidden[0]!r} but {VISIBLE} is {visible!r} in this process: unset it, or let the GPU"
             " discovery script print the names it holds"
         )
-    return entries.index(given[0])
+    return tuple(entries.index(address) for address in given)
 
 
 def cuda_started() -> bool:
@@ -107,13 +111,13 @@ def cuda_started() -> bool:
 
 
 def require_cuda(device: Device) -> None:
-    """Check that the GPU of `device` answers. Does nothing on the CPU.
+    """Check that the GPUs of `device` answer. Does nothing on the CPU.
 
     Asks the CUDA driver library itself: that needs no package, and takes no GPU memory. Call it only in the
     process that trains, because CUDA does not survive a fork.
 
     Raises:
-        DeviceError: There is no CUDA driver, or not that GPU.
+        DeviceError: There is no CUDA driver, or not one of those GPUs.
     """
     if device.kind == "cpu":
         return
@@ -126,7 +130,7 @@ def require_cuda(device: Device) -> None:
     code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if code != 0:
         raise DeviceError(f"{device.name} was given but CUDA does not start (driver error {code}){advice}")
-    if device.index is None or device.index >= count.value:
+    if device.index is None or max((device.index, *device.indices)) >= count.value:
         raise DeviceError(f"{device.name} was given but CUDA sees {count.value} GPU(s){advice}")
 
 

@@ -62,6 +62,18 @@ class WriterDiedError(StorageError):
     next = "See whether the driver's machine ran out of memory, then run again: finished trials are kept."
 
 
+class StudyGoneError(StorageError):
+    """The study was deleted while a run worked on it, and its trials with it."""
+
+    next = "Trigger a new run, which begins the study anew; what was exported before stays."
+    retry = False
+
+    @classmethod
+    def of(cls, study_name: str) -> StudyGoneError:
+        """The error of a run of this study."""
+        return cls(f"study {study_name!r} was deleted while this run worked on it, and its trials with it")
+
+
 class StudyMismatchError(TuningError):
     """The stored study does not fit the spec (directions or search space differ)."""
 

@@ -15,8 +15,9 @@ from optuna_spark.spec.tuning import TuningSpec
 from tests.support import plain_submit
 from tests.support.programs import run_program
 from tests.support.servers import spark_environment
+from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.study_file.study_file import read_study
-from tuning_pipeline.targets.package import own_objective, pack_package, ship
+from tuning_pipeline.targets.package import pack_package, ship
 from tuning_pipeline.targets.standalone.submission import Submission, submission
 
 EXAMPLES = REPOSITORY / "examples"

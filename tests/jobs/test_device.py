@@ -7,9 +7,11 @@ import os
 
 import pytest
 
-from optuna_spark.device import CHOSEN, VISIBLE, Device, check_cufile_policy, require_cuda, task_device, visible_index
+from optuna_spark.device import CHOSEN, VISIBLE, Device, check_cufile_policy, require_cuda, task_device, visible_indices
 from optuna_spark.errors import DeviceError
+from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.spec.sections import ResourceSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.programs import run_python
 
 
@@ -32,9 +34,22 @@ def test_the_given_gpu_becomes_the_only_one_cuda_sees() -> None:
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
-def test_several_gpus_stay_visible_and_the_first_is_used() -> None:
-    assert task_device(ResourceSpec(gpus_per_task=2.0), ["2", "3"]).index == 0
+def test_several_gpus_stay_visible_and_an_own_objective_gets_them_all() -> None:
+    device = task_device(ResourceSpec(cpus_per_task=4, gpus_per_task=2.0), ["2", "3"])
+    assert (device.index, device.indices) == (0, (0, 1))
     assert os.environ[VISIBLE] == "2,3"
+    context = ObjectiveContext(TuningSpec("s", objective="own:f"), device)
+    assert [(one.name, one.threads) for one in context.devices] == [("cuda:0", 4), ("cuda:1", 4)]
+
+
+def test_a_trial_on_one_device_has_that_one_alone() -> None:
+    for device in (Device("cpu", None, 3), task_device(ResourceSpec(gpus_per_task=0.5), ["1"])):
+        assert ObjectiveContext(TuningSpec("s", objective="own:f"), device).devices == (device,)
+
+
+def test_a_second_gpu_that_the_process_may_not_see_is_an_error() -> None:
+    with pytest.raises(DeviceError, match=r"gave GPU '1' but CUDA_VISIBLE_DEVICES is '0'"):
+        visible_indices(["0", "1"], {VISIBLE: "0"}, cuda_started=False)
 
 
 @pytest.mark.parametrize("addresses", [None, [], [" "]])
@@ -50,34 +65,34 @@ def test_fewer_gpus_than_asked_for_is_an_error() -> None:
 
 def test_where_the_cluster_limits_the_process_the_address_is_looked_up() -> None:
     environ = {VISIBLE: "3, 1"}
-    assert visible_index(["1"], environ, cuda_started=True) == 1
+    assert visible_indices(["1"], environ, cuda_started=True) == (1,)
     assert environ == {VISIBLE: "3, 1"}
 
 
 @pytest.mark.parametrize("visible", ["", "-1", "1", "GPU-8f2e"])
 def test_a_gpu_the_process_may_not_see_is_an_error(visible: str) -> None:
     with pytest.raises(DeviceError, match=rf"gave GPU '0' but CUDA_VISIBLE_DEVICES is '{visible}'"):
-        visible_index(["0"], {VISIBLE: visible}, cuda_started=False)
+        visible_indices(["0"], {VISIBLE: visible}, cuda_started=False)
 
 
 def test_a_reused_worker_takes_its_new_gpu_while_cuda_has_not_started() -> None:
     environ: dict[str, str] = {}
-    assert visible_index(["0"], environ, cuda_started=False) == 0
-    assert visible_index(["1"], environ, cuda_started=False) == 0
+    assert visible_indices(["0"], environ, cuda_started=False) == (0,)
+    assert visible_indices(["1"], environ, cuda_started=False) == (0,)
     assert environ[VISIBLE] == "1"
 
 
 def test_a_reused_worker_whose_cuda_has_started_keeps_its_gpu_or_fails() -> None:
     environ: dict[str, str] = {}
-    visible_index(["0"], environ, cuda_started=False)
-    assert visible_index(["0"], environ, cuda_started=True) == 0
+    visible_indices(["0"], environ, cuda_started=False)
+    assert visible_indices(["0"], environ, cuda_started=True) == (0,)
     with pytest.raises(DeviceError, match=r"already uses GPU 0 .* given GPU 1: set spark.python.worker.reuse"):
-        visible_index(["1"], environ, cuda_started=True)
+        visible_indices(["1"], environ, cuda_started=True)
 
 
 def test_a_gpu_cannot_be_chosen_once_cuda_has_started_with_all() -> None:
     with pytest.raises(DeviceError, match="already uses GPU any and the new task was given GPU 0"):
-        visible_index(["0"], {}, cuda_started=True)
+        visible_indices(["0"], {}, cuda_started=True)
 
 
 def test_a_gpu_that_is_not_there_is_an_error() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
+from collections.abc import Callable
 from datetime import datetime
+from typing import Concatenate, ParamSpec, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.driver.progress import Snapshot
-from optuna_spark.errors import TrialLimitError
+from optuna_spark.errors import StudyGoneError, TrialLimitError
 from optuna_spark.sampling.enqueue import new_sets
+from optuna_spark.sampling.fits_study import check_search_space, stored_distributions
+from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, broken_limit, reaches_target, should_terminate
 from optuna_spark.trial_callback import Callbacks, TrialCallback
@@ -19,6 +24,9 @@ from optuna_spark.worker.database_source import FINISHED, SharedStudy, close_aba
 
 # How long a worker that is about to begin a trial is waited for; it may be dead.
 ASKING_S = 4.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class OpenedDatabaseRun:
@@ -38,6 +46,21 @@ class OpenedDatabaseRun:
         self._stored.close()
 
 
+def _told_if_gone(method: Callable[Concatenate[DatabaseRun, P], R]) -> Callable[Concatenate[DatabaseRun, P], R]:
+    """Let a method raise StudyGoneError where Optuna raises KeyError because the study was deleted."""
+
+    @functools.wraps(method)
+    def call(run: DatabaseRun, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(run, *args, **kwargs)
+        except KeyError as error:
+            if not run.is_gone():
+                raise
+            raise StudyGoneError.of(run.study_name) from error
+
+    return call
+
+
 class DatabaseRun:
     """A run whose workers may start. Not thread-safe.
 
@@ -48,6 +71,9 @@ class DatabaseRun:
     def __init__(self, spec: TuningSpec, url: str, stored: SharedStudy, callbacks: tuple[TrialCallback, ...]) -> None:
         self._spec, self._stored = spec, stored
         self._study, self._claims = stored.study, stored.claims
+        self._study_id = stored.storage.get_study_id_from_name(spec.study_name)
+        known = stored_distributions(self._study.get_trials(deepcopy=False))
+        check_search_space(spec.study_name, distributions(spec.search_space), known)
         self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
         self._claims.create(spec.trials)
         # No worker of this run lives yet: whatever an earlier start left claimed or running belongs to nobody.
@@ -61,6 +87,7 @@ class DatabaseRun:
         key = run_key(spec)
         self.payload = WorkerPayload(spec.to_json(), key, history, storage_url=url, callbacks=callbacks)
 
+    @_told_if_gone
     def snapshot(self) -> Snapshot:
         """Where the run stands, read from the database."""
         counts = self._claims.counts()  # a claim is done when its trial finished, or failed and failures count
@@ -76,6 +103,7 @@ class DatabaseRun:
             best_number=None if best is None else best.number,
         )
 
+    @_told_if_gone
     def watch(self, snapshot: Snapshot) -> None:
         """Stop the run if one of its limits is reached.
 
@@ -95,6 +123,21 @@ class DatabaseRun:
         if spec.stop.terminator and snapshot.finished and self._should_terminate():
             self._claims.stop("Optuna's terminator expects no further improvement")
 
+    @property
+    def study_name(self) -> str:
+        return self._spec.study_name
+
+    def is_gone(self) -> bool:
+        """Whether the study was deleted, perhaps replaced by another one, since the run began. Stops the workers."""
+        storage = self._stored.storage
+        try:
+            gone = storage.get_study_id_from_name(self.study_name) != self._study_id
+        except KeyError:
+            gone = True
+        if gone:
+            self._claims.stop("the study was deleted")
+        return gone
+
     def stop_reason(self) -> str | None:
         return self._claims.stop_reason()
 
@@ -102,11 +145,14 @@ class DatabaseRun:
         """Start no further trial; running trials may end."""
         self._claims.stop(reason)
 
+    @_told_if_gone
     def finish(self) -> None:
         """Close the trials that workers left running. Call it once all workers have ended, or were told to."""
-        self._wait_for_asking_workers()
-        close_abandoned(self._stored)
-        self._stored.close()
+        try:
+            self._wait_for_asking_workers()
+            close_abandoned(self._stored)
+        finally:
+            self._stored.close()
 
     def _wait_for_asking_workers(self) -> None:
         """Wait until no worker is about to begin a trial, which nobody would close.

@@ -18,6 +18,7 @@ from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.ending import ENDING
 from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line
 from optuna_spark.errors import RunEndedError, SpecError, TuningError, error_class
+from optuna_spark.objectives.registry import check_objective
 from optuna_spark.shown import shown
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
@@ -92,10 +93,11 @@ def tune(
             pickle, so their modules must be importable there.
 
     Raises:
-        SpecError: The spec names a connection and no secrets are given.
+        SpecError: What the objective refuses before any trial; or a connection is named and no secrets are given.
         TuningError: The run cannot start, too many trials failed, or the workers ended early.
     """
     _refuse_in_a_worker_that_imports_the_program()
+    check_objective(spec)
     if spec.data is not None and spec.data.connection and secrets is None:
         raise SpecError(
             f"data.connection {spec.data.connection!r} is an Airflow connection: start the run from Airflow"

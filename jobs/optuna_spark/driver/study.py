@@ -13,17 +13,18 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
-    check_distribution_compatibility,
 )
 from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optuna_spark.errors import StudyMismatchError, TuningError
+from optuna_spark.errors import TuningError
 from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner, build_sampler
+from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.history import RECENT, HistoryStorage
 from optuna_spark.sampling.search_space import distributions, suggest_params
+from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.wire.messages import Changes, Outcome
 
@@ -74,7 +75,7 @@ class SampledStudy:
         limit = None if needs_all(sampler) else spec.coordinator.history
         self._memory = HistoryStorage(limit, recent_share(sampler))
         self._id = self._memory.load(spec.study_name, stored.directions, stored.trials)
-        check_search_space(spec, self._memory.stored_distributions)
+        check_search_space(spec.study_name, distributions(spec.search_space), self._memory.stored_distributions)
         for key, value in stored.system_attrs.items():
             if portable(key):
                 self._memory.set_study_system_attr(self._id, key, value)
@@ -129,7 +130,12 @@ class SampledStudy:
                 raise self._sampler_failed(error) from error
 
     def suggest(self, trial: Trial, name: str, distribution: BaseDistribution) -> float:
-        """Suggest a parameter as `optuna.Trial` does, in internal representation; raises what Optuna raises."""
+        """Suggest a parameter as `optuna.Trial` does, in internal representation; raises what Optuna raises.
+
+        Raises:
+            ValueError: The trial has a parameter whose name the database takes for the same.
+        """
+        check_suggested((*self.frozen(trial.number).distributions, name))
         return float(distribution.to_internal_repr(_suggest(trial, name, distribution)))
 
     def update(self, trial: Trial, changes: Changes) -> None:
@@ -190,26 +196,6 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
         return trial.suggest_int(name, low, high, step=distribution.step, log=distribution.log)
     assert isinstance(distribution, CategoricalDistribution)
     return trial.suggest_categorical(name, distribution.choices)
-
-
-def check_search_space(spec: TuningSpec, stored: Mapping[str, BaseDistribution]) -> None:
-    """Refuse a search space that does not fit the stored trials: ranges may change, kinds of parameters may not.
-
-    Args:
-        spec: The run.
-        stored: The distributions of the stored trials, by name of the parameter.
-
-    Raises:
-        StudyMismatchError: A parameter is of another kind. Names the first one, as stored and as declared.
-    """
-    for name, wanted in distributions(spec.search_space).items():
-        try:
-            check_distribution_compatibility(stored.get(name, wanted), wanted)
-        except ValueError as error:
-            raise StudyMismatchError(
-                f"study {spec.study_name!r} has trials with {name} as {stored[name]}, the spec wants {wanted}:"
-                " use another study name, or reset the study"
-            ) from error
 
 
 def needs_all(sampler: BaseSampler) -> bool:

@@ -19,7 +19,6 @@ from optuna_spark.objectives.registry import (
     BUILT_IN,
     FOR_NO_TABLE,
     FOR_TABLES,
-    check_objective,
     default_search_space,
     kind_of,
 )
@@ -157,7 +156,6 @@ def storage_url(args: argparse.Namespace) -> str:
 def _run(args: argparse.Namespace) -> None:
     spec = spec_from_arguments(args)
     secrets = take_secrets(Path(args.secrets_file)) if args.secrets_file else None
-    check_objective(spec)
     url = storage_url(args)
     os.environ.pop(URL_VARIABLE, None)  # programs that Spark or an objective starts must not get the password
     with ExitStack() as at_the_end:

@@ -17,7 +17,6 @@ from optuna_spark.entry.command_line import read_spec
 from optuna_spark.entry.failure_report import FAILURE_VARIABLE
 from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
 from optuna_spark.errors import DataError, StorageError
-from optuna_spark.objectives.registry import check_objective
 from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
@@ -75,7 +74,6 @@ def _run(args: argparse.Namespace, package: str) -> None:
     # Databricks has made a session already, with the cluster's properties.
     spark = SparkSession.getActiveSession() or spark_session(spec)
     ship(spark, [package, *args.py_file])
-    check_objective(spec)
     copy = StudyCopy(Path(args.study_copy), url) if args.study_copy else None
     if copy is not None:
         copy.restore()

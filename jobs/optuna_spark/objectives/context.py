@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,11 @@ class ObjectiveContext:
     device: Device
     table: pa.Table | None = None
     data_secrets: DataSecrets = field(default_factory=DataSecrets, repr=False)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """All that a trial runs on: `device`, or with several GPUs per task a device for each, `device` first."""
+        return tuple(replace(self.device, index=index) for index in self.device.indices) or (self.device,)
 
     def read_table(self) -> pa.Table:
         """The study's table, whoever reads it: Spark has, or this process does, once for all its trials.

@@ -7,15 +7,21 @@ import importlib
 import inspect
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from optuna_spark.errors import SpecError
 from optuna_spark.objectives.context import Objective, ObjectiveContext
 from optuna_spark.objectives.kind import ObjectiveKind
+from optuna_spark.spec.tuning import TuningSpec
 
 
 class CustomKind(ObjectiveKind):
     """Any user's own objective: nothing is known of it before it is imported where the trials run."""
+
+    max_gpus: ClassVar[int | None] = None
+
+    def check_import(self, spec: TuningSpec) -> None:
+        load_objective(spec.objective, None)
 
     def build(self, context: ObjectiveContext) -> Objective:
         return load_objective(context.spec.objective, context)

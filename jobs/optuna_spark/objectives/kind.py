@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import ClassVar
 
+from optuna_spark.errors import SpecError
 from optuna_spark.objectives.context import Objective, ObjectiveContext
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
@@ -21,6 +22,7 @@ class ObjectiveKind:
         section: Dataclass of its section in a study file, whose fields are keys (see `spec.key`). The section has the
             name under which the registry lists the objective.
         needs_data: Whether it trains on a table.
+        max_gpus: Most GPUs that a trial can use; None where only the objective's code knows.
         words: Texts that its parameters may have, and that mean nothing outside it: a trigger form may give them.
         init_scripts: Scripts of init/databricks that a node needs beside init_optuna.sh, and the lock files that each
             carries.
@@ -30,6 +32,7 @@ class ObjectiveKind:
     title: ClassVar[str] = ""
     section: ClassVar[type | None] = None
     needs_data: ClassVar[bool] = False
+    max_gpus: ClassVar[int | None] = 1
     words: ClassVar[tuple[str, ...]] = ()
     init_scripts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
@@ -37,11 +40,32 @@ class ObjectiveKind:
         """The search space of a study that names none; empty where running the objective defines it."""
         return {}
 
+    def check_gpus(self, spec: TuningSpec) -> None:
+        """Refuse GPUs that would idle.
+
+        Raises:
+            SpecError: A trial gets more than it can use.
+        """
+        gpus = spec.resources.gpus_per_task
+        if self.max_gpus is not None and gpus > self.max_gpus:
+            raise SpecError(
+                f"gpus_per_task must be at most {self.max_gpus} for objective {spec.objective}, which uses no more in a"
+                f" trial, got {gpus:g}; with more tasks more trials run at the same time",
+                "resources",
+            )
+
     def check(self, _spec: TuningSpec) -> None:
         """Refuse what can be known to be wrong without data. The spec has its effective search space.
 
         Raises:
             SpecError: The first thing wrong.
+        """
+
+    def check_import(self, _spec: TuningSpec) -> None:
+        """Import what only the user brings.
+
+        Raises:
+            SpecError: It cannot be imported, or is no objective.
         """
 
     def max_steps(self, _spec: TuningSpec) -> int | None:

@@ -12,6 +12,7 @@ from optuna_spark.objectives.custom import CustomKind
 from optuna_spark.objectives.kind import ObjectiveKind
 from optuna_spark.objectives.quadratic.kind import QuadraticKind
 from optuna_spark.objectives.xgboost.kind import XGBoostKind
+from optuna_spark.spec.parameters import check_parameters
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 
@@ -55,7 +56,7 @@ def complete(spec: TuningSpec) -> TuningSpec:
 
 
 def check_objective(spec: TuningSpec) -> None:
-    """Check what can be known without data: the objective, its section, parameter names, metrics and directions.
+    """Check what can be known without data: the objective and its section, GPUs, parameters, metrics and directions.
 
     Raises:
         SpecError: The first thing wrong.
@@ -66,7 +67,19 @@ def check_objective(spec: TuningSpec) -> None:
     if kind.section is None and spec.objective_section:
         keys = ", ".join(spec.objective_section)
         raise SpecError(f"objective {spec.objective} has no section of its own; remove {keys}")
-    kind.check(complete(spec))
+    kind.check_gpus(spec)
+    whole = complete(spec)
+    check_parameters(whole.search_space, spec.enqueue)
+    kind.check(whole)
+
+
+def check_import(spec: TuningSpec) -> None:
+    """Import the user's own objective, if the spec names one: only where trials may run.
+
+    Raises:
+        SpecError: It cannot be imported, or is not called like an objective.
+    """
+    kind_of(spec.objective).check_import(spec)
 
 
 def max_steps(spec: TuningSpec) -> int | None:

@@ -23,6 +23,8 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.sampling.fits_study import misfit
+
 View = Literal["sampler", "pruner", "all"]
 
 FINISHED_WELL = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -155,7 +157,7 @@ class HistoryStorage(InMemoryStorage):
         super().__init__()
         self._limit, self._recent = limit, recent
         self._history = History(limit, [], recent)
-        self.stored_distributions: dict[str, BaseDistribution] = {}
+        self._name, self.stored_distributions = "", dict[str, BaseDistribution]()
         self._view: View = "sampler"
         self._shown: list[int] | None = None  # numbers shown in this view; None: to be chosen again
         self._finished: NDArray[np.intp] | None = None
@@ -163,7 +165,7 @@ class HistoryStorage(InMemoryStorage):
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
         """Create the study with its stored trials, whose numbers start at 0 without gaps; returns its id."""
-        self._history = History(self._limit, directions, self._recent)
+        self._name, self._history = name, History(self._limit, directions, self._recent)
         study_id = self.create_new_study(directions, name)
         for trial in trials:
             self.create_new_trial(study_id, trial)
@@ -199,8 +201,15 @@ class HistoryStorage(InMemoryStorage):
     ) -> None:
         # RDBStorage checks this too. InMemoryStorage does not know the distributions of trials that were added whole.
         if param_name in self.stored_distributions:
-            check_distribution_compatibility(self.stored_distributions[param_name], distribution)
+            self._check_stored(param_name, distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+
+    def _check_stored(self, param: str, distribution: BaseDistribution) -> None:
+        stored = self.stored_distributions[param]
+        try:
+            check_distribution_compatibility(stored, distribution)
+        except ValueError:  # the objective declares it only now, and gets what Optuna would raise, in better words
+            raise ValueError(misfit(self._name, param, distribution, stored)) from None
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None

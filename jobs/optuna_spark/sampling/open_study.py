@@ -5,21 +5,23 @@ from __future__ import annotations
 import optuna
 from optuna.storages import RDBStorage
 
-from optuna_spark.errors import StudyMismatchError
 from optuna_spark.sampling.build import build_pruner, build_sampler
+from optuna_spark.sampling.fits_study import check_directions
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.empty_study import take_directions
 from optuna_spark.storage.optuna_storage import check_name
 from optuna_spark.storage.retries import retried
 
 
 def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
-    """Open the spec's study. Creates the study if it does not exist.
+    """Open the spec's study. Creates the study if it does not exist; an empty one takes the spec's directions.
 
     Raises:
         StudyMismatchError: The stored study has other directions.
         StudyNameError: The database takes the name for that of another study.
     """
     check_name(spec.study_name, storage)
+    take_directions(storage, spec.study_name, spec.directions)
     study = optuna.create_study(
         study_name=spec.study_name,
         storage=storage,
@@ -28,12 +30,7 @@ def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
         directions=list(spec.directions),
         load_if_exists=True,
     )
-    stored = tuple(d.name.lower() for d in study.directions)
-    if stored != spec.directions:
-        raise StudyMismatchError(
-            f"study {spec.study_name!r} is stored with directions {', '.join(stored)} but the spec says"
-            f" {', '.join(spec.directions)}: use another study name, or reset the study"
-        )
+    check_directions(spec.study_name, spec.directions, [d.name.lower() for d in study.directions])
     return study
 
 

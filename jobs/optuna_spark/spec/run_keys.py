@@ -129,7 +129,7 @@ class RunKeys:
     )
     enqueue: tuple[dict[str, Any], ...] = key(
         (),
-        "Sets of parameters to try first, such as [{x: 1.5}].",
+        "Sets of parameters to try first, such as [{x: 1.5}]; each name and value must fit the search space.",
         field=plain(
             SEARCH,
             schema={

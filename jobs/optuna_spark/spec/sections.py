@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from optuna_spark.errors import SpecError
+from optuna_spark.spec.decode import describe
 from optuna_spark.spec.form_fields import CLUSTER, STOPPING, plain
 from optuna_spark.spec.key import MAX_NUMBER, check_limits, key, shown_number
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,249}")
+# As in optuna.distributions: how far from a step a number may be and still count as on it.
+_STEP_TOLERANCE = 1e-8
+_NO_TEXT = re.compile(r"|~|null|true|false|[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,56 @@ class ParamSpec:
                 limit = f"{MAX_NUMBER:.0e}"
                 raise SpecError(f"numbers must be between -{limit} and {limit}, got {shown_number(end)}")
 
+    def allows(self, value: Any) -> bool:
+        """Whether the parameter may have this value."""
+        try:
+            self.check(value)
+        except SpecError:
+            return False
+        return True
+
+    def check(self, value: Any) -> None:
+        """Refuse a value that the parameter cannot have: Optuna itself takes numbers beyond the range.
+
+        Raises:
+            SpecError: The rule and the value.
+        """
+        if self.type == "categorical":
+            self._check_choice(value)
+        else:
+            self._check_number(value)
+
+    def _check_choice(self, value: Any) -> None:
+        # A whole number may stand for a float. But neither 1.0 nor true is the choice 1.
+        kinds = (int, float) if type(value) is int else (type(value),)
+        if not any(type(choice) in kinds and choice == value for choice in self.choices):
+            raise SpecError(f"must be one of {', '.join(map(choice_text, self.choices))}, got {describe(value)}")
+
+    def _check_number(self, value: Any) -> None:
+        assert self.low is not None  # checked in __post_init__
+        assert self.high is not None
+        whole = self.type == "int"
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or (whole and not float(value).is_integer()):
+            raise SpecError(f"must be {'a whole number' if whole else 'a number'}, got {describe(value)}")
+        if not self.low <= value <= self.high:
+            raise SpecError(
+                f"must be from {shown_number(self.low)} to {shown_number(self.high)}, got {shown_number(value)}"
+            )
+        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        if abs(steps - round(steps)) >= _STEP_TOLERANCE:
+            raise SpecError(
+                f"must be {shown_number(self.low)} plus a multiple of {shown_number(self.step or 1)},"
+                f" got {shown_number(value)}"
+            )
+
+
+def choice_text(choice: Any) -> str:
+    """A choice as a study file writes it: a text that would be read as something else is in quotes."""
+    if not isinstance(choice, str):
+        return json.dumps(choice) if choice is None or isinstance(choice, bool) else str(choice)
+    return repr(choice) if _NO_TEXT.fullmatch(choice) else choice
+
 
 @dataclass(frozen=True)
 class ComponentSpec:
@@ -90,7 +146,7 @@ class ResourceSpec:
     )
     gpus_per_task: float = key(
         0.0,
-        "GPUs of one trial: 0 is the CPU, 0.25 lets four trials share a GPU.",
+        "GPUs of one trial: 0 is the CPU, 0.25 lets four trials share a GPU; above 1 for own objectives only.",
         minimum=0,
         maximum=64,
         field=plain(CLUSTER, "gpus_per_task"),

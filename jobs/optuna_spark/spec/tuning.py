@@ -7,6 +7,7 @@ password, travels in the driver's environment.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
@@ -69,6 +70,11 @@ class TuningSpec(RunKeys):
     def errors_may_quote(self) -> bool:
         """Whether the text of any error may be shown; not where it may hold content of a file that a run named."""
         return self.data is None or self.data.names_in_errors
+
+    def allows(self, params: Mapping[str, Any]) -> bool:
+        """Whether a trial with these parameters fits the search space; any does where the objective defines it."""
+        space = self.search_space
+        return not space or (params.keys() == space.keys() and all(space[n].allows(v) for n, v in params.items()))
 
     def to_json(self) -> str:
         """The spec as one line of JSON."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from optuna.storages import RDBStorage
 
-from optuna_spark.errors import StorageError
+from optuna_spark.errors import StorageError, StudyGoneError
 from optuna_spark.storage.connection import Database, Statement, Transaction
 from optuna_spark.storage.optuna_tables import NEW_STATE, NEW_TRIAL, TRIAL_IDS, Changes, Written, new_trial_rows
 from optuna_spark.storage.trial_record import TrialRecord
@@ -103,6 +103,7 @@ class StudyWriter:
             study_attrs: System attributes of the study that a sampler set.
 
         Raises:
+            StudyGoneError: The study was deleted.
             StorageError: Another process writes to this study.
             Exception: The database driver's own, if the database failed.
         """
@@ -146,7 +147,8 @@ class StudyWriter:
         """The ids of the new trials, if an earlier attempt at this very transaction was committed after all.
 
         Raises:
-            StorageError: Another process writes to this study, or the study is gone.
+            StudyGoneError: The study was deleted.
+            StorageError: Another process writes to this study.
             Exception: `error`, if none of these explains it.
         """
         with self._database.transaction() as transaction:
@@ -158,9 +160,11 @@ class StudyWriter:
             return self._new_ids(ids.rows, new)
         if found.rows and found.rows[0][0] == self._line:  # nobody has written since our last transaction
             raise error
-        holder = f"run {json.loads(found.rows[0][0])['run_id']!r} has" if found.rows else "a reset of the study has"
+        if not found.rows:
+            raise StudyGoneError.of(self._study_name) from error
+        other = json.loads(found.rows[0][0])["run_id"]
         raise StorageError(
-            f"study {self._study_name!r} was taken from this run: {holder} come in between;"
+            f"study {self._study_name!r} was taken from this run: run {other!r} has come in between;"
             " let one run at a time work on a study"
         )
 

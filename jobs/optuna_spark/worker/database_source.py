@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.distributions import FloatDistribution
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.open_study import join_study, open_study
+from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, is_forgiven, next_try_attrs
 from optuna_spark.storage.claims import Claim, Claims
@@ -134,14 +136,27 @@ class DatabaseSource:
 
 
 def patient(trial: optuna.Trial) -> optuna.Trial:
-    """Let the trial's suggestions survive a deadlock.
+    """Let the trial's suggestions survive a deadlock, and refuse names that the database takes for one.
 
     Optuna's cache between study and storage bypasses the retries of our storage here. After a lost connection nothing
     is suggested again: the first value may be stored already, and the second one would differ from it.
     """
-    for name in ("suggest_float", "suggest_int", "suggest_categorical"):
-        setattr(trial, name, retried(getattr(trial, name), is_rolled_back))
+    names: list[str] = []
+    for method in ("suggest_float", "suggest_int", "suggest_categorical"):
+        setattr(trial, method, _distinct(retried(getattr(trial, method), is_rolled_back), names))
     return trial
+
+
+def _distinct(suggest: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
+    """`suggest`, after a look at the name. `names` are those that the trial has suggested."""
+
+    def suggest_distinct(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name not in names:
+            check_suggested((*names, name))
+            names.append(name)
+        return suggest(name, *args, **kwargs)
+
+    return suggest_distinct
 
 
 def watched(trial: optuna.Trial, callbacks: Callbacks) -> optuna.Trial:

@@ -24,7 +24,12 @@ def parser() -> argparse.ArgumentParser:
         "--folder", type=Path, help="folder of the study files; by default `studies` in Airflow's dags_folder"
     )
     commands = result.add_subparsers(dest="command", required=True)
-    commands.add_parser("check", parents=[folder], help="read all study files and name what is wrong in them")
+    checking = commands.add_parser(
+        "check", parents=[folder], help="read all study files and name what is wrong in them"
+    )
+    checking.add_argument(
+        "--spark-python", type=Path, help="Python of a Spark environment, in which own objectives are imported as well"
+    )
     studies = commands.add_parser(
         "studies", parents=[folder], help="list the studies of their databases, or delete one of them"
     )
@@ -43,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     folder = options.folder or Path(conf.get("core", "dags_folder")) / "studies"
     if options.command == "check":
-        lines, code = check(folder)
+        lines, code = check(folder, options.spark_python)
         sys.stdout.write("\n".join(lines) + "\n")
         return code
     try:

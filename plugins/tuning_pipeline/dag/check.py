@@ -1,4 +1,7 @@
-"""python -m tuning_pipeline.dag.check FOLDER: reads study files as Airflow would, for a person or a CI job."""
+"""python -m tuning_pipeline.dag.check FOLDER [PYTHON]: reads study files as Airflow would, for a person or a CI job.
+
+With PYTHON, that of the Spark environment, their own objectives are imported as well.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,47 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tuning_pipeline.dag.studies import read_studies
+from tuning_pipeline.study_file.study_file import StudyFile, shown
+from tuning_pipeline.targets.spark_check import refused_by_spark, runs_here
 
 
-def check(folder: Path) -> tuple[list[str], int]:
-    """Lines that say how each study file is, and the exit code: 1 when one is broken, 2 when there is none."""
+def check(folder: Path, spark_python: Path | None = None) -> tuple[list[str], int]:
+    """Lines that say how each study file is, and the exit code: 1 when one is broken, 2 when there is none.
+
+    Args:
+        folder: Of the study files.
+        spark_python: Python of the Spark environment; None to import no objective.
+    """
     found = read_studies(folder)
-    lines = [f"ok: {study.path.name}, DAG {study.dag_id}" for study in found.studies]
-    lines += [f"error: {error}" for error in found.errors]
-    if not lines:
+    if not found.studies and not found.errors:
         return [f"error: no study file in {folder}"], 2
-    return lines, 1 if found.errors else 0
+    good, errors = [], list(found.errors)
+    for study in found.studies:
+        refused = _refusal(study, spark_python)
+        if refused is None:
+            good.append(f"ok: {study.path.name}, DAG {study.dag_id}{_left_out(study, spark_python)}")
+        else:
+            errors.append(f"{shown(study.path)}: {refused}")
+    return [*good, *(f"error: {error}" for error in errors)], 1 if errors else 0
+
+
+def _refusal(study: StudyFile, spark_python: Path | None) -> str | None:
+    return refused_by_spark(study, spark_python) if spark_python is not None and runs_here(study) else None
+
+
+def _left_out(study: StudyFile, spark_python: Path | None) -> str:
+    if spark_python is None or ":" not in study.settings.objective or runs_here(study):
+        return ""
+    return " (objective not imported: its workers have packages or code that this machine has not)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m tuning_pipeline.dag.check FOLDER\n")
+    if len(arguments) not in (1, 2):
+        sys.stderr.write("usage: python -m tuning_pipeline.dag.check FOLDER [PYTHON]\n")
         return 2
-    lines, code = check(Path(arguments[0]))
+    lines, code = check(*map(Path, arguments))
     sys.stdout.write("\n".join(lines) + "\n")
     return code
 

@@ -14,7 +14,7 @@ from optuna_spark.spec.key import Reach
 from tuning_pipeline.dag.form_values import check_value
 from tuning_pipeline.study_file.form import offered_fields, possible_fields
 from tuning_pipeline.study_file.form_field import FormField
-from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
+from tuning_pipeline.study_file.study_file import FormError, StudyFile
 
 MODES = ("resume", "reset", "create")
 MODE_HELP = (
@@ -47,7 +47,7 @@ def study_of_run(study: StudyFile, params: Mapping[str, Any], conf: Mapping[str,
         conf: What the run was triggered with; Airflow takes keys it does not know without a word.
 
     Raises:
-        StudyFileError: A key that nobody knows or this form does not offer, or a value that breaks a rule.
+        FormError: A key that nobody knows or this form does not offer, or a value that breaks a rule.
     """
     fields = _own_values(study)
     _check_offered(study, [item.param for item, _ in fields], params, conf or {})
@@ -57,7 +57,7 @@ def study_of_run(study: StudyFile, params: Mapping[str, Any], conf: Mapping[str,
         try:
             check_value(item, value, study)
         except SpecError as error:
-            raise StudyFileError(f"trigger conf: {item.param}: {error}") from None
+            raise FormError(f"{item.param}: {error}") from None
     changed = {item.key: value for item, value in changes.items()}
     if "data.path" in changed:
         # Whoever filled in the form may not be somebody who may read that file: no error tells what stands in it.
@@ -69,10 +69,10 @@ def _check_offered(study: StudyFile, offered: list[str], params: Mapping[str, An
     withheld = {item.param: item for item in possible_fields(study.settings) if item.param not in offered}
     for name in (*conf, *params):
         if name in withheld:
-            raise StudyFileError(f"trigger conf: {_not_offered(withheld[name])}")
+            raise FormError(f"{_not_offered(withheld[name])}")
     for name in conf:
         if name not in offered and name != "mode":
-            raise StudyFileError(f"trigger conf: {unknown_key(name, ['mode', *offered])}")
+            raise FormError(f"{unknown_key(name, ['mode', *offered])}")
 
 
 def _not_offered(item: FormField) -> str:
@@ -90,7 +90,7 @@ def mode_of(params: Mapping[str, Any]) -> str:
     """What to do with a study that exists."""
     mode = params.get("mode", "resume")
     if mode not in MODES:
-        raise StudyFileError(f"trigger conf: mode must be one of {', '.join(MODES)}, got {describe(mode)}")
+        raise FormError(f"mode must be one of {', '.join(MODES)}, got {describe(mode)}")
     return str(mode)
 
 

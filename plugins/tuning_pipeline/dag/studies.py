@@ -13,7 +13,7 @@ from tuning_pipeline.dag.form import form_params
 from tuning_pipeline.dag.notify import load_notifier
 from tuning_pipeline.dag.schedule import check_comes, dag_schedule, first_moment
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError, read_study, shown
-from tuning_pipeline.study_file.study_names import Clash, clashing_files, clashing_studies
+from tuning_pipeline.study_file.study_names import Clash, clashing_files, clashing_studies, study_paths
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class StudyFolder:
 def read_studies(folder: Path) -> StudyFolder:
     """Read every study file of a folder. Two that clash are both broken: which one is meant nobody can know."""
     studies, errors = [], []
-    paths = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    paths = study_paths(folder)
     same_dag = list(clashing_files(paths))
     for path in paths:
         if clashes := _clashes_of(path, same_dag):

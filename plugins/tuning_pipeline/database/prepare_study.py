@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from optuna_spark.errors import StudyMismatchError
+from optuna_spark.sampling.fits_study import check_directions, check_search_space, stored_distributions
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.empty_study import has_other_directions, is_empty, log_new_directions
 from optuna_spark.storage.optuna_storage import check_name, opened_storage
 from tuning_pipeline.database.replaced_studies import put_study
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone, write_runs
@@ -51,8 +50,12 @@ def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str 
         # A run that is in the list has begun its study before: a second reset would throw its own trials away.
         if runs is None or (mode == "reset" and not runs.has(spec.run_id)):
             return _begin(spec, storage, mode, (runs or StudyRuns({})).replaced().with_run(spec.run_id, digest))
+        runs = runs.with_run(spec.run_id, digest)
+        if _may_take_directions(spec, storage):
+            put_study(storage, spec.study_name, spec.directions, runs)
+            log_new_directions(spec.study_name, spec.directions)
         study = _load(spec, storage)
-        write_runs(spec.study_name, storage, runs.with_run(spec.run_id, digest))
+        write_runs(spec.study_name, storage, runs)
         return _summary(study, mode)
 
 
@@ -62,6 +65,12 @@ def _begin(spec: TuningSpec, storage: RDBStorage, mode: str, runs: StudyRuns) ->
     log.info("Created study %s", spec.study_name)
     study = optuna.load_study(study_name=spec.study_name, storage=storage)
     return _summary(study, mode) | ({"replaced": kept} if kept else {})
+
+
+def _may_take_directions(spec: TuningSpec, storage: RDBStorage) -> bool:
+    """Whether the stored study has other directions than the spec, and nothing that would be lost with them."""
+    study = storage.get_study_id_from_name(spec.study_name)
+    return has_other_directions(storage, study, spec.directions) and is_empty(storage, study)
 
 
 def _runs(spec: TuningSpec, storage: RDBStorage) -> StudyRuns | None:
@@ -91,79 +100,11 @@ def check_prepared(name: str, url: sqlalchemy.URL, key: str) -> None:
 
 def _load(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
     study = optuna.load_study(study_name=spec.study_name, storage=storage)
-    check_directions(spec, tuple(d.name.lower() for d in study.directions))
-    for note in check_search_space(distributions(spec.search_space), stored_distributions(study)):
+    check_directions(spec.study_name, spec.directions, [d.name.lower() for d in study.directions])
+    known = stored_distributions(study.get_trials(deepcopy=False))
+    for note in check_search_space(spec.study_name, distributions(spec.search_space), known):
         log.info("Study %s: %s", spec.study_name, note)
     return study
-
-
-def stored_distributions(study: optuna.Study) -> dict[str, BaseDistribution]:
-    """The distributions of the stored trials, by parameter; the last one if there are several."""
-    found: dict[str, BaseDistribution] = {}
-    for trial in study.get_trials(deepcopy=False):
-        found.update(trial.distributions)
-    return found
-
-
-def check_directions(spec: TuningSpec, stored: tuple[str, ...]) -> None:
-    """Compare the spec's directions with the stored ones.
-
-    Raises:
-        StudyMismatchError: They differ.
-    """
-    if stored != tuple(spec.directions):
-        raise StudyMismatchError(
-            f"study {spec.study_name!r} is stored with directions {', '.join(stored)},"
-            f" but the study file says {', '.join(spec.directions)}"
-        )
-
-
-def check_search_space(wanted: Mapping[str, BaseDistribution], stored: Mapping[str, BaseDistribution]) -> list[str]:
-    """Compare a search space with the distributions of the stored trials.
-
-    Optuna's samplers accept changed bounds and steps, and added or dropped parameters. They do not accept another kind,
-    scale or set of choices (optuna.distributions.check_distribution_compatibility).
-
-    Args:
-        wanted: The declared distributions, by parameter.
-        stored: The distributions of the stored trials, by parameter.
-
-    Returns:
-        A line for each difference that is allowed.
-
-    Raises:
-        StudyMismatchError: Names every parameter that does not fit, as stored and as declared.
-    """
-    conflicts: list[str] = []
-    notes: list[str] = []
-    for name in sorted(wanted.keys() & stored.keys()):
-        if wanted[name] == stored[name]:
-            continue
-        line = f"parameter {name}: stored {describe(stored[name])}, now {describe(wanted[name])}"
-        (notes if _compatible(wanted[name], stored[name]) else conflicts).append(line)
-    if conflicts:
-        raise StudyMismatchError("the stored trials do not fit the search space: " + "; ".join(conflicts))
-    if stored:
-        notes += [f"parameter {name} is new" for name in wanted if name not in stored]
-        notes += [f"parameter {name} is no longer tuned" for name in stored if wanted and name not in wanted]
-    return notes
-
-
-def _compatible(new: BaseDistribution, old: BaseDistribution) -> bool:
-    if isinstance(new, FloatDistribution | IntDistribution) and isinstance(old, FloatDistribution | IntDistribution):
-        return type(new) is type(old) and new.log == old.log
-    return False
-
-
-def describe(distribution: BaseDistribution) -> str:
-    """A distribution, described with the words of a study file."""
-    if isinstance(distribution, CategoricalDistribution):
-        return f"one of {', '.join(map(str, distribution.choices))}"
-    if not isinstance(distribution, FloatDistribution | IntDistribution):
-        return str(distribution)
-    kind = "int" if isinstance(distribution, IntDistribution) else "float"
-    step = f", step {distribution.step:g}" if distribution.step not in (None, 1) else ""
-    return f"{kind} {distribution.low:g} to {distribution.high:g}{step}{', log' if distribution.log else ''}"
 
 
 def _summary(study: optuna.Study, mode: str) -> dict[str, Any]:

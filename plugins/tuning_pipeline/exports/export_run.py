@@ -16,6 +16,7 @@ from optuna_spark.storage.optuna_storage import opened_storage
 from tuning_pipeline.database.replaced_studies import drop_replaced
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone
 from tuning_pipeline.exports.export import export_folder, export_study
+from tuning_pipeline.exports.published import Again, published_params, tried_again
 from tuning_pipeline.exports.tuned_on import TUNED_ON
 from tuning_pipeline.failures import Failure, TaskError
 
@@ -34,10 +35,12 @@ class ExportedRun:
     Attributes:
         best: The content of best_params.json, and the folder.
         newest: Whether no other run has worked on the study since. If so, `latest` leads to this export.
+        again: The trial of the study with the parameters published last; None where `publish` does not ask for it.
     """
 
     best: dict[str, Any]
     newest: bool
+    again: Again | None = None
 
 
 def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> ExportedRun:
@@ -68,7 +71,14 @@ def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> Exported
             drop_replaced(storage, settings.study, settings.keep_replaced)
         else:
             log.info("Run %s has worked on the study since: `latest` and the published parameters stay", runs.newest)
-        return ExportedRun(best, newest)
+        return ExportedRun(best, newest, _again(run, stored))
+
+
+def _again(run: StudyRun, stored: optuna.Study) -> Again | None:
+    if run.study.settings.retune.publish != "better":
+        return None
+    params = published_params(run.study.exports_base(), run.study.settings.study)
+    return tried_again(params, stored.get_trials(deepcopy=False))
 
 
 def _runs(run: StudyRun, storage: Any) -> StudyRuns:

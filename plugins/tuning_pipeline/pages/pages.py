@@ -23,7 +23,14 @@ from optuna_spark.storage.optuna_storage import create_storage
 from tuning_pipeline.database.connections import database_connection, storage_url
 from tuning_pipeline.exports.page_policy import CONTENT_POLICY
 from tuning_pipeline.pages.dashboard import Dashboard, refusal
-from tuning_pipeline.pages.run_report import EXPORT_TASK, export_folder, read_report, returned, run_state
+from tuning_pipeline.pages.run_report import (
+    EXPORT_TASK,
+    export_folder,
+    read_report,
+    returned,
+    run_state,
+    with_sentence,
+)
 from tuning_pipeline.study_file.keys.study_keys import ConnectionIds
 
 log = logging.getLogger(__name__)
@@ -43,6 +50,7 @@ MESSAGE_HEADERS = {
 }
 # As in tuning_pipeline.tasks.retune, which is not imported because it is made for DAG files.
 DECIDE, SKIPPED_BECAUSE = "decide_retune", "skipped_because"
+PUBLISHED = "published"  # as in tuning_pipeline.tasks.steps
 
 
 def may_read_studies(user: User) -> None:
@@ -114,7 +122,9 @@ def pages() -> FastAPI:
         except OSError as error:
             return message_page("The report cannot be read", f"{folder}: {error.strerror or error}", status=404)
         if found is not None:
-            return HTMLResponse(found, headers=REPORT_HEADERS)
+            verdict = returned(dag_id, run_id, EXPORT_TASK, PUBLISHED)
+            whole = with_sentence(found, f"Asset event {verdict}.") if verdict else found
+            return HTMLResponse(whole, headers=REPORT_HEADERS)
         if reason := returned(dag_id, run_id, DECIDE, SKIPPED_BECAUSE):
             return message_page("Nothing was tuned", str(reason))
         return no_report(state)

@@ -6,6 +6,7 @@ comes from a request or an XCom, because everybody who may trigger a DAG may rew
 
 from __future__ import annotations
 
+import html
 import json
 from typing import Any
 
@@ -55,6 +56,12 @@ def read_report(folder: ObjectStoragePath) -> bytes | None:
         return bytes((folder / REPORT).read_bytes())
     except FileNotFoundError:
         return None
+
+
+def with_sentence(report: bytes, sentence: str) -> bytes:
+    """The report with a sentence above it that was not known when it was written."""
+    note = f'<main>\n<p class="note">{html.escape(sentence)}</p>'
+    return report.replace(b"<main>", note.encode(), 1)
 
 
 def returned(dag_id: str, run_id: str, task_id: str, key: str) -> Any:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
+import sqlalchemy
 
+from optuna_spark.errors import StudyMismatchError
+from optuna_spark.sampling.fits_study import check_directions, check_search_space, stored_distributions
+from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.sections import StopSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.optuna_storage import opened_storage
 from tuning_pipeline.study_file.study_names import RESCORE
+
+log = logging.getLogger(__name__)
 
 
 def rescoring(spec: TuningSpec, params: Mapping[str, Any]) -> TuningSpec:
@@ -29,6 +37,31 @@ def rescoring(spec: TuningSpec, params: Mapping[str, Any]) -> TuningSpec:
 def rescore_study(name: str) -> str:
     """The name of the study for the trials of `rescoring`."""
     return f"{name}{RESCORE}"
+
+
+def drop_unfit_rescores(spec: TuningSpec, url: sqlalchemy.URL) -> bool:
+    """Delete the study of `rescoring` if its trials do not fit the spec any more. Returns whether it did.
+
+    Nobody reads them again: each run looks at its own trial only.
+
+    Args:
+        spec: The spec that `rescoring` made.
+        url: The study's storage.
+    """
+    with opened_storage(url) as storage:
+        try:
+            study = optuna.load_study(study_name=spec.study_name, storage=storage)
+        except KeyError:
+            return False
+        try:
+            check_directions(spec.study_name, spec.directions, [d.name.lower() for d in study.directions])
+            known = stored_distributions(study.get_trials(deepcopy=False))
+            check_search_space(spec.study_name, distributions(spec.search_space), known)
+        except StudyMismatchError as error:
+            log.info("The trials of earlier runs in %s are deleted: %s", spec.study_name, error)
+            optuna.delete_study(study_name=spec.study_name, storage=storage)
+            return True
+        return False
 
 
 def rescored_value(study: optuna.Study, run_id: str) -> float | None:

@@ -41,13 +41,4 @@ def _fitting(params: Mapping[str, Any], space: Mapping[str, ParamSpec]) -> dict[
     """The parameters that the search space still allows: it may have changed. The sampler chooses the others."""
     if not space:
         return dict(params)
-    return {name: value for name, value in params.items() if name in space and _allows(space[name], value)}
-
-
-def _allows(param: ParamSpec, value: Any) -> bool:
-    if param.type == "categorical":
-        return value in param.choices
-    # The study may have had this parameter as a categorical one before.
-    if isinstance(value, bool) or not isinstance(value, int | float) or param.low is None or param.high is None:
-        return False
-    return param.low <= value <= param.high
+    return {name: value for name, value in params.items() if name in space and space[name].allows(value)}

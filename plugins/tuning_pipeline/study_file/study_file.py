@@ -18,6 +18,7 @@ from optuna_spark.spec.plain_secrets import refuse_plain_secrets
 from optuna_spark.spec.run_keys import DEFAULT_PRUNER, DEFAULT_SAMPLER, RunKeys
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.study_file.declared import SECTION_KEY, TARGETS_KEY, top_level_keys
+from tuning_pipeline.study_file.own_objective import check_own_objective
 from tuning_pipeline.study_file.read_yaml import read_yaml
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.targets import registry as targets
@@ -30,6 +31,15 @@ class StudyFileError(TuningError):
 
     next = SpecError.next
     retry = False
+
+
+class FormError(StudyFileError):
+    """A value of a run's trigger form or conf is wrong; the study file is right."""
+
+    next = "Trigger again with another value; the study file is right as it is."
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"trigger conf: {message}")
 
 
 @dataclass(frozen=True)
@@ -72,15 +82,23 @@ class StudyFile:
         return targets.kind_of(self.settings).has_database(self.settings)
 
     def changed(self, changes: Mapping[str, Any]) -> StudyFile:
-        """The study with some values replaced, checked again.
+        """The study with some values replaced by those of a run's form, checked again.
 
         Args:
             changes: New values by dotted key, e.g. {"trials": 10, "xgboost.folds": 5}.
 
         Raises:
-            StudyFileError: A changed value breaks a rule.
+            FormError: A changed value breaks a rule: the file alone breaks none.
         """
-        self._keep_connected(changes)
+        if not changes:
+            return self
+        try:
+            self._keep_connected(changes)
+            return _checked(self.path, self._with(changes))
+        except SpecError as error:
+            raise FormError(str(error)) from None
+
+    def _with(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         document = copy.deepcopy(self.document)
         for key, value in changes.items():
             section = document
@@ -88,7 +106,7 @@ class StudyFile:
             for parent in parents:
                 section = section.setdefault(parent, {})
             section[last] = value
-        return parse_study(self.path, document)
+        return document
 
     def _keep_connected(self, changes: Mapping[str, Any]) -> None:
         """What a connection opens is the study file's word: a run could send its login anywhere else."""
@@ -97,9 +115,9 @@ class StudyFile:
             return
         for name in ("path", "format"):
             if changes.get(f"data.{name}", getattr(data, name)) != getattr(data, name):
-                raise StudyFileError(
-                    f"{shown(self.path)}: data.{name}: cannot be changed for a run, since data.connection opens it;"
-                    " change the study file"
+                raise SpecError(
+                    "cannot be changed for a run, since data.connection opens it; change the study file",
+                    f"data.{name}",
                 )
 
     def to_spec(self, run_id: str) -> TuningSpec:
@@ -125,9 +143,9 @@ def read_study(path: Path) -> StudyFile:
         refuse_plain_secrets(document, free=sections())  # first, since other errors quote what they refuse
         document = spelled_out(document, path)
         _resolve_paths(document, path.parent)
+        return _checked(path, document)
     except SpecError as error:
         raise StudyFileError(f"{shown(path)}: {error}") from None
-    return _checked(path, document)
 
 
 def parse_study(path: Path, document: dict[str, Any]) -> StudyFile:
@@ -137,18 +155,21 @@ def parse_study(path: Path, document: dict[str, Any]) -> StudyFile:
         StudyFileError: As for `read_study`.
     """
     try:
-        refuse_plain_secrets(document, free=sections())
+        return _checked(path, document)
     except SpecError as error:
         raise StudyFileError(f"{shown(path)}: {error}") from None
-    return _checked(path, document)
 
 
 def _checked(path: Path, document: dict[str, Any]) -> StudyFile:
-    try:
-        settings = from_dict(StudySettings, _with_sections(document))
-        check_spec(to_spec(settings, "check"))
-    except SpecError as error:
-        raise StudyFileError(f"{shown(path)}: {error}") from None
+    """The study that a normalised document describes.
+
+    Raises:
+        SpecError: The first thing wrong.
+    """
+    refuse_plain_secrets(document, free=sections())
+    settings = from_dict(StudySettings, _with_sections(document))
+    check_spec(to_spec(settings, "check"))
+    check_own_objective(path.parent, settings)
     return StudyFile(path, document, settings)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuning_pipeline.study_file.study_file import StudyFile, shown
+from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError, shown
 
 # A study is kept under such a name when a reset replaces it.
 REPLACED = ".replaced-"
@@ -27,6 +27,27 @@ class Clash:
         """The error of one of the two files; it names the other."""
         other = self.files[1] if file == self.files[0] else self.files[0]
         return f"{shown(file)}: {self.why}, as for {shown(other)}: rename one of them"
+
+
+def study_paths(folder: Path) -> list[Path]:
+    """The study files of a folder."""
+    return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+
+
+def study_path(folder: Path, name: str) -> Path:
+    """The study file of this name.
+
+    Raises:
+        StudyFileError: There is none, or there are two, <name>.yaml and <name>.yml.
+    """
+    paths = study_paths(folder)
+    found = [path for path in paths if path.stem == name]
+    if not found:
+        known = ", ".join(sorted({path.stem for path in paths})) or "no study file"
+        raise StudyFileError(f"{shown(folder / name)}: there is no such study file; there is {known}")
+    for clash in clashing_files(found):
+        raise StudyFileError(clash.message_for(found[0]))
+    return found[0]
 
 
 def clashing_files(paths: Sequence[Path]) -> Iterator[Clash]:

@@ -35,17 +35,6 @@ def gpu_amount(spec: TuningSpec) -> str:
     return f"{gpus:g}"
 
 
-def own_objective(folder: Path, objective: str) -> Path | None:
-    """The file or package folder of a `module:function` objective beside the study file; None if there is none."""
-    if ":" not in objective:
-        return None
-    module = objective.partition(":")[0].partition(".")[0]
-    package, file = folder / module, folder / f"{module}.py"
-    if (package / "__init__.py").is_file():  # which Python, too, takes before the file
-        return package
-    return file if file.is_file() else None
-
-
 def shipped(own: Path, scratch: Path) -> Path:
     """What `--py-files` is given of one's own objective: its file, or its package as a zip in `scratch`."""
     return scratch / f"{own.name}.zip" if own.is_dir() else own

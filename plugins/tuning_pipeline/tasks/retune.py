@@ -78,13 +78,16 @@ def skip_if_nobody_needs_it(study: StudyFile, context: Context) -> None:
     """Skip the task that runs the best trial again, if no rule will look at its value.
 
     Raises:
-        AirflowSkipException: The run was triggered by hand, or there is no best trial yet.
+        AirflowSkipException: The run was triggered by hand, or there is no best trial yet that could be run again.
     """
     run = begin(study, context)
     if run.asked_for:
         raise AirflowSkipException("triggered by hand: the rule is not asked")
-    if not best_params(run):
+    params = best_params(run)
+    if not params:
         raise AirflowSkipException("there is no earlier result")
+    if not run.spec.allows(params):
+        raise AirflowSkipException("the best trial does not fit the search space any more: the run tunes")
 
 
 def best_params(run: StudyRun) -> dict[str, Any]:

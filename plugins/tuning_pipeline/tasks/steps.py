@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# XCom key of export_best_trials: whether the result was published, and why.
+PUBLISHED = "published"
+
 OpenStorage = Callable[["StudyRun"], AbstractContextManager[Any]]
 
 
@@ -34,8 +37,10 @@ def provision_database(study: StudyFile) -> XComArg:
     def provision_database() -> dict[str, Any]:
         from tuning_pipeline.database.provision import provision
         from tuning_pipeline.database.secret_connections import run_secrets
+        from tuning_pipeline.exports.place import check_place
 
         run = run_of(study)
+        check_place(run.study.exports_base())  # what cannot end well should not begin
         run_secrets(run.study.settings)  # a connection that is wrong should fail here, not in `tune` much later
         made = provision(run.study.settings)
         with run.hold_study():  # takes the lease, which needs the database, and keeps it for the next task
@@ -88,7 +93,7 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
     @readable_failures
     def export_best_trials() -> dict[str, Any]:
         from tuning_pipeline.exports.export_run import export_run
-        from tuning_pipeline.exports.published import note_if_better, note_published
+        from tuning_pipeline.exports.published import Verdict, note_if_better, note_published
         from tuning_pipeline.exports.retention import remove_old_exports
 
         context = get_current_context()
@@ -97,15 +102,21 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
             exported = export_run(run, url, noted_fingerprint(context))
             best, place = exported.best, (run.study.exports_base(), run.study.settings.study)
             if not exported.newest:
-                context["task"].outlets = []  # otherwise Airflow would make an event
+                verdict = Verdict(False, "another run has worked on the study since")
             elif run.study.settings.study != study.settings.study:
-                log.info("No asset event: %s is the asset of study %s", asset.name, study.settings.study)
-                context["task"].outlets = []
+                verdict = Verdict(False, f"{asset.name} is the asset of study {study.settings.study}")
             elif when_better is None:
+                verdict = Verdict(True, "publish is always")
                 note_published(*place, best)
                 context["outlet_events"][asset].extra = best
-            elif note_if_better(*place, best, context["inlet_events"][asset]):
-                context["outlet_events"][when_better].add(asset, extra=best)
+            else:
+                verdict = note_if_better(*place, best, context["inlet_events"][asset], exported.again)
+                if verdict.publish:
+                    context["outlet_events"][when_better].add(asset, extra=best)
+            if not verdict.publish:
+                context["task"].outlets = []  # otherwise Airflow would make an event
+            log.info("Asset event of %s %s", asset.name, verdict)
+            context["ti"].xcom_push(key=PUBLISHED, value=str(verdict))
             if exported.newest:
                 remove_old_exports(*place, run.study.settings.keep_exports)
         return {key: best[key] for key in ("study", "value", "trial", "folder")}

@@ -43,25 +43,62 @@ def test_a_request_that_cannot_work_is_refused_at_once(checkout: Layout, study: 
         run.check_request(checkout, study, trials)
 
 
-def test_the_result_names_value_parameters_and_folder(checkout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
-    latest = checkout.exports / "diabetes" / "latest"
-    latest.mkdir(parents=True)
-    best = {"study": "diabetes", "value": 54.5, "values": [54.5], "params": {"max_depth": 3, "eta": 0.1}, "trial": 17}
-    (latest / "best_params.json").write_text(json.dumps(best))
-    run.show_result(checkout, "diabetes")
+def test_a_study_file_may_end_in_yml_and_two_of_one_name_are_refused(checkout: Layout) -> None:
+    studies = checkout.root / "dags" / "studies"
+    (studies / "wine.yml").touch()
+    run.check_request(checkout, "wine", "")
+    assert run.study_file(checkout, "wine") == studies / "wine.yml"
+    (studies / "wine.yaml").touch()
+    with pytest.raises(SetupError, match=r"wine.yaml and wine.yml, which would both be DAG tune_wine: rename one of"):
+        run.check_request(checkout, "wine", "")
+    run.check_request(checkout, "diabetes", "")
+
+
+@pytest.mark.parametrize("character", ["%", "$", "?", ":", "\n"])
+def test_a_checkout_whose_path_would_be_read_as_something_else_is_refused(tmp_path: Path, character: str) -> None:
+    root = tmp_path / f"a{character}b"
+    root.mkdir()
+    with pytest.raises(SetupError, match=r"^the path of this checkout must not hold .* move it to another folder$"):
+        Layout(root).prepare()
+    assert not list(root.iterdir())
+    (tmp_path / "a b").mkdir()
+    Layout(tmp_path / "a b").prepare()
+
+
+def test_another_python_for_spark_in_the_shell_does_not_reach_a_run(
+    checkout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "SPARK_HOME"):
+        monkeypatch.setenv(name, "/usr/bin/python3.9")
+    assert "/usr/bin/python3.9" not in airflow.environment(checkout, {}, None).values()
+
+
+def test_the_result_names_value_parameters_and_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = {"study": "other", "value": 54.5, "values": [54.5], "params": {"max_depth": 3, "eta": 0.1}, "trial": 17}
+    (tmp_path / "best_params.json").write_text(json.dumps(best))
+    run.show_result(str(tmp_path))
     shown = capsys.readouterr().out
     assert "best value 54.5, trial 17" in shown
     assert "max_depth = 3" in shown
-    assert str(latest) in shown
+    assert str(tmp_path) in shown
 
 
 def test_a_pareto_front_shows_all_values() -> None:
     assert run.headline({"value": 1.0, "values": [1.0, 2.0], "trial": 3}) == "best value [1.0, 2.0], trial 3"
 
 
-def test_a_missing_result_is_no_crash(checkout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
-    run.show_result(checkout, "diabetes")
-    assert "no best_params.json" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("exported", "line"),
+    [
+        ("s3://bucket/exports/s/r", "done; the exports are in s3://bucket/exports/s/r"),
+        (None, "done; this run exported nothing"),
+    ],
+)
+def test_a_result_that_cannot_be_read_here_is_no_crash(
+    exported: str | None, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.show_result(exported)
+    assert line in capsys.readouterr().out
 
 
 def test_secrets_are_generated_once_and_closed_to_others(tmp_path: Path) -> None:

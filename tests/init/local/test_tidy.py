@@ -39,7 +39,9 @@ def tune():
 
     run = tasks.run_of(study)
     stored = optuna.load_study(study_name="best", storage=create_storage(run.storage_url()))
-    stored.add_trial(optuna.create_trial(value=float(os.environ["VALUE"]), user_attrs={"run_id": run.key}))
+    value, space = float(os.environ["VALUE"]), {"x": optuna.distributions.FloatDistribution(-10, 10)}
+    made = optuna.create_trial(value=value, params={"x": value}, distributions=space, user_attrs={"run_id": run.key})
+    stored.add_trial(made)
 
 
 with DAG("publishing", params=form_params(study)):

@@ -12,16 +12,18 @@ from typing import Any, NoReturn
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from init.local.layout import REPOSITORY
 from optuna_spark.driver.coordinator import LoadedRun
 from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.run import tune
-from optuna_spark.errors import StorageError, TrialLimitError, TuningError
+from optuna_spark.errors import StorageError, StudyGoneError, TrialLimitError, TuningError
 from optuna_spark.spec.sections import CoordinatorSpec, ParamSpec, StopSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.programs import run_program
+from tests.support.waiting import wait_until
 
 DEFAULTS: dict[str, Any] = {
     "study_name": "study",
@@ -211,3 +213,25 @@ def test_a_program_that_its_own_workers_run_again_is_told_what_to_change(
     assert 'put the call under if __name__ == "__main__":' in done.stderr
     assert "worker 0 died with exit code 1" in done.stderr.splitlines()[-1]
     assert trials_of(url) == []
+
+
+def test_a_study_that_is_deleted_in_mid_run_is_an_error_that_says_so(url: str) -> None:
+    def delete() -> None:
+        wait_until(lambda: study_has_trials(url, 2), "two trials")
+        optuna.delete_study(study_name="study", storage=url)
+
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    try:
+        with pytest.raises(StudyGoneError, match="study 'study' was deleted while this run worked on it") as caught:
+            tune(spec_for("slow_parabola", trials=500), url)
+    finally:
+        deleting.join()
+    assert not caught.value.retry
+
+
+def study_has_trials(url: str, number: int) -> bool:
+    try:
+        return len(trials_of(url, TrialState.COMPLETE)) >= number
+    except (KeyError, StorageError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
+        return False  # not made yet

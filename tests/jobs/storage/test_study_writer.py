@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from optuna_spark.errors import StorageError
+from optuna_spark.errors import StorageError, StudyGoneError
 from optuna_spark.storage.connection import Database, Transaction
 from optuna_spark.storage.optuna_storage import create_storage
 from optuna_spark.storage.study_writer import StudyWriter
@@ -297,11 +297,11 @@ def test_a_study_with_deleted_trials_is_refused(urls: list[Any]) -> None:
         writer_for(urls[0])
 
 
-def test_a_study_that_was_reset_meanwhile_is_noticed(urls: list[Any]) -> None:
+def test_a_study_that_was_deleted_meanwhile_is_noticed(urls: list[Any]) -> None:
     study_in(urls[0])
     writer = writer_for(urls[0])
     optuna.delete_study(study_name="study", storage=create_storage(urls[0]))
-    with pytest.raises(StorageError, match="reset"):
+    with pytest.raises(StudyGoneError, match="study 'study' was deleted while this run worked on it"):
         writer.write([record(all_kinds()[0])], {})
 
 

@@ -13,7 +13,7 @@ from tests.support.studies import study_reader
 from tuning_pipeline.dag.form import form_params, study_of_run
 from tuning_pipeline.study_file.form import all_fields, offered_fields
 from tuning_pipeline.study_file.form_field import FormField
-from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
+from tuning_pipeline.study_file.study_file import FormError, StudyFile, StudyFileError
 
 Study = Callable[[str], StudyFile]
 TABLE = "objective: xgboost\ndata: {path: table.csv}\n"
@@ -57,6 +57,9 @@ FREE = {"data_label"}
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
+    beside = tmp_path / "dags" / "studies" / "mine.py"
+    beside.parent.mkdir(parents=True)
+    beside.write_text("def objective(trial): ...\n")
     return study_reader(tmp_path)
 
 
@@ -208,7 +211,7 @@ def test_a_run_may_give_what_the_form_offers(study: Study) -> None:
 
 def test_a_run_may_give_the_texts_its_study_file_has(study: Study) -> None:
     space = {"model": {"type": "categorical", "choices": ["large"]}}
-    changed = triggered(study(OWN), search_space=space, enqueue=[{"model": "small"}])
+    changed = triggered(study(OWN), search_space=space, enqueue=[{"model": "large"}])
     assert changed.settings.search_space["model"].choices == ("large",)
 
 
@@ -272,3 +275,29 @@ def test_an_author_may_offer_less(study: Study) -> None:
 def test_offered_fields_keep_the_order_of_the_form(study: Study) -> None:
     given = study(f"{TABLE}form: {{fields: [data_path, tasks, trials]}}\n")
     assert [item.param for item in offered_fields(given.settings)] == ["trials", "tasks", "data_path"]
+
+
+@pytest.mark.parametrize(
+    ("conf", "sentence"),
+    [
+        ({"trials": 0}, "trials must be at least 1, got 0"),
+        ({"timeout_s": 1e6}, "timeout_s must be below execution_timeout_s (86400)"),
+        ({"enqueue": [{"max_dept": 3}]}, "enqueue[0]: unknown parameter 'max_dept' (did you mean 'max_depth'?)"),
+        ({"enqueue": [{"max_depth": 99}]}, "enqueue[0].max_depth: must be from 1 to 10, got 99"),
+        ({"search_space": {"max_depth": {"type": "int", "low": 9, "high": 1}}}, "low must not be above high"),
+        ({"xgboost_folds": -1}, "xgboost: folds must be"),
+        ({"gpus_per_task": 2}, "resources: gpus_per_task must be at most 1 for objective xgboost"),
+        ({"mode": "again"}, "mode must be one of resume, reset, create, got str 'again'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_blamed_on_the_form_and_not_on_the_file(
+    study: Study, conf: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(FormError) as caught:
+        triggered(study(TABLE), **conf)
+    assert str(caught.value).startswith("trigger conf: ")
+    assert sentence in str(caught.value)
+    assert "example.yaml" not in str(caught.value)
+    assert caught.value.next == "Trigger again with another value; the study file is right as it is."
+    assert not caught.value.retry

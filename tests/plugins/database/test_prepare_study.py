@@ -11,11 +11,12 @@ import pytest
 import sqlalchemy
 
 from optuna_spark.errors import StudyMismatchError
+from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
-from tuning_pipeline.database.prepare_study import check_prepared, check_search_space, prepare_study
+from tuning_pipeline.database.prepare_study import check_prepared, prepare_study
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, write_runs
 from tuning_pipeline.failures import TaskError
 
@@ -170,9 +171,48 @@ def test_a_retried_create_finds_its_own_study(url: sqlalchemy.URL) -> None:
 
 def test_other_directions_are_told(url: sqlalchemy.URL) -> None:
     prepare_study(spec(), url, "resume")
-    message = "study 's' is stored with directions minimize, but the study file says maximize, minimize"
+    run_trials(url, 1)
+    message = (
+        "study 's' is stored with directions minimize, but the study file says maximize, minimize:"
+        " trigger with mode reset to begin anew, or use another study name"
+    )
     with pytest.raises(StudyMismatchError, match=message):
         prepare_study(spec("run 2", directions=("maximize", "minimize")), url, "resume")
+
+
+def test_an_empty_study_takes_the_directions_of_the_corrected_file(
+    url: sqlalchemy.URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare_study(spec(), url, "resume")  # the first run fails before its first trial
+    with caplog.at_level("INFO", "optuna_spark.storage.empty_study"):
+        prepared = prepare_study(spec("run 2", directions=("maximize", "minimize")), url, "resume")
+    assert [d.name for d in stored(url).directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert prepared == {"study": "s", "mode": "resume", "trials": {}}
+    assert [one for one in caplog.messages if "empty" in one] == [
+        "Study s was empty, and has taken the directions maximize, minimize"
+    ]
+    assert optuna.get_all_study_names(str(url)) == ["s"]
+    for run in ("run 1", "run 2"):
+        check_prepared("s", url, run)
+
+
+@pytest.mark.parametrize("kept", ["a trial", "a waiting point", "an attribute", "another tool's attribute"])
+def test_a_study_that_holds_anything_keeps_its_directions(url: sqlalchemy.URL, kept: str) -> None:
+    prepare_study(spec(), url, "resume")
+    study = stored(url)
+    if kept == "a trial":
+        run_trials(url, 1)
+    elif kept == "a waiting point":
+        study.enqueue_trial({"x": 0.5})
+    elif kept == "an attribute":
+        study.set_user_attr("by", "a person")
+    else:
+        storage = create_storage(url)
+        storage.set_study_system_attr(storage.get_study_id_from_name("s"), "tool:state", 1)
+        close_storage(storage)
+    with pytest.raises(StudyMismatchError, match="is stored with directions minimize"):
+        prepare_study(spec("run 2", directions=("maximize",)), url, "resume")
+    assert stored(url).direction.name == "MINIMIZE"
 
 
 def test_a_search_space_that_does_not_fit_is_told_parameter_by_parameter(url: sqlalchemy.URL) -> None:
@@ -186,10 +226,11 @@ def test_a_search_space_that_does_not_fit_is_told_parameter_by_parameter(url: sq
     with pytest.raises(StudyMismatchError) as caught:
         prepare_study(spec("run 2", search_space=space), url, "resume")
     assert str(caught.value) == (
-        "the stored trials do not fit the search space:"
+        "the stored trials of study 's' do not fit the search space:"
         " parameter c: stored one of a, b, now one of a, b, d;"
         " parameter n: stored int 1 to 9, now float 1 to 9;"
-        " parameter x: stored float 0 to 1, now float 0.1 to 1, log"
+        " parameter x: stored float 0 to 1, now float 0.1 to 1, log:"
+        " trigger with mode reset to begin anew, or use another study name"
     )
 
 
@@ -225,7 +266,7 @@ def test_what_is_called_compatible_is_what_optuna_accepts(url: sqlalchemy.URL) -
         except ValueError:
             accepted = False
         try:
-            check_search_space(wanted, distributions({"x": SPACE["x"]}))
+            check_search_space("s", wanted, distributions({"x": SPACE["x"]}))
             foretold = True
         except StudyMismatchError:
             foretold = False

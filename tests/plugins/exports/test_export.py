@@ -23,6 +23,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # likewise
 
+from init.local.watch import RunWatcher
 from optuna_spark.errors import TuningError
 from tuning_pipeline.exports.export import BEST_PARAMS, export_study
 from tuning_pipeline.exports.paths import folder_name
@@ -455,3 +456,14 @@ def test_no_cell_of_a_csv_file_is_run_by_a_spreadsheet(tmp_path: Path) -> None:
         assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "\t", "\r"))]
         assert {cell for cell in cells if cell.startswith("-")} == {"-1.5", "-2.0"}
     assert pq.read_table(folder / "trials.parquet")["params_text"].to_pylist() == [*RUN_BY_SPREADSHEETS, "-1.5"]
+
+
+def test_make_run_finds_the_exports_of_the_run_whatever_the_study_is_called(
+    study: optuna.Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "tuning_pipeline.exports.export"):
+        exported = export_study(study, tmp_path / "my exports", RUN_ID)
+    watcher = RunWatcher(lambda _: None)
+    for message in caplog.messages:
+        watcher.feed(f"2026-11-22T09:31:18.641929Z [info     ] {message} [tuning_pipeline.exports.export] loc=e.py:9\n")
+    assert watcher.exported == exported["folder"]

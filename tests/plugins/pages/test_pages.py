@@ -129,6 +129,17 @@ def test_a_report_is_served_with_a_policy_in_its_header(server: Server, folder: 
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_the_tab_says_whether_the_result_was_published_and_why(server: Server, folder: DagFolder) -> None:
+    assert trigger(server, DAG_ID, "told").status_code == 200
+    path = f"/api/v2/dags/{DAG_ID}/dagRuns/told/taskInstances/export_best_trials/xcomEntries"
+    body = {"key": "published", "value": "not published: 0.6 is no better than <0.5>", "map_index": -1}
+    assert server.send("POST", path, body).status_code == 201
+    write_report(folder.path.parent / "exports" / NAME / "told", "<main>\nthe report")
+    assert server.get(report_path(DAG_ID, "told")).text == (
+        '<main>\n<p class="note">Asset event not published: 0.6 is no better than &lt;0.5&gt;.</p>\nthe report'
+    )
+
+
 FOLDERS = ["http://127.0.0.1:{port}", "file://{disk}", "{disk}", "{disk}/../elsewhere"]
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 
 from optuna_spark.errors import SpecError
+from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
@@ -20,7 +22,7 @@ from tuning_pipeline.exports.published import is_better
 from tuning_pipeline.exports.tuned_on import TUNED_ON
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.retune.fingerprint import data_fingerprint
-from tuning_pipeline.retune.rescoring import rescored_value, rescoring
+from tuning_pipeline.retune.rescoring import drop_unfit_rescores, rescored_value, rescoring
 from tuning_pipeline.retune.rules import decide
 from tuning_pipeline.retune.warm_start import warm_started
 from tuning_pipeline.study_file.keys.retune import RetuneSettings
@@ -130,6 +132,27 @@ def test_rescoring_runs_one_trial_beside_the_study() -> None:
     assert (spec.study_name, spec.trials, spec.tasks, spec.enqueue) == ("s.rescore", 1, 1, ({"x": 0.5},))
 
 
+def test_trials_run_again_before_the_choices_changed_do_not_stop_the_next_one(tmp_path: Path) -> None:
+    url = sqlalchemy.URL.create("sqlite", database=str(tmp_path / "study.db"))
+    spec = TuningSpec("s", search_space=SPACE)
+    again = rescoring(spec, {"x": 0.5})
+    assert not drop_unfit_rescores(again, url)  # none was run again yet
+    study = optuna.create_study(study_name=again.study_name, storage=url.render_as_string())
+    study.tell(study.ask(distributions(SPACE)), 1.0)
+    assert not drop_unfit_rescores(again, url)
+    wider = SPACE | {"kind": ParamSpec("categorical", choices=("a", "b", "c"))}
+    assert drop_unfit_rescores(rescoring(spec.with_changes(search_space=wider), {}), url)
+    assert optuna.get_all_study_names(url.render_as_string()) == []
+
+
+def test_a_best_trial_that_does_not_fit_any_more_is_not_run_again() -> None:
+    spec = TuningSpec("s", search_space=SPACE)
+    assert spec.allows({"x": 0.5, "n": 2, "kind": "a"})
+    for params in ({"x": 7.0, "n": 2, "kind": "a"}, {"x": 0.5, "n": 2}, {"x": 0.5, "n": 2, "kind": "a", "gone": 1}):
+        assert not spec.allows(params)
+    assert TuningSpec("s", objective="own:f").allows({"anything": 1})
+
+
 def test_the_rescored_value_is_this_runs() -> None:
     study = optuna.create_study()
     for run, value in (("one", 1.0), ("two", 2.0)):
@@ -139,7 +162,6 @@ def test_the_rescored_value_is_this_runs() -> None:
 
 
 def test_better_follows_the_direction() -> None:
-    assert is_better(1.0, None, "minimize")
     assert is_better(1.0, 2.0, "minimize")
     assert not is_better(2.0, 2.0, "minimize")
     assert is_better(3.0, 2.0, "maximize")

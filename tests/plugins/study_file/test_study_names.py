@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.airflow import QUICK_STUDY, DagFolder
 from tuning_pipeline.dag.studies import read_studies
+from tuning_pipeline.study_file.study_file import StudyFileError
+from tuning_pipeline.study_file.study_names import study_path
 
 GOOD = "objective: quadratic\n"
 
@@ -75,3 +77,13 @@ def test_airflow_shows_both_among_its_import_errors(tmp_path: Path) -> None:
     assert "studies/one.yaml: the study would be called same, as for dags/studies/two.yaml" in error
     assert "studies/two.yaml: the study would be called same, as for dags/studies/one.yaml" in error
     assert "tune_one" not in bag.dags
+
+
+def test_a_study_is_found_by_name_whichever_way_its_file_ends(tmp_path: Path) -> None:
+    for name in ("one.yaml", "two.yml", "both.yaml", "both.yml"):
+        (tmp_path / name).write_text(GOOD)
+    assert [study_path(tmp_path, name).name for name in ("one", "two")] == ["one.yaml", "two.yml"]
+    with pytest.raises(StudyFileError, match=r"both.yaml: the DAG would be called tune_both, as for .*both.yml"):
+        study_path(tmp_path, "both")
+    with pytest.raises(StudyFileError, match=r"three: there is no such study file; there is both, one, two"):
+        study_path(tmp_path, "three")

@@ -30,7 +30,9 @@ class RetuneSettings:
         0, "So many of the best trials of the last export are tried first.", minimum=0, maximum=10_000
     )
     publish: Literal["always", "better"] = key(
-        "always", "better: the asset event only when the best value beats the one published last."
+        "always",
+        "better: the asset event only when the best value beats that of the parameters published last, in the same"
+        " study; a study that has no trial with them (mode reset) runs one first.",
     )
 
     def __post_init__(self) -> None:

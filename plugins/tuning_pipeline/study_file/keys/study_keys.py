@@ -113,7 +113,8 @@ class StudyKeys(RunKeys):
     form: FormSettings = key(FormSettings(), "What a run's trigger form may change.", group=Group.CHANGED)
     exports: str | None = key(
         None,
-        "Folder or object store URL of the exports. null: TUNING_EXPORTS, else exports/ beside dags/.",
+        "Folder or object store URL of the exports; where tasks run on several machines (Celery, Kubernetes) a folder"
+        " that all of them share is written file:///folder. null: TUNING_EXPORTS, else exports/ beside dags/.",
         group=Group.EXPORTED,
     )
     top_k: int = key(

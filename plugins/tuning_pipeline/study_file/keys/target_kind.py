@@ -18,6 +18,7 @@ class TargetKind:
         settings: Dataclass of its section in a study file, whose fields are keys with defaults (see
             `optuna_spark.spec.key`). The section has the name under which the registry lists the target.
         driver_elsewhere: Why Airflow cannot know from where Spark's driver connects to MySQL; empty where it can.
+        runs_on_locked_packages: Whether workers have requirements/spark.txt, unless a study brings other packages.
         form_sections: Dotted names of the sections whose fields mean something there, at least for some studies.
     """
 
@@ -26,6 +27,7 @@ class TargetKind:
     first_task: ClassVar[str]
     settings: ClassVar[type | None] = None
     driver_elsewhere: ClassVar[str] = ""
+    runs_on_locked_packages: ClassVar[bool] = False
     form_sections: ClassVar[tuple[str, ...]] = ()
 
     def check(self, _keys: StudyKeys) -> None:
@@ -42,6 +44,10 @@ class TargetKind:
     def has_database(self, _keys: StudyKeys) -> bool:
         """Whether the study lives in a database that Airflow reaches; else it is a file that a cluster works on."""
         return True
+
+    def brings_code(self, _keys: StudyKeys) -> bool:
+        """Whether the study names something that may install modules where its trials run."""
+        return False
 
     def study_folder(self, _keys: StudyKeys) -> str:
         """Where that file is kept between two runs, as a person finds it; empty with a database."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from tuning_pipeline.retune.rescoring import rescoring
+from tuning_pipeline.retune.rescoring import drop_unfit_rescores, rescoring
 from tuning_pipeline.runs.begin import begin
 from tuning_pipeline.targets.databricks.operator import TuneOnDatabricks
 from tuning_pipeline.targets.databricks.upload import upload_spec
@@ -37,4 +37,5 @@ class RescoreOnDatabricks(TuneOnDatabricks):
         return spec, dataclasses.replace(files, spec=upload_spec(run.study, spec))
 
     def check_study(self, run: StudyRun) -> None:
-        """Nothing to check: the trial goes into a separate study."""
+        """The trial goes into a separate study, from which trials go that do not fit any more."""
+        drop_unfit_rescores(rescoring(run.spec, {}), run.storage_url())

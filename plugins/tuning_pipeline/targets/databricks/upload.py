@@ -13,7 +13,8 @@ from optuna_spark.storage.tls import TlsSettings
 from tuning_pipeline.database.connections import database_connection, require_connection, storage_url, tls_settings
 from tuning_pipeline.exports.paths import folder_name
 from tuning_pipeline.failures import Failure, TaskError
-from tuning_pipeline.retune.warm_start import warm_started
+from tuning_pipeline.retune.first_tries import with_first_tries
+from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.targets.databricks.init_scripts import init_scripts
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.paths import (
@@ -25,7 +26,7 @@ from tuning_pipeline.targets.databricks.paths import (
     with_data,
 )
 from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders, open_workspace, readable_errors
-from tuning_pipeline.targets.package import cluster_file, own_objective, pack_package, ship
+from tuning_pipeline.targets.package import cluster_file, pack_package, ship
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -48,7 +49,7 @@ def upload_job_files(study: StudyFile, run_id: str) -> dict[str, Any]:
     """
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
     settings, spec = databricks_settings(study.settings), study.to_spec(run_id)
-    spec = warm_started(spec, study.exports_base(), study.settings.retune.warm_start)
+    spec = with_first_tries(spec, study)
     with readable_errors(connection):
         folders = RemoteFolders(open_workspace(connection))
         with tempfile.TemporaryDirectory() as scratch:

@@ -17,6 +17,7 @@ import yaml
 
 from optuna_spark.errors import TuningError
 from tuning_pipeline.study_file.study_file import StudyFile, read_study
+from tuning_pipeline.study_file.study_names import study_path
 from tuning_pipeline.targets.databricks.init_scripts import init_scripts
 from tuning_pipeline.targets.databricks.keys.kind import check_databricks
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
@@ -96,7 +97,7 @@ def main(arguments: list[str]) -> int:
     """Write the job of a study, given the name of its file, and print how to create the job. Returns the exit code."""
     name, folder = arguments
     try:
-        study = read_study(STUDIES / f"{name}.yaml")
+        study = read_study(study_path(STUDIES, name))
         target = Path(folder) / study.name
         files = write_job(study, target)
     except TuningError as error:

@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 from optuna_spark.errors import TuningError
 from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure, driver_failure
 from tuning_pipeline.runs.begin import prepared
-from tuning_pipeline.targets.package import own_objective, pack_package, ship
+from tuning_pipeline.study_file.own_objective import own_objective
+from tuning_pipeline.targets.package import pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of, require_cluster
 from tuning_pipeline.targets.standalone.driver_end import end_application
 from tuning_pipeline.targets.standalone.links import SparkLink, StudyLink, show_links, spark_page
@@ -144,9 +145,9 @@ class TuneOperator(SparkSubmitOperator):
 
     def spec_of(self, run: StudyRun) -> TuningSpec:
         """The spec that the application runs."""
-        from tuning_pipeline.retune.warm_start import warm_started
+        from tuning_pipeline.retune.first_tries import with_first_tries
 
-        return warm_started(run.spec, run.study.exports_base(), run.study.settings.retune.warm_start)
+        return with_first_tries(run.spec, run.study)
 
     def _take(self, given: Submission) -> None:
         self.application = given.application

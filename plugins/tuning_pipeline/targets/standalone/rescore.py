@@ -28,7 +28,10 @@ class RescoreOperator(TuneOperator):
         return begin(self.study, context)
 
     def check_study(self, run: StudyRun) -> None:
-        """Nothing to check: the trial goes into a separate study."""
+        """The trial goes into a separate study, from which trials go that do not fit any more."""
+        from tuning_pipeline.retune.rescoring import drop_unfit_rescores, rescoring
+
+        drop_unfit_rescores(rescoring(run.spec, {}), run.storage_url())
 
     def spec_of(self, run: StudyRun) -> TuningSpec:
         """A spec of one trial with the best parameters."""

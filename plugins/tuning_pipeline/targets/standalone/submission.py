@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.study_file.keys.spark import SparkSettings, conf_text
+from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.targets.package import cluster_file, gpu_amount, own_objective, shipped
+from tuning_pipeline.targets.package import cluster_file, gpu_amount, shipped
 
 APPLICATION = cluster_file("jobs/tune.py")
 

@@ -68,4 +68,4 @@ def test_a_study_that_says_nothing_about_databricks_is_refused(
     assert main(["quadratic", str(tmp_path)]) == 1
     assert "databricks.files is required" in capsys.readouterr().err
     assert main(["none", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.startswith("error: dags/studies/none.yaml: cannot be read")
+    assert capsys.readouterr().err.startswith("error: dags/studies/none: there is no such study file; there is ")

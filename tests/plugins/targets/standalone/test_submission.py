@@ -15,8 +15,9 @@ from optuna_spark.spec.sections import ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.study_file.keys.spark import SparkSettings
+from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.study_file.study_file import StudyFile, parse_study
-from tuning_pipeline.targets.package import own_objective, pack_package, ship
+from tuning_pipeline.targets.package import pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of
 from tuning_pipeline.targets.standalone.scratch import write_private
 from tuning_pipeline.targets.standalone.submission import (
@@ -38,7 +39,8 @@ def conf(tasks: int = 2, cpus: int = 1, gpus: float = 0, distribution: str = "rd
 
 
 def test_the_run_travels_in_a_file(tmp_path: Path) -> None:
-    given = study(tmp_path, enqueue=[{"x": i / 7} for i in range(2000)])
+    space = {"x": {"type": "float", "low": 0, "high": 1000}}
+    given = study(tmp_path, search_space=space, enqueue=[{"x": i / 7} for i in range(2000)])
     made = submission(given, given.to_spec("manual__1"), tmp_path / "p.zip", tmp_path / "spec.json")
     assert made.application == str(APPLICATION)
     assert made.application_args == ["--spec-file", str(tmp_path / "spec.json")]
@@ -225,7 +227,8 @@ def test_a_spec_of_any_length_is_submitted_and_no_argument_shows_it(
     recorder.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\n')
     recorder.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    given = study(tmp_path, enqueue=[{f"parameter_{k}": i / 7 for k in range(7)} for i in range(2000)])
+    space = {f"parameter_{k}": {"type": "float", "low": 0, "high": 1000} for k in range(7)}
+    given = study(tmp_path, search_space=space, enqueue=[dict.fromkeys(space, i / 7) for i in range(2000)])
     spec = given.to_spec("r")
     made = submission(given, spec, tmp_path / "p.zip", write_private(tmp_path / "spec.json", spec.to_json()))
     Hook(conn_id="c", application_args=made.application_args, conf=made.conf).submit(made.application)

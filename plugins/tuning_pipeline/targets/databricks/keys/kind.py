@@ -40,6 +40,10 @@ class DatabricksKind(TargetKind):
     def study_folder(self, keys: StudyKeys) -> str:
         return "" if self.has_database(keys) else f"{databricks_settings(keys).folder}/studies"
 
+    def brings_code(self, keys: StudyKeys) -> bool:
+        given = databricks_settings(keys)
+        return bool(given.existing_cluster_id or given.cluster.init_scripts or given.cluster.policy_id)
+
 
 def check_databricks(keys: StudyKeys) -> None:
     """What a study must say to run on Databricks.

@@ -18,10 +18,18 @@ class StandaloneKind(TargetKind):
     implementation = "tuning_pipeline.targets.standalone.target:Standalone"
     title = "a Spark standalone cluster"
     first_task = "provision_database"
+    runs_on_locked_packages = True
     form_sections = ("spark",)
 
     def check(self, keys: StudyKeys) -> None:
         _check_references(keys)
+
+    def brings_code(self, keys: StudyKeys) -> bool:
+        return bool(_OTHER_PYTHON & set(keys.spark.conf)) or keys.spark.conf_connection is not None
+
+
+# Spark properties with which workers have another Python, or further modules.
+_OTHER_PYTHON = {"spark.pyspark.python", "spark.submit.pyFiles", "spark.archives", "spark.executorEnv.PYTHONPATH"}
 
 
 def _check_references(keys: StudyKeys) -> None:
