@@ -201,6 +201,14 @@ class Assignments:
         for number in [n for n, held in self._held.items() if held.worker == worker]:
             self._lose(number, again=not self.budget.over)
 
+    def cut(self, error: str) -> None:
+        """Fail all running trials: their time is over. What their workers still say of them is refused."""
+        for number in list(self._held):
+            self._end(self._held[number].trial, Outcome(TrialState.FAIL, error=error))
+            self.budget.cut()
+            self._journal.commit(self._record(number))
+            del self._held[number]
+
     def close(self) -> None:
         """Leave no trial running: the run is over, and all workers have gone."""
         for number in list(self._held):

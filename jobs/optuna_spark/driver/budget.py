@@ -68,6 +68,11 @@ class Budget:
         """Uncount a started trial whose worker died: it neither finished nor failed, and may be tried again."""
         self.started -= 1
 
+    def cut(self) -> None:
+        """Count a started trial that the run's end cut off. It failed, but no limit on failures is meant for it."""
+        self.started -= 1
+        self.failed += 1
+
     def stop(self, reason: str) -> None:
         """Start no further trial. The first reason is kept."""
         self.reason = self.reason or reason

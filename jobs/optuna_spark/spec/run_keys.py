@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from optuna_spark.spec.data import DataSpec
-from optuna_spark.spec.form_fields import CLUSTER, SEARCH, VALUE, VALUES, plain
+from optuna_spark.spec.form_fields import CLUSTER, SEARCH, STOPPING, VALUE, VALUES, plain
 from optuna_spark.spec.key import Field, Group, Key, Reach, key
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, ResourceSpec, StopSpec
 
@@ -125,6 +125,15 @@ class RunKeys:
         above=0,
         maximum=1e9,
         field=plain(),
+        group=Group.SEARCHED,
+    )
+    grace_s: float = key(
+        60.0,
+        "Seconds that running trials have to end after timeout_s, or once somebody tells the run to finish; then they"
+        " fail, and the run ends with what it has.",
+        minimum=0,
+        maximum=1e9,
+        field=plain(STOPPING),
         group=Group.SEARCHED,
     )
     enqueue: tuple[dict[str, Any], ...] = key(
