@@ -18,7 +18,8 @@ from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.ending import ENDING
 from optuna_spark.driver.grace import Grace
 from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line
-from optuna_spark.errors import RunEndedError, SpecError, TuningError, error_class
+from optuna_spark.driver.waiting import Waiting
+from optuna_spark.errors import ResourcesError, RunEndedError, SpecError, TuningError, error_class
 from optuna_spark.shown import shown
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
@@ -198,11 +199,14 @@ def _watch_while_launched(
     run: StartedRun, spec: TuningSpec, payload: WorkerPayload, spark: SparkSession | None
 ) -> list[WorkerReport]:
     launched, grace = _Launched(spec, payload, spark), Grace(spec.grace_s)
+    waiting = None if spark is None else Waiting(spark.sparkContext, spec.wait_for_resources_s)
     try:
         while not launched.wait(min(PROGRESS_S, grace.left_s)):
             snapshot = run.snapshot()
             log.info(progress_line(snapshot))
             run.watch(snapshot)
+            if waiting is not None:
+                waiting.look()
             reason = run.told_to_end()
             if reason is not None and grace.is_over(reason):
                 _cut(run, launched, spark, grace.error)
@@ -213,6 +217,11 @@ def _watch_while_launched(
             # These workers write to the study themselves, so they must be gone before their trials are closed.
             _cancel_jobs(spark)
             launched.wait(ENDED_LEAVE_S)
+        raise
+    except ResourcesError as error:
+        run.stop(str(error))
+        _cancel_jobs(spark)  # its tasks would wait for ever
+        launched.wait(CUT_LEAVE_S)
         raise
     except TuningError:
         # The run has been stopped. Wait for the workers, so that no trial begins after its cleanup.

@@ -174,6 +174,14 @@ class RunKeys:
         field=Field(Reach.SECRET, CLUSTER),
         group=Group.RUNS,
     )
+    wait_for_resources_s: float = key(
+        60.0,
+        "Seconds after which the run ends when no worker has what one executor needs; anew when a worker joins.",
+        minimum=0,
+        maximum=1e9,
+        field=plain(CLUSTER),
+        group=Group.RUNS,
+    )
     resources: ResourceSpec = key(ResourceSpec(), "What one trial occupies.", group=Group.RUNS)
     coordinator: CoordinatorSpec = key(
         CoordinatorSpec(), "How workers reach the driver that hands out the trials.", group=Group.RUNS

@@ -130,7 +130,8 @@ class TuneOperator(SparkSubmitOperator):
         self.spec_file = str(spec_file)
         secrets_file = write_private(scratch / "secrets.json", secrets.to_json()) if secrets else None
         self._take(submission(study, spec, package, spec_file, secrets_file))
-        self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
+        secret_url = url.render_as_string(hide_password=False)
+        self.env_vars = dict(driver_environment(secret_url, report, self.spark_page))
 
     def check_study(self, run: StudyRun) -> None:
         """Check that the study is still the one that this run prepared.

@@ -103,9 +103,10 @@ def master_addresses(master: str) -> list[tuple[str, int]]:
     return [(host.strip("[]"), int(port)) for host, _, port in places if port.isdigit()]
 
 
-def driver_environment(url: str, failure_file: Path) -> Mapping[str, str]:
+def driver_environment(url: str, failure_file: Path, spark_page: str) -> Mapping[str, str]:
     """The environment variables of the driver. The storage URL has the password, so it goes nowhere else."""
     return {
+        "TUNING_SPARK_PAGE": spark_page,  # the driver asks the master there what the cluster has
         "OPTUNA_STORAGE_URL": url,
         "TUNING_FAILURE_FILE": str(failure_file),
         # Without the time, because Airflow's log has it in each line.
