@@ -119,12 +119,12 @@ def wanted_by(context: SparkContext, cluster: ClusterState | None) -> Part:
 def cores_allowed(context: SparkContext) -> int | None:
     """How many cores the application may have in all, on a standalone cluster; None: no limit is set."""
     limit = context.getConf().get("spark.cores.max", None)
-    return int(limit) if limit and context.master.startswith("spark://") else None
+    return int(limit) if limit and (context.master or "").startswith("spark://") else None
 
 
 def master_asker(context: SparkContext) -> Callable[[], ClusterState | None]:
     """A function that asks the master's page for the cluster's state; None where there is no page, or no answer."""
-    page = os.environ.get(PAGE_VARIABLE) or _default_page(context.master)
+    page = os.environ.get(PAGE_VARIABLE) or _default_page(context.master or "")
     return lambda: ask_master(page) if page else None
 
 

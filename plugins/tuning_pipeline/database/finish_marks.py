@@ -36,7 +36,7 @@ def finish_requested_by(study: str, run: str, storage: BaseStorage) -> str | Non
     """Who asked a run to finish early, until the run has ended; None if nobody has.
 
     Raises:
-        TaskError: As for `request_finish`.
+        TaskError: There is no such study.
     """
     return _read(FINISH, study, run, storage)
 
@@ -45,7 +45,7 @@ def ended_early(study: str, run: str, storage: BaseStorage) -> str | None:
     """Why a run ended before its trials were spent, such as "finished early by alice"; None if it did not.
 
     Raises:
-        TaskError: As for `request_finish`.
+        TaskError: There is no such study.
     """
     return _read(ENDED_EARLY, study, run, storage)
 
@@ -75,5 +75,12 @@ def run_key(study: str, run: str, storage: BaseStorage) -> str:
 
 
 def _read(key: str, study: str, run: str, storage: BaseStorage) -> str | None:
-    found = run_key(study, run, storage)
-    return mark(storage.get_study_system_attrs(storage.get_study_id_from_name(study)).get(key), found)
+    try:
+        marks = storage.get_study_system_attrs(storage.get_study_id_from_name(study)).get(key)
+    except KeyError:
+        raise study_is_gone(study, "Trigger a new run.") from None
+    found = mark(marks, run)
+    if found is not None or not isinstance(marks, dict):
+        return found
+    # A key is Airflow's run id, a dot, and a hash.
+    return next((mark(marks, one) for one in reversed(marks) if one.rpartition(".")[0] == run), None)

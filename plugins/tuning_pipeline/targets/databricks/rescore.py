@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from optuna_spark.spec.tuning import TuningSpec
+    from tuning_pipeline.failures import Failure
     from tuning_pipeline.runs.study_run import StudyRun
     from tuning_pipeline.targets.databricks.paths import RemoteFiles
 
@@ -38,3 +39,6 @@ class RescoreOnDatabricks(TuneOnDatabricks):
 
     def check_study(self, run: StudyRun) -> None:
         """Nothing to check: the trial goes into a separate study."""
+
+    def export_what_finished(self, context: Any, failure: Failure) -> None:
+        """Nothing to export, for the same reason."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from tuning_pipeline.targets.standalone.driver_end import end_application
 from tuning_pipeline.targets.standalone.links import SparkLink, StudyLink, show_links, spark_page
 from tuning_pipeline.targets.standalone.scratch import scratch_folder, write_private
 from tuning_pipeline.targets.standalone.submission import Submission, driver_environment, submission
+from tuning_pipeline.tasks.partial_export import export_what_finished, is_last_try
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -64,6 +66,7 @@ class TuneOperator(SparkSubmitOperator):
             with run.hold_study(), scratch_folder() as scratch:
                 failure = self._failure_of(context, scratch, run)
                 if failure is not None:
+                    self.export_what_finished(context, run, failure)
                     raise as_airflow_error(failure, f"{self.task_id} failed")
             return
         except TuningError as error:
@@ -76,7 +79,10 @@ class TuneOperator(SparkSubmitOperator):
 
     def _failure_of(self, context: Context, scratch: Path, run: StudyRun) -> Failure | None:
         report = write_private(scratch / "failure.json", "")
-        self._prepare(context, scratch, report, run)
+        try:
+            self._prepare(context, scratch, report, run)
+        except TuningError as error:
+            return describe_failure(error)
         try:
             super().execute(context)
         except AirflowException:
@@ -87,12 +93,20 @@ class TuneOperator(SparkSubmitOperator):
             self.on_kill()
             raise
         except AirflowTaskTimeout:
-            # Airflow ends the application when it catches this error, so it is raised again. Only the card is added.
+            # Airflow would end the application when it catches this error, which is raised again. But nothing of the
+            # run may be at work while it is exported.
             self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
+            self.on_kill()
+            self.export_what_finished(context, run, self._out_of_time())
             raise
         finally:
             self.env_vars = None  # the password must not stay in a field of the operator
         return None
+
+    def export_what_finished(self, context: Context, run: StudyRun, failure: Failure) -> None:
+        """Export what a run has finished whose trials failed for good; not where somebody ended the task."""
+        if failure is not _KILLED and is_last_try(context, failure):
+            export_what_finished(run, failure.what, lambda: nullcontext(run.storage_url()))
 
     def on_kill(self) -> None:
         """End the Spark application, because Airflow ends this task. Airflow may call this several times."""
