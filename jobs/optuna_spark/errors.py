@@ -90,6 +90,13 @@ class DeviceError(TuningError):
     retry = False
 
 
+class SparkSettingsError(TuningError):
+    """Spark refuses a property of the application; the message is Spark's own."""
+
+    next = "Correct spark or resources in the study file, then run again."
+    retry = False
+
+
 class ResourcesError(TuningError):
     """No worker of the cluster has what one executor needs, and none that has it joined in time."""
 

@@ -102,3 +102,22 @@ def test_a_busy_cluster_is_waited_for_however_long_and_its_user_is_named(cluster
     finally:
         holder.kill()
         holder.wait()
+
+
+@pytest.mark.parametrize(
+    ("conf", "sentence"),
+    [
+        ({"spark.executor.cores": "1", "spark.task.cpus": "2"}, "number of cores per executor"),
+        ({"spark.scheduler.mode": "sideways"}, "sideways"),
+    ],
+)
+def test_a_property_that_spark_refuses_is_sparks_own_sentence(
+    cluster: SparkCluster, tmp_path: Path, conf: dict[str, str], sentence: str
+) -> None:
+    done = submit(cluster.master_url, tmp_path, arguments("s"), conf, **environment(cluster, tmp_path))
+    assert done.returncode == 1, done.stdout
+    failure = json.loads((tmp_path / "failure.json").read_text())
+    assert failure["error"] == "SparkSettingsError"
+    assert failure["what"].startswith("Spark refuses the application: ")
+    assert sentence in failure["what"]
+    assert "at org.apache" not in failure["what"] + failure["why"]

@@ -18,6 +18,7 @@ from tuning_pipeline.targets.package import own_objective, pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of, require_cluster
 from tuning_pipeline.targets.standalone.driver_end import end_application
 from tuning_pipeline.targets.standalone.links import SparkLink, StudyLink, show_links, spark_page
+from tuning_pipeline.targets.standalone.refused import refused_submission
 from tuning_pipeline.targets.standalone.scratch import scratch_folder, write_private
 from tuning_pipeline.targets.standalone.submission import Submission, driver_environment, submission
 from tuning_pipeline.tasks.partial_export import export_what_finished, is_last_try
@@ -85,10 +86,12 @@ class TuneOperator(SparkSubmitOperator):
             return describe_failure(error)
         try:
             super().execute(context)
-        except AirflowException:
+        except AirflowException as error:
             if self.was_killed:
                 return _KILLED
-            return driver_failure(_read_report(report), where="Spark's output above, and the Spark UI")
+            told = _read_report(report)
+            refused = None if told else refused_submission(str(error))  # its text ends with Spark's output
+            return refused or driver_failure(told, where="Spark's output above, and the Spark UI")
         except KeyboardInterrupt:  # Ctrl-C in `airflow dags test`
             self.on_kill()
             raise
