@@ -32,6 +32,14 @@ def request_finish(study: str, run: str, by: str, storage: BaseStorage) -> None:
     storage.set_study_system_attr(study_id, FINISH, with_mark(marks, key, by))
 
 
+def withdraw_finish(study: str, run: str, storage: BaseStorage) -> None:
+    """Forget a request to a run that begins once more, such as one that came after the run had ended."""
+    study_id = storage.get_study_id_from_name(study)
+    marks = storage.get_study_system_attrs(study_id).get(FINISH)
+    if mark(marks, run) is not None:
+        storage.set_study_system_attr(study_id, FINISH, with_mark(marks, run, None))
+
+
 def finish_requested_by(study: str, run: str, storage: BaseStorage) -> str | None:
     """Who asked a run to finish early, until the run has ended; None if nobody has.
 

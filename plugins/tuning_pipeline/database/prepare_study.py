@@ -16,6 +16,7 @@ from optuna_spark.errors import StudyMismatchError
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_storage import check_name, opened_storage
+from tuning_pipeline.database.finish_marks import withdraw_finish
 from tuning_pipeline.database.replaced_studies import put_study
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone, write_runs
 from tuning_pipeline.failures import Failure, TaskError
@@ -52,6 +53,7 @@ def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str 
         if runs is None or (mode == "reset" and not runs.has(spec.run_id)):
             return _begin(spec, storage, mode, (runs or StudyRuns({})).replaced().with_run(spec.run_id, digest))
         study = _load(spec, storage)
+        withdraw_finish(spec.study_name, spec.run_id, storage)
         write_runs(spec.study_name, storage, runs.with_run(spec.run_id, digest))
         return _summary(study, mode)
 
