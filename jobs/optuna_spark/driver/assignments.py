@@ -89,7 +89,8 @@ class Assignments:
         # A resumed run counts the trials of its earlier starts, but not those of other runs of the study.
         mine = [t for t in stored.trials if t.user_attrs.get("run_id") == spec.run_id]
         failed = sum(t.state == TrialState.FAIL and not is_forgiven(t, spec.stop) for t in mine)
-        self.budget = Budget(spec, sum(t.state in FINISHED_WELL for t in mine), failed)
+        pruned = sum(t.state == TrialState.PRUNED for t in mine)
+        self.budget = Budget(spec, sum(t.state in FINISHED_WELL for t in mine), failed, pruned)
         self._recover(stored.trials)
         self._check_stops()
 

@@ -173,6 +173,7 @@ class ServingRun:
             total=self._spec.trials,
             finished=trials.budget.finished,
             failed=trials.budget.failed,
+            pruned=trials.budget.pruned,
             running=trials.running,
             elapsed_s=time.monotonic() - self._started,
             finished_before=self._finished_before,

@@ -69,11 +69,13 @@ class DatabaseRun:
     def snapshot(self) -> Snapshot:
         """Where the run stands, read from the database."""
         counts = self._claims.counts()  # a claim is done when its trial finished, or failed and failures count
-        best, failed = self._best(), len(self._mine(TrialState.FAIL))
+        best, ended = self._best(), self._mine(TrialState.FAIL, TrialState.PRUNED)
+        failed = sum(trial.state == TrialState.FAIL for trial in ended)
         return Snapshot(
             total=self._spec.trials,
             finished=counts.done - (failed if self._spec.stop.failures_count else 0),
             failed=failed,
+            pruned=len(ended) - failed,
             running=counts.claimed,
             elapsed_s=time.monotonic() - self._started,
             finished_before=self._before,

@@ -17,7 +17,7 @@ from optuna_spark.driver.coordinator import LoadedRun
 from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.ending import ENDING
 from optuna_spark.driver.grace import Grace
-from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line
+from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line, write_progress
 from optuna_spark.driver.waiting import Waiting
 from optuna_spark.errors import ResourcesError, RunEndedError, SpecError, TuningError, error_class
 from optuna_spark.shown import shown
@@ -143,6 +143,7 @@ def _run(
         with ENDING.tidying():
             run.finish()
     log.info(progress_line(snapshot))
+    write_progress(snapshot)
     _raise_if_short(spec, snapshot, reason, reports)
     log.info("%s Done in %s%s", PREFIX, duration(snapshot.elapsed_s), f": {reason}" if reason else "")
     return RunResult(snapshot, reason)
@@ -204,6 +205,7 @@ def _watch_while_launched(
         while not launched.wait(min(PROGRESS_S, grace.left_s)):
             snapshot = run.snapshot()
             log.info(progress_line(snapshot))
+            write_progress(snapshot)
             run.watch(snapshot)
             if waiting is not None:
                 waiting.look()

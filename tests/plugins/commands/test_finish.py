@@ -47,7 +47,7 @@ def storage(url: sa.URL) -> Iterator[RDBStorage]:
 
 
 def finish(folder: Path) -> int:
-    return main(["finish", folder.name, "--folder", str(folder)])
+    return main(["finish", folder.name, "--folder", str(folder / "dags" / "studies")])
 
 
 def begin(url: sa.URL, name: str, run: RunIdentity = RUN) -> None:

@@ -18,9 +18,16 @@ from tuning_pipeline.targets.package import own_objective, pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of, require_cluster
 from tuning_pipeline.targets.standalone.driver_end import end_application
 from tuning_pipeline.targets.standalone.links import SparkLink, StudyLink, show_links, spark_page
+from tuning_pipeline.targets.standalone.metrics import trial_metrics
 from tuning_pipeline.targets.standalone.refused import refused_submission
 from tuning_pipeline.targets.standalone.scratch import scratch_folder, write_private
-from tuning_pipeline.targets.standalone.submission import Submission, driver_environment, submission
+from tuning_pipeline.targets.standalone.submission import (
+    FAILURE_FILE,
+    PROGRESS_FILE,
+    Submission,
+    driver_environment,
+    submission,
+)
 from tuning_pipeline.tasks.partial_export import export_what_finished, is_last_try
 
 if TYPE_CHECKING:
@@ -79,13 +86,14 @@ class TuneOperator(SparkSubmitOperator):
         return prepared(self.study, context)
 
     def _failure_of(self, context: Context, scratch: Path, run: StudyRun) -> Failure | None:
-        report = write_private(scratch / "failure.json", "")
+        report = write_private(scratch / FAILURE_FILE, "")
         try:
-            self._prepare(context, scratch, report, run)
+            self._prepare(context, scratch, run)
         except TuningError as error:
             return describe_failure(error)
         try:
-            super().execute(context)
+            with trial_metrics(run.study.settings.study, scratch / PROGRESS_FILE):
+                super().execute(context)
         except AirflowException as error:
             if self.was_killed:
                 return _KILLED
@@ -127,7 +135,7 @@ class TuneOperator(SparkSubmitOperator):
             " or set timeout_s below it, which ends a run in good order.",
         )
 
-    def _prepare(self, context: Context, scratch: Path, report: Path, run: StudyRun) -> None:
+    def _prepare(self, context: Context, scratch: Path, run: StudyRun) -> None:
         from tuning_pipeline.database.secret_connections import run_secrets
 
         study = run.study
@@ -148,7 +156,7 @@ class TuneOperator(SparkSubmitOperator):
         secrets_file = write_private(scratch / "secrets.json", secrets.to_json()) if secrets else None
         self._take(submission(study, spec, package, spec_file, secrets_file))
         secret_url = url.render_as_string(hide_password=False)
-        self.env_vars = dict(driver_environment(secret_url, report, self.spark_page))
+        self.env_vars = dict(driver_environment(secret_url, scratch, self.spark_page))
 
     def check_study(self, run: StudyRun) -> None:
         """Check that the study is still the one that this run prepared.

@@ -14,6 +14,8 @@ from tuning_pipeline.study_file.study_file import StudyFile
 from tuning_pipeline.targets.package import cluster_file, gpu_amount, own_objective, shipped
 
 APPLICATION = cluster_file("jobs/tune.py")
+# In the application's scratch folder: why it failed, and where it stands.
+FAILURE_FILE, PROGRESS_FILE = "failure.json", "progress.json"
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,19 @@ def master_addresses(master: str) -> list[tuple[str, int]]:
     return [(host.strip("[]"), int(port)) for host, _, port in places if port.isdigit()]
 
 
-def driver_environment(url: str, failure_file: Path, spark_page: str) -> Mapping[str, str]:
-    """The environment variables of the driver. The storage URL has the password, so it goes nowhere else."""
+def driver_environment(url: str, scratch: Path, spark_page: str) -> Mapping[str, str]:
+    """The environment variables of the driver.
+
+    Args:
+        url: The storage URL. It has the password, so it goes nowhere else.
+        scratch: The folder for what the driver tells the task: FAILURE_FILE and PROGRESS_FILE.
+        spark_page: The address of the Spark master's page.
+    """
     return {
         "TUNING_SPARK_PAGE": spark_page,  # the driver asks the master there what the cluster has
         "OPTUNA_STORAGE_URL": url,
-        "TUNING_FAILURE_FILE": str(failure_file),
+        "TUNING_FAILURE_FILE": str(scratch / FAILURE_FILE),
+        "TUNING_PROGRESS_FILE": str(scratch / PROGRESS_FILE),
         # Without the time, because Airflow's log has it in each line.
         "TUNING_LOG_FORMAT": "%(message)s",
         # Airflow kills the task's processes 5 s after SIGTERM, but the driver may need longer to end (driver_end.py).

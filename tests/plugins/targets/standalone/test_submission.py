@@ -157,10 +157,11 @@ def test_a_package_can_be_imported_from_its_zip(tmp_path: Path, monkeypatch: pyt
 
 def test_the_password_is_in_the_environment_and_nowhere_else(tmp_path: Path) -> None:
     url = "mysql+pymysql://u:hush@h/d"
-    assert driver_environment(url, tmp_path / "f", "http://master:8080") == {
+    assert driver_environment(url, tmp_path, "http://master:8080") == {
         "TUNING_SPARK_PAGE": "http://master:8080",
         "OPTUNA_STORAGE_URL": url,
-        "TUNING_FAILURE_FILE": str(tmp_path / "f"),
+        "TUNING_FAILURE_FILE": str(tmp_path / "failure.json"),
+        "TUNING_PROGRESS_FILE": str(tmp_path / "progress.json"),
         "TUNING_LOG_FORMAT": "%(message)s",
         "TUNING_OWN_SESSION": "1",
     }
