@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from tuning_pipeline.targets.package import cluster_file, gpu_amount, own_object
 APPLICATION = cluster_file("jobs/tune.py")
 # In the application's scratch folder: why it failed, and where it stands.
 FAILURE_FILE, PROGRESS_FILE = "failure.json", "progress.json"
+# In bytes. The path of a socket has at most 107, and multiprocessing adds some.
+LONGEST_TMPDIR = 75
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,15 @@ def driver_environment(url: str, scratch: Path, spark_page: str) -> Mapping[str,
         "TUNING_PROGRESS_FILE": str(scratch / PROGRESS_FILE),
         # Without the time, because Airflow's log has it in each line.
         "TUNING_LOG_FORMAT": "%(message)s",
+        **_temporary(scratch),
         # Airflow kills the task's processes 5 s after SIGTERM, but the driver may need longer to end (driver_end.py).
         "TUNING_OWN_SESSION": "1",
     }
+
+
+def _temporary(scratch: Path) -> dict[str, str]:
+    """TMPDIR of the driver: a folder of the task's own, which goes with it, or which the next task removes.
+
+    None if its path is too long for the sockets that Python's multiprocessing makes there.
+    """
+    return {"TMPDIR": str(scratch)} if len(os.fsencode(scratch)) <= LONGEST_TMPDIR else {}
