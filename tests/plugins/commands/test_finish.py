@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 import sqlalchemy as sa
+from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
 
 from init.local.mysql import MysqlServer
@@ -20,9 +23,11 @@ from tuning_pipeline.commands.__main__ import main
 from tuning_pipeline.database.finish_marks import ended_early, finish_requested_by, request_finish
 from tuning_pipeline.database.prepare_study import prepare_study
 from tuning_pipeline.database.provision import provision
+from tuning_pipeline.exports.export_run import export_partial, export_run
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.runs.identity import RunIdentity
 from tuning_pipeline.runs.leases import Leases
+from tuning_pipeline.runs.study_run import StudyRun
 
 RUN = RunIdentity("tune_s", "manual__2026-11-27T11:13:13.2+00:00", "2026-11-27T11:13:13.247611+00:00")
 
@@ -110,3 +115,29 @@ def test_a_run_that_begins_once_more_forgets_an_old_request(url: sa.URL, storage
     request_finish(tmp_path.name, RUN.key, "alice", storage)
     begin(url, tmp_path.name)
     assert finish_requested_by(tmp_path.name, RUN.key, storage) is None
+
+
+def test_what_a_failed_run_had_finished_is_exported_as_partial_and_latest_stays(
+    url: sa.URL, storage: RDBStorage, tmp_path: Path
+) -> None:
+    begin(url, tmp_path.name)
+    study_file = study_reader(tmp_path)(f"objective: quadratic\nstudy: {tmp_path.name}\nexports: {tmp_path}/exports\n")
+    run = StudyRun(study_file, RUN, "resume", asked_for=True)
+    assert export_partial(run, url, "10 trials failed in a row") is None
+    study = optuna.load_study(study_name=tmp_path.name, storage=storage)
+    trial = study.ask({"x": FloatDistribution(0, 1)})
+    trial.set_user_attr("run_id", RUN.key)
+    study.tell(trial, 0.5)
+    folder = Path(str(export_partial(run, url, "10 trials failed in a row")))
+    best = json.loads((folder / "best_params.json").read_text())
+    assert (best["partial"], best["ended_early"], best["value"]) == (True, "10 trials failed in a row", 0.5)
+    assert "Partial results: this run failed" in (folder / "report.html").read_text()
+    assert not (folder.parent / "latest").exists()
+    # A run that was told to finish is no failure: its export is a whole one, and says who ended it.
+    storage.set_study_system_attr(
+        storage.get_study_id_from_name(tmp_path.name), ENDED_EARLY, with_mark(None, RUN.key, "finished early by alice")
+    )
+    exported = export_run(run, url, "")
+    assert (exported.best["partial"], exported.best["ended_early"]) == (False, "finished early by alice")
+    assert "finished early by alice" in (folder / "report.html").read_text()
+    assert (folder.parent / "latest").exists()
