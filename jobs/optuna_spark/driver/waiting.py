@@ -60,7 +60,12 @@ class Waiting:
         Raises:
             ResourcesError: No worker has had what one executor needs, for too long.
         """
-        if active_tasks(self._context):
+        try:
+            is_at_work = bool(active_tasks(self._context))
+        except Exception as error:  # noqa: BLE001  # Spark's Java has gone: the launch of the workers says why
+            log.debug("Spark does not say whether tasks are at work: %s", type(error).__name__)
+            return
+        if is_at_work:
             self._begin()
             return
         now = self._clock()

@@ -41,8 +41,9 @@ def url(tmp_path: Path) -> str:
 
 
 def spec_for(coordination: str, **changes: Any) -> TuningSpec:
-    whole: dict[str, Any] = {"tasks": 2, "distribution": "local", "run_id": "one", "seed": 1, **HANGS, **changes}
-    return TuningSpec("study", coordination=coordination, **whole)
+    mine = {"tasks": 2, "distribution": "local", "run_id": "one", "seed": 1, "coordination": coordination}
+    whole: dict[str, Any] = mine | HANGS | changes
+    return TuningSpec("study", **whole)
 
 
 def trials_of(url: str, *states: TrialState) -> list[FrozenTrial]:

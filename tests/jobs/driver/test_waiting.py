@@ -14,7 +14,7 @@ from init.local.spark import SparkCluster
 from optuna_spark.spec.sections import ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.servers import private_spark
-from tests.support.submit import submit, submit_command, submit_environment
+from tests.support.submit import TUNE, submit, submit_command, submit_environment
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -42,6 +42,13 @@ def environment(cluster: SparkCluster, folder: Path) -> dict[str, str]:
     }
 
 
+def run_submit(
+    cluster: SparkCluster, folder: Path, command: list[str], conf: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    told = environment(cluster, folder)
+    return submit(cluster.master_url, folder, command, conf, TUNE, **told)
+
+
 @pytest.mark.parametrize(
     ("changes", "conf", "sentence"),
     [
@@ -58,7 +65,7 @@ def environment(cluster: SparkCluster, folder: Path) -> dict[str, str]:
 def test_what_nobody_can_give_ends_the_run_with_both_numbers(
     cluster: SparkCluster, tmp_path: Path, changes: dict[str, Any], conf: dict[str, str], sentence: str
 ) -> None:
-    done = submit(cluster.master_url, tmp_path, arguments("s", **changes), conf, **environment(cluster, tmp_path))
+    done = run_submit(cluster, tmp_path, arguments("s", **changes), conf)
     assert done.returncode == 1, done.stdout
     failure = json.loads((tmp_path / "failure.json").read_text())
     assert failure["error"] == "ResourcesError"
@@ -78,8 +85,9 @@ def test_a_busy_cluster_is_waited_for_however_long_and_its_user_is_named(cluster
         command, env=submit_environment(**environment(cluster, first)), stdout=subprocess.PIPE, text=True
     )
     try:
-        assert holder.stdout is not None
-        wait_until(lambda: "1 running" in holder.stdout.readline() or "2 running" in holder.stdout.readline())
+        output = holder.stdout
+        assert output is not None
+        wait_until(lambda: " running" in (line := output.readline()) and "0 running" not in line, "trials to run")
         command = submit_command(cluster.master_url, second, arguments("second", wait_for_resources_s=1.0), all_cores)
         waiting = subprocess.Popen(
             command, env=submit_environment(**environment(cluster, second)), stdout=subprocess.PIPE, text=True
@@ -114,7 +122,7 @@ def test_a_busy_cluster_is_waited_for_however_long_and_its_user_is_named(cluster
 def test_a_property_that_spark_refuses_is_sparks_own_sentence(
     cluster: SparkCluster, tmp_path: Path, conf: dict[str, str], sentence: str
 ) -> None:
-    done = submit(cluster.master_url, tmp_path, arguments("s"), conf, **environment(cluster, tmp_path))
+    done = run_submit(cluster, tmp_path, arguments("s"), conf)
     assert done.returncode == 1, done.stdout
     failure = json.loads((tmp_path / "failure.json").read_text())
     assert failure["error"] == "SparkSettingsError"
