@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
     },
     "jobs/distribution": {
-        "jobs/data", "jobs/errors", "jobs/objectives/registry", "jobs/spec", "jobs/wire", "jobs/worker",
+        "jobs/data", "jobs/errors", "jobs/objectives/registry", "jobs/shown", "jobs/spec", "jobs/wire", "jobs/worker",
     },
     "jobs/driver": {
         "jobs/distribution", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/shown", "jobs/spec",

@@ -53,6 +53,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     restoring.add_argument("--study", default="diabetes")
     restoring.add_argument("--replaced", default="")
     commands.add_parser("studies", help="list the studies")
+    finishing = commands.add_parser("finish", help="tell the run of a study to finish early")
+    finishing.add_argument("--study", default="diabetes")
     naming = commands.add_parser("study-url", help="print a study's storage URL, with its password")
     naming.add_argument("--study", default="diabetes")
     showing = commands.add_parser("ui", help="start Airflow's services, MySQL and Spark")
@@ -162,6 +164,8 @@ def main(arguments: list[str]) -> int:
             return tuning_command(layout, ["restore", options.study, *filter(None, [options.replaced])])
         if options.command == "studies":
             return tuning_command(layout, ["studies"])
+        if options.command == "finish":
+            return tuning_command(layout, ["finish", options.study])
         if options.command == "study-url":
             return tuning_command(layout, ["study-url", options.study])
         if options.command == "ui":

@@ -108,7 +108,7 @@ class MysqlServer:
         """Starts the server unless it runs and answers. Returns whether it had to."""
         if self.service.running() and self.service.facts().get("key") == self._key() and greets(self.port):
             return False
-        port = self.service.facts().get("port")
+        port = self.service.last_facts().get("port")
         self.stop()
         self._start(port)
         return True
@@ -137,9 +137,9 @@ class MysqlServer:
                 return
             except SetupError:
                 self.stop()
-                port = None  # somebody else has taken it: try another one
                 if attempt == START_TRIES or "already in use" not in self.service.log.read_text(errors="replace"):
                     raise
+                port = None  # somebody else has taken it: try another one
 
     def _prepare_scratch(self, account: int | None) -> None:
         """Makes a folder for temporary tables. In /tmp, a server that starts removes those of every other server."""

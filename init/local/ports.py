@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain, islice, repeat
@@ -11,6 +12,7 @@ from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 FIRST_PORT = 20_000
+SOON_S = 3.0
 # Holds the first and last port that the kernel gives to programs that ask for any port.
 KERNELS_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -27,9 +29,21 @@ def free_ports(count: int) -> list[int]:
 
 
 def same_ports(*wished: object) -> list[int]:
-    """The wished ports, each replaced by a free one if it is None or taken."""
+    """The wished ports, each replaced by a free one if it is None or taken.
+
+    A server that was killed may hold its port for a moment longer, so a taken one is waited for.
+    """
     spare = iter(free_ports(len(wished)))  # in one call, so that they differ
-    return [port if isinstance(port, int) and can_be_had(port) else next(spare) for port in wished]
+    return [port if isinstance(port, int) and _can_soon_be_had(port) else next(spare) for port in wished]
+
+
+def _can_soon_be_had(port: int) -> bool:
+    deadline = time.monotonic() + SOON_S
+    while not can_be_had(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def can_be_had(port: int) -> bool:

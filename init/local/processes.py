@@ -104,9 +104,10 @@ class Service:
         """Writes the pid file of a process that the caller started."""
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         record = {"pid": pid, "birth": birth(pid), "facts": dict(facts)}
-        new = self.pid_file.with_suffix(".new")
-        new.write_text(json.dumps(record))
-        new.replace(self.pid_file)
+        for file, content in ((self._last_file, record["facts"]), (self.pid_file, record)):
+            new = file.with_suffix(".new")
+            new.write_text(json.dumps(content))
+            new.replace(file)
 
     def forget(self) -> None:
         self.pid_file.unlink(missing_ok=True)
@@ -114,6 +115,18 @@ class Service:
     def facts(self) -> dict[str, Any]:
         """The facts of the last start, even if the process has ended."""
         return dict(self._record().get("facts", {}))
+
+    def last_facts(self) -> dict[str, Any]:
+        """The facts of the last start, even if the process was stopped since, or its start failed."""
+        try:
+            found = json.loads(self._last_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def _last_file(self) -> Path:
+        return self.pid_file.with_suffix(".facts")
 
     @property
     def pid(self) -> int:

@@ -107,7 +107,8 @@ class SparkCluster:
         key = write_conf(self.state)
         if self.running() and self.master.facts().get("key") == key and self.alive_workers() == 1:
             return False
-        ports = [self.master.facts().get("port"), self.master.facts().get("web_port")]
+        known = self.master.last_facts()
+        ports = [known.get("port"), known.get("web_port")]
         for attempt in range(1, START_TRIES + 1):
             self.stop()
             self._launch(key, *same_ports(*ports, None))

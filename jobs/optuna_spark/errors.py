@@ -102,6 +102,22 @@ class DeviceError(TuningError):
     retry = False
 
 
+class SparkSettingsError(TuningError):
+    """Spark refuses a property of the application; the message is Spark's own."""
+
+    next = "Correct spark or resources in the study file, then run again."
+    retry = False
+
+
+class ResourcesError(TuningError):
+    """No worker of the cluster has what one executor needs, and none that has it joined in time."""
+
+    next = (
+        "Lower resources, spark.executor_cores or spark.executor_memory in the study file, or give the cluster a worker"
+        " that has them."
+    )
+
+
 class RunEndedError(TuningError):
     """Somebody ended the run from outside; what finished is kept, and the run can go on."""
 

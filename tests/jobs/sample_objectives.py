@@ -59,6 +59,16 @@ def parabola_of_two_seconds(trial: Any) -> float:
     return value
 
 
+def first_one_hangs(trial: Any) -> float:
+    """The first trial never ends, and its process ignores SIGTERM."""
+    value = parabola(trial)
+    if trial.number == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(3600)
+    time.sleep(0.1)
+    return value
+
+
 def never_lets_go(trial: Any) -> float:
     """Starts a thread for which Python waits at the end of the process."""
     threading.Thread(target=time.sleep, args=(600,)).start()

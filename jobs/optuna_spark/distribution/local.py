@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -25,6 +26,10 @@ END_S = 30.0
 # How often a worker that dies is started in all, as Spark's spark.task.maxFailures.
 STARTS = 4
 _NAME = "tuning-worker-"
+# Seconds that a worker has after SIGTERM, which an objective may ignore. Then it is killed.
+KILL_S = 2.0
+# The processes that `end_workers` ended. They did not die by themselves, and are not started again.
+_ENDED: set[int | None] = set()
 
 
 def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]:
@@ -48,7 +53,8 @@ def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]
             index, process = running.pop(reader)
             report = _report(reader, index, process)
             # A worker that SIGTERM ended did not die by itself, and is not started again.
-            died = report.error_kind == "WorkerDied" and process.exitcode != -signal.SIGTERM
+            ended = process.exitcode == -signal.SIGTERM or process.pid in _ENDED
+            died = report.error_kind == "WorkerDied" and not ended
             if died and starts[index] < STARTS:
                 waiting.append(index)
             else:
@@ -58,9 +64,15 @@ def launch_local(spec: TuningSpec, payload: WorkerPayload) -> list[WorkerReport]
 
 def end_workers() -> None:
     """End the workers that this process started, even in the middle of a trial."""
-    for process in multiprocessing.active_children():
-        if process.name.startswith(_NAME):
-            process.terminate()
+    workers = [process for process in multiprocessing.active_children() if process.name.startswith(_NAME)]
+    _ENDED.update(process.pid for process in workers)
+    for process in workers:
+        process.terminate()
+    deadline = time.monotonic() + KILL_S
+    for process in workers:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
 
 
 def _start(payload: WorkerPayload, index: int, addresses: Sequence[str] | None) -> tuple[Connection, ForkServerProcess]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna_spark.distribution.python_daemon import IMPORTS_VARIABLE
+from optuna_spark.distribution.spark_errors import readable_settings
 from optuna_spark.objectives.registry import kind_of
 from optuna_spark.spec.tuning import TuningSpec
 
@@ -56,9 +57,10 @@ def spark_session(spec: TuningSpec, secret_conf: Mapping[str, str] | None = None
         settings = {**settings, **secret_conf, **redaction(secret_conf, submitted)}
     conf = SparkConf().setAppName(name).setAll(list(settings.items()))
     # Workers of a DataFrame are forked by another daemon than those of an RDD.
-    if early and spec.distribution != "dataframe":
-        wake_executors(SparkContext.getOrCreate(conf))
-    spark = SparkSession.builder.appName(name).config(map={**settings}).getOrCreate()
+    with readable_settings((secret_conf or {}).values()):
+        if early and spec.distribution != "dataframe":
+            wake_executors(SparkContext.getOrCreate(conf))
+        spark = SparkSession.builder.appName(name).config(map={**settings}).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     log.info(
         "[tuning] Spark %s at %s, application %s",

@@ -89,7 +89,8 @@ class Assignments:
         # A resumed run counts the trials of its earlier starts, but not those of other runs of the study.
         mine = [t for t in stored.trials if t.user_attrs.get("run_id") == spec.run_id]
         failed = sum(t.state == TrialState.FAIL and not is_forgiven(t, spec.stop) for t in mine)
-        self.budget = Budget(spec, sum(t.state in FINISHED_WELL for t in mine), failed)
+        pruned = sum(t.state == TrialState.PRUNED for t in mine)
+        self.budget = Budget(spec, sum(t.state in FINISHED_WELL for t in mine), failed, pruned)
         self._recover(stored.trials)
         self._check_stops()
 
@@ -200,6 +201,14 @@ class Assignments:
         """Fail the trials of a worker that has gone; their parameters are queued again, a few times at most."""
         for number in [n for n, held in self._held.items() if held.worker == worker]:
             self._lose(number, again=not self.budget.over)
+
+    def cut(self, error: str) -> None:
+        """Fail all running trials: their time is over. What their workers still say of them is refused."""
+        for number in list(self._held):
+            self._end(self._held[number].trial, Outcome(TrialState.FAIL, error=error))
+            self.budget.cut()
+            self._journal.commit(self._record(number))
+            del self._held[number]
 
     def close(self) -> None:
         """Leave no trial running: the run is over, and all workers have gone."""

@@ -16,17 +16,18 @@ class Budget:
     Attributes:
         finished: How many trials of the run are complete or pruned, earlier starts of the run included.
         failed: How many trials of the run failed, earlier starts included.
+        pruned: How many of the finished ones are pruned.
         started: How many trials are running, or were sampled ahead.
         reason: Why no further trial is started although the budget is not spent; None while trials may start.
         error: Why the run failed; None while it has not.
 
     Args:
         spec: The run.
-        finished, failed: The counts that earlier starts of the run left in the study.
+        finished, failed, pruned: The counts that earlier starts of the run left in the study.
     """
 
-    def __init__(self, spec: TuningSpec, finished: int, failed: int) -> None:
-        self.finished, self.failed, self.started = finished, failed, 0
+    def __init__(self, spec: TuningSpec, finished: int, failed: int, pruned: int = 0) -> None:
+        self.finished, self.failed, self.pruned, self.started = finished, failed, pruned, 0
         self.reason: str | None = None
         self.error: TuningError | None = None
         self._spec = spec
@@ -56,6 +57,7 @@ class Budget:
         self.started -= 1
         if state != TrialState.FAIL:
             self.finished += 1
+            self.pruned += state == TrialState.PRUNED
             self._failed_in_a_row = 0
             return
         self.failed += 1
@@ -67,6 +69,11 @@ class Budget:
     def lose(self) -> None:
         """Uncount a started trial whose worker died: it neither finished nor failed, and may be tried again."""
         self.started -= 1
+
+    def cut(self) -> None:
+        """Count a started trial that the run's end cut off. It failed, but no limit on failures is meant for it."""
+        self.started -= 1
+        self.failed += 1
 
     def stop(self, reason: str) -> None:
         """Start no further trial. The first reason is kept."""

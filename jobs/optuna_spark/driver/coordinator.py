@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,11 +24,13 @@ from optuna_spark.driver.study import StoredStudy
 from optuna_spark.errors import StorageError
 from optuna_spark.sampling.open_study import open_study
 from optuna_spark.sampling.search_space import distributions
+from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.connection import Database
 from optuna_spark.storage.group_commit import Committer
 from optuna_spark.storage.mysql_errors import explain
 from optuna_spark.storage.optuna_storage import create_storage
+from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, finished_early, mark, with_mark
 from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.trial_record import TrialRecord
 from optuna_spark.storage.writer_process import WriterProcess
@@ -70,8 +72,9 @@ class LoadedRun:
         self.spec = spec
         self._failure = _StorageFailure()
         writer, stored = _load(spec, url)
+        self._finish, self._ended = stored.system_attrs.get(FINISH), stored.system_attrs.get(ENDED_EARLY)
         self._writer = WriterProcess(writer)
-        self._committer = Committer(self._writer, partial(explain, url=url), self._failure.report)
+        self._committer = Committer(self._writer, partial(explain, url=url), self._failure.report, self._look)
         try:
             self.trials = Assignments(spec, stored, self._committer, callbacks)
         except BaseException:
@@ -82,6 +85,26 @@ class LoadedRun:
     def storage_error(self) -> StorageError | None:
         """Why nothing is written any more; None while writing works."""
         return self._committer.error
+
+    @property
+    def finish_asked_by(self) -> str | None:
+        """Who has asked this run to finish early, as the database said a few seconds ago at most."""
+        return mark(self._finish, self.spec.run_id)
+
+    def note_end(self, reason: str | None) -> None:
+        """Note in the study why the run ended early, if it did; a request to finish has been heeded. `close` writes it.
+
+        A run that went on after such an end loses its note.
+        """
+        attrs: dict[str, Any] = {}
+        if self.finish_asked_by is not None:
+            attrs[FINISH] = with_mark(self._finish, self.spec.run_id, None)
+        if reason is not None or mark(self._ended, self.spec.run_id) is not None:
+            attrs[ENDED_EARLY] = with_mark(self._ended, self.spec.run_id, reason)
+        self._committer.put_attrs(attrs)
+
+    def _look(self) -> None:
+        self._finish = self._writer.study_attr(FINISH)
 
     def start(self, bind: str = "127.0.0.1", host: str | None = None) -> ServingRun:
         """Listen for workers.
@@ -132,6 +155,7 @@ class ServingRun:
         self._handler, self._done = handler, done
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         self._thread = threading.current_thread()
+        self._told_to_end: str | None = None
         self._started = time.monotonic()
         self._finished_before = self._trials.budget.finished
 
@@ -149,6 +173,7 @@ class ServingRun:
             total=self._spec.trials,
             finished=trials.budget.finished,
             failed=trials.budget.failed,
+            pruned=trials.budget.pruned,
             running=trials.running,
             elapsed_s=time.monotonic() - self._started,
             finished_before=self._finished_before,
@@ -157,8 +182,21 @@ class ServingRun:
         )
 
     def watch(self, snapshot: Snapshot) -> None:
-        """Raise the run's error if it has failed. Its limits need no watching here: Assignments checks them itself."""
+        """Raise the run's error if it has failed, and heed a request to finish.
+
+        Its limits need no watching here: Assignments checks them itself.
+        """
         self.raise_if_failed()
+        if self._told_to_end is None and (by := self._loaded.finish_asked_by) is not None:
+            self._end_soon(finished_early(shown(by)))
+
+    def told_to_end(self) -> str | None:
+        """Why the running trials, too, must end soon; None while they have all the time they need."""
+        return self._told_to_end
+
+    def cut(self, error: str) -> None:
+        """Fail the running trials with this error: their time is over. The caller ends their workers."""
+        asyncio.run_coroutine_threadsafe(self._handler.cut(error), self._loop).result()
 
     def stop_reason(self) -> str | None:
         """Why no further trial is started although some are left; None while trials may start."""
@@ -199,6 +237,7 @@ class ServingRun:
         """
         self.close_port()
         self._thread.join()
+        self._loaded.note_end(self._trials.budget.reason)
         self._loaded.close()
         if self._loaded.storage_error is not None:
             self._trials.budget.fail(self._loaded.storage_error)
@@ -211,9 +250,13 @@ class ServingRun:
     async def until_closed(self) -> None:
         """Return once `close` was called. Runs in the event loop."""
         if self._spec.timeout_s is not None:
-            reason = f"the timeout of {self._spec.timeout_s:g} s was reached"
-            self._loop.call_later(self._spec.timeout_s, self.stop, reason)
+            reason = finished_early(f"timeout_s ({self._spec.timeout_s:g} s)")
+            self._loop.call_later(self._spec.timeout_s, self._end_soon, reason)
         await self._closing.wait()
+
+    def _end_soon(self, reason: str) -> None:
+        self._told_to_end = self._told_to_end or reason
+        self.stop(reason)
 
     def _in_loop(self, function: Callable[[T], None], value: T) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the run

@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -16,8 +16,10 @@ from optuna_spark.errors import StudyGoneError, TrialLimitError
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.sampling.fits_study import check_search_space, stored_distributions
 from optuna_spark.sampling.search_space import distributions
+from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, broken_limit, reaches_target, should_terminate
+from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, finished_early, mark, with_mark
 from optuna_spark.trial_callback import Callbacks, TrialCallback
 from optuna_spark.wire.payload import WorkerPayload
 from optuna_spark.worker.database_source import FINISHED, SharedStudy, close_abandoned, release
@@ -75,6 +77,8 @@ class DatabaseRun:
         known = stored_distributions(self._study.get_trials(deepcopy=False))
         check_search_space(spec.study_name, distributions(spec.search_space), known)
         self._started, self._started_at = time.monotonic(), datetime.now()  # as Optuna stores it
+        self._told_to_end: str | None = None
+        self._cut = LOST  # the error of the trials that workers leave behind
         self._claims.create(spec.trials)
         # No worker of this run lives yet: whatever an earlier start left claimed or running belongs to nobody.
         for claim in self._claims.held():
@@ -91,11 +95,13 @@ class DatabaseRun:
     def snapshot(self) -> Snapshot:
         """Where the run stands, read from the database."""
         counts = self._claims.counts()  # a claim is done when its trial finished, or failed and failures count
-        best, failed = self._best(), len(self._mine(TrialState.FAIL))
+        best, ended = self._best(), self._mine(TrialState.FAIL, TrialState.PRUNED)
+        failed = sum(trial.state == TrialState.FAIL for trial in ended)
         return Snapshot(
             total=self._spec.trials,
             finished=counts.done - (failed if self._spec.stop.failures_count else 0),
             failed=failed,
+            pruned=len(ended) - failed,
             running=counts.claimed,
             elapsed_s=time.monotonic() - self._started,
             finished_before=self._before,
@@ -117,7 +123,11 @@ class DatabaseRun:
         if snapshot.finished >= snapshot.total:
             return
         if spec.timeout_s is not None and snapshot.elapsed_s > spec.timeout_s:
-            self._claims.stop(f"the timeout of {spec.timeout_s:g} s was reached")
+            self._end_soon(finished_early(f"timeout_s ({spec.timeout_s:g} s)"))
+        elif (by := mark(self._marks(FINISH), spec.run_id)) is not None:
+            self._end_soon(finished_early(shown(by)))
+        if self.stop_reason() is not None:
+            return
         if reaches_target(spec, snapshot.best_value):
             self._claims.stop(f"the target value {spec.stop.target_value:g} was reached")
         if spec.stop.terminator and snapshot.finished and self._should_terminate():
@@ -145,14 +155,45 @@ class DatabaseRun:
         """Start no further trial; running trials may end."""
         self._claims.stop(reason)
 
+    def told_to_end(self) -> str | None:
+        """Why the running trials, too, must end soon; None while they have all the time they need."""
+        return self._told_to_end
+
+    def cut(self, error: str) -> None:
+        """Let `finish` fail the running trials with this error: their time is over. The caller ends their workers."""
+        self._cut = error
+
     @_told_if_gone
     def finish(self) -> None:
         """Close the trials that workers left running. Call it once all workers have ended, or were told to."""
         try:
             self._wait_for_asking_workers()
-            close_abandoned(self._stored)
+            close_abandoned(self._stored, self._cut)
+            self._note_end()
         finally:
             self._stored.close()
+
+    def _end_soon(self, reason: str) -> None:
+        if self._told_to_end is None:
+            self._told_to_end = reason
+            if self.stop_reason() is None:
+                self._claims.stop(reason)
+
+    def _note_end(self) -> None:
+        """Note in the study why the run ended early, if it did; a request to finish has been heeded."""
+        reason, run_id = self.stop_reason(), self._spec.run_id
+        if mark(marks := self._marks(FINISH), run_id) is not None:
+            self._set_marks(FINISH, with_mark(marks, run_id, None))
+        if reason is not None or mark(self._marks(ENDED_EARLY), run_id) is not None:
+            self._set_marks(ENDED_EARLY, with_mark(self._marks(ENDED_EARLY), run_id, reason))
+
+    def _marks(self, key: str) -> Any:
+        storage = self._stored.storage
+        return storage.get_study_system_attrs(storage.get_study_id_from_name(self._spec.study_name)).get(key)
+
+    def _set_marks(self, key: str, marks: dict[str, str]) -> None:
+        storage = self._stored.storage
+        storage.set_study_system_attr(storage.get_study_id_from_name(self._spec.study_name), key, marks)
 
     def _wait_for_asking_workers(self) -> None:
         """Wait until no worker is about to begin a trial, which nobody would close.

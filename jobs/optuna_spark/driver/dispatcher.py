@@ -108,6 +108,11 @@ class Dispatcher:
         self._trials.budget.stop(reason)
         self._serve_waiting(now)
 
+    def cut(self, error: str, now: Now) -> None:
+        """Fail all running trials with this error, once the run was stopped and their time is over."""
+        self._trials.cut(error)
+        self._serve_waiting(now)
+
     def fail(self, error: TuningError, now: Now) -> None:
         """End the run as failed."""
         self._trials.budget.fail(error)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 PREFIX = "[tuning]"
+# Environment variable with a file in which the run's watcher, such as Airflow's task, reads where the run stands.
+PROGRESS_VARIABLE = "TUNING_PROGRESS_FILE"
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Snapshot:
         finished_before: How many trials earlier starts of this run had finished.
         best_value: Best value of the study so far; None with several directions, or before the first complete trial.
         best_number: Number of the trial with that value.
+        pruned: How many of the finished trials are pruned.
     """
 
     total: int
@@ -30,6 +37,24 @@ class Snapshot:
     finished_before: int = 0
     best_value: float | None = None
     best_number: int | None = None
+    pruned: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Trials that this start of the run finishes in a second."""
+        # Trials of earlier starts took none of this start's time.
+        new = self.finished - self.finished_before
+        return new / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+
+def write_progress(snapshot: Snapshot) -> None:
+    """Write where the run stands to the file that the caller named in the environment, if it named one."""
+    if path := os.environ.get(PROGRESS_VARIABLE):
+        part = Path(f"{path}.part")
+        # A task that runs out of time removes its folder before it ends this program.
+        with contextlib.suppress(OSError):
+            part.write_text(json.dumps({**vars(snapshot), "rate": snapshot.rate}), encoding="utf-8")
+            part.replace(path)
 
 
 def progress_line(snapshot: Snapshot) -> str:
@@ -40,7 +65,7 @@ def progress_line(snapshot: Snapshot) -> str:
     if snapshot.failed:
         parts.append(f"{snapshot.failed} failed")
     parts.append(f"{snapshot.running} running")
-    rate = _rate(snapshot)
+    rate = snapshot.rate
     if rate:
         parts.append(f"{rate:.2g} trials/s" if rate < 10 else f"{rate:.0f} trials/s")
         left_s = (snapshot.total - snapshot.finished) / rate
@@ -56,9 +81,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _rate(snapshot: Snapshot) -> float:
-    # Trials of earlier starts took none of this start's time.
-    new = snapshot.finished - snapshot.finished_before
-    return new / snapshot.elapsed_s if snapshot.elapsed_s > 0 else 0.0

@@ -110,6 +110,10 @@ class RequestHandler:
         """Start no further trial."""
         self._begin(_log_error, self._dispatcher.stop, reason)
 
+    async def cut(self, error: str) -> None:
+        """Fail all running trials, and wait until that is counted."""
+        await self._do(self._dispatcher.cut, error)
+
     def fail(self, error: TuningError) -> None:
         """End the run as failed."""
         self._begin(_log_error, self._dispatcher.fail, error)

@@ -16,8 +16,10 @@ from optuna_spark.distribution.local import end_workers
 from optuna_spark.driver.coordinator import LoadedRun
 from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.ending import ENDING
-from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line
-from optuna_spark.errors import RunEndedError, SpecError, TuningError, error_class
+from optuna_spark.driver.grace import Grace
+from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line, write_progress
+from optuna_spark.driver.waiting import Waiting
+from optuna_spark.errors import ResourcesError, RunEndedError, SpecError, TuningError, error_class
 from optuna_spark.objectives.registry import check_objective
 from optuna_spark.shown import shown
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 PROGRESS_S = 3.0
 # How long workers may take to leave a run that has failed; the driver then ends without them.
 LEAVE_S = 30.0
+# The same after the end of the time that running trials had to end, when the tasks are cancelled.
+CUT_LEAVE_S = 10.0
 # The same after SIGTERM. Less than ending.END_S: some of that time is needed to close the workers' trials.
 ENDED_LEAVE_S = 8.0
 
@@ -62,6 +66,10 @@ class StartedRun(Protocol):
     def stop_reason(self) -> str | None: ...
 
     def stop(self, reason: str) -> None: ...
+
+    def told_to_end(self) -> str | None: ...
+
+    def cut(self, error: str) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -137,6 +145,7 @@ def _run(
         with ENDING.tidying():
             run.finish()
     log.info(progress_line(snapshot))
+    write_progress(snapshot)
     _raise_if_short(spec, snapshot, reason, reports)
     log.info("%s Done in %s%s", PREFIX, duration(snapshot.elapsed_s), f": {reason}" if reason else "")
     return RunResult(snapshot, reason)
@@ -192,12 +201,20 @@ def _addresses(spark: SparkSession | None) -> tuple[str, str]:
 def _watch_while_launched(
     run: StartedRun, spec: TuningSpec, payload: WorkerPayload, spark: SparkSession | None
 ) -> list[WorkerReport]:
-    launched = _Launched(spec, payload, spark)
+    launched, grace = _Launched(spec, payload, spark), Grace(spec.grace_s)
+    waiting = None if spark is None else Waiting(spark.sparkContext, spec.wait_for_resources_s)
     try:
-        while not launched.wait(PROGRESS_S):
+        while not launched.wait(min(PROGRESS_S, grace.left_s)):
             snapshot = run.snapshot()
             log.info(progress_line(snapshot))
+            write_progress(snapshot)
             run.watch(snapshot)
+            if waiting is not None:
+                waiting.look()
+            reason = run.told_to_end()
+            if reason is not None and grace.is_over(reason):
+                _cut(run, launched, spark, grace.error)
+                return []
     except RunEndedError as ended:
         run.stop(str(ended))
         if spec.coordination == "database":
@@ -205,11 +222,24 @@ def _watch_while_launched(
             _cancel_jobs(spark)
             launched.wait(ENDED_LEAVE_S)
         raise
+    except ResourcesError as error:
+        run.stop(str(error))
+        _cancel_jobs(spark)  # its tasks would wait for ever
+        launched.wait(CUT_LEAVE_S)
+        raise
     except TuningError:
         # The run has been stopped. Wait for the workers, so that no trial begins after its cleanup.
         launched.wait(LEAVE_S)
         raise
     return launched.reports()
+
+
+def _cut(run: StartedRun, launched: _Launched, spark: SparkSession | None, error: str) -> None:
+    """End a run in good order whose trials did not end in time: they fail, and their workers are ended."""
+    log.warning("%s Trials that have not ended fail, and their tasks are cancelled: %s", PREFIX, error)
+    run.cut(error)
+    _cancel_jobs(spark)
+    launched.wait(CUT_LEAVE_S)
 
 
 def _cancel_jobs(spark: SparkSession | None) -> None:

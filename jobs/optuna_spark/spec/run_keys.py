@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from optuna_spark.spec.data import DataSpec
-from optuna_spark.spec.form_fields import CLUSTER, SEARCH, VALUE, VALUES, plain
+from optuna_spark.spec.form_fields import CLUSTER, SEARCH, STOPPING, VALUE, VALUES, plain
 from optuna_spark.spec.key import Field, Group, Key, Reach, key
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, ResourceSpec, StopSpec
 
@@ -127,6 +127,15 @@ class RunKeys:
         field=plain(),
         group=Group.SEARCHED,
     )
+    grace_s: float = key(
+        60.0,
+        "Seconds that running trials have to end after timeout_s, or once somebody tells the run to finish; then they"
+        " fail, and the run ends with what it has.",
+        minimum=0,
+        maximum=1e9,
+        field=plain(STOPPING),
+        group=Group.SEARCHED,
+    )
     enqueue: tuple[dict[str, Any], ...] = key(
         (),
         "Sets of parameters to try first, such as [{x: 1.5}]; each name and value must fit the search space.",
@@ -163,6 +172,14 @@ class RunKeys:
         "Who hands out trials: the driver (workers need no database), or the database (every worker opens it, with"
         " its password).",
         field=Field(Reach.SECRET, CLUSTER),
+        group=Group.RUNS,
+    )
+    wait_for_resources_s: float = key(
+        60.0,
+        "Seconds after which the run ends when no worker has what one executor needs; anew when a worker joins.",
+        minimum=0,
+        maximum=1e9,
+        field=plain(CLUSTER),
         group=Group.RUNS,
     )
     resources: ResourceSpec = key(ResourceSpec(), "What one trial occupies.", group=Group.RUNS)

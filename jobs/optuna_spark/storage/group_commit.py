@@ -18,6 +18,7 @@ from optuna_spark.storage.trial_record import TrialRecord
 log = logging.getLogger(__name__)
 
 DELAY_S = 0.5  # how long the record of a running trial may wait
+LOOK_S = 2.0  # between two looks for a request to the run
 PATIENCE_S = 300.0  # how long a group is tried again: a failover of MySQL can take minutes
 
 
@@ -38,6 +39,7 @@ class Committer:
         writer: Writes the groups. Used by the committer's thread only.
         explain_error: Turns a database error that trying again cannot help into a StorageError for a person.
         on_failure: Called from the committer's thread when it gives up. Futures that wait then fail.
+        look: Called every LOOK_S from the committer's thread, so that it may use the writer. What it raises is logged.
 
     Attributes:
         error: Why the committer has given up; None while it has not.
@@ -48,8 +50,10 @@ class Committer:
         writer: Writer,
         explain_error: Callable[[Exception], StorageError],
         on_failure: Callable[[StorageError], None],
+        look: Callable[[], None] | None = None,
     ) -> None:
-        self._writer, self._explain, self._on_failure = writer, explain_error, on_failure
+        self._writer, self._explain, self._on_failure, self._look = writer, explain_error, on_failure, look
+        self._next_look = time.monotonic() + LOOK_S
         self._wake = threading.Condition()
         self._records: dict[int, TrialRecord] = {}
         self._since: dict[int, float] = {}  # when each record came (monotonic s); -inf for one that is due at once
@@ -95,11 +99,13 @@ class Committer:
 
     def _run(self) -> None:
         while True:
+            self._look_now_and_then()
             with self._wake:
-                while not self._due():
+                if not self._due():
                     if self._closing:
                         return
-                    self._wake.wait(DELAY_S / 2 if self._records else None)
+                    self._wake.wait(self._pause_s())
+                    continue
                 group, attrs, waiting = self._take()
             try:
                 self._write(group, attrs)
@@ -108,6 +114,20 @@ class Committer:
                 return
             for done in waiting:
                 done.set_result(None)
+
+    def _pause_s(self) -> float | None:
+        if self._records:
+            return DELAY_S / 2
+        return None if self._look is None else max(0.0, self._next_look - time.monotonic())
+
+    def _look_now_and_then(self) -> None:
+        if self._look is None or self._closing or time.monotonic() < self._next_look:
+            return
+        try:
+            self._look()
+        except Exception as error:  # noqa: BLE001  # a database that fails for good, the next write will tell of
+            log.info("The database could not be asked for requests to this run: %s", error)
+        self._next_look = time.monotonic() + LOOK_S
 
     def _due(self) -> bool:
         if self._closing or not self._records:

@@ -118,6 +118,16 @@ class StudyWriter:
             ids = self._landed(new, line, error)
         self._remember(records, ids, line)
 
+    def study_attr(self, key: str) -> Any:
+        """A system attribute of the study, as it is stored now; None if there is none.
+
+        Raises:
+            Exception: The database driver's own, if the database failed.
+        """
+        with self._database.transaction() as transaction:
+            (found,) = transaction.run((_STUDY_ATTR, [(self._study_id, key)]))
+        return json.loads(found.rows[0][0]) if found.rows else None
+
     def close(self) -> None:
         self._database.close()
 

@@ -64,16 +64,29 @@ class WriterProcess:
             WriterDiedError: The process has died.
             Exception: The database driver's own, when the database failed.
         """
-        with self._or_died():
-            self._pipe.send((records, study_attrs))
-            error: Exception | None = self._pipe.recv()
-        if error is not None:
-            raise error
+        self._reply_to((records, study_attrs))
+
+    def study_attr(self, key: str) -> Any:
+        """Read as `StudyWriter.study_attr` does.
+
+        Raises:
+            WriterDiedError: The process has died.
+            Exception: The database driver's own, when the database failed.
+        """
+        return self._reply_to(key)
 
     def close(self) -> None:
         """End the process. Safe to call twice."""
         self._pipe.close()
         self._exit_code()
+
+    def _reply_to(self, said: Any) -> Any:
+        with self._or_died():
+            self._pipe.send(said)
+            reply = self._pipe.recv()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     @contextlib.contextmanager
     def _or_died(self) -> Iterator[None]:
@@ -102,22 +115,24 @@ def _environment() -> dict[str, str]:
 
 
 def serve(pipe: Connection) -> None:
-    """Run in the process: receive the writer, then write each group, until the driver closes the pipe or dies."""
+    """Run in the process: receive the writer, then write each group, until the driver closes the pipe or dies.
+
+    The name of a study's attribute is answered with its value.
+    """
     # Airflow sends SIGTERM to every process of a run. This one must still write how the run ended.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(EOFError, ConnectionError):
         writer: StudyWriter = pipe.recv()
         with contextlib.closing(writer):
             while True:
-                pipe.send(_error_of(writer, *pipe.recv()))
+                pipe.send(_reply(writer, pipe.recv()))
 
 
-def _error_of(writer: StudyWriter, records: Sequence[TrialRecord], study_attrs: Mapping[str, Any]) -> Exception | None:
+def _reply(writer: StudyWriter, said: Any) -> Any:
     try:
-        writer.write(records, study_attrs)
+        return writer.study_attr(said) if isinstance(said, str) else writer.write(*said)
     except Exception as error:  # noqa: BLE001  # the driver decides what it means
         return error
-    return None
 
 
 if __name__ == "__main__":

@@ -205,15 +205,20 @@ def release(stored: SharedStudy, claim: Claim) -> None:
     stored.claims.change(mine, "done" if told else "free", "", claim.trial)
 
 
-def close_lost(stored: SharedStudy, trial: FrozenTrial) -> FrozenTrial:
+def close_lost(stored: SharedStudy, trial: FrozenTrial, error: str = LOST) -> FrozenTrial:
     """Fail a trial that no worker runs any more, and queue its parameters again, a few times at most.
+
+    Args:
+        stored: The study.
+        trial: The trial.
+        error: Its error. With another one than LOST its parameters are not queued again.
 
     Returns:
         The trial as it is stored now. Its state is not FAIL if its worker finished it meanwhile.
     """
-    log.warning("Trial %s was left running by a worker that died; closing it", trial.number)
+    log.warning("Trial %s was left running; closing it: %s", trial.number, error)
     try:
-        set_trial_attr(stored.storage, stored.study, trial.number, "error", LOST)
+        set_trial_attr(stored.storage, stored.study, trial.number, "error", error)
     except optuna.exceptions.UpdateFinishedTrialError:
         log.info("Trial %s was finished meanwhile", trial.number)
     closed = stored.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -223,11 +228,11 @@ def close_lost(stored: SharedStudy, trial: FrozenTrial) -> FrozenTrial:
     return closed
 
 
-def close_abandoned(stored: SharedStudy) -> None:
+def close_abandoned(stored: SharedStudy, error: str = LOST) -> None:
     """Fail every trial of the study that is still RUNNING. Only where no worker can be alive."""
     running = retried(stored.study.get_trials)(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
-        close_lost(stored, trial)
+        close_lost(stored, trial, error)
 
 
 def rehearse() -> None:

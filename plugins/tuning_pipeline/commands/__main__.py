@@ -1,8 +1,9 @@
-"""tuning check | studies | study-url | restore: study files and studies, from a shell beside Airflow."""
+"""tuning check | studies | study-url | restore | finish: study files and studies, from a shell beside Airflow."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,10 @@ def parser() -> argparse.ArgumentParser:
     url.add_argument("study", help="name of the study, or of its file")
     restoring = commands.add_parser("restore", parents=[folder], help="bring back a study that mode reset replaced")
     restoring.add_argument("study", help="name of the study, or of its file")
+    finishing = commands.add_parser(
+        "finish", parents=[folder], help="tell the run of a study to finish early: it exports what it has"
+    )
+    finishing.add_argument("study", help="name of the study, or of its file")
     restoring.add_argument("replaced", nargs="?", default="", help="which of those replaced; by default the newest")
     return result
 
@@ -65,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, studies: Sequence[StudyFile]) -> int:
     # Optuna and SQLAlchemy take half a second to import, which `check` does not need.
     from tuning_pipeline.commands import studies as study_commands
+    from tuning_pipeline.commands.finish import finish
     from tuning_pipeline.commands.study_url import study_url
     from tuning_pipeline.runs.restore_study import restore
 
@@ -76,9 +82,19 @@ def _run(options: argparse.Namespace, studies: Sequence[StudyFile]) -> int:
     study = _named(studies, options.study)
     if options.command == "study-url":
         sys.stdout.write(study_url(study) + "\n")
+    elif options.command == "finish":
+        sys.stdout.write(finish(study, _account()) + "\n")
     else:
         sys.stdout.write("\n".join(restore(study.path, options.replaced)) + "\n")
     return 0
+
+
+def _account() -> str:
+    """The account that runs this program, for the report."""
+    try:
+        return f"{getpass.getuser()} (command line)"
+    except (KeyError, OSError):  # an account without a name, as in a container
+        return "the command line"
 
 
 def _ask(question: str) -> bool:

@@ -15,6 +15,7 @@ from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.empty_study import has_other_directions, is_empty, log_new_directions
 from optuna_spark.storage.optuna_storage import check_name, opened_storage
+from tuning_pipeline.database.finish_marks import withdraw_finish
 from tuning_pipeline.database.replaced_studies import put_study
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone, write_runs
 from tuning_pipeline.failures import Failure, TaskError
@@ -55,6 +56,7 @@ def prepare_study(spec: TuningSpec, url: sqlalchemy.URL, mode: str, digest: str 
             put_study(storage, spec.study_name, spec.directions, runs)
             log_new_directions(spec.study_name, spec.directions)
         study = _load(spec, storage)
+        withdraw_finish(spec.study_name, spec.run_id, storage)
         write_runs(spec.study_name, storage, runs)
         return _summary(study, mode)
 

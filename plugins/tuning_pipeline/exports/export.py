@@ -24,6 +24,7 @@ from optuna_spark.errors import ExportError
 from optuna_spark.results.best import best_params, best_trials
 from optuna_spark.results.snapshot import snapshot
 from optuna_spark.results.trial_rows import Column, trial_columns, trial_records, trial_rows
+from tuning_pipeline.exports.ended_early import EndedEarly
 from tuning_pipeline.exports.paths import exports_base, folder_name
 from tuning_pipeline.exports.report import render_report
 from tuning_pipeline.exports.spreadsheet import guarded
@@ -55,6 +56,7 @@ def export_study(
     *,
     run_key: str = "",
     latest: bool = True,
+    ended: EndedEarly | None = None,
 ) -> dict[str, Any]:
     """Write the results of a study to `<base>/<study>/<run id>/`, and let `<base>/<study>/latest` lead to them.
 
@@ -67,6 +69,7 @@ def export_study(
         top_k: How many trials best_trials.* hold at most. A Pareto front is always complete.
         run_key: The `run_id` attribute of the run's trials; by default the same as `run_id`.
         latest: Whether `latest` should lead to this folder.
+        ended: How the run ended before its trials were spent, if it did.
 
     Returns:
         The content of best_params.json, and `folder`, the folder that was written. Plain data for an XCom or an asset
@@ -76,7 +79,7 @@ def export_study(
         ExportError: The study has no complete trial, or the folder cannot be written.
     """
     # All contents are made before the first one is written: a study that cannot be exported changes nothing.
-    files = export_files(snapshot(study), run_id, top_k, run_key or run_id)
+    files = export_files(snapshot(study), run_id, top_k, run_key or run_id, ended)
     folder = export_folder(base, study.study_name, run_id)
     try:
         publish_folder(folder, files, marker=BEST_PARAMS)
@@ -96,9 +99,13 @@ def export_folder(base: ObjectStoragePath | str | Path, study_name: str, run_id:
     return exports_base(base) / folder_name(study_name) / folder_name(run_id)
 
 
-def export_files(study: optuna.Study, run_id: str, top_k: int, run_key: str) -> dict[str, bytes]:
+def export_files(
+    study: optuna.Study, run_id: str, top_k: int, run_key: str, ended: EndedEarly | None = None
+) -> dict[str, bytes]:
     """The contents of an export's files, by name. Writes nothing."""
     params = best_params(study, run_id)
+    if ended is not None:
+        params |= {"ended_early": ended.why, "partial": ended.failed}
     best = best_trials(study, top_k)
     trials = study.get_trials(deepcopy=False)
     columns = trial_columns(trials, len(study.directions))
@@ -107,7 +114,7 @@ def export_files(study: optuna.Study, run_id: str, top_k: int, run_key: str) -> 
         "best_trials.json": _json(trial_records(best)),
         **_tables("best_trials", best, columns),
         **_tables("trials", trials, columns),
-        "report.html": render_report(study, run_id, top_k, run_key).encode(),
+        "report.html": render_report(study, run_id, top_k, run_key, ended.note if ended else "").encode(),
     }
 
 

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.trial import TrialState
 
 from optuna_spark.results.snapshot import without_runs
 from optuna_spark.storage.optuna_storage import opened_storage
+from tuning_pipeline.database.finish_marks import ended_early
 from tuning_pipeline.database.replaced_studies import drop_replaced
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone
+from tuning_pipeline.exports.ended_early import EndedEarly
 from tuning_pipeline.exports.export import export_folder, export_study
 from tuning_pipeline.exports.published import Again, published_params, tried_again
 from tuning_pipeline.exports.tuned_on import TUNED_ON
@@ -62,7 +65,7 @@ def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> Exported
         stored = optuna.load_study(study_name=settings.study, storage=storage)
         best = export_study(
             without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
-            run_key=run.key, latest=newest,
+            run_key=run.key, latest=newest, ended=_ended(run, storage),
         )  # fmt: skip
         # Both would be wrong after an older run: later runs used other data, and may still need what was replaced.
         if newest:
@@ -79,6 +82,39 @@ def _again(run: StudyRun, stored: optuna.Study) -> Again | None:
         return None
     params = published_params(run.study.exports_base(), run.study.settings.study)
     return tried_again(params, stored.get_trials(deepcopy=False))
+
+
+def export_partial(run: StudyRun, url: sqlalchemy.URL, why: str) -> str | None:
+    """Write the export of a run that failed, from what it had finished. `latest` and what is published stay.
+
+    Args:
+        run: The run.
+        url: Storage URL of the study.
+        why: Why it failed.
+
+    Returns:
+        The folder; None if the run has completed no trial.
+
+    Raises:
+        TaskError, ExportError: As for `export_run`.
+    """
+    settings = run.study.settings
+    with opened_storage(url) as storage:
+        runs = _runs(run, storage)
+        stored = optuna.load_study(study_name=settings.study, storage=storage)
+        complete = stored.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not any(trial.user_attrs.get("run_id") == run.key for trial in complete):
+            return None
+        best = export_study(
+            without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
+            run_key=run.key, latest=False, ended=EndedEarly(why, failed=True),
+        )  # fmt: skip
+        return str(best["folder"])
+
+
+def _ended(run: StudyRun, storage: Any) -> EndedEarly | None:
+    why = ended_early(run.study.settings.study, run.key, storage)
+    return None if why is None else EndedEarly(why)
 
 
 def _runs(run: StudyRun, storage: Any) -> StudyRuns:

@@ -64,7 +64,7 @@ td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 """
 
 
-def render_report(study: optuna.Study, run_id: str, top_k: int = 10, run_key: str = "") -> str:
+def render_report(study: optuna.Study, run_id: str, top_k: int = 10, run_key: str = "", note: str = "") -> str:
     """Render the report page of a study.
 
     Args:
@@ -73,6 +73,7 @@ def render_report(study: optuna.Study, run_id: str, top_k: int = 10, run_key: st
         run_id: The run that made this report.
         top_k: How many of the best trials to list, up to `MAX_BEST_TRIALS`.
         run_key: The `run_id` attribute of the run's trials; by default the same as `run_id`.
+        note: A sentence for the top of the page.
 
     Raises:
         ExportError: The study has no complete trial.
@@ -82,6 +83,7 @@ def render_report(study: optuna.Study, run_id: str, top_k: int = 10, run_key: st
     body = "\n".join(
         [
             _header(study, run_id),
+            f'<p class="note"><b>{html.escape(note)}</b></p>' if note else "",
             _cards(study, best[0], trials),
             f'<div class="pair">{_params(best[0], len(study.directions))}{_states(trials, run_key or run_id)}</div>',
             _best_table(study, best),

@@ -8,8 +8,16 @@ import sqlalchemy as sa
 
 from tuning_pipeline.database.lease_table import make_lease_table
 from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.runs.identity import RunIdentity
 from tuning_pipeline.runs.leases import Leases
 from tuning_pipeline.runs.study_lease import DEAD_S, STRANGER_S
+
+
+def working_run(engine: sa.Engine, name: str) -> RunIdentity | None:
+    """The run that works on a study, also between two of its tasks; None if there is none, or it was killed."""
+    make_lease_table(engine)
+    lease = Leases(engine).look(name)
+    return None if lease is None or (lease.busy and lease.idle_s > DEAD_S) else lease.holder
 
 
 def refuse_while_held(engine: sa.Engine, name: str) -> None:

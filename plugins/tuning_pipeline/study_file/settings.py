@@ -30,6 +30,11 @@ class StudySettings(StudyKeys):
                 f"timeout_s must be below execution_timeout_s ({self.execution_timeout_s:g}), else the task is"
                 f" killed before it ends by itself; got {self.timeout_s:g}"
             )
+        if self.timeout_s is not None and self.timeout_s + self.grace_s >= self.execution_timeout_s:
+            raise SpecError(
+                f"timeout_s and grace_s must add up to less than execution_timeout_s ({self.execution_timeout_s:g}),"
+                f" else the task is killed before it ends by itself; got {self.timeout_s:g} + {self.grace_s:g}"
+            )
         if any(not tag or len(tag) > 100 for tag in self.tags):
             raise SpecError("tags must be texts of 1 to 100 characters")
         if not self.pool:

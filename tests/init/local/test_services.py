@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from init.local.console import run_step
 from init.local.errors import SetupError
 from init.local.guard import descendants
 from init.local.mysql import PROGRAM_VARIABLE, MysqlServer, Program, find_program, is_installed
-from init.local.ports import LOOPBACK, free_ports
+from init.local.ports import LOOPBACK, free_ports, same_ports
 from init.local.processes import Service, birth, one_at_a_time, tied_to_parent
 from init.local.spark import SparkCluster
 from tests.support.processes import is_readable_as, listening_addresses, zombie_with_a_living_thread
@@ -203,6 +204,38 @@ def test_mysql_is_found_again_and_comes_back_after_kill_9(folder: Path) -> None:
         log_in(server)
     finally:
         server.stop()
+
+
+@needs_mysql
+def test_mysql_comes_back_at_its_port_although_a_start_failed_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = MysqlServer(folder, HARD_PASSWORD, die_with_parent=True)
+    assert server.ensure()
+    try:
+        port = server.port
+        os.kill(server.service.pid, signal.SIGKILL)
+        broken = folder / "broken"
+        broken.write_text('#!/bin/sh\n[ "$2" = --version ] && echo mysqld Ver 9.7.4 for Linux || exit 1\n')
+        broken.chmod(0o755)
+        folder.chmod(0o711)
+        with monkeypatch.context() as patch:
+            patch.setenv(PROGRAM_VARIABLE, str(broken))
+            with pytest.raises(SetupError, match="ended at its start"):
+                server.ensure()
+        assert server.ensure()
+        assert server.port == port
+    finally:
+        server.stop()
+
+
+def test_a_port_that_is_still_held_for_a_moment_is_waited_for() -> None:
+    (port,) = free_ports(1)
+    holder = socket.create_server((LOOPBACK, port))
+    release = threading.Timer(0.5, holder.close)
+    release.start()
+    assert same_ports(port) == [port]
+    release.join()
 
 
 @needs_mysql

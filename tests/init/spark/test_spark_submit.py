@@ -107,6 +107,18 @@ def test_what_the_caller_chose_is_kept(stand_in: dict[str, str]) -> None:
     assert (seen["PYSPARK_PYTHON"], seen["SPARK_CONF_DIR"]) == ("./environment/bin/python", "/etc/spark")
 
 
+def test_temporary_files_are_in_the_state_folder_also_those_of_java(stand_in: dict[str, str], tmp_path: Path) -> None:
+    short = tmp_path / "s"
+    if len(str(short)) > 70:
+        pytest.skip("this machine's temporary folder is too deep")
+    seen = given({**stand_in, "TUNING_STATE": str(short)})
+    assert seen["TMPDIR"] == f"{short}/tmp"
+    assert (short / "tmp").stat().st_mode & 0o777 == 0o700
+    assert seen["SPARK_SUBMIT_OPTS"].strip() == f'"-Djava.io.tmpdir={short}/tmp"'
+    own = given(stand_in | {"TMPDIR": "/my tmp", "SPARK_SUBMIT_OPTS": "-Xmx1g"})
+    assert (own["TMPDIR"], own["SPARK_SUBMIT_OPTS"]) == ("/my tmp", '-Xmx1g "-Djava.io.tmpdir=/my tmp"')
+
+
 def test_arguments_arrive_unchanged_after_the_drivers_python(stand_in: dict[str, str]) -> None:
     given(stand_in, "--conf", "a=b c", "job.py", "")
     python = f"spark.pyspark.driver.python={stand_in['TUNING_SPARK_ENV']}/bin/python"

@@ -273,7 +273,7 @@ def test_no_trial_is_started_after_the_timeout_and_running_ones_finish(url: str)
     coordinator = run(spec_for(trials=1000, timeout_s=0.6), url, slow(0.4), 2)
     assert 2 <= len(finished(url)) <= 4
     assert all(t.state == TrialState.COMPLETE for t in stored(url))
-    assert "timeout of 0.6 s" in str(coordinator.stop_reason())
+    assert "timeout_s (0.6 s)" in str(coordinator.stop_reason())
 
 
 def test_the_run_stops_when_optunas_terminator_says_so(url: str) -> None:

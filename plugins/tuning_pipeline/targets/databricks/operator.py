@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from tuning_pipeline.targets.databricks.failures import killed, run_failure
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.paths import RemoteFiles
 from tuning_pipeline.targets.databricks.payload import idempotency_token, run_payload
+from tuning_pipeline.tasks.partial_export import export_what_finished, is_last_try
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -101,6 +103,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
             self._end_runs(context)
+            self.export_what_finished(context, self._out_of_time())
             raise self._card(self._out_of_time()) from None
 
     def on_kill(self) -> None:
@@ -208,7 +211,27 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         for line in str(output.get("logs", "")).splitlines()[-LOG_LINES:]:
             self.log.info("| %s", line)
         if run["state"].get("result_state") != "SUCCESS":
-            raise self._card(killed(run) if self.was_killed else run_failure(run, output, report))
+            if self.was_killed:
+                raise self._card(killed(run))
+            failure = run_failure(run, output, report)
+            self.export_what_finished(context, failure)
+            raise self._card(failure)
+
+    def export_what_finished(self, context: Any, failure: Failure) -> None:
+        """Export what the run has finished, if its trials failed for good: from its database, or the Volume's copy."""
+        if not is_last_try(context, failure):
+            return
+        from tuning_pipeline.targets.databricks.volume_study import study_copy
+
+        def storage() -> AbstractContextManager[Any]:
+            return nullcontext(run.storage_url()) if run.study.has_database else study_copy(run.study)
+
+        try:
+            run = self.run_of(context)
+            with run.hold_study():
+                export_what_finished(run, failure.what, storage)
+        except (TuningError, AirflowException) as error:  # the card of the failure itself is the one to show
+            self.log.warning("What this run had finished could not be exported: %s", error)
 
     def _output(self, hook: DatabricksHook, run: Mapping[str, Any]) -> dict[str, Any]:
         """The output of the run's task; empty if the task never started."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from optuna_spark.spec.tuning import TuningSpec
+    from tuning_pipeline.failures import Failure
     from tuning_pipeline.runs.study_run import StudyRun
     from tuning_pipeline.targets.databricks.paths import RemoteFiles
 
@@ -39,3 +40,6 @@ class RescoreOnDatabricks(TuneOnDatabricks):
     def check_study(self, run: StudyRun) -> None:
         """The trial goes into a separate study, from which trials go that do not fit any more."""
         drop_unfit_rescores(rescoring(run.spec, {}), run.storage_url())
+
+    def export_what_finished(self, context: Any, failure: Failure) -> None:
+        """Nothing to export: the trial goes into a separate study."""

@@ -19,7 +19,7 @@ from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders,
 
 if TYPE_CHECKING:
     import sqlalchemy
-    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk import Connection, ObjectStoragePath
 
     from tuning_pipeline.study_file.study_file import StudyFile
 
@@ -49,7 +49,15 @@ def fetch_results(study: StudyFile) -> dict[str, Any]:
     Raises:
         TaskError: There is no study on the Volume.
     """
-    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    content = _read(require_connection(study.settings.connections.databricks, PURPOSE), study)
+    target = results_path(study)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    log.info("Fetched %s bytes to %s", len(content), target)
+    return {"study": str(target), "bytes": len(content)}
+
+
+def _read(connection: Connection, study: StudyFile) -> bytes:
     path = study_copy_path(databricks_settings(study.settings), study.settings.study)
     with readable_errors(connection):
         content = RemoteFolders(open_workspace(connection)).read(path)
@@ -60,11 +68,21 @@ def fetch_results(study: StudyFile) -> dict[str, Any]:
                 next="Somebody removed it, or databricks.files changed since the run; run again.",
             )
         )
-    target = results_path(study)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content)
-    log.info("Fetched %s (%s bytes) to %s", path, len(content), target)
-    return {"study": str(target), "bytes": len(content)}
+    return content
+
+
+@contextmanager
+def study_copy(study: StudyFile) -> Iterator[sqlalchemy.URL]:
+    """The study on the Volume as it is now, as a database to read.
+
+    Raises:
+        TaskError: There is no study on the Volume.
+    """
+    connection = require_connection(study.settings.connections.databricks, PURPOSE)
+    with readable_errors(connection), tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch) / "study.db"
+        local.write_bytes(_read(connection, study))
+        yield sqlite_url(local)
 
 
 def results_path(study: StudyFile) -> ObjectStoragePath:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,17 @@ from tuning_pipeline.targets.package import pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of, require_cluster
 from tuning_pipeline.targets.standalone.driver_end import end_application
 from tuning_pipeline.targets.standalone.links import SparkLink, StudyLink, show_links, spark_page
+from tuning_pipeline.targets.standalone.metrics import trial_metrics
+from tuning_pipeline.targets.standalone.refused import refused_submission
 from tuning_pipeline.targets.standalone.scratch import scratch_folder, write_private
-from tuning_pipeline.targets.standalone.submission import Submission, driver_environment, submission
+from tuning_pipeline.targets.standalone.submission import (
+    FAILURE_FILE,
+    PROGRESS_FILE,
+    Submission,
+    driver_environment,
+    submission,
+)
+from tuning_pipeline.tasks.partial_export import export_what_finished, is_last_try
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -65,6 +75,7 @@ class TuneOperator(SparkSubmitOperator):
             with run.hold_study(), scratch_folder() as scratch:
                 failure = self._failure_of(context, scratch, run)
                 if failure is not None:
+                    self.export_what_finished(context, run, failure)
                     raise as_airflow_error(failure, f"{self.task_id} failed")
             return
         except TuningError as error:
@@ -76,24 +87,38 @@ class TuneOperator(SparkSubmitOperator):
         return prepared(self.study, context)
 
     def _failure_of(self, context: Context, scratch: Path, run: StudyRun) -> Failure | None:
-        report = write_private(scratch / "failure.json", "")
-        self._prepare(context, scratch, report, run)
+        report = write_private(scratch / FAILURE_FILE, "")
         try:
-            super().execute(context)
-        except AirflowException:
+            self._prepare(context, scratch, run)
+        except TuningError as error:
+            return describe_failure(error)
+        try:
+            with trial_metrics(run.study.settings.study, scratch / PROGRESS_FILE):
+                super().execute(context)
+        except AirflowException as error:
             if self.was_killed:
                 return _KILLED
-            return driver_failure(_read_report(report), where="Spark's output above, and the Spark UI")
+            told = _read_report(report)
+            refused = None if told else refused_submission(str(error))  # its text ends with Spark's output
+            return refused or driver_failure(told, where="Spark's output above, and the Spark UI")
         except KeyboardInterrupt:  # Ctrl-C in `airflow dags test`
             self.on_kill()
             raise
         except AirflowTaskTimeout:
-            # Airflow ends the application when it catches this error, so it is raised again. Only the card is added.
+            # Airflow would end the application when it catches this error, which is raised again. But nothing of the
+            # run may be at work while it is exported.
             self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
+            self.on_kill()
+            self.export_what_finished(context, run, self._out_of_time())
             raise
         finally:
             self.env_vars = None  # the password must not stay in a field of the operator
         return None
+
+    def export_what_finished(self, context: Context, run: StudyRun, failure: Failure) -> None:
+        """Export what a run has finished whose trials failed for good; not where somebody ended the task."""
+        if failure is not _KILLED and is_last_try(context, failure):
+            export_what_finished(run, failure.what, lambda: nullcontext(run.storage_url()))
 
     def on_kill(self) -> None:
         """End the Spark application, because Airflow ends this task. Airflow may call this several times."""
@@ -111,7 +136,7 @@ class TuneOperator(SparkSubmitOperator):
             " or set timeout_s below it, which ends a run in good order.",
         )
 
-    def _prepare(self, context: Context, scratch: Path, report: Path, run: StudyRun) -> None:
+    def _prepare(self, context: Context, scratch: Path, run: StudyRun) -> None:
         from tuning_pipeline.database.secret_connections import run_secrets
 
         study = run.study
@@ -131,7 +156,8 @@ class TuneOperator(SparkSubmitOperator):
         self.spec_file = str(spec_file)
         secrets_file = write_private(scratch / "secrets.json", secrets.to_json()) if secrets else None
         self._take(submission(study, spec, package, spec_file, secrets_file))
-        self.env_vars = dict(driver_environment(url.render_as_string(hide_password=False), report))
+        secret_url = url.render_as_string(hide_password=False)
+        self.env_vars = dict(driver_environment(secret_url, scratch, self.spark_page))
 
     def check_study(self, run: StudyRun) -> None:
         """Check that the study is still the one that this run prepared.

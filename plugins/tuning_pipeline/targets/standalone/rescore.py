@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from optuna_spark.spec.tuning import TuningSpec
+    from tuning_pipeline.failures import Failure
     from tuning_pipeline.runs.study_run import StudyRun
 
 
@@ -32,6 +33,9 @@ class RescoreOperator(TuneOperator):
         from tuning_pipeline.retune.rescoring import drop_unfit_rescores, rescoring
 
         drop_unfit_rescores(rescoring(run.spec, {}), run.storage_url())
+
+    def export_what_finished(self, context: Context, run: StudyRun, failure: Failure) -> None:
+        """Nothing to export, for the same reason."""
 
     def spec_of(self, run: StudyRun) -> TuningSpec:
         """A spec of one trial with the best parameters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from tuning_pipeline.study_file.study_file import StudyFile
 from tuning_pipeline.targets.package import cluster_file, gpu_amount, shipped
 
 APPLICATION = cluster_file("jobs/tune.py")
+# In the application's scratch folder: why it failed, and where it stands.
+FAILURE_FILE, PROGRESS_FILE = "failure.json", "progress.json"
+# In bytes. The path of a socket has at most 107, and multiprocessing adds some.
+LONGEST_TMPDIR = 75
 
 
 @dataclass(frozen=True)
@@ -104,13 +109,30 @@ def master_addresses(master: str) -> list[tuple[str, int]]:
     return [(host.strip("[]"), int(port)) for host, _, port in places if port.isdigit()]
 
 
-def driver_environment(url: str, failure_file: Path) -> Mapping[str, str]:
-    """The environment variables of the driver. The storage URL has the password, so it goes nowhere else."""
+def driver_environment(url: str, scratch: Path, spark_page: str) -> Mapping[str, str]:
+    """The environment variables of the driver.
+
+    Args:
+        url: The storage URL. It has the password, so it goes nowhere else.
+        scratch: The folder for what the driver tells the task: FAILURE_FILE and PROGRESS_FILE.
+        spark_page: The address of the Spark master's page.
+    """
     return {
+        "TUNING_SPARK_PAGE": spark_page,  # the driver asks the master there what the cluster has
         "OPTUNA_STORAGE_URL": url,
-        "TUNING_FAILURE_FILE": str(failure_file),
+        "TUNING_FAILURE_FILE": str(scratch / FAILURE_FILE),
+        "TUNING_PROGRESS_FILE": str(scratch / PROGRESS_FILE),
         # Without the time, because Airflow's log has it in each line.
         "TUNING_LOG_FORMAT": "%(message)s",
+        **_temporary(scratch),
         # Airflow kills the task's processes 5 s after SIGTERM, but the driver may need longer to end (driver_end.py).
         "TUNING_OWN_SESSION": "1",
     }
+
+
+def _temporary(scratch: Path) -> dict[str, str]:
+    """TMPDIR of the driver: a folder of the task's own, which goes with it, or which the next task removes.
+
+    None if its path is too long for the sockets that Python's multiprocessing makes there.
+    """
+    return {"TMPDIR": str(scratch)} if len(os.fsencode(scratch)) <= LONGEST_TMPDIR else {}

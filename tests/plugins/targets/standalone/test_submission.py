@@ -157,12 +157,19 @@ def test_a_package_can_be_imported_from_its_zip(tmp_path: Path, monkeypatch: pyt
     del sys.modules["probe"]
 
 
+def test_a_temporary_folder_whose_path_is_too_long_for_sockets_is_not_named() -> None:
+    assert "TMPDIR" not in driver_environment("sqlite://", Path("/" + "d" * 80), "")
+
+
 def test_the_password_is_in_the_environment_and_nowhere_else(tmp_path: Path) -> None:
     url = "mysql+pymysql://u:hush@h/d"
-    assert driver_environment(url, tmp_path / "f") == {
+    assert driver_environment(url, Path("/scratch"), "http://master:8080") == {
+        "TUNING_SPARK_PAGE": "http://master:8080",
         "OPTUNA_STORAGE_URL": url,
-        "TUNING_FAILURE_FILE": str(tmp_path / "f"),
+        "TUNING_FAILURE_FILE": "/scratch/failure.json",
+        "TUNING_PROGRESS_FILE": "/scratch/progress.json",
         "TUNING_LOG_FORMAT": "%(message)s",
+        "TMPDIR": "/scratch",
         "TUNING_OWN_SESSION": "1",
     }
     given = study(tmp_path)
