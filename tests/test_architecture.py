@@ -62,7 +62,8 @@ ROOMS: dict[str, set[str]] = {
         "plugins/study_file",
     },
     "plugins/exports": {
-        "jobs/errors", "jobs/results", "jobs/storage", "plugins/database", "plugins/failures", "plugins/runs",
+        "jobs/errors", "jobs/objectives/registry", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage",
+        "plugins/database", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {
         "jobs/errors", "jobs/results", "jobs/spec", "plugins/exports", "plugins/failures", "plugins/study_file",

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import logging
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from optuna_spark.results.trial_rows import Column, trial_columns, trial_records
 from tuning_pipeline.exports.paths import exports_base, folder_name
 from tuning_pipeline.exports.report import render_report
 from tuning_pipeline.exports.spreadsheet import guarded
+from tuning_pipeline.exports.training_facts import with_facts
 from tuning_pipeline.exports.whole_folders import local_path, publish_folder, publish_latest
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def export_study(
     *,
     run_key: str = "",
     latest: bool = True,
+    facts: Callable[[str], Mapping[str, Any]] = lambda _run: {},
 ) -> dict[str, Any]:
     """Write the results of a study to `<base>/<study>/<run id>/`, and let `<base>/<study>/latest` lead to them.
 
@@ -67,6 +70,7 @@ def export_study(
         top_k: How many trials best_trials.* hold at most. A Pareto front is always complete.
         run_key: The `run_id` attribute of the run's trials; by default the same as `run_id`.
         latest: Whether `latest` should lead to this folder.
+        facts: What best_params.json says of the run that found the best trial, by that run (see `facts_for`).
 
     Returns:
         The content of best_params.json, and `folder`, the folder that was written. Plain data for an XCom or an asset
@@ -76,7 +80,7 @@ def export_study(
         ExportError: The study has no complete trial, or the folder cannot be written.
     """
     # All contents are made before the first one is written: a study that cannot be exported changes nothing.
-    files = export_files(snapshot(study), run_id, top_k, run_key or run_id)
+    files = export_files(snapshot(study), run_id, top_k, run_key or run_id, facts)
     folder = export_folder(base, study.study_name, run_id)
     try:
         publish_folder(folder, files, marker=BEST_PARAMS)
@@ -96,9 +100,12 @@ def export_folder(base: ObjectStoragePath | str | Path, study_name: str, run_id:
     return exports_base(base) / folder_name(study_name) / folder_name(run_id)
 
 
-def export_files(study: optuna.Study, run_id: str, top_k: int, run_key: str) -> dict[str, bytes]:
+def export_files(
+    study: optuna.Study, run_id: str, top_k: int, run_key: str, facts: Callable[[str], Mapping[str, Any]]
+) -> dict[str, bytes]:
     """The contents of an export's files, by name. Writes nothing."""
     params = best_params(study, run_id)
+    params = with_facts(params, facts(params["found_by"]))
     best = best_trials(study, top_k)
     trials = study.get_trials(deepcopy=False)
     columns = trial_columns(trials, len(study.directions))

@@ -16,6 +16,7 @@ from optuna_spark.storage.optuna_storage import opened_storage
 from tuning_pipeline.database.replaced_studies import drop_replaced
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone
 from tuning_pipeline.exports.export import export_folder, export_study
+from tuning_pipeline.exports.training_facts import facts_for
 from tuning_pipeline.exports.tuned_on import TUNED_ON
 from tuning_pipeline.failures import Failure, TaskError
 
@@ -59,7 +60,7 @@ def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> Exported
         stored = optuna.load_study(study_name=settings.study, storage=storage)
         best = export_study(
             without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
-            run_key=run.key, latest=newest,
+            run_key=run.key, latest=newest, facts=lambda found_by: facts_for(found_by, run, storage, fingerprint),
         )  # fmt: skip
         # Both would be wrong after an older run: later runs used other data, and may still need what was replaced.
         if newest:

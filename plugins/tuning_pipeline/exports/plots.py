@@ -17,10 +17,10 @@ import plotly.graph_objects as go
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
+from optuna_spark.results.best import metric_names
 from optuna_spark.results.snapshot import with_trials
 from tuning_pipeline.exports.plot_data import (
     complete_trials,
-    metric_names,
     objective_views,
     param_names,
     plain_study,

@@ -11,9 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial
 from plotly.offline import get_plotlyjs
 
-from optuna_spark.results.best import best_trials, direction_name, state_counts
+from optuna_spark.results.best import best_trials, direction_name, metric_names, state_counts
 from tuning_pipeline.exports.page_policy import CONTENT_POLICY
-from tuning_pipeline.exports.plot_data import metric_names, param_names
+from tuning_pipeline.exports.plot_data import param_names
 from tuning_pipeline.exports.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, Section, draw_sections
 
 MAX_BEST_TRIALS = 20

@@ -44,12 +44,17 @@ def provision_database(study: StudyFile) -> XComArg:
     return provision_database()
 
 
-def prepare_study(study: StudyFile, check_can_tune: Callable[[StudyRun], None] | None = None) -> XComArg:
+def prepare_study(
+    study: StudyFile,
+    check_can_tune: Callable[[StudyRun], None] | None = None,
+    data_fingerprint: Callable[[StudyFile], str] = lambda _study: "",
+) -> XComArg:
     """The task that creates, resumes or resets the study.
 
     Args:
         study: The study.
         check_can_tune: Called before a reset. Raises a TaskError if `tune` could not run, so that nothing is reset.
+        data_fingerprint: The target's fingerprint of the data.
     """
 
     @task(execution_timeout=SHORT_TASK)
@@ -62,9 +67,33 @@ def prepare_study(study: StudyFile, check_can_tune: Callable[[StudyRun], None] |
         with run.hold_study():
             if run.mode == "reset" and check_can_tune is not None:
                 check_can_tune(run)
-            return prepare(run.spec, run.storage_url(), run.mode, keep_settings(run, get_current_context()))
+            url, context = run.storage_url(), get_current_context()
+            made = prepare(run.spec, url, run.mode, keep_settings(run, context))
+            note_facts(run, url, noted_fingerprint(context) or known_fingerprint(run.study, data_fingerprint))
+            return made
 
     return prepare_study()
+
+
+def known_fingerprint(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> str:
+    """The fingerprint of the data, for the record; empty where Airflow cannot look at the data.
+
+    No rule of the study asks for it, so whatever a store's library raises must not end the run.
+    """
+    try:
+        return data_fingerprint(study)
+    except Exception as error:  # noqa: BLE001  # see above
+        log.info("The data's fingerprint is not noted: %s", str(error).splitlines()[0] if str(error) else type(error))
+        return ""
+
+
+def note_facts(run: StudyRun, url: Any, fingerprint: str) -> None:
+    """Note in the study what this run trains on and with."""
+    from optuna_spark.storage.optuna_storage import opened_storage
+    from tuning_pipeline.exports.training_facts import note_training
+
+    with opened_storage(url) as storage:
+        note_training(run, storage, fingerprint)
 
 
 def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None) -> XComArg:
