@@ -9,11 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.log import redact
 
 from optuna_spark.errors import TuningError, error_class
 
 log = logging.getLogger(__name__)
+
+# Key of the XCom with the card of a failed task.
+CARD = "failure_card"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -104,9 +109,23 @@ def driver_failure(report: Mapping[str, str] | None, where: str) -> Failure:
 
 
 def as_airflow_error(failure: Failure, title: str) -> AirflowException:
-    """The exception that ends the task: without retries where they cannot help."""
-    text = "\n" + card(failure, title)
+    """The exception that ends the task: without retries where they cannot help. Its card shows in the run's tab, too."""
+    shown = card(failure, title)
+    _keep_for_tab(shown)
+    text = "\n" + shown
     return AirflowException(text) if failure.retry else AirflowFailException(text)
+
+
+def _keep_for_tab(shown: str) -> None:
+    """Store a card in the task's XComs, where the run's tab reads it, with secrets masked as in its log."""
+    try:
+        context = get_current_context()
+    except RuntimeError:  # not in a task
+        return
+    try:
+        context["ti"].xcom_push(key=CARD, value=str(redact(shown)))
+    except Exception as error:  # noqa: BLE001  # whatever Airflow's API client raises: the card itself counts
+        log.info("The card is in this log only, and not in the run's tab: %s", type(error).__name__)
 
 
 def readable_failures(function: Callable[P, R]) -> Callable[P, R]:

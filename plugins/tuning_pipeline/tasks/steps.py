@@ -111,8 +111,7 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         execution_timeout=SHORT_TASK,
         outlets=[when_better or asset],
         inlets=[asset] if when_better else [],
-        # The report page reads these two here, because nobody but the study file's author can change them.
-        doc_json=json.dumps({"study": study.settings.study, "exports": study.exports_base()}),
+        doc_json=json.dumps(for_pages(study)),
     )
     @readable_failures
     def export_best_trials() -> dict[str, Any]:
@@ -140,6 +139,18 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         return {key: best[key] for key in ("study", "value", "trial", "folder")}
 
     return export_best_trials()
+
+
+def for_pages(study: StudyFile) -> dict[str, Any]:
+    """What the pages inside Airflow must know of a study. Nobody but the study file's author can change it."""
+    settings = study.settings
+    return {
+        "study": settings.study,
+        "exports": study.exports_base(),
+        "database": settings.connections.database if study.has_database else "",
+        "databricks": settings.connections.databricks if settings.target == "databricks" else "",
+        "trials": settings.trials,
+    }
 
 
 def best_params_asset(study_name: str) -> Asset:
