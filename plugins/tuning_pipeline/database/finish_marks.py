@@ -1,0 +1,79 @@
+"""Asks a run to finish early, and tells why a run ended early: notes in the study's system attributes.
+
+The driver reads the request with its ordinary round trips to the database, so it needs no way to the driver.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, mark, with_mark
+from tuning_pipeline.database.study_runs import read_runs, study_is_gone
+from tuning_pipeline.failures import Failure, TaskError
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+
+def request_finish(study: str, run: str, by: str, storage: BaseStorage) -> None:
+    """Ask a run to finish early. It sees the request within a few seconds; its running trials get `grace_s`.
+
+    Args:
+        study: Name of the study.
+        run: The run's key (`RunIdentity.key`), or Airflow's run id.
+        by: Who asks, for the report.
+        storage: The study's storage.
+
+    Raises:
+        TaskError: There is no such study, or the run has not worked on it.
+    """
+    key, study_id = run_key(study, run, storage), storage.get_study_id_from_name(study)
+    marks = storage.get_study_system_attrs(study_id).get(FINISH)
+    storage.set_study_system_attr(study_id, FINISH, with_mark(marks, key, by))
+
+
+def finish_requested_by(study: str, run: str, storage: BaseStorage) -> str | None:
+    """Who asked a run to finish early, until the run has ended; None if nobody has.
+
+    Raises:
+        TaskError: As for `request_finish`.
+    """
+    return _read(FINISH, study, run, storage)
+
+
+def ended_early(study: str, run: str, storage: BaseStorage) -> str | None:
+    """Why a run ended before its trials were spent, such as "finished early by alice"; None if it did not.
+
+    Raises:
+        TaskError: As for `request_finish`.
+    """
+    return _read(ENDED_EARLY, study, run, storage)
+
+
+def run_key(study: str, run: str, storage: BaseStorage) -> str:
+    """The key of a run of this study, by the key itself or by Airflow's run id; of several runs the newest.
+
+    Raises:
+        TaskError: As for `request_finish`.
+    """
+    try:
+        own = read_runs(study, storage).own
+    except KeyError:
+        raise study_is_gone(study, "Trigger a new run.") from None
+    if run in own:
+        return run
+    # A key is Airflow's run id, a dot, and a hash.
+    found = [key for key in own if key.rpartition(".")[0] == run]
+    if not found:
+        raise TaskError(
+            Failure(
+                what=f"run {run} has not begun to work on study {study!r}",
+                next="Wait until its task prepare_study has ended, or mark the run as failed to end it now.",
+            )
+        )
+    return found[-1]
+
+
+def _read(key: str, study: str, run: str, storage: BaseStorage) -> str | None:
+    found = run_key(study, run, storage)
+    return mark(storage.get_study_system_attrs(storage.get_study_id_from_name(study)).get(key), found)
