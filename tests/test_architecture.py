@@ -90,7 +90,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets/registry"},
     "plugins/pages": {
-        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/study_file",
+        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/runs",
+        "plugins/study_file",
     },
 }  # fmt: skip
 

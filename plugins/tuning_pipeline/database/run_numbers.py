@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 
 from optuna_spark.results.best import direction_name, metric_names
 from optuna_spark.results.failure_reasons import FailureReason, failure_reasons
+from optuna_spark.results.snapshot import mask_passwords
 
 MAX_POINTS = 200
 # The newest failed trials, whose reasons are grouped, and the newest finished ones, which give the rate.
@@ -176,7 +177,8 @@ def _failures(connection: sa.Connection, study_id: int, key: str) -> list[Failur
         .order_by(_TRIALS.c.trial_id.desc())
         .limit(MAX_ERRORS)
     )
-    return failure_reasons((int(number), str(json.loads(text))) for number, text in connection.execute(query))
+    rows = connection.execute(query)
+    return failure_reasons((int(number), mask_passwords(str(json.loads(text)))) for number, text in rows)
 
 
 def _values(study_id: int) -> sa.Select[Any]:

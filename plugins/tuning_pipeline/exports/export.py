@@ -2,6 +2,7 @@
 
 exports/<study>/<run id>/   best_params.json  best_trials.{csv,json,parquet}  trials.{csv,parquet}  report.html
 exports/<study>/latest      -> the newest of these folders
+exports/plotly-<version>.min.js, where studies ask for a shared script
 
 This module takes a second to import (Arrow, Plotly). Import it in the task that needs it, not in a DAG file.
 """
@@ -26,6 +27,7 @@ from optuna_spark.results.best import best_params, best_trials
 from optuna_spark.results.snapshot import snapshot
 from optuna_spark.results.trial_rows import Column, trial_columns, trial_records, trial_rows
 from tuning_pipeline.exports.paths import exports_base, folder_name
+from tuning_pipeline.exports.plotly_script import publish_script
 from tuning_pipeline.exports.report import render_report
 from tuning_pipeline.exports.spreadsheet import guarded
 from tuning_pipeline.exports.training_facts import with_facts
@@ -58,6 +60,7 @@ def export_study(
     run_key: str = "",
     latest: bool = True,
     facts: Callable[[str], Mapping[str, Any]] = lambda _run: {},
+    shared_script: bool = False,
 ) -> dict[str, Any]:
     """Write the results of a study to `<base>/<study>/<run id>/`, and let `<base>/<study>/latest` lead to them.
 
@@ -71,6 +74,7 @@ def export_study(
         run_key: The `run_id` attribute of the run's trials; by default the same as `run_id`.
         latest: Whether `latest` should lead to this folder.
         facts: What best_params.json says of the run that found the best trial, by that run (see `facts_for`).
+        shared_script: Whether the report loads its script from a file beside all exports.
 
     Returns:
         The content of best_params.json, and `folder`, the folder that was written. Plain data for an XCom or an asset
@@ -80,9 +84,11 @@ def export_study(
         ExportError: The study has no complete trial, or the folder cannot be written.
     """
     # All contents are made before the first one is written: a study that cannot be exported changes nothing.
-    files = export_files(snapshot(study), run_id, top_k, run_key or run_id, facts)
+    files = export_files(snapshot(study), run_id, top_k, run_key or run_id, facts, shared_script=shared_script)
     folder = export_folder(base, study.study_name, run_id)
     try:
+        if shared_script:
+            publish_script(exports_base(base))
         publish_folder(folder, files, marker=BEST_PARAMS)
         if latest:  # second, so that `latest` never leads to an incomplete folder
             publish_latest(folder, files)
@@ -101,7 +107,13 @@ def export_folder(base: ObjectStoragePath | str | Path, study_name: str, run_id:
 
 
 def export_files(
-    study: optuna.Study, run_id: str, top_k: int, run_key: str, facts: Callable[[str], Mapping[str, Any]]
+    study: optuna.Study,
+    run_id: str,
+    top_k: int,
+    run_key: str,
+    facts: Callable[[str], Mapping[str, Any]],
+    *,
+    shared_script: bool = False,
 ) -> dict[str, bytes]:
     """The contents of an export's files, by name. Writes nothing."""
     params = best_params(study, run_id)
@@ -114,7 +126,7 @@ def export_files(
         "best_trials.json": _json(trial_records(best)),
         **_tables("best_trials", best, columns),
         **_tables("trials", trials, columns),
-        "report.html": render_report(study, run_id, top_k, run_key).encode(),
+        "report.html": render_report(study, run_id, top_k, run_key, shared_script=shared_script).encode(),
     }
 
 

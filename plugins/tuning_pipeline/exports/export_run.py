@@ -61,6 +61,7 @@ def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> Exported
         best = export_study(
             without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
             run_key=run.key, latest=newest, facts=lambda found_by: facts_for(found_by, run, storage, fingerprint),
+            shared_script=settings.shared_script,
         )  # fmt: skip
         # Both would be wrong after an older run: later runs used other data, and may still need what was replaced.
         if newest:

@@ -17,8 +17,8 @@ from tuning_pipeline.pages.dashboard import Dashboard
 from tuning_pipeline.pages.tuning_run import study_places
 from tuning_pipeline.study_file.keys import ConnectionIds
 
-# How long an answer of a database, or the list of study files' connections, is taken to hold.
-FRESH_S = 5.0
+# How long an answer of a database, and the list of study files' connections, are taken to hold.
+FRESH_S, NAMED_S = 5.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Databases:
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
         self._answered: dict[str, float] = {}
-        self._named: tuple[float, list[str]] = (-FRESH_S, [])
+        self._named: tuple[float, list[str]] = (-NAMED_S, [])
 
     def names(self) -> list[str]:
         """The connections that study files name, the usual one first; that one alone if there are no study files."""
         since, named = self._named
-        if time.monotonic() - since < FRESH_S:
+        if time.monotonic() - since < NAMED_S:
             return named
         usual = ConnectionIds().database
         found = {place.database for place in study_places() if place.database}
@@ -48,7 +48,7 @@ class Databases:
         return named
 
     def dashboard(self, conn_id: str) -> Dashboard:
-        """The dashboard over a database.
+        """The dashboard over a database that a request names.
 
         Raises:
             KeyError: No study file names this connection. Others are none of this page's business.
@@ -56,6 +56,14 @@ class Databases:
         """
         if conn_id not in self.names():
             raise KeyError(conn_id)
+        return self.of_study(conn_id)
+
+    def of_study(self, conn_id: str) -> Dashboard:
+        """The dashboard over a database that a study file names.
+
+        Raises:
+            TuningError: The connection is wrong, or the database does not answer.
+        """
         url = storage_url(database_connection(conn_id))
         self._check_answers(url)
         with self._lock:

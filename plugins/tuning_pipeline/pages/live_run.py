@@ -24,7 +24,7 @@ from tuning_pipeline.runs.identity import RunIdentity
 from tuning_pipeline.study_file.keys import StudyKeys
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage, RDBStorage
+    from optuna.storages import RDBStorage
 
 AT_WORK = ("running", "deferred")
 
@@ -95,25 +95,26 @@ def live_run(run: TuningRun, storage: RDBStorage | None) -> LiveRun:
         numbers = run_numbers(name, key, storage)
     except KeyError:  # prepare_study has not made it yet
         return LiveRun(run, skipped, cards, run.place.trials, workspace=workspace)
+    own = read_runs(name, storage).own
+    has_begun = key in own
     return LiveRun(
         run=run,
         cards=cards,
-        total=_total(run, key, storage),
+        total=_total(run, own.get(key)),
         numbers=numbers,
-        finishing=finish_requested_by(name, key, storage) or "",
-        early=ended_early(name, key, storage) or "",
+        finishing=(has_begun and finish_requested_by(name, key, storage)) or "",
+        early=(has_begun and ended_early(name, key, storage)) or "",
         workspace=workspace,
     )
 
 
-def _total(run: TuningRun, key: str, storage: BaseStorage) -> int:
+def _total(run: TuningRun, digest: str | None) -> int:
     """How many trials the run adds: as its settings say, which its form may have changed."""
     document = run.left(PREPARE, SETTINGS)
-    if not isinstance(document, dict):
-        return run.place.trials
     # The study holds the digest of the settings, so that nobody can show others by rewriting the XCom.
-    known = read_runs(run.place.study, storage).own.get(key) == settings_digest(document)
-    return int(document.get("trials") or StudyKeys.trials) if known else run.place.trials
+    if not isinstance(document, dict) or settings_digest(document) != digest:
+        return run.place.trials
+    return int(document.get("trials") or StudyKeys.trials)
 
 
 def _workspace(run: TuningRun) -> str:

@@ -35,7 +35,7 @@ FASTAPI_APPS = [{"app": tuning_pages, "url_prefix": "/tuning", "name": "Tuning"}
 EXTERNAL_VIEWS = [
     {
         "name": "Optuna",
-        "href": f"{_base_path()}/tuning/optuna/dashboard",
+        "href": f"{_base_path()}/tuning/studies",
         "destination": "nav",
         "url_route": "optuna",
         "category": "browse",

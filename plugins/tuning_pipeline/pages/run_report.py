@@ -24,12 +24,15 @@ def folder_below(base: str, study: str, run_id: str) -> ObjectStoragePath | None
 
 
 def read_report(folder: ObjectStoragePath) -> bytes | None:
-    """The report in an export folder; None if there is none yet.
+    """The report in an export folder, as one file; None if there is none yet.
 
     Raises:
         OSError: The report cannot be read.
     """
     try:
-        return bytes((folder / REPORT).read_bytes())
+        report = bytes((folder / REPORT).read_bytes())
     except FileNotFoundError:
         return None
+    from tuning_pipeline.exports.plotly_script import standing_alone  # takes a second to import
+
+    return standing_alone(report, folder.parent.parent)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-PALETTE = """
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --accent: #1f5fa8;
-  --back: #f3f5f8; --paper: #fff; --bad: #b42318; --good: #1d7a3d; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #a3adba; --line: #343c47; --accent: #7fb2ee;
-  --back: #14181d; --paper: #1d232a; --bad: #ff8a80; --good: #7bd88f; } }
-"""
+from tuning_pipeline.exports.page_policy import PALETTE
 
 STYLE = (
     PALETTE

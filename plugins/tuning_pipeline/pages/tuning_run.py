@@ -97,13 +97,12 @@ def tuning_run(dag_id: str, run_id: str) -> TuningRun | None:
         state = session.scalar(select(DagRun.state).where(*wanted))
         if state is None:
             return None
-        found = session.execute(rows.where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)).all()
+        found = list(session.execute(rows.where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)))
     place = study_place(dag_id)
     if place is None:
         return None
-    begun = sorted((row for row in found if row[2] is not None), key=lambda row: row[2])
-    waiting = [row for row in found if row[2] is None]
-    tasks = [TaskState(str(row[0]), str(row[1] or "waiting")) for row in (*begun, *waiting)]
+    found = sorted(found, key=lambda row: (row[2] is None, row[2] and row[2].timestamp()))
+    tasks = [TaskState(str(task_id), str(state or "waiting")) for task_id, state, _ in found]
     return TuningRun(dag_id, run_id, str(state), place, tasks)
 
 

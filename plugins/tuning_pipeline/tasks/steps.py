@@ -13,6 +13,7 @@ from airflow.sdk import Asset, AssetAlias, get_current_context, task
 from tuning_pipeline.failures import readable_failures
 from tuning_pipeline.runs.begin import prepared
 from tuning_pipeline.tasks.context import SHORT_TASK, run_of
+from tuning_pipeline.tasks.failed_trials import log_failed_trials
 from tuning_pipeline.tasks.retune import noted_fingerprint
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         context = get_current_context()
         run = prepared(study, context)
         with run.hold_study(last=True), (open_storage or _in_database)(run) as url:
+            if not run.study.has_database:  # else the task with the trials has told them
+                log_failed_trials(run, url)
             exported = export_run(run, url, noted_fingerprint(context))
             best, place = exported.best, (run.study.exports_base(), run.study.settings.study)
             if not exported.newest:

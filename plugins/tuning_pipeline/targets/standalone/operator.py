@@ -11,7 +11,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from optuna_spark.errors import TuningError
-from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure, driver_failure
+from tuning_pipeline.failures import Failure, as_airflow_error, describe_failure, driver_failure, told_card
 from tuning_pipeline.runs.begin import prepared
 from tuning_pipeline.targets.package import own_objective, pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of, require_cluster
@@ -19,6 +19,7 @@ from tuning_pipeline.targets.standalone.driver_end import end_application
 from tuning_pipeline.targets.standalone.links import SparkLink, StudyLink, show_links, spark_page
 from tuning_pipeline.targets.standalone.scratch import scratch_folder, write_private
 from tuning_pipeline.targets.standalone.submission import Submission, driver_environment, submission
+from tuning_pipeline.tasks.failed_trials import log_failed_trials
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -63,6 +64,7 @@ class TuneOperator(SparkSubmitOperator):
             run = self.run_of(context)
             with run.hold_study(), scratch_folder() as scratch:
                 failure = self._failure_of(context, scratch, run)
+                log_failed_trials(run, run.storage_url())
                 if failure is not None:
                     raise as_airflow_error(failure, f"{self.task_id} failed")
             return
@@ -88,7 +90,7 @@ class TuneOperator(SparkSubmitOperator):
             raise
         except AirflowTaskTimeout:
             # Airflow ends the application when it catches this error, so it is raised again. Only the card is added.
-            self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
+            self.log.error("\n%s", told_card(self._out_of_time(), f"{self.task_id} failed"))
             raise
         finally:
             self.env_vars = None  # the password must not stay in a field of the operator
