@@ -124,8 +124,12 @@ def error_text(error: BaseException) -> str:
 
 def own_place(error: BaseException) -> str | None:
     """The last line of the traceback that is in the user's own code, as tracebacks write it; None if there is none."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_LIBRARIES)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_library(f.filename)]
     return f'  File "{frames[-1].filename}", line {frames[-1].lineno}, in {frames[-1].name}' if frames else None
+
+
+def _is_library(file: str) -> bool:
+    return file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file
 
 
 # Folders of Python, of installed packages and of this package; in `<frozen ...>` is code of Python's own.
