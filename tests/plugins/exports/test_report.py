@@ -409,7 +409,7 @@ def test_reports_may_share_one_script(study: optuna.Study, tmp_path: Path, chrom
     assert [line for line in chromium.driver.get_log("browser") if line["level"] == "SEVERE"] == []
     alone = read_report(ObjectStoragePath(str(reports[0].parent)))
     assert alone is not None
-    assert b'src="' not in alone
+    assert b'src="../' not in alone
     assert script.read_bytes() in alone
 
 
