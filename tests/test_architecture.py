@@ -69,8 +69,8 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/results", "jobs/spec", "plugins/exports", "plugins/failures", "plugins/study_file",
     },
     "plugins/tasks": {
-        "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/retune", "plugins/runs",
-        "plugins/study_file",
+        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/retune",
+        "plugins/runs", "plugins/study_file",
     },
     "plugins/targets": {"jobs", "jobs/spec", "plugins/failures", "plugins/study_file"},
     "plugins/targets/standalone": {

@@ -11,7 +11,8 @@ from tuning_pipeline.exports.history_plot import history_plot
 from tuning_pipeline.pages.live_run import LiveRun
 from tuning_pipeline.pages.style import STYLE
 
-REFRESH_S = 5
+# Seconds between two looks. A look at 50,000 trials takes a database about a second, so a long study is looked at less.
+REFRESH_S, LONG, LONG_REFRESH_S = 5, 10_000, 20
 STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
 
 
@@ -42,13 +43,18 @@ def live_page(live: LiveRun, links: Links) -> str:
         _tasks(live),
         _button(live, links),
     ]
-    again = "" if live.is_over else f'<meta http-equiv="refresh" content="{REFRESH_S}">'
+    again = "" if live.is_over else f'<meta http-equiv="refresh" content="{_refresh_s(live)}">'
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{again}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Study {html.escape(live.run.place.study)}</title><style>{STYLE}</style></head>"
         f"<body><main>{''.join(parts)}</main></body></html>"
     )
+
+
+def _refresh_s(live: LiveRun) -> int:
+    trials = sum(live.numbers.study.values()) if live.numbers is not None else 0
+    return LONG_REFRESH_S if trials > LONG else REFRESH_S
 
 
 def _header(live: LiveRun) -> str:
