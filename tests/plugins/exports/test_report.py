@@ -394,7 +394,7 @@ def drawn_plots(chromium: Browser, page: Path) -> int:
 def test_chromium_draws_every_plot_without_an_error(study: optuna.Study, report: Path, chromium: Browser) -> None:
     figures = sum(len(section.figures) for section in draw_sections(study, "second"))
     assert drawn_plots(chromium, report) == figures
-    assert [line for line in chromium.driver.get_log("browser") if line["level"] == "SEVERE"] == []
+    assert chromium.errors() == []
 
 
 def test_reports_may_share_one_script(study: optuna.Study, tmp_path: Path, chromium: Browser) -> None:
@@ -406,7 +406,7 @@ def test_reports_may_share_one_script(study: optuna.Study, tmp_path: Path, chrom
     assert script.stat().st_size > 1_000_000
     for path in reports:
         assert drawn_plots(chromium, path) > 5
-    assert [line for line in chromium.driver.get_log("browser") if line["level"] == "SEVERE"] == []
+    assert chromium.errors() == []
     alone = read_report(ObjectStoragePath(str(reports[0].parent)))
     assert alone is not None
     assert b'src="../' not in alone
