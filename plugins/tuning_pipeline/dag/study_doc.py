@@ -16,7 +16,7 @@ Airflow decides when and with what, Spark runs the trials, the database remember
 
 **Trigger** opens a form with the defaults of the study file. *Mode* says what happens to a study that exists: `resume`
 goes on with it, `reset` starts again and keeps it under another name, `create` refuses to touch it. The run's tab *Best
-trials* has the last best values.
+trials* shows where the run stands, and its report once it ended well.
 
 A study with a `retune.rule` asks `decide_retune` first: a run that nobody asked for is skipped when there is nothing
 new, and the task's log and the run's tab *Best trials* say why.

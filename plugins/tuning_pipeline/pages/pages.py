@@ -94,13 +94,21 @@ def pages() -> FastAPI:
     @app.get("/study/{name:path}", dependencies=[Depends(may_read_studies)])
     def study(name: str, request: Request, database: str = "") -> Response:
         """The page of a study by its name. The dashboard itself only knows a study's number."""
-        for conn_id in [database] if database in databases().names() else databases().names():
+        names = [database] if database in databases().names() else databases().names()
+        problems: list[TuningError] = []
+        for conn_id in names:
             try:
                 number = databases().dashboard(conn_id).storage.get_study_id_from_name(name)
             except KeyError:
                 continue
+            except TuningError as error:
+                problems.append(error)
+                continue
             return RedirectResponse(f"{_dashboard_path(request, conn_id)}/dashboard/studies/{number}")
-        return message_page("No such study yet", f"The database holds no study {name}.", status=404)
+        if problems and len(problems) == len(names):
+            raise problems[0]
+        unread = [f"Not every database could be asked: {error}" for error in problems]
+        return message_page("No such study yet", f"The database holds no study {name}.", *unread, status=404)
 
     @app.get("/report/{dag_id}/{run_id:path}", dependencies=[Depends(may_read_run)])
     def report(dag_id: str, run_id: str, request: Request, user: User, show: str = "") -> Response:
