@@ -75,15 +75,16 @@ ROOMS: dict[str, set[str]] = {
         "plugins/targets/registry",
     },
     "plugins/exports": {
-        "jobs/errors", "jobs/results", "jobs/storage", "plugins/database", "plugins/failures", "plugins/runs",
+        "jobs/errors", "jobs/objectives/registry", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage",
+        "plugins/database", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {
         "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/exports",
         "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
     },
     "plugins/tasks": {
-        "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/retune", "plugins/runs",
-        "plugins/study_file",
+        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/retune",
+        "plugins/runs", "plugins/study_file",
     },
     "plugins/targets": {
         "jobs", "jobs/spec", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
@@ -102,8 +103,11 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
         "plugins/study_file", "plugins/targets/registry",
     },
-    "plugins/dags": {"plugins/dag", "plugins/exports", "plugins/study_file", "plugins/targets"},
-    "plugins/pages": {"jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/study_file/keys"},
+    "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets"},
+    "plugins/pages": {
+        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/runs",
+        "plugins/study_file/keys",
+    },
 }  # fmt: skip
 
 

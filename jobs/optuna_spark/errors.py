@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from typing import ClassVar
@@ -139,6 +141,28 @@ class ExportError(TuningError):
 
 
 def error_text(error: BaseException) -> str:
-    """The last lines of an exception's traceback: what a person reads first."""
+    """The last lines of an exception's traceback: what a person reads first.
+
+    The place in the user's own code comes first where those lines are all of libraries it called.
+    """
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
-    return "\n".join(lines[-ERROR_LINES:])
+    shown, own = lines[-ERROR_LINES:], own_place(error)
+    return "\n".join(shown if own is None or own in shown else [own, "    ...", *shown])
+
+
+def own_place(error: BaseException) -> str | None:
+    """The last line of the traceback that is in the user's own code, as tracebacks write it; None if there is none."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_library(f.filename)]
+    return f'  File "{frames[-1].filename}", line {frames[-1].lineno}, in {frames[-1].name}' if frames else None
+
+
+def _is_library(file: str) -> bool:
+    return file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file
+
+
+# Folders of Python, of installed packages and of this package; in `<frozen ...>` is code of Python's own.
+_LIBRARIES = (
+    *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    os.path.dirname(__file__) + os.sep,  # noqa: PTH120  # it may be in a zip
+    "<frozen ",
+)

@@ -9,15 +9,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.log import mask_logs
 
 from optuna_spark.errors import TuningError, error_class
 
 log = logging.getLogger(__name__)
 
+# Key of the XCom with the card of a failed task.
+CARD = "failure_card"
+
 P = ParamSpec("P")
 R = TypeVar("R")
-WIDTH = 100
+# In characters, with the frame: Airflow's log beside the grid is no wider on a usual screen.
+WIDTH = 88
+# The next step of a failure that knows none.
+READ_LOG = "Read the log above this card from its first error on."
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ def card(failure: Failure, title: str) -> str:
     │ Next   Start it.
     └
     """
-    rows = (("What", failure.what), ("Why", failure.why), ("Next", failure.next), ("Where", failure.where))
+    rows = (("What", failure.what), ("Why", failure.why), ("Next", failure.next or READ_LOG), ("Where", failure.where))
     lines = [f"┌ {title}"]
     for label, text in rows:
         if text:
@@ -104,9 +112,28 @@ def driver_failure(report: Mapping[str, str] | None, where: str) -> Failure:
 
 
 def as_airflow_error(failure: Failure, title: str) -> AirflowException:
-    """The exception that ends the task: without retries where they cannot help."""
-    text = "\n" + card(failure, title)
+    """The exception that ends the task: without retries where they cannot help. The run's tab shows its card too."""
+    text = "\n" + told_card(failure, title)
     return AirflowException(text) if failure.retry else AirflowFailException(text)
+
+
+def told_card(failure: Failure, title: str) -> str:
+    """The card of a failure, for the task's log; from now on it shows in the run's tab, too."""
+    shown = card(failure, title)
+    _keep_for_tab(shown)
+    return shown
+
+
+def _keep_for_tab(shown: str) -> None:
+    """Store a card in the task's XComs, where the run's tab reads it, with secrets masked as in its log."""
+    try:
+        context = get_current_context()
+    except RuntimeError:  # not in a task
+        return
+    try:
+        context["ti"].xcom_push(key=CARD, value=mask_logs(log, "error", {"card": shown})["card"])
+    except Exception as error:  # noqa: BLE001  # whatever Airflow's API client raises: the card itself counts
+        log.info("The card is in this log only, and not in the run's tab: %s", type(error).__name__)
 
 
 def readable_failures(function: Callable[P, R]) -> Callable[P, R]:
@@ -127,5 +154,9 @@ def readable_failures(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _rows(label: str, text: str) -> list[str]:
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
+    lines = [part for line in text.splitlines() for part in _WRAP.wrap(line) or [""]]
     return [f"│ {label if i == 0 else '':<6} {line}".rstrip() for i, line in enumerate(lines)]
+
+
+# A path or an address stays whole, so that it can be copied, even if its line is too wide.
+_WRAP = textwrap.TextWrapper(WIDTH - len("│ Where  "), break_long_words=False, break_on_hyphens=False)

@@ -11,6 +11,7 @@ from optuna_spark import errors
 from optuna_spark.entry.failure_report import describe_failure as report_of
 from optuna_spark.errors import DataError, SpecError, StorageError, StudyMismatchError, TuningError
 from tuning_pipeline.failures import (
+    WIDTH,
     Failure,
     TaskError,
     as_airflow_error,
@@ -38,12 +39,25 @@ def test_a_card_says_what_why_next_and_where() -> None:
 
 
 def test_a_card_leaves_out_what_is_unknown() -> None:
-    assert card(Failure("It broke."), "x").splitlines() == ["┌ x", "│ What   It broke.", "└"]
+    lines = card(Failure("It broke."), "x").splitlines()
+    assert lines == ["┌ x", "│ What   It broke.", f"│ Next   {FALLBACK}", "└"], "there is always a next step"
 
 
 def test_a_card_keeps_long_texts_in_the_box() -> None:
     lines = card(Failure("word " * 60), "x").splitlines()
-    assert all(line.startswith(("┌", "│", "└")) and len(line) < 112 for line in lines)
+    assert all(line.startswith(("┌", "│", "└")) and len(line) <= WIDTH for line in lines)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        "/opt/air-flow/a-checkout-with-a-long-name/dags/studies/" + "deep-er/" * 12 + "file-1.csv",
+        "https://adb-123.azuredatabricks.net/?o=1#job/" + "9" * 90 + "/run/1-2",
+    ],
+)
+def test_a_path_or_an_address_stays_in_one_piece(whole: str) -> None:
+    text = card(Failure(f"It is not at {whole} any more.", next=f"See {whole}."), "x")
+    assert text.count(whole) == 2
 
 
 @pytest.mark.parametrize(

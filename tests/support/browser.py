@@ -92,6 +92,11 @@ class Browser:
             self.picture("failed")
             pytest.fail(f"no {what!r} at {self.driver.current_url} within {WAIT_S} s: {self.text()[:500]}")
 
+    def errors(self) -> list[str]:
+        """What the browser's console told as errors since the last call."""
+        lines = self.driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium left it without
+        return [str(line["message"]) for line in lines if line["level"] == "SEVERE"]
+
     def picture(self, name: str) -> None:
         self.pictures.mkdir(parents=True, exist_ok=True)
         self.driver.save_screenshot(str(self.pictures / f"{name}.png"))

@@ -150,6 +150,8 @@ PAGES = [
     "/tuning/optuna/dashboard",
     "/tuning/optuna/api/studies",
     "/tuning/optuna/static/bundle.js",
+    "/tuning/studies",
+    "/tuning/databases/tuning_db/api/studies",
     "/tuning/study/diabetes",
     "/tuning/report/tune_diabetes/any",
 ]
@@ -207,7 +209,7 @@ def test_a_run_from_the_trigger_form_to_the_report(site: Site, chromium: Browser
     [button for button in chromium.driver.find_elements("tag name", "button") if button.text == "Trigger"][-1].click()
     run_id = wait_for_another_run(site, "tune_diabetes", known)
     links = wait_for_links(site, "tune_diabetes", run_id)
-    assert links["Optuna dashboard"] == f"{site.url}/tuning/study/diabetes"
+    assert links["Optuna dashboard"] == f"{site.url}/tuning/study/diabetes?database=tuning_db"
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", links["Spark UI"])
     site.must_succeed("tune_diabetes", run_id)
     assert conf_of(site, "tune_diabetes", run_id)["trials"] == 25

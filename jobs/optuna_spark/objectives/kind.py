@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from optuna_spark.errors import SpecError
 from optuna_spark.objectives.context import Objective, ObjectiveContext
@@ -67,6 +67,18 @@ class ObjectiveKind:
         Raises:
             SpecError: It cannot be imported, or is no objective.
         """
+
+    def value_names(self, _spec: TuningSpec) -> tuple[str, ...]:
+        """What the values are called, one name for each direction; empty where only the objective's code knows."""
+        return ()
+
+    def fixed_params(self, _spec: TuningSpec) -> dict[str, Any]:
+        """The parameters that every trial gave its library beside its own, as far as they are known without data.
+
+        What belongs to a machine, such as a device or a number of threads, is not among them. What an objective finds
+        out from its data it sets as the trial's user attribute `fixed_params`.
+        """
+        return {}
 
     def max_steps(self, _spec: TuningSpec) -> int | None:
         """The last step that a full trial reports; None where only the objective's code knows."""

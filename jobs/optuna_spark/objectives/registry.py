@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from optuna_spark.errors import SpecError
 from optuna_spark.objectives.context import Objective, ObjectiveContext
@@ -80,6 +81,16 @@ def check_import(spec: TuningSpec) -> None:
         SpecError: It cannot be imported, or is not called like an objective.
     """
     kind_of(spec.objective).check_import(spec)
+
+
+def value_names(spec: TuningSpec) -> tuple[str, ...]:
+    """What the values are called, one name for each direction; empty where only the user's objective knows."""
+    return kind_of(spec.objective).value_names(complete(spec))
+
+
+def fixed_params(spec: TuningSpec) -> dict[str, Any]:
+    """The parameters that every trial gave its library beside its own (see `ObjectiveKind.fixed_params`)."""
+    return kind_of(spec.objective).fixed_params(complete(spec))
 
 
 def max_steps(spec: TuningSpec) -> int | None:

@@ -68,7 +68,33 @@ def best_params(study: optuna.Study, run_id: str) -> dict[str, Any]:
         "trial": best.number,
         "datetime": to_json_value(best.datetime_complete),
         "n_trials": len(study.get_trials(deepcopy=False)),
+        "metrics": metric_names(study),
+        "rounds": _rounds(best),
+        "fixed": _found_in_data(best),
+        "found_by": found_by(best),
     }
+
+
+def metric_names(study: optuna.Study) -> list[str]:
+    """The names of the objective values: the study's metric names, else `value`, or `value_0`, `value_1` and so on."""
+    n = len(study.directions)
+    return study.metric_names or (["value"] if n == 1 else [f"value_{i}" for i in range(n)])
+
+
+def found_by(trial: FrozenTrial) -> str:
+    """The run that a trial belongs to; empty for a trial of no run of ours."""
+    return str(trial.user_attrs.get("run_id", ""))
+
+
+def _rounds(trial: FrozenTrial) -> int | None:
+    """How many rounds a model needs to be what the trial scored."""
+    best = trial.user_attrs.get("best_iteration")  # from 0
+    return best + 1 if isinstance(best, int) and not isinstance(best, bool) else None
+
+
+def _found_in_data(trial: FrozenTrial) -> dict[str, Any]:
+    fixed = trial.user_attrs.get("fixed_params")
+    return {str(name): to_json_value(value) for name, value in fixed.items()} if isinstance(fixed, dict) else {}
 
 
 def direction_name(direction: StudyDirection) -> str:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+
 import optuna
 from optuna.storages import RDBStorage
 
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.fits_study import check_directions
+from optuna_spark.sampling.versions import note_versions
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.empty_study import take_directions
 from optuna_spark.storage.optuna_storage import check_name
 from optuna_spark.storage.retries import retried
 
 
-def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
-    """Open the spec's study. Creates the study if it does not exist; an empty one takes the spec's directions.
+def open_study(spec: TuningSpec, storage: RDBStorage, value_names: Sequence[str] = ()) -> optuna.Study:
+    """Open the spec's study for a run of its own. Creates it if it does not exist; an empty one takes its directions.
+
+    Args:
+        spec: The run.
+        storage: Its database.
+        value_names: What the values are called; empty where nobody knows, so that names somebody else gave stay.
 
     Raises:
         StudyMismatchError: The stored study has other directions.
@@ -31,7 +40,20 @@ def open_study(spec: TuningSpec, storage: RDBStorage) -> optuna.Study:
         load_if_exists=True,
     )
     check_directions(spec.study_name, spec.directions, [d.name.lower() for d in study.directions])
+    name_values(study, value_names)
+    note_versions(study, storage, spec.run_id)
     return study
+
+
+def name_values(study: optuna.Study, names: Sequence[str]) -> None:
+    """Give the study's values their names, which dashboards show; plain ones where nobody has named them."""
+    known = study.metric_names
+    n = len(study.directions)
+    wanted = list(names) or known or (["value"] if n == 1 else [f"value_{i}" for i in range(n)])
+    if wanted != known:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(wanted)
 
 
 @retried

@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from optuna_spark.objectives.registry import max_steps
+from optuna_spark.objectives.registry import max_steps, value_names
 from optuna_spark.sampling.open_study import join_study, open_study
 from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.spec.tuning import TuningSpec
@@ -48,7 +48,7 @@ class SharedStudy:
     def open(cls, spec: TuningSpec, url: str, key: str, callbacks: Callbacks = NOBODY) -> SharedStudy:
         """Open the study in the driver, which creates tables and study if they are missing."""
         storage = create_storage(url)
-        return cls(spec, storage, open_study(spec, storage), Claims(storage.engine, key), callbacks)
+        return cls(spec, storage, open_study(spec, storage, value_names(spec)), Claims(storage.engine, key), callbacks)
 
     @classmethod
     def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None, callbacks: Callbacks = NOBODY) -> SharedStudy:

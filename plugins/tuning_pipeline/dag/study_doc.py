@@ -20,7 +20,7 @@ Airflow decides when and with what, Spark runs the trials, the database remember
 
 **Trigger** opens a form with the defaults of the study file. *Mode* says what happens to a study that exists: `resume`
 goes on with it, `reset` starts again and keeps it under another name, `create` refuses to touch it. The run's tab *Best
-trials* has the last best values.
+trials* shows where the run stands, and its report once it ended well.
 
 A study with a `retune.rule` asks `decide_retune` first: a run that nobody asked for is skipped when there is nothing
 new, and the task's log and the run's tab *Best trials* say why.
@@ -29,14 +29,11 @@ A failed task ends with a card: what happened, why, what to do. Trials that fini
 """
 
 
-def study_doc(study: StudyFile, last_best: str) -> str:
-    """Markdown: data, search space, objective and schedule of this study, its last best value, then how a run goes.
+def study_doc(study: StudyFile) -> str:
+    """Markdown: data, search space, objective and schedule of this study, then how a run goes.
 
-    Everybody who sees the DAG sees it; a study file holds no secrets.
-
-    Args:
-        study: The study file.
-        last_best: Markdown that says what the last run found best.
+    Everybody who sees the DAG sees it; a study file holds no secrets. Airflow takes a DAG with another text for another
+    version of the DAG. So what changes with each run, such as the last best value, is in the tab, and not here.
     """
     settings = study.settings
     facts = {
@@ -45,7 +42,7 @@ def study_doc(study: StudyFile, last_best: str) -> str:
         "Trials a run": f"{settings.trials}, {settings.tasks} at a time, on target {code(settings.target)}",
         "Sampler, pruner": f"{plain(settings.sampler.name)}, {plain(settings.pruner.name)}",
         "Schedule": code(settings.schedule) if settings.schedule else "none: triggered by hand or by an asset",
-        "Last best": last_best,
+        "Last best": "in the tab *Last best* of this page",
         "Study file": code(study.path.name),
     }
     if settings.retune.assets:

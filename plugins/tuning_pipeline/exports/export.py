@@ -2,6 +2,7 @@
 
 exports/<study>/<run id>/   best_params.json  best_trials.{csv,json,parquet}  trials.{csv,parquet}  report.html
 exports/<study>/latest      -> the newest of these folders
+exports/plotly-<version>.min.js, where studies ask for a shared script
 
 This module takes a second to import (Arrow, Plotly). Import it in the task that needs it, not in a DAG file.
 """
@@ -12,6 +13,7 @@ import csv
 import io
 import json
 import logging
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +28,10 @@ from optuna_spark.results.snapshot import snapshot
 from optuna_spark.results.trial_rows import Column, trial_columns, trial_records, trial_rows
 from tuning_pipeline.exports.ended_early import EndedEarly
 from tuning_pipeline.exports.paths import exports_base, folder_name
+from tuning_pipeline.exports.plotly_script import publish_script
 from tuning_pipeline.exports.report import render_report
 from tuning_pipeline.exports.spreadsheet import guarded
+from tuning_pipeline.exports.training_facts import with_facts
 from tuning_pipeline.exports.whole_folders import local_path, publish_folder, publish_latest
 
 if TYPE_CHECKING:
@@ -57,6 +61,8 @@ def export_study(
     run_key: str = "",
     latest: bool = True,
     ended: EndedEarly | None = None,
+    facts: Callable[[str], Mapping[str, Any]] = lambda _run: {},
+    shared_script: bool = False,
 ) -> dict[str, Any]:
     """Write the results of a study to `<base>/<study>/<run id>/`, and let `<base>/<study>/latest` lead to them.
 
@@ -70,6 +76,8 @@ def export_study(
         run_key: The `run_id` attribute of the run's trials; by default the same as `run_id`.
         latest: Whether `latest` should lead to this folder.
         ended: How the run ended before its trials were spent, if it did.
+        facts: What best_params.json says of the run that found the best trial, by that run (see `facts_for`).
+        shared_script: Whether the report loads its script from a file beside all exports.
 
     Returns:
         The content of best_params.json, and `folder`, the folder that was written. Plain data for an XCom or an asset
@@ -79,9 +87,13 @@ def export_study(
         ExportError: The study has no complete trial, or the folder cannot be written.
     """
     # All contents are made before the first one is written: a study that cannot be exported changes nothing.
-    files = export_files(snapshot(study), run_id, top_k, run_key or run_id, ended)
+    files = export_files(
+        snapshot(study), run_id, top_k, run_key or run_id, facts, shared_script=shared_script, ended=ended
+    )
     folder = export_folder(base, study.study_name, run_id)
     try:
+        if shared_script:
+            publish_script(exports_base(base))
         publish_folder(folder, files, marker=BEST_PARAMS)
         if latest:  # second, so that `latest` never leads to an incomplete folder
             publish_latest(folder, files)
@@ -100,12 +112,22 @@ def export_folder(base: ObjectStoragePath | str | Path, study_name: str, run_id:
 
 
 def export_files(
-    study: optuna.Study, run_id: str, top_k: int, run_key: str, ended: EndedEarly | None = None
+    study: optuna.Study,
+    run_id: str,
+    top_k: int,
+    run_key: str,
+    facts: Callable[[str], Mapping[str, Any]],
+    *,
+    shared_script: bool = False,
+    ended: EndedEarly | None = None,
 ) -> dict[str, bytes]:
     """The contents of an export's files, by name. Writes nothing."""
     params = best_params(study, run_id)
+    params = with_facts(params, facts(params["found_by"]))
     if ended is not None:
         params |= {"ended_early": ended.why, "partial": ended.failed}
+    note = ended.note if ended is not None else ""
+    report = render_report(study, run_id, top_k, run_key, note=note, shared_script=shared_script)
     best = best_trials(study, top_k)
     trials = study.get_trials(deepcopy=False)
     columns = trial_columns(trials, len(study.directions))
@@ -114,7 +136,7 @@ def export_files(
         "best_trials.json": _json(trial_records(best)),
         **_tables("best_trials", best, columns),
         **_tables("trials", trials, columns),
-        "report.html": render_report(study, run_id, top_k, run_key, ended.note if ended else "").encode(),
+        "report.html": report.encode(),
     }
 
 

@@ -20,6 +20,7 @@ from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_g
 from tuning_pipeline.exports.ended_early import EndedEarly
 from tuning_pipeline.exports.export import export_folder, export_study
 from tuning_pipeline.exports.published import Again, published_params, tried_again
+from tuning_pipeline.exports.training_facts import facts_for
 from tuning_pipeline.exports.tuned_on import TUNED_ON
 from tuning_pipeline.failures import Failure, TaskError
 
@@ -65,7 +66,8 @@ def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> Exported
         stored = optuna.load_study(study_name=settings.study, storage=storage)
         best = export_study(
             without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
-            run_key=run.key, latest=newest, ended=_ended(run, storage),
+            run_key=run.key, latest=newest, facts=lambda found_by: facts_for(found_by, run, storage, fingerprint),
+            shared_script=settings.shared_script, ended=_ended(run, storage),
         )  # fmt: skip
         # Both would be wrong after an older run: later runs used other data, and may still need what was replaced.
         if newest:
@@ -107,7 +109,8 @@ def export_partial(run: StudyRun, url: sqlalchemy.URL, why: str) -> str | None:
             return None
         best = export_study(
             without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
-            run_key=run.key, latest=False, ended=EndedEarly(why, failed=True),
+            run_key=run.key, latest=False, facts=lambda found_by: facts_for(found_by, run, storage, ""),
+            shared_script=settings.shared_script, ended=EndedEarly(why, failed=True),
         )  # fmt: skip
         return str(best["folder"])
 

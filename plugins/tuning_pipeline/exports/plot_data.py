@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.results.best import metric_names
 from optuna_spark.results.snapshot import fixed_study
 
 T = TypeVar("T")
@@ -26,12 +27,6 @@ def plain_study(study: optuna.Study, max_steps: int) -> optuna.Study:
     names = [_escape(name) for name in metric_names(study)]
     trials = [_plain(t, max_steps) for t in study.get_trials(deepcopy=False)]
     return fixed_study(study.study_name, study.directions, names, trials)
-
-
-def metric_names(study: optuna.Study) -> list[str]:
-    """The names of the objective values: the study's metric names, else `value`, or `value_0`, `value_1` and so on."""
-    n = len(study.directions)
-    return study.metric_names or (["value"] if n == 1 else [f"value_{i}" for i in range(n)])
 
 
 def objective_views(study: optuna.Study) -> list[optuna.Study]:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import optuna
 import optuna.visualization as vis
 import plotly.graph_objects as go
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from optuna_spark.results.snapshot import with_trials
+from optuna_spark.results.best import found_by, metric_names
+from optuna_spark.results.snapshot import quiet, with_trials
 from tuning_pipeline.exports.plot_data import (
     complete_trials,
-    metric_names,
     objective_views,
     param_names,
     plain_study,
@@ -62,25 +64,37 @@ class Section:
     missing: str = ""
 
 
-def draw_sections(study: optuna.Study) -> list[Section]:
-    """Draw all plots of the report. A plot that fails is logged, and a sentence takes its place."""
+def draw_sections(study: optuna.Study, run_key: str = "") -> list[Section]:
+    """Draw all plots of the report. A plot that fails is logged, and a sentence takes its place.
+
+    Args:
+        study: The study.
+        run_key: The `run_id` attribute of the run's trials, which the timeline shows.
+    """
     plain = plain_study(study, MAX_STEPS)
+    of_run = {t.number for t in study.get_trials(deepcopy=False) if found_by(t) == run_key}
     views = objective_views(plain)
     draws: list[tuple[str, str, Callable[[], Sequence[go.Figure]]]] = [
         ("History", "The value of each trial, and the best so far.", lambda: _histories(views)),
         (
             "Parameter importance",
-            "How much each parameter decides whether a trial is among the best tenth (PED-ANOVA).",
+            "How much each parameter decides whether a trial is among the best tenth: PED-ANOVA, as in the Optuna"
+            " dashboard.",
             lambda: _importances(views),
         ),
         ("Slices", "The value over each parameter; darker points are later trials.", lambda: _slices(views)),
+        ("Contour", "The value over the two most important parameters.", lambda: _contours(views)),
+        ("Rank", "The same, each trial coloured by its rank.", lambda: _ranks(views)),
+        ("Distribution of values", "The share of trials up to each value (EDF).", lambda: _edfs(views)),
         ("Parallel coordinates", "One line per trial.", lambda: [_parallel(plain, views)]),
         ("Intermediate values", "What each trial reported on its way.", lambda: [_intermediate(plain)]),
-        ("Timeline", "When each trial ran, and how it ended.", lambda: [_timeline(plain)]),
+        ("Timeline", "When each trial of this run ran, and how it ended.", lambda: [_timeline(plain, of_run)]),
     ]
     if len(views) > 1:
         front = "The trials that no other trial beats in every value."
         draws.insert(0, ("Pareto front", front, lambda: [_front(plain, views)]))
+        volume = "How much of the space of values the trials so far dominate, from the worst value of each on."
+        draws.insert(1, ("Hypervolume history", volume, lambda: [_hypervolume(plain)]))
     return [_section(*draw) for draw in draws]
 
 
@@ -101,6 +115,10 @@ def _styled(figure: go.Figure) -> go.Figure:
         margin={"l": 70, "r": 30, "t": 50, "b": 60},
         width=None,
         autosize=True,
+        # The page's own colours shine through, also in the dark.
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        legend={"bgcolor": "rgba(0,0,0,0)"},
         colorway=["#1f5fa8", "#cc3d3d", "#e8a33d", "#3d9970", "#7a5ea8", "#5b6675"],
     )
     return figure
@@ -163,6 +181,69 @@ def _slice_rows(view: optuna.Study) -> list[go.Figure]:
     return [figure.update_layout(title=None, height=330) for figure in figures]
 
 
+def _contours(views: Sequence[optuna.Study]) -> list[go.Figure]:
+    return [_contour(view) for view in views]
+
+
+def _contour(view: optuna.Study) -> go.Figure:
+    names = _two_params(view)
+    # Each trial is a line and a column of the grid that Optuna draws.
+    shown = with_trials(view, thin_out(complete_trials(view), records(view), MAX_LINES))
+    return vis.plot_contour(shown, names, target_name=_name(view)).update_layout(title=None, height=460)
+
+
+def _ranks(views: Sequence[optuna.Study]) -> list[go.Figure]:
+    return [_rank(view) for view in views]
+
+
+def _rank(view: optuna.Study) -> go.Figure:
+    names = _two_params(view)
+    shown = with_trials(view, thin_out(complete_trials(view), records(view), MAX_POINTS))
+    return vis.plot_rank(shown, names, target_name=_name(view)).update_layout(title=None, height=460)
+
+
+def _two_params(view: optuna.Study) -> list[str]:
+    """The two parameters that decide most; the first two where that cannot be known."""
+    _need_params(view)
+    names = param_names(view)
+    if len(names) < 2:
+        raise NothingToPlotError("The trials have one parameter only.")
+    return names if len(names) == 2 else _ranked_params(view)[:2]
+
+
+def _edfs(views: Sequence[optuna.Study]) -> list[go.Figure]:
+    return [_edf(view) for view in views]
+
+
+def _edf(view: optuna.Study) -> go.Figure:
+    if not complete_trials(view):
+        raise NothingToPlotError("No complete trial has a finite value.")
+    return vis.plot_edf(view, target_name=_name(view)).update_layout(title=None, height=360, showlegend=False)
+
+
+def _hypervolume(study: optuna.Study) -> go.Figure:
+    if len(study.directions) > 3:
+        raise NothingToPlotError(
+            f"The hypervolume is drawn for 2 or 3 values, because its cost grows fast; this study has"
+            f" {len(study.directions)}."
+        )
+    finite = with_trials(study, [t for t in complete_trials(study) if all(map(math.isfinite, t.values))])
+    trials = finite.get_trials(deepcopy=False)
+    if not trials:
+        raise NothingToPlotError("No complete trial has finite values.")
+    shown = with_trials(study, renumbered(thin_out(trials, finite.best_trials, MAX_LINES)))
+    values = zip(*(t.values for t in trials), strict=True)
+    worst = [
+        min(found) if direction == StudyDirection.MAXIMIZE else max(found)
+        for direction, found in zip(study.directions, values, strict=True)
+    ]
+    with quiet():
+        figure = vis.plot_hypervolume_history(shown, worst)
+    numbers = [t.number for t in thin_out(trials, finite.best_trials, MAX_LINES)]
+    figure.for_each_trace(lambda trace: trace.update(x=[numbers[i] for i in trace.x]))
+    return figure.update_layout(title=None, height=380)
+
+
 def _parallel(study: optuna.Study, views: Sequence[optuna.Study]) -> go.Figure:
     _need_params(views[0])
     finite = [t for t in complete_trials(study) if all(map(math.isfinite, t.values))]
@@ -183,10 +264,11 @@ def _intermediate(study: optuna.Study) -> go.Figure:
     return vis.plot_intermediate_values(shown).update_layout(title=None, height=420)
 
 
-def _timeline(study: optuna.Study) -> go.Figure:
-    started = [t for t in study.get_trials(deepcopy=False) if t.datetime_start is not None]
+def _timeline(study: optuna.Study, of_run: Container[int]) -> go.Figure:
+    trials = [t for t in study.get_trials(deepcopy=False) if t.number in of_run]
+    started = [t for t in trials if t.datetime_start is not None]
     if not started:
-        raise NothingToPlotError("No trial has a start time.")
+        raise NothingToPlotError("No trial of this run has a start time.")
     shown = with_trials(study, thin_out(started, [], MAX_POINTS))
     figure = vis.plot_timeline(shown).update_layout(title=None, height=420)
     return figure.for_each_trace(_color_bars)
@@ -221,8 +303,26 @@ def _need_params(view: optuna.Study) -> None:
 def _main_params(view: optuna.Study) -> list[str]:
     """The parameters to draw: all, or the most important ones if there are more than `MAX_PARAMS`."""
     names = param_names(view)
-    if len(names) <= MAX_PARAMS:
+    return names if len(names) <= MAX_PARAMS else _ranked_params(view)[:MAX_PARAMS]
+
+
+# Several plots ask for the same order, which takes seconds for many parameters.
+_RANKED: WeakKeyDictionary[optuna.Study, list[str]] = WeakKeyDictionary()
+
+
+def _ranked_params(view: optuna.Study) -> list[str]:
+    """All parameters, the most important first; in their own order where no importance can be told."""
+    if view not in _RANKED:
+        _RANKED[view] = _rank_params(view)
+    return _RANKED[view]
+
+
+def _rank_params(view: optuna.Study) -> list[str]:
+    names = param_names(view)
+    complete = complete_trials(view)
+    if len(complete) < MIN_TRIALS_FOR_IMPORTANCE or len({t.value for t in complete}) == 1:
         return names
     # A sample is enough to rank parameters, and keeps the time within bounds.
-    sample = with_trials(view, thin_out(complete_trials(view), [], MAX_POINTS))
-    return list(get_param_importances(sample, evaluator=PedAnovaImportanceEvaluator()))[:MAX_PARAMS]
+    sample = with_trials(view, thin_out(complete, [], MAX_POINTS))
+    ranked = list(get_param_importances(sample, evaluator=PedAnovaImportanceEvaluator()))
+    return [*ranked, *(name for name in names if name not in ranked)]

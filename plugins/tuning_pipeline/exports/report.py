@@ -8,15 +8,16 @@ from datetime import datetime
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
-from plotly.offline import get_plotlyjs
+from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.results.best import best_trials, direction_name, state_counts
-from tuning_pipeline.exports.page_policy import CONTENT_POLICY
-from tuning_pipeline.exports.plot_data import metric_names, param_names
+from optuna_spark.results.best import best_trials, direction_name, found_by, metric_names, state_counts
+from optuna_spark.results.failure_reasons import failure_reasons
+from tuning_pipeline.exports.page_policy import CONTENT_POLICY, PALETTE, SHARED_POLICY
+from tuning_pipeline.exports.plot_data import param_names
+from tuning_pipeline.exports.plotly_script import embedded, shared
 from tuning_pipeline.exports.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, Section, draw_sections
 
-MAX_BEST_TRIALS = 20
+MAX_BEST_TRIALS, MAX_REASONS = 20, 20
 
 # Turns off the button that would upload the figure to Plotly's service.
 _PLOT_CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
@@ -30,7 +31,7 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>{style}</style>
-<script>{plotly}</script>
+{script}
 </head>
 <body>
 <main>
@@ -40,20 +41,22 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-_STYLE = """
-:root { --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --accent: #1f5fa8; }
+_STYLE = (
+    PALETTE
+    + """
 * { box-sizing: border-box; }
-body { margin: 0; background: #f3f5f8; color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+body { margin: 0; background: var(--back); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 1180px; margin: 0 auto; padding: 28px 20px 60px; }
 header p, .note { color: var(--soft); margin: 2px 0; }
 h1 { font-size: 26px; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 18px; margin: 0; }
-section { background: #fff; border: 1px solid var(--line); border-radius: 8px; margin-top: 18px;
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; margin-top: 18px;
   padding: 18px 20px; overflow-x: auto; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; margin-top: 18px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin-top: 18px; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 0 18px;
   align-items: start; }
-.card { background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; }
+.pair > * { min-width: 0; }
+.card { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; }
 .card b { display: block; color: var(--accent); font-size: 22px; font-weight: 600; overflow-wrap: anywhere; }
 .card span { color: var(--soft); }
 table { border-collapse: collapse; margin-top: 10px; }
@@ -61,10 +64,24 @@ th, td { border-bottom: 1px solid var(--line); padding: 5px 18px 5px 0; text-ali
 th { color: var(--soft); font-weight: 500; }
 td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .missing { color: var(--soft); font-style: italic; margin: 10px 0 0; }
+/* On a phone a section scrolls sideways: a plot has to have some width to be read. */
+@media (max-width: 640px) { main { padding: 14px 8px 40px; } section { padding: 12px; } h1 { font-size: 20px; }
+  .js-plotly-plot { min-width: 600px; } }
+/* Plotly knows no colours of the dark: what is light there becomes dark, and keeps its hue. */
+@media (prefers-color-scheme: dark) { .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg); } }
 """
+)
 
 
-def render_report(study: optuna.Study, run_id: str, top_k: int = 10, run_key: str = "", note: str = "") -> str:
+def render_report(
+    study: optuna.Study,
+    run_id: str,
+    top_k: int = 10,
+    run_key: str = "",
+    *,
+    note: str = "",
+    shared_script: bool = False,
+) -> str:
     """Render the report page of a study.
 
     Args:
@@ -74,6 +91,7 @@ def render_report(study: optuna.Study, run_id: str, top_k: int = 10, run_key: st
         top_k: How many of the best trials to list, up to `MAX_BEST_TRIALS`.
         run_key: The `run_id` attribute of the run's trials; by default the same as `run_id`.
         note: A sentence for the top of the page.
+        shared_script: Whether to load Plotly's script from the file beside all exports.
 
     Raises:
         ExportError: The study has no complete trial.
@@ -84,14 +102,21 @@ def render_report(study: optuna.Study, run_id: str, top_k: int = 10, run_key: st
         [
             _header(study, run_id),
             f'<p class="note"><b>{html.escape(note)}</b></p>' if note else "",
-            _cards(study, best[0], trials),
+            _cards(study, best[0], trials, run_key or run_id),
             f'<div class="pair">{_params(best[0], len(study.directions))}{_states(trials, run_key or run_id)}</div>',
             _best_table(study, best),
-            *_sections(draw_sections(study)),
+            _failures(trials, run_key or run_id),
+            *_sections(draw_sections(study, run_key or run_id)),
         ]
     )
     title = html.escape(f"Study {study.study_name}")
-    return _PAGE.format(title=title, policy=CONTENT_POLICY, style=_STYLE, plotly=get_plotlyjs(), body=body)
+    return _PAGE.format(
+        title=title,
+        policy=SHARED_POLICY if shared_script else CONTENT_POLICY,
+        style=_STYLE,
+        script=shared() if shared_script else embedded(),
+        body=body,
+    )
 
 
 def _header(study: optuna.Study, run_id: str) -> str:
@@ -118,11 +143,13 @@ def _limits(n_trials: int, n_params: int) -> str:
     return f'<p class="note">To stay readable, {", ".join(limits)}. The tables beside this page hold all.</p>'
 
 
-def _cards(study: optuna.Study, best: FrozenTrial, trials: Sequence[FrozenTrial]) -> str:
+def _cards(study: optuna.Study, best: FrozenTrial, trials: Sequence[FrozenTrial], run_key: str) -> str:
     names = metric_names(study)
     prefix = "best " if len(names) == 1 else "first of the Pareto front: "
     cards = [(number(value), prefix + name) for name, value in zip(names, best.values, strict=True)]
     cards += [(f"#{best.number}", "its trial"), (f"{len(trials):,}", "trials of the study")]
+    if len(names) == 1:
+        cards.append(("yes" if found_by(best) == run_key else "no", "improved by this run"))
     items = (f'<div class="card"><b>{html.escape(b)}</b><span>{html.escape(s)}</span></div>' for b, s in cards)
     return f'<div class="cards">{"".join(items)}</div>'
 
@@ -138,6 +165,16 @@ def _states(trials: Sequence[FrozenTrial], run_key: str) -> str:
     run = state_counts(t for t in trials if t.user_attrs.get("run_id") == run_key)
     rows = [[state.lower(), f"{n:,}", f"{run.get(state, 0):,}"] for state, n in study.items()]
     return f"<section><h2>Trials by state</h2>{_table(['state', 'study', 'this run'], rows)}</section>"
+
+
+def _failures(trials: Sequence[FrozenTrial], run_key: str) -> str:
+    failed = [t for t in reversed(trials) if t.state == TrialState.FAIL and found_by(t) == run_key]
+    reasons = failure_reasons((t.number, str(t.user_attrs.get("error", ""))) for t in failed)
+    rows = [[f"{r.count:,}", r.error, r.place, str(r.trial)] for r in reasons[:MAX_REASONS]]
+    if not rows:
+        return ""
+    table = _table(["trials", "error", "where", "newest trial"], rows)
+    return f"<section><h2>Why trials of this run failed</h2>{table}</section>"
 
 
 def _best_table(study: optuna.Study, best: Sequence[FrozenTrial]) -> str:

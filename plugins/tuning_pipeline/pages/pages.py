@@ -1,7 +1,7 @@
-"""The pipeline's pages inside Airflow: the Optuna dashboard, and a report on each run.
+"""The pipeline's pages inside Airflow: the Optuna dashboard, and a tab for each run.
 
 All are behind Airflow's login. People who may read all DAGs may see the dashboard. People who may read the XComs of a
-DAG may see the reports of its runs. No page changes anything.
+DAG may see the tabs of its runs. Nothing changes anything but the button *Finish now*, for who may edit the run.
 """
 
 from __future__ import annotations
@@ -10,32 +10,41 @@ import html
 import logging
 from functools import cache
 from typing import Annotated
+from urllib.parse import quote
 
-from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
-from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_spark.errors import TuningError
-from optuna_spark.storage.optuna_storage import create_storage
-from tuning_pipeline.database.connections import database_connection, storage_url
+from tuning_pipeline.database.finish_marks import request_finish
 from tuning_pipeline.exports.page_policy import CONTENT_POLICY
-from tuning_pipeline.pages.dashboard import Dashboard, refusal
-from tuning_pipeline.pages.run_report import (
-    EXPORT_TASK,
-    export_folder,
-    read_report,
-    returned,
-    run_state,
-    with_sentence,
+from tuning_pipeline.failures import describe_failure
+from tuning_pipeline.pages.dashboard import Reply, refusal
+from tuning_pipeline.pages.databases import Databases
+from tuning_pipeline.pages.live_page import Links, live_page
+from tuning_pipeline.pages.live_run import LiveRun, key_of, live_run
+from tuning_pipeline.pages.login import (
+    NotAllowedError,
+    User,
+    can_edit_run,
+    login_sentence,
+    may_edit_run,
+    may_read_run,
+    may_read_studies,
 )
+from tuning_pipeline.pages.run_report import folder_below, read_report, with_sentence
+from tuning_pipeline.pages.style import STYLE
+from tuning_pipeline.pages.tuning_run import EXPORT_TASK, TuningRun, newest_run, study_place, tuning_run
 from tuning_pipeline.study_file.keys.study_keys import ConnectionIds
 
 log = logging.getLogger(__name__)
 
-User = Annotated[BaseUser, Depends(get_user)]
+Editor = Annotated[BaseUser, Depends(may_edit_run)]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 # A report contains scripts. The policy keeps them from the reader's Airflow session and from every address.
 REPORT_HEADERS = {
@@ -44,107 +53,211 @@ REPORT_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-MESSAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
+# These pages have no script, whatever texts of users they show.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
 }
-# As in tuning_pipeline.tasks.retune, which is not imported because it is made for DAG files.
-DECIDE, SKIPPED_BECAUSE = "decide_retune", "skipped_because"
 PUBLISHED = "published"  # as in tuning_pipeline.tasks.steps
 
 
-def may_read_studies(user: User) -> None:
-    """Check that the user may read all DAGs: the dashboard shows the studies of all.
-
-    Raises:
-        HTTPException: 401 without a login, 403 without the permission.
-    """
-    if not get_auth_manager().is_authorized_dag(method="GET", user=user):
-        raise HTTPException(403, "You may not read all DAGs, and the dashboard shows the studies of all of them.")
-
-
-def may_read_run(dag_id: str, user: User) -> None:
-    """Check that the user may read the XComs of this DAG.
-
-    Raises:
-        HTTPException: 401 without a login, 403 without the permission.
-    """
-    allowed = get_auth_manager().is_authorized_dag(
-        method="GET", access_entity=DagAccessEntity.XCOM, details=DagDetails(id=dag_id), user=user
-    )
-    if not allowed:
-        raise HTTPException(403, f"You may not read the runs of DAG {dag_id}.")
-
-
 @cache
-def dashboard() -> Dashboard:
-    """The dashboard over the studies' database.
-
-    Raises:
-        TuningError: There is no such connection, or its database does not exist yet.
-    """
-    connection = database_connection(ConnectionIds().database)
-    return Dashboard(create_storage(storage_url(connection)))
+def databases() -> Databases:
+    """The databases that study files name."""
+    return Databases()
 
 
 def pages() -> FastAPI:
     """The pages below /tuning."""
     app = FastAPI(title="Tuning", openapi_url=None)
+    app.add_exception_handler(TuningError, _unavailable)  # type: ignore[arg-type]  # Starlette asks for any Exception
+    app.add_exception_handler(HTTPException, _refused)  # type: ignore[arg-type]  # likewise
 
-    @app.exception_handler(TuningError)
-    def unavailable(_request: Request, error: TuningError) -> HTMLResponse:
-        return message_page("The studies cannot be read", str(error), status=503)
+    @app.get("/studies", dependencies=[Depends(may_read_studies)])
+    def studies(request: Request) -> Response:
+        """The way in: the only dashboard, or a list of all."""
+        names = databases().names()
+        if len(names) == 1:
+            return RedirectResponse(f"{_dashboard_path(request, names[0])}/dashboard")
+        return _database_list(request, names)
 
     @app.api_route("/optuna/{path:path}", methods=METHODS, dependencies=[Depends(may_read_studies)])
     def optuna(path: str, request: Request) -> Response:
-        base = request.scope["root_path"] + "/optuna"
-        reading = request.method in ("GET", "HEAD")
-        reply = dashboard().reply("/" + path.rstrip("/"), request.url.query, base) if reading else refusal()
-        return Response(reply.body, reply.status, dict(reply.headers))
+        return _dashboard(ConnectionIds().database, path, request)
+
+    @app.api_route("/databases/{conn_id}/{path:path}", methods=METHODS, dependencies=[Depends(may_read_studies)])
+    def database(conn_id: str, path: str, request: Request) -> Response:
+        return _dashboard(conn_id, path, request)
 
     @app.get("/study/{name:path}", dependencies=[Depends(may_read_studies)])
-    def study(name: str, request: Request) -> Response:
+    def study(name: str, request: Request, database: str = "") -> Response:
         """The page of a study by its name. The dashboard itself only knows a study's number."""
-        try:
-            number = dashboard().storage.get_study_id_from_name(name)
-        except KeyError:
-            return message_page("No such study yet", f"The database holds no study {name}.", status=404)
-        return RedirectResponse(f"{request.scope['root_path']}/optuna/dashboard/studies/{number}")
+        names = [database] if database in databases().names() else databases().names()
+        problems: list[TuningError] = []
+        for conn_id in names:
+            try:
+                number = databases().dashboard(conn_id).storage.get_study_id_from_name(name)
+            except KeyError:
+                continue
+            except TuningError as error:
+                problems.append(error)
+                continue
+            return RedirectResponse(f"{_dashboard_path(request, conn_id)}/dashboard/studies/{number}")
+        if problems and len(problems) == len(names):
+            raise problems[0]
+        unread = [f"Not every database could be asked: {error}" for error in problems]
+        return message_page("No such study yet", f"The database holds no study {name}.", *unread, status=404)
 
     @app.get("/report/{dag_id}/{run_id:path}", dependencies=[Depends(may_read_run)])
-    def report(dag_id: str, run_id: str) -> Response:
-        state = run_state(dag_id, run_id) if run_id else None
-        folder = export_folder(dag_id, run_id) if state is not None else None
-        if state is None or folder is None:
+    def report(dag_id: str, run_id: str, request: Request, user: User, show: str = "") -> Response:
+        run = tuning_run(dag_id, run_id) if run_id else None
+        folder = folder_below(run.place.exports, run.place.study, run_id) if run is not None else None
+        if run is None or folder is None:
             return message_page("No such run", f"DAG {dag_id} has no run {run_id} that tunes a study.", status=404)
         try:
             found = read_report(folder)
         except OSError as error:
             return message_page("The report cannot be read", f"{folder}: {error.strerror or error}", status=404)
-        if found is not None:
-            verdict = returned(dag_id, run_id, EXPORT_TASK, PUBLISHED)
+        if found is not None and (run.state == "success" or show == "report"):
+            verdict = run.left(EXPORT_TASK, PUBLISHED)
             whole = with_sentence(found, f"Asset event {verdict}.") if verdict else found
             return HTMLResponse(whole, headers=REPORT_HEADERS)
-        if reason := returned(dag_id, run_id, DECIDE, SKIPPED_BECAUSE):
-            return message_page("Nothing was tuned", str(reason))
-        return no_report(state)
+        return _tab(run, request, user, has_report=found is not None)
+
+    @app.get("/latest/{dag_id}", dependencies=[Depends(may_read_run)])
+    def latest(dag_id: str, request: Request) -> Response:
+        """What the study's newest run found best: the tab of that run."""
+        if study_place(dag_id) is None:
+            return message_page("No study", f"DAG {dag_id} tunes no study.", status=404)
+        run_id = newest_run(dag_id)
+        if run_id is None:
+            return message_page("No run yet", f"Trigger {dag_id}: its best trials will be here.")
+        return RedirectResponse(_run_path(request, "report", dag_id, run_id))
+
+    @app.post("/finish/{dag_id}/{run_id:path}")
+    def finish(dag_id: str, run_id: str, request: Request, user: Editor) -> Response:
+        run = tuning_run(dag_id, run_id)
+        if run is None or not run.place.database:
+            return message_page("No such run", f"DAG {dag_id} has no run {run_id} to finish here.", status=404)
+        storage = _storage(run.place.database)
+        request_finish(run.place.study, key_of(run), user.get_name(), storage)
+        log.info("%s asked run %s of DAG %s to finish", user.get_name(), run_id, dag_id)
+        # 303: the browser asks for the tab with GET, so that loading it anew posts nothing.
+        return RedirectResponse(_run_path(request, "report", run.dag_id, run.run_id), status_code=303)
 
     return app
 
 
-def no_report(state: str | None) -> HTMLResponse:
-    """The page that is shown while there is no report."""
-    if state == "failed":
-        return message_page("The run failed", "The log of the failed task, red in the grid, ends with the reason.")
-    return message_page("No report yet", f"It appears here once task {EXPORT_TASK} has succeeded.", refresh=True)
+def _dashboard(conn_id: str, path: str, request: Request) -> Response:
+    if request.method not in ("GET", "HEAD"):
+        return _response(refusal())
+    try:
+        board = databases().dashboard(conn_id)
+    except KeyError:
+        return message_page("No such database", f"No study file names a connection {conn_id!r}.", status=404)
+    return _response(board.reply("/" + path.rstrip("/"), request.url.query, _dashboard_path(request, conn_id)))
 
 
-def message_page(title: str, text: str, *, status: int = 200, refresh: bool = False) -> HTMLResponse:
-    """A page with one sentence."""
-    again = '<meta http-equiv="refresh" content="10">' if refresh else ""
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{again}<title>{html.escape(title)}</title>'
-        "<style>body{font:16px system-ui,sans-serif;margin:3rem;color:#888}h1{font-size:1.2rem}</style></head>"
-        f"<body><h1>{html.escape(title)}</h1><p>{html.escape(text)}</p></body></html>"
+def _response(reply: Reply) -> Response:
+    return Response(reply.body, reply.status, dict(reply.headers))
+
+
+def _dashboard_path(request: Request, conn_id: str) -> str:
+    place = "optuna" if conn_id == ConnectionIds().database else f"databases/{quote(conn_id, safe='')}"
+    return f"{request.scope['root_path']}/{place}"
+
+
+def _run_path(request: Request, what: str, dag_id: str, run_id: str) -> str:
+    return f"{request.scope['root_path']}/{what}/{quote(dag_id, safe='')}/{quote(run_id, safe='')}"
+
+
+def _tab(run: TuningRun, request: Request, user: BaseUser, *, has_report: bool) -> HTMLResponse:
+    """The tab of a run that goes on, or has no report."""
+    storage, problem = None, ""
+    try:
+        storage = _storage(run.place.database) if run.place.database else None
+        live = live_run(run, storage)
+    except (TuningError, SQLAlchemyError, StorageInternalError) as error:
+        storage, problem = None, f"The study cannot be read: {_sentence(error)}"
+        live = live_run(run, None)
+    links = Links(
+        study=_study_link(request, live),
+        report=f"{_run_path(request, 'report', run.dag_id, run.run_id)}?show=report" if has_report else "",
+        finish=_run_path(request, "finish", run.dag_id, run.run_id)
+        if storage is not None and can_edit_run(run.dag_id, user)
+        else "",
+        problem=problem,
     )
-    return HTMLResponse(page, status, MESSAGE_HEADERS)
+    return HTMLResponse(live_page(live, links), headers=PAGE_HEADERS)
+
+
+def _sentence(error: Exception) -> str:
+    """What a page may say of an error: a driver's own text may quote a statement."""
+    if not isinstance(error, TuningError):
+        return f"its database does not answer ({type(error).__name__})"
+    failure = describe_failure(error)
+    return f"{failure.what}. {failure.next}".strip()
+
+
+def _storage(conn_id: str) -> RDBStorage:
+    storage = databases().of_study(conn_id).storage
+    assert isinstance(storage, RDBStorage)  # create_storage made it
+    return storage
+
+
+def _study_link(request: Request, live: LiveRun) -> str:
+    if live.numbers is None:
+        return ""
+    place = live.run.place
+    return f"{request.scope['root_path']}/study/{quote(place.study, safe='')}?database={quote(place.database)}"
+
+
+def _database_list(request: Request, names: list[str]) -> HTMLResponse:
+    """All databases, each with its dashboard, or with the reason why there is none."""
+    items = []
+    for name in names:
+        shown = html.escape(name)
+        try:
+            board = databases().dashboard(name)
+            count = len(board.storage.get_all_studies())
+            address = html.escape(f"{_dashboard_path(request, name)}/dashboard")
+            items.append(f'<li><a href="{address}">{shown}</a> <span class="note">{count:,} studies</span></li>')
+        except TuningError as error:
+            items.append(f'<li>{shown} <span class="bad">{html.escape(str(error))}</span></li>')
+    return _page("Databases of the studies", f"<ul>{''.join(items)}</ul>")
+
+
+def _wants_page(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "")
+
+
+async def _unavailable(request: Request, error: TuningError) -> Response:
+    failure = describe_failure(error)
+    if not _wants_page(request):
+        return JSONResponse({"reason": f"{failure.what}. {failure.next}".strip()}, 503)
+    return message_page("The studies cannot be read", failure.what, failure.next, status=503)
+
+
+async def _refused(request: Request, error: HTTPException) -> Response:
+    if not _wants_page(request) or error.status_code not in (401, 403):
+        return await http_exception_handler(request, error)
+    if isinstance(error, NotAllowedError):
+        return message_page("Not for you", str(error.detail), status=403)
+    return _page("Log in", f"<p>{login_sentence(request)}</p>", status=error.status_code)
+
+
+def message_page(title: str, *texts: str, status: int = 200) -> HTMLResponse:
+    """A page with a few sentences."""
+    return _page(title, "".join(f"<p>{html.escape(text)}</p>" for text in texts if text), status)
+
+
+def _page(title: str, body: str, status: int = 200) -> HTMLResponse:
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body><main><h1>{html.escape(title)}</h1>{body}</main></body></html>"
+    )
+    return HTMLResponse(page, status, PAGE_HEADERS)

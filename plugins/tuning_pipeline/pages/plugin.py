@@ -35,10 +35,16 @@ FASTAPI_APPS = [{"app": tuning_pages, "url_prefix": "/tuning", "name": "Tuning"}
 EXTERNAL_VIEWS = [
     {
         "name": "Optuna",
-        "href": f"{_base_path()}/tuning/optuna/dashboard",
+        "href": f"{_base_path()}/tuning/studies",
         "destination": "nav",
         "url_route": "optuna",
         "category": "browse",
+    },
+    {
+        "name": "Last best",
+        "href": f"{_base_path()}/tuning/latest/{{DAG_ID}}",
+        "destination": "dag",
+        "url_route": "last-best",
     },
     {
         "name": "Best trials",
@@ -50,7 +56,7 @@ EXTERNAL_VIEWS = [
 
 
 class TuningPlugin(AirflowPlugin):
-    """A nav page with the Optuna dashboard, and a tab with the report on every run."""
+    """A nav page with the Optuna dashboard, a tab with the report on every run, and the last one's on every DAG."""
 
     name = "tuning"
     fastapi_apps = FASTAPI_APPS

@@ -67,7 +67,7 @@ def decide_retune(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]
             context["ti"].xcom_push(key=FINGERPRINT, value=fingerprint)
             if not decision.tune:
                 context["ti"].xcom_push(key=SKIPPED_BECAUSE, value=decision.reason)
-                raise AirflowSkipException(f"nothing to tune: {decision.reason}")
+                raise skipped(f"nothing to tune: {decision.reason}")
         log.info("Tuning: %s", decision.reason)
         return decision.reason
 
@@ -82,12 +82,18 @@ def skip_if_nobody_needs_it(study: StudyFile, context: Context) -> None:
     """
     run = begin(study, context)
     if run.asked_for:
-        raise AirflowSkipException("triggered by hand: the rule is not asked")
+        raise skipped("triggered by hand: the rule is not asked")
     params = best_params(run)
     if not params:
-        raise AirflowSkipException("there is no earlier result")
+        raise skipped("there is no earlier result")
     if not run.spec.allows(params):
-        raise AirflowSkipException("the best trial does not fit the search space any more: the run tunes")
+        raise skipped("the best trial does not fit the search space any more: the run tunes")
+
+
+def skipped(reason: str) -> AirflowSkipException:
+    """The exception that skips a task. Airflow tells its text in a folded part of the log: it is logged here, too."""
+    log.warning("Skipped: %s", reason)
+    return AirflowSkipException(reason)
 
 
 def best_params(run: StudyRun) -> dict[str, Any]:

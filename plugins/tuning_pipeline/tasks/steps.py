@@ -13,6 +13,7 @@ from airflow.sdk import Asset, AssetAlias, get_current_context, task
 from tuning_pipeline.failures import readable_failures
 from tuning_pipeline.runs.begin import prepared
 from tuning_pipeline.tasks.context import SHORT_TASK, run_of
+from tuning_pipeline.tasks.failed_trials import log_failed_trials
 from tuning_pipeline.tasks.retune import noted_fingerprint
 
 if TYPE_CHECKING:
@@ -49,12 +50,17 @@ def provision_database(study: StudyFile) -> XComArg:
     return provision_database()
 
 
-def prepare_study(study: StudyFile, check_can_tune: Callable[[StudyRun], None] | None = None) -> XComArg:
+def prepare_study(
+    study: StudyFile,
+    check_can_tune: Callable[[StudyRun], None] | None = None,
+    data_fingerprint: Callable[[StudyFile], str] = lambda _study: "",
+) -> XComArg:
     """The task that creates, resumes or resets the study.
 
     Args:
         study: The study.
         check_can_tune: Called before a reset. Raises a TaskError if `tune` could not run, so that nothing is reset.
+        data_fingerprint: The target's fingerprint of the data.
     """
 
     @task(execution_timeout=SHORT_TASK)
@@ -67,9 +73,33 @@ def prepare_study(study: StudyFile, check_can_tune: Callable[[StudyRun], None] |
         with run.hold_study():
             if run.mode == "reset" and check_can_tune is not None:
                 check_can_tune(run)
-            return prepare(run.spec, run.storage_url(), run.mode, keep_settings(run, get_current_context()))
+            url, context = run.storage_url(), get_current_context()
+            made = prepare(run.spec, url, run.mode, keep_settings(run, context))
+            note_facts(run, url, noted_fingerprint(context) or known_fingerprint(run.study, data_fingerprint))
+            return made
 
     return prepare_study()
+
+
+def known_fingerprint(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> str:
+    """The fingerprint of the data, for the record; empty where Airflow cannot look at the data.
+
+    No rule of the study asks for it, so whatever a store's library raises must not end the run.
+    """
+    try:
+        return data_fingerprint(study)
+    except Exception as error:  # noqa: BLE001  # see above
+        log.info("The data's fingerprint is not noted: %s", str(error).splitlines()[0] if str(error) else type(error))
+        return ""
+
+
+def note_facts(run: StudyRun, url: Any, fingerprint: str) -> None:
+    """Note in the study what this run trains on and with."""
+    from optuna_spark.storage.optuna_storage import opened_storage
+    from tuning_pipeline.exports.training_facts import note_training
+
+    with opened_storage(url) as storage:
+        note_training(run, storage, fingerprint)
 
 
 def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None) -> XComArg:
@@ -87,8 +117,7 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         execution_timeout=SHORT_TASK,
         outlets=[when_better or asset],
         inlets=[asset] if when_better else [],
-        # The report page reads these two here, because nobody but the study file's author can change them.
-        doc_json=json.dumps({"study": study.settings.study, "exports": study.exports_base()}),
+        doc_json=json.dumps(for_pages(study)),
     )
     @readable_failures
     def export_best_trials() -> dict[str, Any]:
@@ -99,6 +128,8 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         context = get_current_context()
         run = prepared(study, context)
         with run.hold_study(last=True), (open_storage or _in_database)(run) as url:
+            if not run.study.has_database:  # else the task with the trials has told them
+                log_failed_trials(run, url)
             exported = export_run(run, url, noted_fingerprint(context))
             best, place = exported.best, (run.study.exports_base(), run.study.settings.study)
             if not exported.newest:
@@ -122,6 +153,18 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         return {key: best[key] for key in ("study", "value", "trial", "folder")}
 
     return export_best_trials()
+
+
+def for_pages(study: StudyFile) -> dict[str, Any]:
+    """What the pages inside Airflow must know of a study. Nobody but the study file's author can change it."""
+    settings = study.settings
+    return {
+        "study": settings.study,
+        "exports": study.exports_base(),
+        "database": settings.connections.database if study.has_database else "",
+        "databricks": settings.connections.databricks if settings.target == "databricks" else "",
+        "trials": settings.trials,
+    }
 
 
 def best_params_asset(study_name: str) -> Asset:

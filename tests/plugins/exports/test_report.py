@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import optuna
 import plotly.graph_objects as go
 import pytest
+from airflow.sdk import ObjectStoragePath
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from init.local.machine import BROWSERS, find
 from optuna_spark.errors import TuningError
 from optuna_spark.results.snapshot import fixed_study
-from tests.support.programs import run_program
+from tests.support.browser import Browser, browser
+from tuning_pipeline.exports.export import export_study
 from tuning_pipeline.exports.plot_data import objective_views, plain_study, records, thin_out
 from tuning_pipeline.exports.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, MAX_STEPS, Section, draw_sections
 from tuning_pipeline.exports.report import MAX_BEST_TRIALS, render_report
+from tuning_pipeline.pages.run_report import read_report
 
-ALL = ["History", "Parameter importance", "Slices", "Parallel coordinates", "Intermediate values", "Timeline"]
+ALL = [
+    "History", "Parameter importance", "Slices", "Contour", "Rank", "Distribution of values", "Parallel coordinates",
+    "Intermediate values", "Timeline",
+]  # fmt: skip
 Space = dict[str, BaseDistribution]
 NASTY = """<img src=x onerror="alert(1)">&'"""
 
@@ -101,8 +108,8 @@ def large() -> optuna.Study:
     return fixed_study("large", [optuna.study.StudyDirection.MINIMIZE], None, trials)
 
 
-def sections(study: optuna.Study) -> dict[str, Section]:
-    return {section.title: section for section in draw_sections(study)}
+def sections(study: optuna.Study, run_key: str = "") -> dict[str, Section]:
+    return {section.title: section for section in draw_sections(study, run_key)}
 
 
 def numbered(values: list[float]) -> list[FrozenTrial]:
@@ -131,6 +138,27 @@ def test_the_page_counts_the_trials_of_the_study_and_of_the_run(study: optuna.St
     texts = Page(render_report(study, "second")).texts
     start = texts.index("complete")
     assert texts[start : start + 9] == ["complete", "28", "10", "pruned", "1", "0", "fail", "1", "0"]
+
+
+def test_the_page_groups_why_trials_of_this_run_failed() -> None:
+    study = optuna.create_study()
+    study.add_trial(create_trial(value=1.0))
+    for number, run in enumerate(["r", "r", "other"]):
+        error = f'  File "/tmp/own.py", line 7, in tune\n    fit()\nValueError: odd {number}'
+        study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"run_id": run, "error": error}))
+    texts = Page(render_report(study, "r")).texts
+    start = texts.index("Why trials of this run failed")
+    assert texts[start + 5 : start + 9] == ["2", "ValueError: odd 1", "own.py, line 7", "2"]
+    assert "Why trials of this run failed" not in Page(render_report(study, "third")).texts
+
+
+@pytest.mark.parametrize(("run", "improved"), [("first", "no"), ("second", "yes")])
+def test_the_page_says_whether_the_run_improved_the_study(run: str, improved: str) -> None:
+    study = optuna.create_study()
+    study.add_trial(create_trial(value=2.0, user_attrs={"run_id": "first"}))
+    study.add_trial(create_trial(value=1.0, user_attrs={"run_id": "second"}))
+    texts = Page(render_report(study, run)).texts
+    assert texts[texts.index("improved by this run") - 1] == improved
 
 
 def test_the_page_loads_nothing(study: optuna.Study) -> None:
@@ -174,15 +202,39 @@ def test_a_study_without_complete_trials_has_no_report() -> None:
 
 
 def test_a_study_of_one_direction_gets_all_plots(study: optuna.Study) -> None:
-    drawn = sections(study)
+    drawn = sections(study, "second")
     assert list(drawn) == ALL
     assert {title: section.missing for title, section in drawn.items() if section.missing} == {}
     assert all(section.figures for section in drawn.values())
 
 
+def test_the_timeline_shows_the_trials_of_this_run_only(study: optuna.Study) -> None:
+    bars = sections(study, "second")["Timeline"].figures[0].data
+    assert sorted(number for bar in bars for number in bar.y) == list(range(20, 30))
+    assert sections(study, "a run without trials")["Timeline"].missing == "No trial of this run has a start time."
+
+
+def test_importances_name_their_evaluator_which_is_the_dashboards(study: optuna.Study) -> None:
+    """Both ask PED-ANOVA: the same study must not have two orders of importance."""
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    section = sections(study, "second")["Parameter importance"]
+    assert "PED-ANOVA, as in the Optuna dashboard" in section.caption
+    bars = section.figures[0].data[0]
+    shown = dict(zip(bars.y, bars.x, strict=True))
+    assert shown == pytest.approx(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
+
+
+def test_the_hypervolume_of_several_directions_only_grows(two: optuna.Study) -> None:
+    history = sections(two)["Hypervolume history"].figures[0].data[0]
+    assert list(history.x) == list(range(30))
+    assert list(history.y) == sorted(history.y)
+    assert history.y[-1] > 0
+
+
 def test_several_directions_get_a_front_and_one_history_each(two: optuna.Study) -> None:
     drawn = sections(two)
-    assert list(drawn) == ["Pareto front", *ALL]
+    assert list(drawn) == ["Pareto front", "Hypervolume history", *ALL]
     assert len(drawn["History"].figures) == 2
     assert "several directions cannot report" in drawn["Intermediate values"].missing
     assert [title for title, section in drawn.items() if not section.figures] == ["Intermediate values"]
@@ -222,6 +274,7 @@ def test_four_objectives_have_no_front_to_draw() -> None:
         ([1.0, 2.0], "Parameter importance", "Importance needs at least 10 complete trials; there are 2."),
         ([1.0] * 20, "Parameter importance", "All trials have the same value"),
         ([float(i) for i in range(20)], "Parameter importance", "The trials have no parameters."),
+        ([1.0], "Contour", "The trials have no parameters."),
         ([1.0], "Slices", "The trials have no parameters."),
         ([1.0], "Parallel coordinates", "The trials have no parameters."),
         ([1.0], "Intermediate values", "No trial reported an intermediate value."),
@@ -266,6 +319,8 @@ def test_every_plot_of_a_long_study_is_bounded(large: optuna.Study) -> None:
     assert points(drawn["History"].figures[0]) <= MAX_POINTS
     assert all(points(figure) <= MAX_POINTS for figure in drawn["Slices"].figures)
     assert points(drawn["Timeline"].figures[0]) <= MAX_POINTS
+    assert points(drawn["Rank"].figures[0]) <= MAX_POINTS
+    assert points(drawn["Contour"].figures[0]) <= MAX_LINES
     assert len(drawn["Parallel coordinates"].figures[0].data) <= MAX_LINES + 1
     assert len(drawn["Intermediate values"].figures[0].data) <= MAX_LINES
     assert points(drawn["Intermediate values"].figures[0]) <= MAX_STEPS
@@ -317,22 +372,81 @@ def test_records_are_the_steps_of_the_best_value() -> None:
 # A real browser
 
 
-def test_chromium_draws_every_plot_without_an_error(study: optuna.Study, tmp_path: Path) -> None:
-    chromium = find(*BROWSERS)
-    if chromium is None:
-        pytest.skip("no chromium is installed here")
-    report = tmp_path / "report.html"
-    report.write_text(render_report(study, "r"))
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path}/p",
-    ]
-    command = [chromium, *options, "--virtual-time-budget=10000", "--dump-dom", report.as_uri()]
-    done = run_program(command)
-    figures = sum(len(section.figures) for section in draw_sections(study))
-    assert done.stdout.count('class="main-svg"') >= figures
-    assert done.stdout.count("plot-container plotly") == figures
-    assert "CONSOLE" not in done.stderr
+@pytest.fixture(scope="module")
+def report(study: optuna.Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render_report(study, "second"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser("file://") as found:
+        yield found
+
+
+def drawn_plots(chromium: Browser, page: Path) -> int:
+    chromium.open(str(page))
+    chromium.until(lambda: chromium.driver.execute_script("return document.readyState") == "complete", "the page")
+    return len(chromium.driver.find_elements("css selector", ".js-plotly-plot .main-svg:first-child"))
+
+
+def test_chromium_draws_every_plot_without_an_error(study: optuna.Study, report: Path, chromium: Browser) -> None:
+    figures = sum(len(section.figures) for section in draw_sections(study, "second"))
+    assert drawn_plots(chromium, report) == figures
+    assert chromium.errors() == []
+
+
+def test_reports_may_share_one_script(study: optuna.Study, tmp_path: Path, chromium: Browser) -> None:
+    for run in ("first", "second"):
+        export_study(study, tmp_path, run, shared_script=True)
+    reports = [tmp_path / "wine" / run / "report.html" for run in ("first", "second", "latest")]
+    assert [path.stat().st_size < 1_000_000 for path in reports] == [True] * 3
+    script = next(tmp_path.glob("plotly-*.min.js"))
+    assert script.stat().st_size > 1_000_000
+    for path in reports:
+        assert drawn_plots(chromium, path) > 5
+    assert chromium.errors() == []
+    alone = read_report(ObjectStoragePath(str(reports[0].parent)))
+    assert alone is not None
+    assert b'src="../' not in alone
+    assert script.read_bytes() in alone
+
+
+def test_a_report_is_one_file_unless_the_study_asks_for_a_shared_script(study: optuna.Study, tmp_path: Path) -> None:
+    export_study(study, tmp_path, "r")
+    assert list(tmp_path.glob("*.js")) == []
+    assert "<script src" not in (tmp_path / "wine" / "r" / "report.html").read_text()
+
+
+def test_a_report_is_dark_where_the_reader_likes_it_dark(report: Path, chromium: Browser) -> None:
+    seen = {}
+    for scheme in ("light", "dark"):
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        drawn_plots(chromium, report)
+        chromium.picture(f"report-{scheme}")
+        seen[scheme] = [brightness(chromium, "body", "backgroundColor"), brightness(chromium, "body", "color")]
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert seen["light"][0] > 200 > 100 > seen["light"][1]
+    assert seen["dark"][0] < 60 < 200 < seen["dark"][1]
+
+
+def brightness(chromium: Browser, selector: str, of: str) -> float:
+    color = chromium.driver.execute_script(f"return getComputedStyle(document.querySelector('{selector}')).{of}")
+    red, green, blue = map(int, re.findall(r"\d+", color)[:3])
+    return (red + green + blue) / 3
+
+
+def test_a_report_fits_a_phone(report: Path, chromium: Browser) -> None:
+    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    chromium.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    drawn_plots(chromium, report)
+    chromium.picture("report-phone")
+    widest = chromium.driver.execute_script("return document.documentElement.scrollWidth")
+    plot = chromium.driver.execute_script(
+        "return document.querySelector('.js-plotly-plot').getBoundingClientRect().width"
+    )
+    chromium.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert widest <= 390, "the page itself does not scroll sideways"
+    assert plot >= 600, "a plot keeps a width that can be read, and its section scrolls"

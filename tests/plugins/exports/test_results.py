@@ -111,6 +111,10 @@ def test_best_params_holds_exactly_what_a_reader_needs() -> None:
         "trial": 1,
         "datetime": complete.isoformat(),
         "n_trials": 3,
+        "metrics": ["value"],
+        "rounds": None,
+        "fixed": {},
+        "found_by": "",
     }
 
 

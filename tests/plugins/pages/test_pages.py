@@ -3,113 +3,28 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-import optuna
 import pytest
 
-from init.local.layout import REPOSITORY
-from tests.support.airflow import QUICK_STUDY, DagFolder, migrated_home
-from tests.support.connections import TUNING, set_connection
+from tests.support.airflow import DagFolder
+from tests.support.pages_server import RUN, Server, pages_server
 from tuning_pipeline.exports.paths import folder_name
 
-# Its own in each session: the tests' Airflow keeps its runs.
-NAME = f"paged{uuid.uuid4().hex[:8]}"
-DAG_ID = f"tune_{NAME}"
-RUN = "manual__2026-01-31T00:00:00+00:00"
 SECRET = "a report that lies elsewhere on this disk"
-OTHER_DAG = "from airflow.sdk import DAG\n\ndag = DAG('stranger')\n"
-
-
-@dataclass(frozen=True)
-class Server:
-    """Airflow's API server within this process, with a login for each role."""
-
-    client: Any
-    tokens: dict[str, str]
-
-    def get(self, path: str, role: str = "viewer") -> Any:
-        return self.client.get(path, headers={"Authorization": f"Bearer {self.tokens[role]}"}, follow_redirects=False)
-
-    def send(self, method: str, path: str, body: Any, role: str = "user") -> Any:
-        headers = {"Authorization": f"Bearer {self.tokens[role]}"}
-        return self.client.request(method, path, json=body, headers=headers)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> DagFolder:
-    path = tmp_path_factory.mktemp("pages")
-    made = DagFolder.create(path / "dags", **{NAME: f"{QUICK_STUDY}exports: {path}/exports\n"})
-    (made.path / "stranger.py").write_text(OTHER_DAG)
-    return made
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with pages_server(tmp_path_factory.mktemp("pages")) as found:
+        yield found
 
 
-@pytest.fixture(scope="module")
-def server(folder: DagFolder) -> Iterator[Server]:
-    migrated_home()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__CORE__PLUGINS_FOLDER", str(REPOSITORY / "plugins"))
-        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "ann:admin,val:viewer,uma:user")
-        storage = folder.path.parent / "studies.sqlite3"
-        set_connection(patch, TUNING, conn_type="sqlite", host=str(storage))
-        folder.use(patch)
-        study_in(f"sqlite:///{storage}")
-        parse(folder)
-        yield started()
-
-
-def study_in(url: str) -> None:
-    storage = optuna.storages.RDBStorage(url)
-    study = optuna.create_study(study_name="paged", storage=storage)
-    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
-
-
-def parse(folder: DagFolder) -> None:
-    """As the DAG processor does it; then a run of each DAG, as somebody triggered it."""
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
-    from airflow.utils.session import create_session
-
-    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]  # Airflow left it without
-    bag = BundleDagBag(str(folder.path), bundle_path=folder.path, bundle_name="dags-folder")
-    assert {DAG_ID, "stranger"} <= set(bag.dags)
-    with create_session() as session:
-        sync_bag_to_db(bag, "dags-folder", None, session=session)
-
-
-def started() -> Server:
-    from airflow.api_fastapi.app import create_app
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-    from fastapi.testclient import TestClient
-
-    app = create_app()
-    manager = app.state.auth_manager
-    users = {role: SimpleAuthManagerUser(username=name, role=role.upper()) for name, role in ROLES.items()}
-    tokens = {role: manager.generate_jwt(user) for role, user in users.items()}
-    server = Server(TestClient(app, raise_server_exceptions=False), tokens)
-    for dag_id in (DAG_ID, "stranger"):
-        trigger(server, dag_id, RUN)
-    return server
-
-
-ROLES = {"ann": "admin", "val": "viewer", "uma": "user"}
-
-
-def trigger(server: Server, dag_id: str, run_id: str, **conf: Any) -> Any:
-    server.send("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False}, "admin")
-    moment = datetime.now(UTC).isoformat()
-    body = {"dag_run_id": run_id, "logical_date": moment, "conf": conf}
-    return server.send("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
-
-
-def report_path(dag_id: str, run_id: str) -> str:
-    return f"/tuning/report/{dag_id}/{quote(run_id, safe='')}"
+@pytest.fixture
+def folder(server: Server) -> DagFolder:
+    return server.folder
 
 
 def write_report(folder: Path, text: str) -> None:
@@ -118,9 +33,10 @@ def write_report(folder: Path, text: str) -> None:
 
 
 def test_a_report_is_served_with_a_policy_in_its_header(server: Server, folder: DagFolder) -> None:
-    assert "No report yet" in server.get(report_path(DAG_ID, RUN)).text
-    write_report(folder.path.parent / "exports" / NAME / folder_name(RUN), "the report of this run")
-    reply = server.get(report_path(DAG_ID, RUN))
+    assert "The run is queued" in server.get(server.tab(RUN)).text
+    server.is_now(RUN, "success")
+    write_report(folder.path.parent / "exports" / server.name / folder_name(RUN), "the report of this run")
+    reply = server.get(server.tab(RUN))
     assert (reply.status_code, reply.text) == (200, "the report of this run")
     policy = reply.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -130,14 +46,24 @@ def test_a_report_is_served_with_a_policy_in_its_header(server: Server, folder: 
 
 
 def test_the_tab_says_whether_the_result_was_published_and_why(server: Server, folder: DagFolder) -> None:
-    assert trigger(server, DAG_ID, "told").status_code == 200
-    path = f"/api/v2/dags/{DAG_ID}/dagRuns/told/taskInstances/export_best_trials/xcomEntries"
-    body = {"key": "published", "value": "not published: 0.6 is no better than <0.5>", "map_index": -1}
-    assert server.send("POST", path, body).status_code == 201
-    write_report(folder.path.parent / "exports" / NAME / "told", "<main>\nthe report")
-    assert server.get(report_path(DAG_ID, "told")).text == (
+    assert server.trigger(server.dag_id, "told").status_code == 200
+    server.leave("told", "export_best_trials", "published", "not published: 0.6 is no better than <0.5>")
+    server.is_now("told", "success")
+    write_report(folder.path.parent / "exports" / server.name / "told", "<main>\nthe report")
+    assert server.get(server.tab("told")).text == (
         '<main>\n<p class="note">Asset event not published: 0.6 is no better than &lt;0.5&gt;.</p>\nthe report'
     )
+
+
+def test_a_dag_s_tab_leads_to_the_newest_run_that_ended_well(server: Server) -> None:
+    assert "tunes no study" in server.get("/tuning/latest/stranger").text
+    assert server.trigger(server.dag_id, "good").status_code == 200
+    server.is_now("good", "success")
+    assert server.trigger(server.dag_id, "newer").status_code == 200
+    reply = server.get(f"/tuning/latest/{server.dag_id}")
+    assert (reply.status_code, reply.headers["location"]) == (307, server.tab("good"))
+    server.is_now("newer", "success")
+    assert server.get(f"/tuning/latest/{server.dag_id}").headers["location"] == server.tab("newer")
 
 
 FOLDERS = ["http://127.0.0.1:{port}", "file://{disk}", "{disk}", "{disk}/../elsewhere"]
@@ -151,14 +77,14 @@ def test_a_rewritten_xcom_leads_to_no_other_report(
     disk = folder.path.parent / "elsewhere"
     write_report(disk, SECRET)
     run_id = f"forged{FOLDERS.index(forged)}"
-    assert trigger(server, DAG_ID, run_id).status_code == 200
+    assert server.trigger(server.dag_id, run_id).status_code == 200
     value = {"folder": forged.format(port=listener.port, disk=disk)}
-    path = f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/export_best_trials/xcomEntries"
+    path = f"/api/v2/dags/{server.dag_id}/dagRuns/{run_id}/taskInstances/export_best_trials/xcomEntries"
     body = {"key": "return_value", "value": value, "map_index": -1}
     assert server.send("POST", path, body).status_code == 201, "who may trigger may write XComs: Airflow's own rule"
-    reply = server.get(report_path(DAG_ID, run_id), "user")
+    reply = server.get(server.tab(run_id), "user")
     assert SECRET not in reply.text
-    assert "No report yet" in reply.text
+    assert "The run is queued" in reply.text
     assert listener.connections == 0
 
 
@@ -195,10 +121,10 @@ def listener() -> Iterator[Listener]:
 
 @pytest.mark.attack("the pages", "another DAG's or a made-up run's report")
 @pytest.mark.parametrize(
-    ("dag_id", "run_id"), [("stranger", RUN), (DAG_ID, "none"), ("none", RUN), (DAG_ID, "../../elsewhere")]
+    ("dag_id", "run_id"), [("stranger", RUN), ("", "none"), ("none", RUN), ("", "../../elsewhere")]
 )
 def test_only_a_run_that_tunes_a_study_has_a_report(server: Server, dag_id: str, run_id: str) -> None:
-    reply = server.get(report_path(dag_id, run_id))
+    reply = server.get(server.tab(run_id, dag_id))
     assert reply.status_code == 404
     assert "<h1>No such run</h1>" in reply.text
 
@@ -207,13 +133,13 @@ def test_only_a_run_that_tunes_a_study_has_a_report(server: Server, dag_id: str,
 @pytest.mark.parametrize("run_id", ["..", ".", "latest", "~", "LATEST"])
 def test_no_run_id_leads_out_of_the_exports(server: Server, folder: DagFolder, run_id: str) -> None:
     base = folder.path.parent
-    for place in (base, base / "exports", base / "exports" / NAME / "latest"):
+    for place in (base, base / "exports", base / "exports" / server.name / "latest"):
         write_report(place, SECRET)
-    made = trigger(server, DAG_ID, run_id)
-    reply = server.get(f"/tuning/report/{DAG_ID}/{quote(run_id)}")
+    made = server.trigger(server.dag_id, run_id)
+    reply = server.get(f"/tuning/report/{server.dag_id}/{quote(run_id)}")
     assert reply.status_code < 500, made.text
     assert SECRET not in reply.text
-    for place in (base, base / "exports", base / "exports" / NAME / "latest"):
+    for place in (base, base / "exports", base / "exports" / server.name / "latest"):
         (place / "report.html").unlink()
 
 
@@ -246,21 +172,21 @@ PLACES = [
     "/tuning/optuna/{}", "/tuning/optuna/api/studies/{}", "/tuning/optuna/api/studies/{}/param_importances",
     "/tuning/optuna/api/studies/{}/plot/contour", "/tuning/optuna/api/studies/1/plot/{}", "/tuning/optuna/csv/{}",
     "/tuning/optuna/static/{}", "/tuning/optuna/dashboard/studies/{}", "/tuning/optuna/artifacts/{}",
-    "/tuning/study/{}", "/tuning/report/{}", f"/tuning/report/{DAG_ID}/{{}}", "/tuning/report/{}/" + RUN, "/tuning/{}",
+    "/tuning/study/{}", "/tuning/report/{}", "/tuning/report/{dag_id}/{}", "/tuning/report/{}/" + RUN, "/tuning/{}",
 ]  # fmt: skip
 
 
 @pytest.mark.attack("the pages", "an odd path", times=len(ODD))
 @pytest.mark.parametrize("place", PLACES)
 def test_an_odd_path_is_never_an_internal_error(server: Server, place: str) -> None:
-    statuses = {odd: server.get(place.format(odd)).status_code for odd in ODD}
+    statuses = {odd: server.get(place.replace("{dag_id}", server.dag_id).replace("{}", odd)).status_code for odd in ODD}
     assert {odd: status for odd, status in statuses.items() if status >= 500} == {}
 
 
 @pytest.mark.attack("the pages", "an odd query", times=len(QUERIES))
 @pytest.mark.parametrize("place", [*PLACES, "/tuning/optuna/api/studies/1", "/tuning/optuna/csv/1"])
 def test_an_odd_query_is_never_an_internal_error(server: Server, place: str) -> None:
-    path = place.format("1")
+    path = place.replace("{dag_id}", server.dag_id).replace("{}", "1")
     statuses = {query: server.get(path + query).status_code for query in QUERIES}
     assert {query: status for query, status in statuses.items() if status >= 500} == {}
 
@@ -270,7 +196,7 @@ def test_an_odd_query_is_never_an_internal_error(server: Server, place: str) -> 
     [
         ("/tuning/optuna/%ff", 404),
         ("/tuning/optuna/%e2%82%ac", 404),
-        (f"/tuning/report/{DAG_ID}/", 404),
+        ("/tuning/report/{dag_id}/", 404),
         ("/tuning/optuna/api/studies/1?after=x", 400),
         ("/tuning/optuna/api/studies/7", 404),
         ("/tuning/optuna/api/studies/1?after=0", 200),
@@ -280,7 +206,7 @@ def test_an_odd_query_is_never_an_internal_error(server: Server, place: str) -> 
     ],
 )
 def test_what_is_not_there_is_said_so(server: Server, path: str, status: int) -> None:
-    assert server.get(path).status_code == status
+    assert server.get(path.replace("{dag_id}", server.dag_id)).status_code == status
 
 
 @pytest.mark.attack("the trigger", "a run posted to Airflow's API by a user who may only trigger")
@@ -292,8 +218,8 @@ def test_a_user_who_may_only_trigger_gets_no_run_with_an_unknown_field_past_the_
     from tuning_pipeline.study_file.study_file import StudyFileError, read_study
 
     conf = {"spark_conf": {"spark.driver.extraJavaOptions": "-XX:OnOutOfMemoryError=id"}}
-    assert trigger(server, DAG_ID, "options", **conf).status_code == 200
-    kept = json.loads(server.get(f"/api/v2/dags/{DAG_ID}/dagRuns/options").text)["conf"]
+    assert server.trigger(server.dag_id, "options", **conf).status_code == 200
+    kept = json.loads(server.get(f"/api/v2/dags/{server.dag_id}/dagRuns/options").text)["conf"]
     assert kept == conf
     with pytest.raises(StudyFileError, match="does not offer spark_conf"):
-        study_of_run(read_study(folder.path / "studies" / f"{NAME}.yaml"), kept, kept)
+        study_of_run(read_study(folder.path / "studies" / f"{server.name}.yaml"), kept, kept)

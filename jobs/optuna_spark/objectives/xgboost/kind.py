@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from optuna_spark.objectives.kind import ObjectiveKind
+from optuna_spark.objectives.xgboost.fixed_params import fixed_params
 from optuna_spark.objectives.xgboost.metrics import metrics
 from optuna_spark.objectives.xgboost.params import (
     ALLOWED_VALUES,
@@ -52,6 +53,12 @@ class XGBoostKind(ObjectiveKind):
     def check(self, spec: TuningSpec) -> None:
         check_parameters(spec)
         metrics(spec)
+
+    def value_names(self, spec: TuningSpec) -> tuple[str, ...]:
+        return metrics(spec)
+
+    def fixed_params(self, spec: TuningSpec) -> dict[str, Any]:
+        return fixed_params(spec)
 
     def max_steps(self, spec: TuningSpec) -> int | None:
         tuned = spec.search_space.get("num_boost_round")

@@ -18,10 +18,11 @@ from optuna_spark.device import Device
 from optuna_spark.errors import DataError, DeviceError
 from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.xgboost.curve import Curve
+from optuna_spark.objectives.xgboost.fixed_params import fixed_params
 from optuna_spark.objectives.xgboost.matrices import Fold, Matrices, matrices_for
 from optuna_spark.objectives.xgboost.metric_tables import NEEDS_EVERY_CLASS
 from optuna_spark.objectives.xgboost.metrics import metrics
-from optuna_spark.objectives.xgboost.params import OBJECTIVES, typed
+from optuna_spark.objectives.xgboost.params import typed
 from optuna_spark.objectives.xgboost.section import section_of
 from optuna_spark.sampling.search_space import suggest_params
 from optuna_spark.spec.tuning import TuningSpec
@@ -74,7 +75,8 @@ class XGBoostObjective:
 
     Reports the first metric every `report_every` rounds when the study has a pruner. With several folds the
     trial is judged by their mean. Sets the user attributes rounds, rounds_saved, best_iteration (from 0),
-    train_s and device. Not thread-safe: XGBoost trains one model at a time per process.
+    train_s and device, and fixed_params where the data decide some. Not thread-safe: XGBoost trains one model at a
+    time per process.
 
     Raises:
         DataError, DeviceError: The table or the GPU cannot be used.
@@ -92,7 +94,8 @@ class XGBoostObjective:
         dataset = load_dataset(spec.data, self._xgboost.task, context.device, context.table, context.data_secrets)
         self._matrices = matrices_for(dataset, context.device, self._xgboost.holdout, self._xgboost.folds, spec.seed)
         _check_classes(self._matrices, self._metrics)
-        self._base = base_params(spec, context.device, self._metrics, len(dataset.labels.classes))
+        n_classes = len(dataset.labels.classes)
+        self._base, self._of_data = base_params(spec, context.device, n_classes), of_data(spec, n_classes)
 
     def __call__(self, trial: Any) -> float | tuple[float, ...]:
         params = self._base | typed(suggest_params(trial, self._space))
@@ -143,6 +146,8 @@ class XGBoostObjective:
         trial.set_user_attr("rounds_saved", run.rounds - run.done)
         trial.set_user_attr("best_iteration", run.curve.best_iteration)
         trial.set_user_attr("train_s", round(seconds, 4))
+        if self._of_data:
+            trial.set_user_attr("fixed_params", self._of_data)
         trial.set_user_attr("device", trained_on(run.boosters[0], self._device))
 
     def _free(self) -> None:
@@ -151,21 +156,15 @@ class XGBoostObjective:
         gpu.free_memory()
 
 
-def base_params(spec: TuningSpec, device: Device, metric_names: tuple[str, ...], n_classes: int) -> dict[str, Any]:
+def base_params(spec: TuningSpec, device: Device, n_classes: int) -> dict[str, Any]:
     """What every trial gives XGBoost beside its own parameters."""
-    section = section_of(spec)
-    params: dict[str, Any] = {
-        "objective": OBJECTIVES[section.task][0],
-        "tree_method": "hist",
-        "device": device.name,
-        "nthread": device.threads,
-        "eval_metric": list(metric_names),
-        # The same for every trial: trials then differ by their parameters alone.
-        "seed": spec.seed or 0,
-    }
-    if section.task == "multiclass":
-        params["num_class"] = n_classes
-    return params | typed(section.fixed)
+    of_machine = {"device": device.name, "nthread": device.threads}
+    return of_machine | of_data(spec, n_classes) | fixed_params(spec)
+
+
+def of_data(spec: TuningSpec, n_classes: int) -> dict[str, Any]:
+    """What XGBoost must be told of the data."""
+    return {"num_class": n_classes} if section_of(spec).task == "multiclass" else {}
 
 
 def trained_on(booster: xgboost.Booster, device: Device) -> str:

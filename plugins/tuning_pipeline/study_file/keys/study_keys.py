@@ -140,3 +140,9 @@ class StudyKeys(RunKeys):
         maximum=1_000_000,
         group=Group.EXPORTED,
     )
+    shared_script: bool = key(
+        False,
+        "true: reports load Plotly's script from one file beside all exports, instead of holding 5 MB of it each. Such"
+        " a report shows no plots where it is sent alone.",
+        group=Group.EXPORTED,
+    )

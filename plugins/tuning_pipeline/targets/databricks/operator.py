@@ -21,13 +21,14 @@ from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException,
 
 from optuna_spark.errors import TuningError
 from optuna_spark.spec.decode import from_dict
-from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure
+from tuning_pipeline.failures import Failure, as_airflow_error, describe_failure, told_card
 from tuning_pipeline.runs.begin import begin, prepared
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.targets.databricks.failures import killed, run_failure
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.paths import RemoteFiles
 from tuning_pipeline.targets.databricks.payload import idempotency_token, run_payload
+from tuning_pipeline.tasks.failed_trials import log_failed_trials
 from tuning_pipeline.tasks.partial_export import export_what_finished, is_last_try
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             raise self._card(self._explain(error)) from None
         except AirflowTaskTimeout:
             # Airflow calls on_kill, which cancels the run, when it catches this error. Here only the card is logged.
-            self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
+            self.log.error("\n%s", told_card(self._out_of_time(), f"{self.task_id} failed"))
             raise
         self._finish(hook, context)
 
@@ -205,6 +206,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         try:
             run = hook.get_run(self._run())
             output = self._output(hook, run)
+            self._log_failed_trials(context)
             report = self._report(context) if run["state"].get("result_state") != "SUCCESS" else None
         except (TuningError, AirflowException, requests.RequestException) as error:
             raise self._card(self._explain(error)) from None
@@ -232,6 +234,11 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
                 export_what_finished(run, failure.what, storage)
         except (TuningError, AirflowException) as error:  # the card of the failure itself is the one to show
             self.log.warning("What this run had finished could not be exported: %s", error)
+
+    def _log_failed_trials(self, context: Any) -> None:
+        if self.study.has_database:
+            tuned = begin(self.study, context)
+            log_failed_trials(tuned, tuned.storage_url())
 
     def _output(self, hook: DatabricksHook, run: Mapping[str, Any]) -> dict[str, Any]:
         """The output of the run's task; empty if the task never started."""

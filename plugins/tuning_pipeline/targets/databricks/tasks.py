@@ -29,13 +29,13 @@ def steps(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> lis
             upload_job_files(study),
             tasks.provision_database(study),
             *retune.steps(study, rescore_best_trial, data_fingerprint),
-            tasks.prepare_study(study),
+            tasks.prepare_study(study, data_fingerprint=data_fingerprint),
             trials,
             tasks.export_best_trials(study),
         ]
     return [
         upload_job_files(study),
-        prepare_study(study),
+        prepare_study(study, data_fingerprint),
         trials,
         fetch_results(study),
         export_best_trials(study),
@@ -58,7 +58,7 @@ def upload_job_files(study: StudyFile) -> XComArg:
     return upload_job_files()
 
 
-def prepare_study(study: StudyFile) -> XComArg:
+def prepare_study(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> XComArg:
     """The task that creates, resumes or resets the study on the Volume."""
 
     @task(execution_timeout=SHORT_TASK)
@@ -72,7 +72,9 @@ def prepare_study(study: StudyFile) -> XComArg:
         with study_file(run.study) as url:
             # Here, because the export works on a copy of the file.
             drop_replaced_in(url, run.study.settings.study, run.study.settings.keep_replaced)
-            return prepare(run.spec, url, run.mode)
+            made = prepare(run.spec, url, run.mode)
+            tasks.note_facts(run, url, tasks.known_fingerprint(run.study, data_fingerprint))
+            return made
 
     return prepare_study()
 

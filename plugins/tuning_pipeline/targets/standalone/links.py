@@ -29,7 +29,7 @@ class StudyLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         study = getattr(operator, "study", None)
-        return study_page(study.settings.study) if study is not None else ""
+        return study_page(study.settings.study, study.settings.connections.database) if study is not None else ""
 
 
 class SparkLink(BaseOperatorLink):
@@ -41,10 +41,10 @@ class SparkLink(BaseOperatorLink):
         return str(getattr(operator, "spark_page", ""))
 
 
-def study_page(study_name: str) -> str:
-    """The address of a study's page, below Airflow's base URL."""
+def study_page(study_name: str, database: str) -> str:
+    """The address of a study's page, below Airflow's base URL. `database` is the id of its connection."""
     base = str(conf.get("api", "base_url", fallback="http://localhost:8080")).rstrip("/")
-    return f"{base}/tuning/study/{quote(study_name, safe='')}"
+    return f"{base}/tuning/study/{quote(study_name, safe='')}?database={quote(database, safe='')}"
 
 
 def spark_page(connection: Connection, master: str) -> str:

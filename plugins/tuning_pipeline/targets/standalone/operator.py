@@ -12,7 +12,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from optuna_spark.errors import TuningError
-from tuning_pipeline.failures import Failure, as_airflow_error, card, describe_failure, driver_failure
+from tuning_pipeline.failures import Failure, as_airflow_error, describe_failure, driver_failure, told_card
 from tuning_pipeline.runs.begin import prepared
 from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.targets.package import pack_package, ship
@@ -29,6 +29,7 @@ from tuning_pipeline.targets.standalone.submission import (
     driver_environment,
     submission,
 )
+from tuning_pipeline.tasks.failed_trials import log_failed_trials
 from tuning_pipeline.tasks.partial_export import export_what_finished, is_last_try
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class TuneOperator(SparkSubmitOperator):
             run = self.run_of(context)
             with run.hold_study(), scratch_folder() as scratch:
                 failure = self._failure_of(context, scratch, run)
+                log_failed_trials(run, run.storage_url())
                 if failure is not None:
                     self.export_what_finished(context, run, failure)
                     raise as_airflow_error(failure, f"{self.task_id} failed")
@@ -107,7 +109,7 @@ class TuneOperator(SparkSubmitOperator):
         except AirflowTaskTimeout:
             # Airflow would end the application when it catches this error, which is raised again. But nothing of the
             # run may be at work while it is exported.
-            self.log.error("\n%s", card(self._out_of_time(), f"{self.task_id} failed"))
+            self.log.error("\n%s", told_card(self._out_of_time(), f"{self.task_id} failed"))
             self.on_kill()
             self.export_what_finished(context, run, self._out_of_time())
             raise

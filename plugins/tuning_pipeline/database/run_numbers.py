@@ -1,0 +1,205 @@
+"""Where a run stands, read from its study's database in a few statements, whose answers do not grow with the study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+
+from optuna_spark.results.best import direction_name, metric_names
+from optuna_spark.results.failure_reasons import FailureReason, failure_reasons
+from optuna_spark.results.snapshot import mask_passwords
+
+MAX_POINTS = 200
+# The newest failed trials, whose reasons are grouped, and the newest finished ones, which give the rate.
+MAX_ERRORS = 200
+MAX_RECENT = 100
+
+_TRIALS = sa.table("trials", *map(sa.column, ("trial_id", "number", "study_id", "state", "datetime_complete")))
+_VALUES = sa.table("trial_values", *map(sa.column, ("trial_id", "objective", "value", "value_type")))
+_ATTRS = sa.table("trial_user_attributes", *map(sa.column, ("trial_id", "key", "value_json")))
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best value of some trials: the value and its trial's number."""
+
+    value: float
+    trial: int
+
+
+@dataclass(frozen=True)
+class RunNumbers:
+    """Where a run stands.
+
+    Attributes:
+        metrics, directions: Of the study's values.
+        study, run: How many trials are in each state: of the study, and of this run.
+        best: Best value of the study; None without one, or with several directions.
+        before: Best value of the trials of other runs, likewise.
+        per_s: Finished trials of this run in a second, lately; None before there are two.
+        history: For each of some equally long stretches of the study: number of its last trial, and its best value.
+        failures: The reasons of the newest failed trials of this run.
+    """
+
+    metrics: Sequence[str]
+    directions: Sequence[str]
+    study: Mapping[str, int]
+    run: Mapping[str, int]
+    best: Best | None = None
+    before: Best | None = None
+    per_s: float | None = None
+    history: Sequence[tuple[int, float]] = ()
+    failures: Sequence[FailureReason] = field(default=())
+
+    @property
+    def finished(self) -> int:
+        """How many trials of this run are complete or pruned."""
+        return self.run.get("COMPLETE", 0) + self.run.get("PRUNED", 0)
+
+    @property
+    def improved(self) -> bool:
+        """Whether this run has found the study's best value."""
+        if self.best is None:
+            return False
+        return self.before is None or self.best.trial != self.before.trial
+
+
+def run_numbers(name: str, key: str, storage: RDBStorage) -> RunNumbers:
+    """Read where a run stands.
+
+    Args:
+        name: The study.
+        key: The run's key.
+        storage: Holds the study.
+
+    Raises:
+        KeyError: There is no such study.
+        sqlalchemy.exc.DBAPIError: The database does not answer.
+    """
+    study = optuna.load_study(study_name=name, storage=storage)
+    study_id = storage.get_study_id_from_name(name)
+    directions = study.directions
+    with storage.engine.connect() as connection:
+        counts = _counts(connection, study_id, key)
+        one = len(directions) == 1
+        return RunNumbers(
+            metrics=metric_names(study),
+            directions=[direction_name(direction) for direction in directions],
+            study=_added(counts),
+            run={state: n for (mine, state), n in counts.items() if mine},
+            best=_best(connection, study_id, directions[0]) if one else None,
+            before=_best(connection, study_id, directions[0], other_than=key) if one else None,
+            per_s=_rate(connection, study_id, key),
+            history=_history(connection, study_id, directions[0]),
+            failures=_failures(connection, study_id, key),
+        )
+
+
+def run_failures(name: str, key: str, storage: RDBStorage) -> list[FailureReason]:
+    """The reasons of the newest failed trials of a run.
+
+    Raises:
+        KeyError: There is no such study.
+    """
+    with storage.engine.connect() as connection:
+        return _failures(connection, storage.get_study_id_from_name(name), key)
+
+
+def _counts(connection: sa.Connection, study_id: int, key: str) -> dict[tuple[bool, str], int]:
+    mine = sa.case((_ATTRS.c.value_json == json.dumps(key), 1), else_=0).label("mine")
+    query = (
+        sa.select(mine, _TRIALS.c.state, sa.func.count())
+        .select_from(_TRIALS.outerjoin(_ATTRS, _is_run_id()))
+        .where(_TRIALS.c.study_id == study_id)
+        .group_by(mine, _TRIALS.c.state)
+    )
+    return {(bool(own), str(state)): int(n) for own, state, n in connection.execute(query)}
+
+
+def _added(counts: Mapping[tuple[bool, str], int]) -> dict[str, int]:
+    added: dict[str, int] = {}
+    for (_, state), n in counts.items():
+        added[state] = added.get(state, 0) + n
+    return added
+
+
+def _best(
+    connection: sa.Connection, study_id: int, direction: StudyDirection, *, other_than: str | None = None
+) -> Best | None:
+    order = _VALUES.c.value.desc() if direction == StudyDirection.MAXIMIZE else _VALUES.c.value
+    query = _values(study_id).with_only_columns(_VALUES.c.value, _TRIALS.c.number)
+    if other_than is not None:
+        mine = sa.select(_ATTRS.c.trial_id).where(_is_run_id(), _ATTRS.c.value_json == json.dumps(other_than))
+        query = query.where(~mine.exists())
+    row = connection.execute(query.order_by(order, _TRIALS.c.number).limit(1)).first()
+    return None if row is None else Best(float(row[0]), int(row[1]))
+
+
+def _history(connection: sa.Connection, study_id: int, direction: StudyDirection) -> list[tuple[int, float]]:
+    last = connection.execute(sa.select(sa.func.max(_TRIALS.c.number)).where(_TRIALS.c.study_id == study_id)).scalar()
+    if last is None:
+        return []
+    stretch = _TRIALS.c.number.op("/")(int(last) // MAX_POINTS + 1)
+    best = sa.func.max if direction == StudyDirection.MAXIMIZE else sa.func.min
+    place = sa.func.floor(stretch).label("place")
+    query = _values(study_id).with_only_columns(sa.func.max(_TRIALS.c.number), best(_VALUES.c.value))
+    return [(int(number), float(value)) for number, value in connection.execute(query.group_by(place).order_by(place))]
+
+
+def _rate(connection: sa.Connection, study_id: int, key: str) -> float | None:
+    query = (
+        _of_run(study_id, key)
+        .with_only_columns(_TRIALS.c.datetime_complete)
+        .where(_TRIALS.c.state.in_(["COMPLETE", "PRUNED"]), _TRIALS.c.datetime_complete.is_not(None))
+        .order_by(_TRIALS.c.trial_id.desc())
+        .limit(MAX_RECENT)
+    )
+    ends = sorted(_moment(value) for (value,) in connection.execute(query))
+    seconds = (ends[-1] - ends[0]).total_seconds() if len(ends) > 1 else 0.0
+    return (len(ends) - 1) / seconds if seconds > 0 else None
+
+
+def _failures(connection: sa.Connection, study_id: int, key: str) -> list[FailureReason]:
+    error = _ATTRS.alias("error")
+    query = (
+        _of_run(study_id, key)
+        .join(error, sa.and_(error.c.trial_id == _TRIALS.c.trial_id, error.c.key == "error"))
+        .with_only_columns(_TRIALS.c.number, error.c.value_json)
+        .where(_TRIALS.c.state == "FAIL")
+        .order_by(_TRIALS.c.trial_id.desc())
+        .limit(MAX_ERRORS)
+    )
+    rows = connection.execute(query)
+    return failure_reasons((int(number), mask_passwords(str(json.loads(text)))) for number, text in rows)
+
+
+def _values(study_id: int) -> sa.Select[Any]:
+    """The finite first values of the complete trials."""
+    joined = _TRIALS.join(_VALUES, _VALUES.c.trial_id == _TRIALS.c.trial_id)
+    finite = _VALUES.c.value_type == "FINITE"  # SQL knows no infinities
+    complete = _TRIALS.c.state == "COMPLETE"
+    return sa.select().select_from(joined).where(
+        _TRIALS.c.study_id == study_id, complete, _VALUES.c.objective == 0, finite
+    )  # fmt: skip
+
+
+def _of_run(study_id: int, key: str) -> sa.Select[Any]:
+    """The trials of a run."""
+    mine = _ATTRS.c.value_json == json.dumps(key)
+    return sa.select().select_from(_TRIALS).join(_ATTRS, _is_run_id()).where(_TRIALS.c.study_id == study_id, mine)
+
+
+def _is_run_id() -> sa.ColumnElement[bool]:
+    return sa.and_(_ATTRS.c.trial_id == _TRIALS.c.trial_id, _ATTRS.c.key == "run_id")
+
+
+def _moment(value: datetime | str) -> datetime:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value  # SQLite has texts

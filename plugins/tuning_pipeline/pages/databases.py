@@ -1,0 +1,103 @@
+"""The databases that study files name: a dashboard over each, as long as it answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from optuna_spark.storage.engine import engine_options
+from optuna_spark.storage.mysql_errors import explain
+from optuna_spark.storage.optuna_storage import create_storage
+from tuning_pipeline.database.connections import database_connection, storage_url
+from tuning_pipeline.pages.dashboard import Dashboard
+from tuning_pipeline.pages.tuning_run import study_places
+from tuning_pipeline.study_file.keys.study_keys import ConnectionIds
+
+# How long an answer of a database, and the list of study files' connections, are taken to hold.
+FRESH_S, NAMED_S = 5.0, 30.0
+
+
+@dataclass(frozen=True)
+class _Open:
+    url: sa.URL
+    dashboard: Dashboard
+
+
+class Databases:
+    """Opens each database once, and anew after its connection was changed. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[str, _Open] = {}
+        self._answered: dict[str, float] = {}
+        self._named: tuple[float, list[str]] = (-NAMED_S, [])
+
+    def names(self) -> list[str]:
+        """The connections that study files name, the usual one first; that one alone if there are no study files."""
+        since, named = self._named
+        if time.monotonic() - since < NAMED_S:
+            return named
+        usual = ConnectionIds().database
+        found = {place.database for place in study_places() if place.database}
+        named = sorted(found or {usual}, key=lambda name: (name != usual, name))
+        self._named = (time.monotonic(), named)
+        return named
+
+    def dashboard(self, conn_id: str) -> Dashboard:
+        """The dashboard over a database that a request names.
+
+        Raises:
+            KeyError: No study file names this connection. Others are none of this page's business.
+            TuningError: The connection is wrong, or the database does not answer.
+        """
+        if conn_id not in self.names():
+            raise KeyError(conn_id)
+        return self.of_study(conn_id)
+
+    def of_study(self, conn_id: str) -> Dashboard:
+        """The dashboard over a database that a study file names.
+
+        Raises:
+            TuningError: The connection is wrong, or the database does not answer.
+        """
+        url = storage_url(database_connection(conn_id))
+        self._check_answers(url)
+        with self._lock:
+            known = self._open.get(conn_id)
+            if known is None or known.url != url:
+                known = self._open[conn_id] = _Open(url, Dashboard(create_storage(url)))
+        return known.dashboard
+
+    def _check_answers(self, url: sa.URL) -> None:
+        """Ask with a connection of its own: those of the dashboard wait long for a server that is away."""
+        place = url.render_as_string(hide_password=True)
+        if time.monotonic() - self._answered.get(place, -FRESH_S) < FRESH_S:
+            return
+        try:
+            ask(url)
+        except (SQLAlchemyError, OSError) as error:
+            raise explain(error, url) from error
+        self._answered[place] = time.monotonic()
+
+
+def ask(url: sa.URL) -> None:
+    """Run a statement that needs no table.
+
+    Raises:
+        SQLAlchemyError: The database does not answer, or refuses the account.
+    """
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool, **_few_options(url))
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+    finally:
+        engine.dispose()
+
+
+def _few_options(url: sa.URL) -> dict[str, object]:
+    # NullPool takes no options of a pool.
+    return {name: value for name, value in engine_options(url).items() if not name.startswith("pool_")}
