@@ -46,13 +46,18 @@ def _imported(path: Path) -> set[str]:
     return names & modules().keys()
 
 
-def reached(module: str) -> set[str]:
-    """A module and all that it imports of ours, directly or through others, wherever in its functions."""
+def reached(module: str, without: str = "") -> set[str]:
+    """A module and all that it imports of ours, directly or through others, wherever in its functions.
+
+    Args:
+        module: Its dotted name.
+        without: A module that is not followed.
+    """
     seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in seen:
+        if name not in seen and name != without:
             seen.add(name)
             waiting += module_arrows()[name]
     return seen

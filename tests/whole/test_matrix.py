@@ -22,6 +22,7 @@ from init.local.mysql import MysqlServer, find_program
 from init.local.stack import stop_services
 from optuna_spark.storage.optuna_storage import create_storage
 from tests.support.airflow import DAGS
+from tests.support.cards import unwrapped
 from tests.support.matrix import STORIES, USUAL, Story, table
 from tests.support.matrix_actions import GATED, STARTER
 from tests.support.matrix_stage import Condition, Held, Play, Stage
@@ -172,11 +173,6 @@ def test_a_cell_of_the_matrix(story: Story, number: int, played: Mapping[tuple[s
         raise found.error
     assert found.held == cell.held
     assert cell.says is None or cell.says.text in unwrapped(found.said)
-
-
-def unwrapped(log: str) -> str:
-    """A log whose cards are one line each."""
-    return " ".join(line.strip().removeprefix("│").strip() for line in log.splitlines())
 
 
 def test_the_page_has_the_table_of_the_cells() -> None:

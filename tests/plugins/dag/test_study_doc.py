@@ -24,7 +24,7 @@ def test_the_page_stays_the_same_dag_version_when_a_run_has_exported(tmp_path: P
 
 def test_texts_of_the_file_stay_texts(tmp_path: Path) -> None:
     study = study_reader(tmp_path)(
-        "objective: mine:f\ndata: {path: '/data/`a`|<b>.csv'}\nschedule: '@daily'\n"
+        "objective: package.mine:f\ndata: {path: '/data/`a`|<b>.csv'}\nschedule: '@daily'\n"
         "search_space:\n  'a|b': {type: categorical, choices: ['<script>', '| x |', '[y](z)']}\n"
     )
     lines = study_doc(study).splitlines()

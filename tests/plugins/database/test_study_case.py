@@ -10,6 +10,7 @@ import sqlalchemy
 
 from init.local.mysql import MysqlServer
 from optuna_spark.spec.tuning import TuningSpec
+from tests.support.cards import unwrapped
 from tuning_pipeline.database.prepare_study import prepare_study
 from tuning_pipeline.failures import describe_failure, readable_failures
 
@@ -32,7 +33,7 @@ def test_the_second_is_told_at_the_first_try_and_the_first_is_left_alone(mode: s
     prepare_study(TuningSpec("q", run_id="run 1"), url, "create")
     with pytest.raises(AirflowFailException) as caught:
         readable_failures(prepare_study)(TuningSpec("Q", run_id="run 2"), url, mode)
-    text = str(caught.value)
+    text = unwrapped(str(caught.value))
     assert "the database holds study 'q', and takes the name 'Q' for the same" in text
     assert "Choose a study name that differs from the other one in more than capital letters." in text
     assert prepare_study(TuningSpec("q", run_id="run 1"), url, "create")["study"] == "q"

@@ -95,10 +95,10 @@ def test_the_best_parameters_are_enough_to_train(tmp_path: Path, url: sa.URL, st
 
 
 def test_an_own_objective_may_leave_rounds_and_data_open(tmp_path: Path, url: sa.URL, storage: RDBStorage) -> None:
-    run = a_run(tmp_path, "objective: own:tune\nstudy: own\n", 1)
+    run = a_run(tmp_path, "objective: package.own:tune\nstudy: own\n", 1)
     tuned(run, url, storage, 0.5, best_iteration="the last")
     best = exported(run, url)
-    assert (best["objective"], best["rounds"], best["fixed"], best["data"]) == ("own:tune", None, {}, None)
+    assert (best["objective"], best["rounds"], best["fixed"], best["data"]) == ("package.own:tune", None, {}, None)
     assert best["metrics"] == ["value"]
 
 

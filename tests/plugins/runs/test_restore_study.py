@@ -20,6 +20,7 @@ from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tests.support.airflow import migrated_home
+from tests.support.cards import unwrapped
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.programs import run_program
 from tests.support.studies import study_reader
@@ -190,7 +191,7 @@ def test_the_command_says_what_it_did_and_why_not(file: Path, storage: RDBStorag
     env = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(str(REPOSITORY / part) for part in ("jobs", "plugins"))}
     command = [sys.executable, "-m", "tuning_pipeline.commands", "restore", name, "--folder", str(file.parent)]
     refused = run_program(command, env=env, code=1)
-    assert f"no reset has replaced study '{name}', or keep_replaced is 0" in refused.stderr
+    assert f"no reset has replaced study '{name}', or keep_replaced is 0" in unwrapped(refused.stderr)
     run(storage, url, name, "run 1", "resume", 2)
     run(storage, url, name, "run 2", "reset", 1)
     done = run_program(command, env=env)

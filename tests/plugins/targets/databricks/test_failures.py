@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cards import unwrapped
 from tests.support.databricks import VOLUME, Workspace
 from tests.support.databricks_fixtures import DATABRICKS, connect
 from tests.support.databricks_fixtures import workspace as workspace  # a fixture
@@ -72,6 +73,7 @@ class TaskInstance:
 
     files: dict[str, Any]
     try_number: int = 1
+    max_tries: int = 2
     task_id: str = "tune"
     pushed: dict[str, Any] = field(default_factory=dict)
 
@@ -195,7 +197,7 @@ def test_an_init_script_that_fails_is_one_card(workspace: Workspace, tried: Make
     workspace.path(f"{VOLUME}/bad.sh").write_text("echo no route to the package index >&2\nexit 3\n")
     with pytest.raises(AirflowFailException, match="init script failed") as caught:
         operator.execute(context)  # type: ignore[arg-type]
-    assert "no route to the package index" in str(caught.value)
+    assert "no route to the package index" in unwrapped(str(caught.value))
 
 
 def test_a_run_cancelled_in_the_workspace_is_not_tried_again(
@@ -217,7 +219,7 @@ def test_a_wrong_token_is_one_card(workspace: Workspace, tried: Make, monkeypatc
 
     operator, context = tried()
     connect(monkeypatch, workspace, token="expired")
-    with pytest.raises(AirflowFailException, match="refuses the credentials of connection 'tuning_databricks'"):
+    with pytest.raises(AirflowFailException, match="refuses the credentials of connection"):
         operator.execute(context)  # type: ignore[arg-type]
     assert not workspace.runs
 
