@@ -102,7 +102,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
         "plugins/study_file",
     },
-    "plugins/dags": {"plugins/dag", "plugins/exports", "plugins/study_file", "plugins/targets"},
+    "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets"},
     "plugins/pages": {
         "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/study_file/keys",
     },

@@ -17,7 +17,6 @@ from tuning_pipeline.dag.notify import load_notifier
 from tuning_pipeline.dag.schedule import dag_schedule, first_moment
 from tuning_pipeline.dag.studies import read_studies
 from tuning_pipeline.dag.study_doc import study_doc
-from tuning_pipeline.exports.last_best import last_best
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
 from tuning_pipeline.targets.target import target_of
 
@@ -52,7 +51,7 @@ def tuning_dag(study: StudyFile) -> DAG:
     with DAG(
         study.dag_id,
         description=settings.description or f"Tune study {settings.study}",
-        doc_md=study_doc(study, last_best(study.exports_base(), settings.study)),
+        doc_md=study_doc(study),
         schedule=dag_schedule(settings),
         start_date=first_moment(settings),
         catchup=False,

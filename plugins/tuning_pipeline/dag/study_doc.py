@@ -29,14 +29,11 @@ A failed task ends with a card: what happened, why, what to do. Trials that fini
 """
 
 
-def study_doc(study: StudyFile, last_best: str) -> str:
-    """Markdown: data, search space, objective and schedule of this study, its last best value, then how a run goes.
+def study_doc(study: StudyFile) -> str:
+    """Markdown: data, search space, objective and schedule of this study, then how a run goes.
 
-    Everybody who sees the DAG sees it; a study file holds no secrets.
-
-    Args:
-        study: The study file.
-        last_best: Markdown that says what the last run found best.
+    Everybody who sees the DAG sees it; a study file holds no secrets. Airflow takes a DAG with another text for another
+    version of the DAG, so what changes with each run, such as the last best value, is not here.
     """
     settings = study.settings
     facts = {
@@ -45,7 +42,6 @@ def study_doc(study: StudyFile, last_best: str) -> str:
         "Trials a run": f"{settings.trials}, {settings.tasks} at a time, on target {code(settings.target)}",
         "Sampler, pruner": f"{plain(settings.sampler.name)}, {plain(settings.pruner.name)}",
         "Schedule": code(settings.schedule) if settings.schedule else "none: triggered by hand or by an asset",
-        "Last best": last_best,
         "Study file": code(study.path.name),
     }
     if settings.retune.assets:

@@ -61,10 +61,7 @@ class StudyFile:
         objective = self.settings.objective
         if (section := kind_of(objective).section) is not None:
             values[objective] = to_dict(from_dict(section, given))
-        of_targets = values.pop(TARGETS_KEY)
-        for name, section in targets.target_settings().items():
-            values[name] = to_dict(from_dict(section, of_targets.get(name, {})))
-        return values
+        return values | values.pop(TARGETS_KEY)
 
     @property
     def has_database(self) -> bool:
@@ -160,9 +157,11 @@ def _with_sections(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     of_targets = targets.target_settings()
     values = {name: value for name, value in document.items() if name not in {*sections(), *of_targets}}
-    values[TARGETS_KEY] = {name: document[name] for name in of_targets if document.get(name) is not None}
-    for name, given in values[TARGETS_KEY].items():
-        from_dict(of_targets[name], given, name)
+    # Spelled out, so that a section that says nothing but defaults is the same as none.
+    values[TARGETS_KEY] = {
+        name: to_dict(from_dict(section, {} if document.get(name) is None else document[name], name))
+        for name, section in of_targets.items()
+    }
     objective = document.get("objective", StudySettings.objective)
     for name, section in sections().items():
         given = document.get(name)
