@@ -61,7 +61,8 @@ class StudyFile:
         objective = self.settings.objective
         if (section := kind_of(objective).section) is not None:
             values[objective] = to_dict(from_dict(section, given))
-        return values | values.pop(TARGETS_KEY)
+        of_targets: dict[str, Any] = values.pop(TARGETS_KEY)
+        return values | of_targets
 
     @property
     def has_database(self) -> bool:
