@@ -6,8 +6,6 @@ import re
 
 from tuning_pipeline.study_file.study_file import StudyFile
 
-BACKSLASH_PIPE = "\\|"
-
 HOW = """\
 Airflow decides when and with what, Spark runs the trials, the database remembers the study.
 
@@ -63,8 +61,8 @@ def _search_space(study: StudyFile) -> list[str]:
         else:
             step = f", step {param.step:g}" if param.step else ""
             values = f"{param.low:g} to {param.high:g}{step}{', logarithmic' if param.log else ''}"
-        # A table's cell ends at a pipe, in a span of code as well.
-        rows.append(f"| {code(name).replace('|', BACKSLASH_PIPE)} | {param.type} | {values} |")
+        cell = code(name).replace("|", "\\|")  # a table's cell ends at a pipe, in a span of code as well
+        rows.append(f"| {cell} | {param.type} | {values} |")
     return rows
 
 

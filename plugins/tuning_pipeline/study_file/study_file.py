@@ -179,9 +179,8 @@ def _with_sections(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     of_targets = targets.target_settings()
     values = {name: value for name, value in document.items() if name not in {*sections(), *of_targets}}
-    # Spelled out, so that a section that says nothing but defaults is the same as none.
     values[TARGETS_KEY] = {
-        name: to_dict(from_dict(section, {} if document.get(name) is None else document[name], name))
+        name: from_dict(section, {} if document.get(name) is None else document[name], name)
         for name, section in of_targets.items()
     }
     objective = document.get("objective", StudySettings.objective)

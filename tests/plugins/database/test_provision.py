@@ -23,6 +23,7 @@ from tuning_pipeline.database.provision import provision
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.study_file.keys.study_keys import DatabaseSettings
 from tuning_pipeline.study_file.settings import StudySettings
+from tuning_pipeline.targets.databricks.keys.settings import ClusterSettings, DatabricksSettings
 
 HARD_PASSWORD = "a'b\"c%d{e}f\\g @:/?#"
 _numbers = itertools.count(1)
@@ -205,7 +206,9 @@ def test_the_connection_may_say_the_pattern_for_all_studies(
         provision(settings(host=None))
 
 
-DATABRICKS = {"files": "/Volumes/a/b/c", "database": "external", "cluster": {"node_type": "g4dn.xlarge"}}
+DATABRICKS = DatabricksSettings(
+    files="/Volumes/a/b/c", database="external", cluster=ClusterSettings(node_type="g4dn.xlarge")
+)
 ELSEWHERE: dict[str, tuple[dict[str, Any], str]] = {
     "workers connect": ({"coordination": "database"}, "with coordination database every worker connects to MySQL"),
     "on a cluster": (

@@ -26,6 +26,7 @@ from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.study_file.keys.study_keys import DatabaseSettings
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.study_file.study_file import StudyFile
+from tuning_pipeline.targets.databricks.keys.settings import ClusterSettings, DatabricksSettings
 from tuning_pipeline.targets.databricks.upload import passwordless_url
 
 MODES = ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
@@ -304,8 +305,8 @@ def test_a_file_that_is_no_certificate_is_told_without_its_content(
 
 
 def on_databricks(ssl_ca: str | None = None) -> StudyFile:
-    cluster = {"node_type": "g4dn.xlarge"}
-    given = {"files": "/Volumes/a/b/c", "database": "external", "cluster": cluster, "ssl_ca": ssl_ca}
+    cluster = ClusterSettings(node_type="g4dn.xlarge")
+    given = DatabricksSettings(files="/Volumes/a/b/c", database="external", cluster=cluster, ssl_ca=ssl_ca)
     settings = StudySettings(study="s", target="databricks", target_sections={"databricks": given})
     return StudyFile(Path("s.yaml"), {}, settings)
 

@@ -20,10 +20,9 @@ from optuna_spark.spec.form_fields import plain
 from optuna_spark.spec.key import check_limits, key
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
-from tests.support.studies import study_reader
+from tests.support.studies import listed, study_reader
 from tuning_pipeline.dag.form import form_params
 from tuning_pipeline.reference.page import reference_page
-from tuning_pipeline.study_file import declared, form
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
 
 Study = Callable[[str], StudyFile]
@@ -65,15 +64,10 @@ class Power:
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study]:
+def study(tmp_path: Path) -> Iterator[Study]:
     """Reads a study file where the registry has one objective more."""
-    monkeypatch.setitem(registry.BUILT_IN, "power", PowerKind())
-    caches = (declared.study_parts, form.all_fields)
-    for cached in caches:
-        cached.cache_clear()
-    yield study_reader(tmp_path)
-    for cached in caches:
-        cached.cache_clear()
+    with listed(registry.BUILT_IN, "power", PowerKind()):
+        yield study_reader(tmp_path)
 
 
 def test_its_section_is_read_and_reaches_the_objective(study: Study) -> None:

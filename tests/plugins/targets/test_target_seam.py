@@ -12,14 +12,12 @@ from airflow.sdk import DAG
 from airflow.sdk.bases.operator import BaseOperator
 
 from optuna_spark.errors import SpecError
-from optuna_spark.spec.decode import from_dict
 from optuna_spark.spec.form_fields import CLUSTER, plain
 from optuna_spark.spec.key import check_limits, key
-from tests.support.studies import study_reader
+from tests.support.studies import listed, study_reader
 from tuning_pipeline.dag.form import form_params
 from tuning_pipeline.reference.errors_page import errors_page
 from tuning_pipeline.reference.page import reference_page
-from tuning_pipeline.study_file import declared, form
 from tuning_pipeline.study_file.keys.study_keys import StudyKeys
 from tuning_pipeline.study_file.keys.target_kind import TargetKind
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
@@ -47,7 +45,7 @@ class PodsKind(TargetKind):
     form_sections = ("pods",)
 
     def check(self, keys: StudyKeys) -> None:
-        if not from_dict(PodSettings, keys.target_sections.get("pods", {})).image:
+        if not keys.target_sections["pods"].image:
             raise SpecError("pods.image is required for target pods")
 
 
@@ -62,15 +60,10 @@ class Pods:
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study]:
+def study(tmp_path: Path) -> Iterator[Study]:
     """Reads a study file where the registry has one target more."""
-    monkeypatch.setitem(registry.KINDS, "pods", PodsKind())
-    caches = (declared.study_parts, form.all_fields)
-    for cached in caches:
-        cached.cache_clear()
-    yield study_reader(tmp_path)
-    for cached in caches:
-        cached.cache_clear()
+    with listed(registry.KINDS, "pods", PodsKind()):
+        yield study_reader(tmp_path)
 
 
 GIVEN = "target: pods\npods: {image: a, pods: 3}\n"

@@ -16,7 +16,8 @@ class TargetKind:
         title: Its name as a person writes it.
         first_task: Id of the task that a run of such a study begins with.
         settings: Dataclass of its section in a study file, whose fields are keys with defaults (see
-            `optuna_spark.spec.key`). The section has the name under which the registry lists the target.
+            `optuna_spark.spec.key`). The section has the name under which the registry lists the target, and each
+            study's `target_sections` holds it by that name.
         driver_elsewhere: Why Airflow cannot know from where Spark's driver connects to MySQL; empty where it can.
         runs_on_locked_packages: Whether workers have requirements/spark.txt, unless a study brings other packages.
         form_sections: Dotted names of the sections whose fields mean something there, at least for some studies.
