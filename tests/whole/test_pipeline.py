@@ -215,7 +215,8 @@ def test_a_study_that_does_not_fit_is_one_card(
 
     given = read_study(folder.path / "studies" / "quick.yaml")
     provision(given.settings)
-    optuna.create_study(study_name=tmp_path.name, storage=_storage(database), direction="maximize")
+    study = optuna.create_study(study_name=tmp_path.name, storage=_storage(database), direction="maximize")
+    study.add_trial(optuna.trial.create_trial(value=1.0))  # an empty study would take the file's direction
     assert folder.test("tune_quick")["prepare_study"] == "failed"
     rows = card_in(capfd.readouterr().out)
     assert "is stored with directions maximize, but the study file says minimize" in rows["What"]
