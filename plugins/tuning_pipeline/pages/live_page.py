@@ -25,12 +25,14 @@ class Links:
         report: The run's report.
         finish: Where the button *Finish now* posts to.
         problem: Why the study cannot be read; empty if it can.
+        waits: What the run waits for outside the study; empty if for nothing.
     """
 
     study: str = ""
     report: str = ""
     finish: str = ""
     problem: str = ""
+    waits: str = ""
 
 
 def live_page(live: LiveRun, links: Links) -> str:
@@ -72,8 +74,7 @@ def _sentences(live: LiveRun, links: Links) -> str:
     said = [html.escape(live.skipped)] if live.skipped else []
     if live.run.state == "failed" and not live.cards:
         said.append("The log of the failed task, red in the grid, ends with the reason.")
-    if links.problem:
-        said.append(html.escape(links.problem))
+    said += [html.escape(text) for text in (links.waits, links.problem) if text]
     if not live.run.place.database:
         said.append(_on_a_cluster(live))
     elif live.numbers is None and not live.skipped and not links.problem:

@@ -39,11 +39,15 @@ def may_read_run(dag_id: str, user: User) -> None:
     Raises:
         HTTPException: 401 without a login, 403 without the permission.
     """
-    allowed = get_auth_manager().is_authorized_dag(
+    if not can_read_run(dag_id, user):
+        raise NotAllowedError(f"You may not read the runs of DAG {dag_id}.")
+
+
+def can_read_run(dag_id: str, user: BaseUser) -> bool:
+    """Whether the user may read the XComs of this DAG, which the tab of a run shows."""
+    return get_auth_manager().is_authorized_dag(
         method="GET", access_entity=DagAccessEntity.XCOM, details=DagDetails(id=dag_id), user=user
     )
-    if not allowed:
-        raise NotAllowedError(f"You may not read the runs of DAG {dag_id}.")
 
 
 def can_edit_run(dag_id: str, user: BaseUser) -> bool:

@@ -32,14 +32,16 @@ from tuning_pipeline.pages.login import (
     NotAllowedError,
     User,
     can_edit_run,
+    can_read_run,
     login_sentence,
     may_edit_run,
     may_read_run,
     may_read_studies,
 )
+from tuning_pipeline.pages.pool_wait import pool_wait
 from tuning_pipeline.pages.run_report import folder_below, read_report, with_sentence
 from tuning_pipeline.pages.style import STYLE
-from tuning_pipeline.pages.tuning_run import EXPORT_TASK, TuningRun, newest_run, study_place, tuning_run
+from tuning_pipeline.pages.tuning_run import ENDED, EXPORT_TASK, TuningRun, newest_run, study_place, tuning_run
 from tuning_pipeline.study_file.keys.study_keys import ConnectionIds
 
 log = logging.getLogger(__name__)
@@ -190,8 +192,14 @@ def _tab(run: TuningRun, request: Request, user: BaseUser, *, has_report: bool) 
         if storage is not None and can_edit_run(run.dag_id, user)
         else "",
         problem=problem,
+        waits=_waits(run, user),
     )
     return HTMLResponse(live_page(live, links), headers=PAGE_HEADERS)
+
+
+def _waits(run: TuningRun, user: BaseUser) -> str:
+    found = None if run.state in ENDED else pool_wait(run.dag_id, run.run_id)
+    return found.sentence(lambda dag_id: can_read_run(dag_id, user)) if found is not None else ""
 
 
 def _sentence(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from tuning_pipeline.failures import readable_failures
 from tuning_pipeline.runs.begin import prepared
 from tuning_pipeline.tasks.context import SHORT_TASK, run_of
 from tuning_pipeline.tasks.failed_trials import log_failed_trials
+from tuning_pipeline.tasks.pool import log_holders
 from tuning_pipeline.tasks.retune import noted_fingerprint
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def prepare_study(
     study: StudyFile,
     check_can_tune: Callable[[StudyRun], None] | None = None,
     data_fingerprint: Callable[[StudyFile], str] = lambda _study: "",
+    pool_tasks: Sequence[str] = (),
 ) -> XComArg:
     """The task that creates, resumes or resets the study.
 
@@ -61,6 +63,7 @@ def prepare_study(
         study: The study.
         check_can_tune: Called before a reset. Raises a TaskError if `tune` could not run, so that nothing is reset.
         data_fingerprint: The target's fingerprint of the data.
+        pool_tasks: The tasks that use the study's Airflow pool; its log says who holds the pool. The next one is first.
     """
 
     @task(execution_timeout=SHORT_TASK)
@@ -76,7 +79,9 @@ def prepare_study(
             url, context = run.storage_url(), get_current_context()
             made = prepare(run.spec, url, run.mode, keep_settings(run, context))
             note_facts(run, url, noted_fingerprint(context) or known_fingerprint(run.study, data_fingerprint))
-            return made
+        if pool_tasks:
+            log_holders(run.study, pool_tasks, context["ti"])
+        return made
 
     return prepare_study()
 

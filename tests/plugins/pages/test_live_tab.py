@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import optuna
@@ -38,6 +39,7 @@ ELSEWHERE = (
 )
 # Their own in each session: the tests' Airflow keeps its runs.
 SECOND, FAR = f"second{uuid.uuid4().hex[:8]}", f"far{uuid.uuid4().hex[:8]}"
+POOL = f"tab{uuid.uuid4().hex[:8]}"
 SCRIPT = "<script>alert(1)</script>"
 
 
@@ -321,3 +323,33 @@ def test_a_database_that_is_down_is_a_page_that_says_so(server: Server, monkeypa
     page = server.get(server.tab("down", f"tune_{SECOND}"))
     assert (page.status_code, sentence in page.text) == (200, True)
     databases.cache_clear()
+
+
+@contextmanager
+def one_slot(server: Server, *run_ids: str) -> Iterator[None]:
+    """A pool of one slot, which tasks tune of these runs share."""
+    from airflow.models.pool import Pool
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    shared = (TaskInstance.dag_id == server.dag_id, TaskInstance.task_id == "tune", TaskInstance.run_id.in_(run_ids))
+    with create_session() as session:
+        session.add(Pool(pool=POOL, slots=1, description="", include_deferred=False))
+        session.execute(sa.update(TaskInstance).where(*shared).values(pool=POOL))
+    try:
+        yield
+    finally:
+        with create_session() as session:
+            session.execute(sa.delete(Pool).where(Pool.pool == POOL))
+
+
+def test_a_task_that_waits_for_its_pool_says_which_run_holds_it(server: Server, storage: RDBStorage) -> None:
+    begun(server, storage, "holder")
+    begun(server, storage, "waiter")
+    server.is_now("waiter", "running", tune="scheduled")
+    with one_slot(server, "holder", "waiter"):
+        said = text(server.get(server.tab("waiter")).text)
+        assert f"Task tune waits for the slot of pool {POOL}, held by run holder of {server.dag_id}." in said
+        assert "waits for" not in text(server.get(server.tab("holder")).text)
+        server.is_now("holder", "success", tune="success")
+        assert "waits for" not in text(server.get(server.tab("waiter")).text)

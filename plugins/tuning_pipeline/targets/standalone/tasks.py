@@ -21,7 +21,7 @@ def steps(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> lis
     return [
         tasks.provision_database(study),
         *retune.steps(study, rescore_best_trial, data_fingerprint),
-        tasks.prepare_study(study, check_can_tune, data_fingerprint),
+        tasks.prepare_study(study, check_can_tune, data_fingerprint, ("tune", "rescore_best_trial")),
         tune(study),
         tasks.export_best_trials(study),
     ]
