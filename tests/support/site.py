@@ -43,9 +43,13 @@ class Site:
         assert status == 201, answer
         return str(answer["access_token"])
 
-    def request(self, method: str, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
+    def request(
+        self, method: str, path: str, body: Any = None, token: str = "", accept: str = "*/*"
+    ) -> tuple[int, Any]:
         """Status and body of a reply; JSON is read, anything else stays a text."""
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"Content-Type": "application/json", "Accept": accept} | (
+            {"Authorization": f"Bearer {token}"} if token else {}
+        )
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -188,7 +188,7 @@ def test_a_run_that_does_not_exist_is_said_so(site: Site) -> None:
 
 
 def test_a_study_that_does_not_exist_is_said_so(site: Site) -> None:
-    status, page = site.request("GET", "/tuning/study/nothing", token=site.token("admin"))
+    status, page = site.request("GET", "/tuning/study/nothing", token=site.token("admin"), accept="text/html")
     assert status in (404, 503)  # 503 before the first run has made the database
     assert "<h1>" in page
 
@@ -326,7 +326,10 @@ def test_a_value_that_is_no_better_is_not_published(site: Site) -> None:
     again = site.trigger("tune_steady", {"trials": 1})
     site.must_succeed("tune_steady", again)
     assert len(events(site, "best_params_steady")) == 1
-    assert any("No asset event" in line for line in site.log("tune_steady", again, "export_best_trials"))
+    assert any(
+        "Asset event of best_params_steady not published: " in line
+        for line in site.log("tune_steady", again, "export_best_trials")
+    )
 
 
 def test_new_data_starts_the_study_anew_with_the_old_best_first(site: Site) -> None:
