@@ -441,7 +441,7 @@ def test_a_failed_run_says_why_and_its_tab_where_to_look(site: Site) -> None:
     assert site.wait_for_run("tune_steady", run_id) == "failed"
     logged = json.dumps(site.log_records("tune_steady", run_id, "provision_database"))
     assert "sampler: a run may name one of TPESampler" in logged
-    assert "Correct the study file or the trigger form, then run again." in logged
+    assert "Trigger again with another value; the study file is right as it is." in logged
     page = site.request("GET", f"/tuning/report/tune_steady/{quote(run_id)}", token=site.token("viewer"))[1]
     assert "The run failed" in page
 
