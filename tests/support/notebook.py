@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from optuna_spark.storage.trial_record import TrialRecord
+from optuna_spark.storage.trial_record import Refusal, TrialRecord
 
 
 class Notebook:
@@ -31,6 +31,9 @@ class Notebook:
         done: Future[None] = Future()
         done.set_result(None)
         return done
+
+    def take_refusals(self) -> list[Refusal]:
+        return []
 
     def count(self, *states: TrialState) -> int:
         return sum(r.state in states for r in self.records.values())

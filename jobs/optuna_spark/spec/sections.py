@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,6 +12,14 @@ from optuna_spark.spec.form_fields import CLUSTER, STOPPING, plain
 from optuna_spark.spec.key import MAX_NUMBER, check_limits, key, shown_number
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,249}")
+# Bytes of JSON in one column of Optuna's tables: MySQL's TEXT holds 65,535, and a few words stand around a value.
+MAX_JSON = 65_000
+MAX_NAME = 512  # characters of a parameter's name there
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold the text, which has no place for half of a surrogate pair."""
+    return text.isascii() or text == text.encode(errors="ignore").decode()
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,16 @@ class ParamSpec:
         bad = [c for c in self.choices if not isinstance(c, None | bool | int | float | str)]
         if bad:
             raise SpecError(f"choices must be null, true/false, numbers or texts, got {bad[0]!r}")
+        if (size := len(json.dumps(self.choices))) > MAX_JSON:
+            raise SpecError(f"choices must be at most {MAX_JSON} bytes of JSON together, got {size}: use fewer")
+        self._check_equal_choices()
+
+    def _check_equal_choices(self) -> None:
+        known: dict[Any, Any] = {}
+        for choice in self.choices:
+            first = known.setdefault(choice, choice)
+            if type(first) is not type(choice):
+                raise SpecError(f"Optuna takes the choices {first!r} and {choice!r} for equal: write one as text")
 
     def _check_range(self) -> None:
         if self.choices:
