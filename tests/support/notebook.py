@@ -16,6 +16,7 @@ class Notebook:
 
     def __init__(self, rows: int = 0) -> None:
         self.records: dict[int, TrialRecord] = {}
+        self.refusals: list[Refusal] = []
         self._rows = rows
 
     def put(self, record: TrialRecord) -> None:
@@ -33,7 +34,8 @@ class Notebook:
         return done
 
     def take_refusals(self) -> list[Refusal]:
-        return []
+        refusals, self.refusals = self.refusals, []
+        return refusals
 
     def count(self, *states: TrialState) -> int:
         return sum(r.state in states for r in self.records.values())
