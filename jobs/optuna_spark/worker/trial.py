@@ -30,6 +30,7 @@ from optuna_spark.wire.messages import Assignment, Changes
 FLUSH_S = 1.0
 FLUSH_BYTES = 256 * 1024  # with wire.frames.MAX_REQUEST in mind
 FLUSH_CHANGES = 1000  # with wire.checks.MAX_CHANGES in mind
+_UNCHANGING = (str, int, float, bool, type(None))
 
 
 class TrialLink(Protocol):
@@ -187,8 +188,9 @@ class RemoteTrial(BaseTrial):
         check_name(key)
         text = attr_text(key, value)
         # Copies: the objective may change the value afterwards, and it is what it was now that counts.
-        self._user_attrs[key] = copy.deepcopy(value)
-        self._changes.user_attrs[key] = json.loads(text)
+        plain = type(value) in _UNCHANGING
+        self._user_attrs[key] = value if plain else copy.deepcopy(value)
+        self._changes.user_attrs[key] = value if plain else json.loads(text)
         self._changes.size += len(text)
         self._flush_now_and_then()
 

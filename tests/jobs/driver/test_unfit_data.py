@@ -15,7 +15,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 
 from init.local.mysql import MysqlServer
-from optuna_spark.driver.coordinator import LoadedRun
 from optuna_spark.errors import SpecError, TrialLimitError
 from optuna_spark.spec.sections import ParamSpec, StopSpec
 from optuna_spark.wire.messages import Changes, Next, Outcome, Suggest, Suggested, Tell
@@ -29,6 +28,7 @@ from tests.support.coordination import (
     run,
     spec_for,
     stored,
+    work,
 )
 from tests.support.waiting import wait_until
 
@@ -215,13 +215,23 @@ def test_letters_that_an_old_database_lacks_fail_the_trial_alone(mysql_server: M
     check_only_failed(url, [1], 4, "the database cannot hold what this trial has set")
 
 
-def test_a_queued_point_that_the_database_refuses_fails_alone(url: sa.URL) -> None:
-    space = {"x": ParamSpec("float", low=-10, high=10)}
-    points = ({"x": 1.0, "y": 1}, {"x": 2.0})
-    loaded = LoadedRun(spec_for(trials=3, search_space=space, enqueue=points), url)
-    loaded.close()
-    run(spec_for(trials=3, search_space=space, enqueue=points), url, lambda t: t.params["x"])
-    assert len(finished(url)) == 3
+def test_parameters_to_try_again_that_are_too_long_together_fail_alone(url: sa.URL) -> None:
+    long = {name: [name * 40_000] for name in "ab"}  # each fits; Optuna queues them in one attribute
+    with Coordinator(spec_for(trials=3, search_space={}), url) as coordinator:
+        endpoint = coordinator.start()
+        client = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, "dies:1")
+        lost = client.ask()
+        assert lost is not None
+        for name, choices in long.items():
+            lost.suggest_categorical(name, choices)
+        client._closed.set()
+        client._frames.close()
+        work(endpoint, bowl)
+        coordinator.raise_if_failed()
+    trials = stored(url)
+    assert [t.state for t in trials[:2]] == [TrialState.FAIL] * 2
+    assert [t.state for t in trials[2:]] == [TrialState.COMPLETE] * 3
+    assert "the database cannot hold what this trial has set" in trials[1].user_attrs["error"]
 
 
 @pytest.mark.parametrize("case", ["user_attrs", "constraints", "reports", "deep", "distribution", "name", "error"])
