@@ -183,8 +183,10 @@ find_clients() { # sets address (where the server listens) and allow_from (the h
 
 statements() { # password -> the SQL that the server runs before it accepts connections
     local user="'tuning'@'$allow_from'"
+    # As in optuna_spark/storage/optuna_tables.py: all names differ, also `lr` and `LR`. Each server reads its part.
+    local letters="CHARACTER SET utf8mb4 /*!80017 COLLATE utf8mb4_0900_bin */ /*M!100200 COLLATE utf8mb4_nopad_bin */"
     cat <<EOF
-CREATE DATABASE IF NOT EXISTS optuna CHARACTER SET utf8mb4;
+CREATE DATABASE IF NOT EXISTS optuna $letters;
 CREATE USER IF NOT EXISTS $user IDENTIFIED BY '$1';
 ALTER USER $user IDENTIFIED BY '$1';
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES ON optuna.* TO $user;

@@ -137,14 +137,16 @@ client_string() { # quotes a value for an option file
 }
 
 statements() {
-    local account rights database_pattern
+    local account rights letters database_pattern
     account="'$user'@'$allow_from'"
     # The rights that Airflow's provision_database grants. plugins/tuning_pipeline/database/account.py says what for.
     rights="SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES"
+    # As in jobs/optuna_spark/storage/optuna_tables.py: all names differ, also `lr` and `LR`. Each server reads its part.
+    letters="CHARACTER SET utf8mb4 /*!80017 COLLATE utf8mb4_0900_bin */ /*M!100200 COLLATE utf8mb4_nopad_bin */"
     database_pattern=${database//_/\\_} # in GRANT, _ stands for any character
     cat <<EOF
 SET SESSION sql_mode = 'STRICT_TRANS_TABLES';
-CREATE DATABASE IF NOT EXISTS \`$database\` CHARACTER SET utf8mb4;
+CREATE DATABASE IF NOT EXISTS \`$database\` $letters;
 CREATE USER IF NOT EXISTS $account IDENTIFIED BY $(sql_string "$password");
 ALTER USER $account IDENTIFIED BY $(sql_string "$password");
 REVOKE ALL PRIVILEGES, GRANT OPTION FROM $account;
@@ -166,7 +168,7 @@ fi
 if [ -z "$password" ]; then password=$(ask TUNING_DB_PASSWORD); fi
 [ -n "$password" ] || fail "the password of $user must not be empty"
 
-options=(--batch --skip-column-names)
+options=(--batch --skip-column-names --comments) # `statements` has a comment that the server must read
 if [ -n "$host" ]; then
     admin_password=${TUNING_DB_ADMIN_PASSWORD:-}
     if [ -z "$admin_password" ]; then admin_password=$(ask TUNING_DB_ADMIN_PASSWORD); fi

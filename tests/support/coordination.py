@@ -24,6 +24,7 @@ from optuna_spark.driver.progress import Snapshot
 from optuna_spark.errors import TuningError
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.optuna_tables import LETTERS
 from optuna_spark.wire.sealing import WireError
 from optuna_spark.worker.driver_source import CoordinatorClient
 from optuna_spark.worker.worker import run_trial
@@ -45,6 +46,16 @@ def new_database(server: MysqlServer) -> sa.URL:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     engine.dispose()
     return admin_url(server, name)
+
+
+def binary_database(server: MysqlServer) -> sa.URL:
+    """An empty database as `provision_database` makes it."""
+    url = new_database(server)
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {url.database} {LETTERS}")
+    engine.dispose()
+    return url
 
 
 def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:

@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from optuna_spark.storage.trial_record import TrialRecord
+from optuna_spark.storage.trial_record import Refusal, TrialRecord
 
 
 class Notebook:
@@ -16,6 +16,7 @@ class Notebook:
 
     def __init__(self, rows: int = 0) -> None:
         self.records: dict[int, TrialRecord] = {}
+        self.refusals: list[Refusal] = []
         self._rows = rows
 
     def put(self, record: TrialRecord) -> None:
@@ -31,6 +32,10 @@ class Notebook:
         done: Future[None] = Future()
         done.set_result(None)
         return done
+
+    def take_refusals(self) -> list[Refusal]:
+        refusals, self.refusals = self.refusals, []
+        return refusals
 
     def count(self, *states: TrialState) -> int:
         return sum(r.state in states for r in self.records.values())

@@ -20,7 +20,8 @@ from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.sampling.history import FINISHED_WELL
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, BestTrial, is_forgiven, next_try_attrs, should_terminate
-from optuna_spark.storage.trial_record import TrialRecord
+from optuna_spark.storage.limits import ERROR_CHARACTERS
+from optuna_spark.storage.trial_record import Refusal, TrialRecord
 from optuna_spark.trial_callback import TrialCallback
 from optuna_spark.wire.messages import Assignment, Changes, Outcome, Worker
 from optuna_spark.wire.sealing import WireError
@@ -50,6 +51,8 @@ class Journal(Protocol):
     def put_attrs(self, attrs: Mapping[str, Any]) -> None: ...
 
     def commit(self, record: TrialRecord) -> Future[None]: ...
+
+    def take_refusals(self) -> list[Refusal]: ...
 
 
 @dataclass
@@ -84,6 +87,14 @@ class Assignments:
         self._ahead: deque[Trial] = deque()
         # Numbers of those trials in _ahead that have a row all the same: a worker got them and gave them back.
         self._ahead_with_row: set[int] = set()
+        # Why a trial that has not ended fails when it ends: the database cannot hold, or has refused, what it has set.
+        self._unfit: dict[int, str] = {}
+        # Trials whose data the database has refused, and the ended ones among them.
+        self._refused: set[int] = set()
+        self._refused_ended: set[int] = set()
+        # Trials that finished and are not durable yet. The committer's thread takes numbers out, which a set survives.
+        self._uncommitted: set[int] = set()
+        self._settled = True  # whether all finished trials are known to be stored, or to be refused
         self._best = BestTrial(spec)
         self._best.see_all(stored.trials)
         # A resumed run counts the trials of its earlier starts, but not those of other runs of the study.
@@ -110,6 +121,19 @@ class Assignments:
         return 0 if self.budget.reason else len(self._ahead) + self.budget.left
 
     @property
+    def over(self) -> bool:
+        """Whether no trial will be started any more.
+
+        The last trials count once they are durable: in place of one that the database refuses another one is started.
+        """
+        return self.budget.error is not None or (self.budget.over and self._settled)
+
+    @property
+    def waits_for_database(self) -> bool:
+        """Whether the run is over unless the database refuses one of the last trials."""
+        return self.budget.over and not self.over
+
+    @property
     def has_stock(self) -> bool:
         """Whether a trial that was sampled ahead waits for a worker."""
         return bool(self._ahead)
@@ -117,10 +141,11 @@ class Assignments:
     @property
     def most_workers_needed(self) -> int:
         """How many idle workers may still get a trial, if each running one is lost and retried as often as allowed."""
-        return self.available + self.running * (1 + self._spec.stop.max_retries)
+        unsure = 0 if self._settled else 1  # a trial that the database refuses is replaced by another one
+        return self.available + self.running * (1 + self._spec.stop.max_retries) + unsure
 
     def ask(self, worker: Worker, now: Now) -> Assignment | None:
-        """Give a worker a trial; None when there is none now (`budget.over` tells whether there may be one later)."""
+        """Give a worker a trial; None when there is none now (`over` tells whether there may be one later)."""
         if self.budget.reason:
             return None
         trial = self._ahead.popleft() if self._ahead else self._sample()
@@ -155,6 +180,8 @@ class Assignments:
             WireError: The worker does not have this trial, or reports values of a study with several directions.
         """
         trial = self._of(worker, number).trial
+        if changes.unfit is not None:
+            self._unfit.setdefault(number, changes.unfit)
         if changes.reports and len(self._study.directions) > 1:
             raise WireError(
                 f"worker {worker.name} reports values of trial {number}, whose study has several directions"
@@ -167,6 +194,11 @@ class Assignments:
     def should_prune(self, worker: Worker, number: int) -> bool:
         trial = self._of(worker, number).trial
         return len(self._study.directions) == 1 and self._study.should_prune(trial)
+
+    def unfit(self, worker: Worker, number: int) -> str | None:
+        """Which rule of the database a worker's trial breaks, if it breaks one. It fails when it ends."""
+        self._of(worker, number)
+        return self._unfit.get(number)
 
     def seconds(self, worker: Worker, number: int, now: Now) -> float:
         """How many seconds a worker has had a trial."""
@@ -181,13 +213,27 @@ class Assignments:
         wanted = len(self._study.directions)
         if outcome.values is not None and len(outcome.values) != wanted:
             raise WireError(f"trial {number} must end with {wanted} value(s), got {len(outcome.values)}")
-        self._end(self._of(worker, number).trial, outcome)
+        trial = self._of(worker, number).trial
+        if (unfit := self._unfit.get(number)) is not None:
+            outcome = Outcome(TrialState.FAIL, error=unfit[:ERROR_CHARACTERS])
+        self._end(trial, outcome)
         self.budget.end(number, outcome.state, outcome.error)
-        done = self._journal.commit(self._record(number))  # needs the start time, so before it leaves _held
-        del self._held[number]
+        done = self._commit(number)
+        if outcome.state != TrialState.FAIL:
+            self._settled = False
+            self._uncommitted.add(number)
+            done.add_done_callback(lambda _: self._uncommitted.discard(number))
         self._best.see(self._study.frozen(number))
         self._check_stops()
         return done
+
+    def settle(self) -> None:
+        """Take note of what the database has stored, and of what it has refused."""
+        # Looked at first: a trial is among the refusals before it leaves _uncommitted.
+        settled = not self._uncommitted
+        for refusal in self._journal.take_refusals():
+            self._refuse(refusal)
+        self._settled = settled
 
     def release(self, worker: Worker, number: int) -> None:
         """Take back a trial that a worker has not begun."""
@@ -228,12 +274,16 @@ class Assignments:
         record = self._record(trial.number)
         self._journal.put(record)
         self._callbacks.trial_started(trial.number)
-        return Assignment(trial.number, now.local, record.params, record.user_attrs)
+        others = self._study.undeclared(trial.number)
+        return Assignment(trial.number, now.local, record.params, record.user_attrs, others)
 
     def _sample(self) -> Trial | None:
         while self.budget.left:
             try:
                 trial = self._study.ask()
+                if (unfit := self._unfit.get(trial.number)) is not None:
+                    self._fail_unbegun(trial, unfit)
+                    continue
                 self.budget.start()
                 self._put_study_attrs()
                 return trial
@@ -252,7 +302,7 @@ class Assignments:
             self._journal.put(self._record(earlier.number))
         trial.set_user_attr("run_id", self._spec.run_id)
         self.budget.start()
-        self._end(trial, Outcome(TrialState.FAIL, error=reason))
+        self._end(trial, Outcome(TrialState.FAIL, error=reason[:ERROR_CHARACTERS]))
         self.budget.end(trial.number, TrialState.FAIL, reason)
         self._journal.put(self._record(trial.number))
 
@@ -268,6 +318,31 @@ class Assignments:
         self._put_study_attrs()
         self._callbacks.trial_ended(self._study.frozen(trial.number))
 
+    def _commit(self, number: int) -> Future[None]:
+        """Write a trial that has ended, and take it from its worker."""
+        done = self._journal.commit(self._record(number))  # needs the start time, so before it leaves _held
+        del self._held[number]
+        self._unfit.pop(number, None)
+        self._refused.discard(number)
+        return done
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Fail a trial whose data the database has refused.
+
+        The sampler keeps what it has learned of one that had ended: the value is right, it is only not stored.
+        """
+        number, state = refusal.number, self._study.frozen(refusal.number).state
+        if not state.is_finished():
+            self._unfit[number] = refusal.reason
+            self._refused.add(number)
+        elif refusal.ended and state in FINISHED_WELL:
+            self._refused_ended.add(number)
+            self.budget.refuse(number, refusal.reason, refusal.in_a_row)
+            self._best = BestTrial(self._spec)
+            self._best.see_all([t for t in self._study.trials() if t.number not in self._refused_ended])
+            if not self._best.reaches_target:
+                self.budget.go_on(self._target_reached)
+
     def _lose(self, number: int, again: bool) -> None:
         held = self._held[number]
         log.warning("Trial %s is lost with its worker %s", number, held.worker.name)
@@ -278,8 +353,7 @@ class Assignments:
             self.budget.lose()
         else:
             self.budget.end(number, lost.state, LOST)
-        self._journal.commit(self._record(number))
-        del self._held[number]
+        self._commit(number)
         if again:
             self._queue_again(lost)
 
@@ -306,7 +380,8 @@ class Assignments:
 
     def _record(self, number: int) -> TrialRecord:
         trial, held = self._study.frozen(number), self._held.get(number)
-        return TrialRecord.of(trial, held.start.local if held else trial.datetime_start)
+        record = TrialRecord.of(trial, held.start.local if held else trial.datetime_start)
+        return record.without_data(self._unfit[number]) if number in self._refused else record
 
     def _put_now_and_then(self, number: int, now: Now) -> None:
         held = self._held[number]
@@ -324,9 +399,13 @@ class Assignments:
             raise WireError(f"worker {worker.name} speaks of trial {number}, which it does not have")
         return held
 
+    @property
+    def _target_reached(self) -> str:
+        return f"the target value {self._spec.stop.target_value or 0:g} was reached"
+
     def _check_stops(self) -> None:
         if self._best.reaches_target:
-            self.budget.stop(f"the target value {self._spec.stop.target_value:g} was reached")
+            self.budget.stop(self._target_reached)
         if (
             self._spec.stop.terminator
             and self.budget.finished % TERMINATOR_EVERY == 0

@@ -60,11 +60,18 @@ class Budget:
             self.pruned += state == TrialState.PRUNED
             self._failed_in_a_row = 0
             return
-        self.failed += 1
-        self._failed_now += 1
-        self._failed_in_a_row += 1
-        self._first_failure = self._first_failure or f"trial {number}: {_last_line(error)}"
-        self._check_failures()
+        self._count_failure(number, error, self._failed_in_a_row + 1)
+
+    def refuse(self, number: int, reason: str, in_a_row: int) -> None:
+        """Count a finished trial as failed after all: the database has refused its data.
+
+        Args:
+            number: The trial.
+            reason: Why.
+            in_a_row: How many trials were refused since the last one that was stored as it ended.
+        """
+        self.finished -= 1
+        self._count_failure(number, reason, max(in_a_row, self._failed_in_a_row))
 
     def lose(self) -> None:
         """Uncount a started trial whose worker died: it neither finished nor failed, and may be tried again."""
@@ -79,10 +86,22 @@ class Budget:
         """Start no further trial. The first reason is kept."""
         self.reason = self.reason or reason
 
+    def go_on(self, reason: str) -> None:
+        """Start trials again, if this is why none was started."""
+        if self.reason == reason:
+            self.reason = None
+
     def fail(self, error: TuningError) -> None:
         """End the run as failed. The first error is kept."""
         self.error = self.error or error
         self.stop(str(error))
+
+    def _count_failure(self, number: int, error: str | None, in_a_row: int) -> None:
+        self.failed += 1
+        self._failed_now += 1
+        self._failed_in_a_row = in_a_row
+        self._first_failure = self._first_failure or f"trial {number}: {_last_line(error)}"
+        self._check_failures()
 
     def _check_failures(self) -> None:
         rule = broken_limit(self._spec.stop, self._failed_now, self._failed_in_a_row)

@@ -70,7 +70,12 @@ class Dispatcher:
     @property
     def over(self) -> bool:
         """Whether no trial will be started any more."""
-        return self._trials.budget.over
+        return self._trials.over
+
+    @property
+    def waits_for_database(self) -> bool:
+        """Whether all trials have ended, and one of them may still turn out to be refused by the database."""
+        return self._trials.waits_for_database
 
     @property
     def wants_ahead(self) -> bool:
@@ -103,6 +108,11 @@ class Dispatcher:
         self._trials.leave(worker)
         self._serve_waiting(now)
 
+    def settle(self, now: Now) -> None:
+        """Take note of what the database has stored, and what it has refused."""
+        self._trials.settle()
+        self._serve_waiting(now)
+
     def stop(self, reason: str, now: Now) -> None:
         """Start no further trial."""
         self._trials.budget.stop(reason)
@@ -133,6 +143,7 @@ class Dispatcher:
         Raises:
             WireError: The request makes no sense; the worker's connection is to be closed.
         """
+        self._trials.settle()
         try:
             match request:
                 case Ask():
@@ -142,9 +153,7 @@ class Dispatcher:
                 case Suggest():
                     self._answers.answer(worker, request, self._suggest(worker, request, now))
                 case Prune():
-                    self._trials.update(worker, request.number, request.changes, now)
-                    prune = self._trials.should_prune(worker, request.number)
-                    self._answers.answer(worker, request, Pruning(prune))
+                    self._answers.answer(worker, request, self._prune(worker, request, now))
                 case Update():
                     self._trials.update(worker, request.number, request.changes, now)
                 case Stop():
@@ -196,7 +205,16 @@ class Dispatcher:
             following = None
         self._answers.answer(worker, told, Durable(number, following), durable)
 
+    def _prune(self, worker: Worker, asked: Prune, now: Now) -> Answer:
+        self._trials.update(worker, asked.number, asked.changes, now)
+        prune = self._trials.should_prune(worker, asked.number)
+        unfit = self._trials.unfit(worker, asked.number)
+        return Pruning(prune) if unfit is None else Raised(ValueError.__name__, unfit)
+
     def _suggest(self, worker: Worker, asked: Suggest, now: Now) -> Answer:
+        unfit = self._trials.unfit(worker, asked.number) or asked.unfit
+        if unfit is not None:
+            return Raised(ValueError.__name__, unfit)
         try:
             return Suggested(self._trials.suggest(worker, asked.number, asked.name, asked.distribution, now))
         except TuningError:

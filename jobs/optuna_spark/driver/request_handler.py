@@ -24,6 +24,9 @@ from optuna_spark.wire.messages import Answer, Request, Update, Worker
 
 log = logging.getLogger(__name__)
 
+# How soon it is looked whether the database has stored a run's last trials.
+SETTLE_S = 0.01
+
 # Answers a request, or closes the worker's connection when there is an error.
 Reply = Callable[[Request, Answer | None, BaseException | None], None]
 Done = Callable[[BaseException | None], None]
@@ -146,6 +149,9 @@ class RequestHandler:
             for sent in called.sent:
                 self._reply(sent.worker, sent.request, None if late_error else sent.answer, late_error)
             done(called.error)
+            if not self._jobs and self._dispatcher.waits_for_database:
+                # Nothing else may happen any more that lets the dispatcher look.
+                self._loop.call_later(SETTLE_S, self._begin, _log_error, self._dispatcher.settle)
             self._on_change()
             if not self._jobs and self._dispatcher.has_stock and self._dispatcher.wants_ahead:
                 self._optuna.nudge()  # _work_ahead waits for this moment

@@ -71,6 +71,7 @@ class SampledStudy:
 
     def __init__(self, spec: TuningSpec, stored: StoredStudy) -> None:
         self._spec = spec
+        self._declared = distributions(spec.search_space)
         sampler = build_sampler(spec.sampler, sampler_seed(spec.seed, len(stored.trials)))
         limit = None if needs_all(sampler) else spec.coordinator.history
         self._memory = HistoryStorage(limit, recent_share(sampler))
@@ -121,6 +122,11 @@ class SampledStudy:
         except Exception as error:
             raise self._sampler_failed(error) from error
 
+    def undeclared(self, number: int) -> dict[str, BaseDistribution]:
+        """The distributions of a trial's parameters outside the declared search space."""
+        found = self.frozen(number).distributions
+        return {name: found[name] for name in found if name not in self._declared}
+
     def prepare(self, trial: Trial) -> None:
         """Without a declared search space, sample ahead what the sampler can infer from earlier trials."""
         if not self._spec.search_space:
@@ -136,7 +142,10 @@ class SampledStudy:
             ValueError: The trial has a parameter whose name the database takes for the same.
         """
         check_suggested((*self.frozen(trial.number).distributions, name))
-        return float(distribution.to_internal_repr(_suggest(trial, name, distribution)))
+        value = _suggest(trial, name, distribution)
+        if isinstance(distribution, CategoricalDistribution):
+            return _index(distribution, value)
+        return float(distribution.to_internal_repr(value))
 
     def update(self, trial: Trial, changes: Changes) -> None:
         for step, value in changes.reports:
@@ -196,6 +205,14 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
         return trial.suggest_int(name, low, high, step=distribution.step, log=distribution.log)
     assert isinstance(distribution, CategoricalDistribution)
     return trial.suggest_categorical(name, distribution.choices)
+
+
+def _index(distribution: CategoricalDistribution, value: Any) -> float:
+    """The choice that Optuna chose. `to_internal_repr` alone takes True, 1 and 1.0 for the same."""
+    for index, choice in enumerate(distribution.choices):
+        if type(choice) is type(value) and choice == value:
+            return float(index)
+    return float(distribution.to_internal_repr(value))
 
 
 def needs_all(sampler: BaseSampler) -> bool:

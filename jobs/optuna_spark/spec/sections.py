@@ -17,6 +17,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,249}")
 # As in optuna.distributions: how far from a step a number may be and still count as on it.
 _STEP_TOLERANCE = 1e-8
 _NO_TEXT = re.compile(r"|~|null|true|false|[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
+# Bytes of JSON in one column of Optuna's tables: MySQL's TEXT holds 65,535, and a few words stand around a value.
+MAX_JSON = 65_000
+MAX_NAME = 512  # characters of a parameter's name there
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold the text, which has no place for half of a surrogate pair."""
+    return text.isascii() or text == text.encode(errors="ignore").decode()
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,16 @@ class ParamSpec:
         bad = [c for c in self.choices if not isinstance(c, None | bool | int | float | str)]
         if bad:
             raise SpecError(f"choices must be null, true/false, numbers or texts, got {bad[0]!r}")
+        if (size := len(json.dumps(self.choices))) > MAX_JSON:
+            raise SpecError(f"choices must be at most {MAX_JSON} bytes of JSON together, got {size}: use fewer")
+        self._check_equal_choices()
+
+    def _check_equal_choices(self) -> None:
+        known: dict[Any, Any] = {}
+        for choice in self.choices:
+            first = known.setdefault(choice, choice)
+            if type(first) is not type(choice):
+                raise SpecError(f"Optuna takes the choices {first!r} and {choice!r} for equal: write one as text")
 
     def _check_range(self) -> None:
         if self.choices:

@@ -15,7 +15,7 @@ from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import from_dict, to_dict
 from optuna_spark.spec.key import check_limits
 from optuna_spark.spec.run_keys import RunKeys
-from optuna_spark.spec.sections import NAME
+from optuna_spark.spec.sections import MAX_JSON, MAX_NAME, NAME, is_utf8
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,17 @@ class TuningSpec(RunKeys):
             raise SpecError("stop.target_value works with one direction only; remove it")
         self._check_format()
         self._check_connection()
+        self._check_that_the_database_can_hold_it()
+
+    def _check_that_the_database_can_hold_it(self) -> None:
+        for name in self.search_space:
+            if len(name) > MAX_NAME or not is_utf8(name):
+                raise SpecError(
+                    f"search_space: a name must be at most {MAX_NAME} characters that UTF-8 can hold, got {name[:40]!r}"
+                )
+        for params in self.enqueue:
+            if (size := len(json.dumps(params, default=repr))) > MAX_JSON:
+                raise SpecError(f"enqueue: an entry must be at most {MAX_JSON} bytes of JSON, got {size}")
 
     def _check_format(self) -> None:
         read_by_workers = (None, "csv", "parquet")

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from optuna.trial import TrialState
+
 from optuna_spark.errors import StorageError
-from optuna_spark.storage.mysql_errors import comes_back
-from optuna_spark.storage.trial_record import TrialRecord
+from optuna_spark.storage.mysql_errors import comes_back, explain_data, is_about_data
+from optuna_spark.storage.trial_record import Refusal, TrialRecord
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ class Committer:
     A finished trial is written at once. A trial that began or went on is written within `DELAY_S`. Most short trials
     have finished by then, so they cost one INSERT rather than an INSERT and an UPDATE. New trials are written in the
     order of their numbers, because Optuna numbers trials in the order of their rows.
+
+    If the database refuses the data of a group, its trials are written one by one. So the others of the group are
+    stored, and the trial with the bad data gets a row without them (`take_refusals` tells which).
 
     Args:
         writer: Writes the groups. Used by the committer's thread only.
@@ -60,6 +65,8 @@ class Committer:
         self._attrs: dict[str, Any] = {}
         self._waiting: list[Future[None]] = []
         self._highest = -1  # number of the last trial that was written
+        self._refusals: list[Refusal] = []
+        self._refused_in_a_row = 0
         self._closing = False
         self.error: StorageError | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -89,6 +96,14 @@ class Committer:
             self._waiting.append(done)
             self._wake.notify()
         return done
+
+    def take_refusals(self) -> list[Refusal]:
+        """The trials whose data were refused since the last call. A trial is among them before its future is done."""
+        if not self._refusals:  # asked for with each message of a worker
+            return []
+        with self._wake:
+            refusals, self._refusals = self._refusals, []
+        return refusals
 
     def close(self) -> None:
         """Write what is left, then end the thread. Safe to call twice."""
@@ -149,7 +164,41 @@ class Committer:
         return group, attrs, waiting
 
     def _write(self, group: list[TrialRecord], attrs: Mapping[str, Any]) -> None:
-        """Write a group. Tries again while the server restarts or a lock is held."""
+        """Write a group, as a whole or else trial by trial."""
+        try:
+            self._write_together(group, attrs)
+            self._note_stored(group)
+        except Exception as error:
+            if not is_about_data(error):
+                raise
+            log.warning("The database refuses data of a group of %s trials: they are written one by one", len(group))
+            if attrs:  # a sampler's: no trial is to blame if they are refused
+                self._write_together([], attrs)
+            for record in group:
+                self._write_alone(record)
+
+    def _write_alone(self, record: TrialRecord) -> None:
+        """Write one trial: with its data, or without if the database refuses them."""
+        try:
+            self._write_together([record], {})
+            self._note_stored([record])
+        except Exception as error:
+            if not is_about_data(error):
+                raise
+            reason = explain_data(error)
+            log.warning("Trial %s fails: %r", record.number, reason)
+            self._write_together([record.without_data(reason)], {})
+            ended = record.state.is_finished()
+            with self._wake:
+                self._refused_in_a_row += ended
+                self._refusals.append(Refusal(record.number, ended, reason, self._refused_in_a_row))
+
+    def _note_stored(self, group: list[TrialRecord]) -> None:
+        if any(record.state in (TrialState.COMPLETE, TrialState.PRUNED) for record in group):
+            self._refused_in_a_row = 0
+
+    def _write_together(self, group: list[TrialRecord], attrs: Mapping[str, Any]) -> None:
+        """Write in one transaction. Tries again while the server restarts or a lock is held."""
         deadline = time.monotonic() + PATIENCE_S
         pause_s = 0.05
         while True:

@@ -8,6 +8,7 @@ from typing import Any
 # The columns are of type TEXT, VARCHAR(512) and INTEGER.
 TEXT_BYTES = 65_535
 NAME_LENGTH = 512
+ERROR_CHARACTERS = 5000  # of an error's text: as JSON a character takes 12 bytes at most
 CONSTRAINT_LENGTH = NAME_LENGTH - 32  # Optuna puts a prefix before the name of a constraint
 MAX_DEPTH = 64  # levels of lists and objects in one message
 ATTR_DEPTH = MAX_DEPTH - 8  # the message around an attribute takes a few levels itself
@@ -44,15 +45,15 @@ def check_name(name: str, longest: int = NAME_LENGTH) -> None:
 
 def check_distribution(text: str) -> None:
     """Refuse a distribution, given as JSON, that the database cannot hold."""
-    # JSON from `json.dumps` is ASCII, so its characters are its bytes; the same holds in attr_size.
+    # JSON from `json.dumps` is ASCII, so its characters are its bytes; the same holds in attr_text.
     if len(text) > TEXT_BYTES:
         raise ValueError(
             f"a distribution must be at most {TEXT_BYTES} bytes of JSON, got {len(text)}: use fewer choices"
         )
 
 
-def attr_size(key: str, value: Any) -> int:
-    """How many bytes a user attribute takes as JSON.
+def attr_text(key: str, value: Any) -> str:
+    """A user attribute as JSON.
 
     Raises:
         TypeError: JSON cannot hold it, as with Optuna's RDBStorage.
@@ -63,7 +64,7 @@ def attr_size(key: str, value: Any) -> int:
         raise ValueError(f"user attribute {key!r} must be at most {TEXT_BYTES} bytes of JSON, got {len(text)}")
     if text.count("[") + text.count("{") > ATTR_DEPTH and depth(json.loads(text)) > ATTR_DEPTH:
         raise ValueError(f"user attribute {key!r} must be nested at most {ATTR_DEPTH} levels deep")
-    return len(text)
+    return text
 
 
 def depth(value: object) -> int:

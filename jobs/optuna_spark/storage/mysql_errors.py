@@ -7,10 +7,12 @@ https://mariadb.com/kb/en/mariadb-error-codes/
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import sqlalchemy
 from pymysql.constants import CR, ER
+from pymysql.err import DataError
 from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.errors import StorageError, TlsError
@@ -37,6 +39,12 @@ NOT_ALLOWED = NO_RIGHT | {
     ER.COLUMNACCESS_DENIED_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.CANT_CREATE_USER_WITH_GRANT
 }  # fmt: skip
 # Trying again cannot help: somebody has to change the account, the database or the settings.
+# The server refuses a value or a name, and would refuse it again. PyMySQL's DataError covers further numbers.
+_INVALID_STRING = 1300
+DATA = {
+    ER.DUP_ENTRY, ER.DATA_TOO_LONG, ER.TRUNCATED_WRONG_VALUE_FOR_FIELD, ER.WARN_DATA_OUT_OF_RANGE,
+    ER.CANT_AGGREGATE_2COLLATIONS, _INVALID_STRING,
+}  # fmt: skip
 REFUSED = NO_RIGHT | {
     ER.ACCESS_DENIED_ERROR, NO_PASSWORD_LOGIN, ER.HOST_NOT_PRIVILEGED, ER.BAD_DB_ERROR,
     CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD,
@@ -85,6 +93,31 @@ def is_overtaken(error: BaseException) -> bool:
 def comes_back(error: BaseException) -> bool:
     """Whether the same transaction may succeed later: the server restarts, or a lock is held."""
     return isinstance(driver_error(error), ConnectionError | TimeoutError) or _is_one_of(error, COMES_BACK)
+
+
+def is_about_data(error: BaseException) -> bool:
+    """Whether a transaction failed because of the data in it, so that another trial's may succeed.
+
+    A failed transaction of StudyWriter has been rolled back. Some data do not even get to the server: a text that UTF-8
+    cannot hold, an attribute that is not JSON.
+    """
+    original = driver_error(error)
+    if isinstance(original, ValueError | TypeError | OverflowError | RecursionError):
+        return True
+    unique = "UNIQUE constraint failed" in str(original)  # SQLite has no numbers for these
+    return unique or isinstance(original, DataError | sqlite3.DataError) or code_of(original) in DATA
+
+
+def explain_data(error: BaseException) -> str:
+    """One sentence about an error for which `is_about_data` holds: what the database refuses, and what to do."""
+    original = driver_error(error)
+    text = str(original.args[1]) if len(original.args) == 2 else f"{type(original).__name__}: {original}"
+    if code_of(original) == ER.DUP_ENTRY:
+        return (
+            f"the database takes two names of this trial for one ({text}): names of parameters and attributes must"
+            " differ there in more than case, accents and spaces at the end; a new database tells all names apart"
+        )
+    return f"the database cannot hold what this trial has set ({text}): shorten or rename it"
 
 
 def is_refused(error: BaseException) -> bool:

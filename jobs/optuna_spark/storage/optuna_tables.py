@@ -13,6 +13,11 @@ from optuna.trial import TrialState
 from optuna_spark.storage.connection import Statement
 from optuna_spark.storage.trial_record import TrialRecord
 
+# How a new database compares texts: every name differs from every other one, as in Python. Each server reads its own
+# part of these comments: MySQL from 8.0.17 on, MariaDB from 10.2 on. Scripts in init/mysql and init/databricks have
+# the same line.
+LETTERS = "CHARACTER SET utf8mb4 /*!80017 COLLATE utf8mb4_0900_bin */ /*M!100200 COLLATE utf8mb4_nopad_bin */"
+
 NEW_TRIAL = (
     "INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete) VALUES (%s, %s, %s, %s, %s)"
 )

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.storage.limits import ERROR_CHARACTERS
+
 # TPE stores here what it sampled for a running trial, for samplers in other processes. Here only the driver samples.
 _SCRATCH = "tpe:relative_params"
+# The run's own attributes, which a record keeps when the database refuses the objective's.
+_OWN = ("run_id", "worker", "retried_from", "retries")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A trial whose data the database refused. Its row holds none of them; if it had ended, it is stored as failed.
+
+    Attributes:
+        number: The trial.
+        ended: Whether the trial had ended.
+        reason: A sentence for a person: what was refused, and what to do.
+        in_a_row: How many ended trials were refused since the last one that was stored as it ended.
+    """
+
+    number: int
+    ended: bool
+    reason: str
+    in_a_row: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +76,22 @@ class TrialRecord:
             system_attrs={k: v for k, v in trial.system_attrs.items() if not k.startswith(_SCRATCH)},
             intermediate_values=dict(trial.intermediate_values),
         )
+
+    def without_data(self, reason: str) -> TrialRecord:
+        """This record as every database takes it: without what the objective set, and failed if the trial has ended.
+
+        A trial needs a row even then, because Optuna numbers trials in the order of their rows.
+        """
+        attrs = {name: self.user_attrs[name] for name in _OWN if name in self.user_attrs}
+        state = self.state
+        if state.is_finished():
+            said = self.user_attrs.get("error") if state == TrialState.FAIL else None
+            attrs["error"] = (f"{said}\n{reason}" if said not in (None, reason) else reason)[-ERROR_CHARACTERS:]
+            state = TrialState.FAIL
+        return replace(
+            self, state=state, values=(), params={}, distributions={}, user_attrs=attrs, system_attrs={},
+            intermediate_values={},
+        )  # fmt: skip
 
 
 def stored_moment(moment: datetime.datetime | None) -> str | None:

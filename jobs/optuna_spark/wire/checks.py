@@ -1,4 +1,8 @@
-"""Checks of the values in a worker's message. A value that fails one is a WireError, which ends the connection."""
+"""Checks of the values in a worker's message.
+
+A value of the wrong kind is a WireError, which ends the connection. One that only the database cannot hold is an
+UnfitError, which fails the trial that it belongs to.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    distribution_to_json,
     json_to_distribution,
 )
 
-from optuna_spark.storage.limits import NAME_LENGTH, as_step, check_distribution, check_name
+from optuna_spark.storage.limits import NAME_LENGTH, TEXT_BYTES, as_step, check_distribution, check_name
 from optuna_spark.wire.sealing import WireError
 
 P = ParamSpec("P")
@@ -22,8 +27,14 @@ T = TypeVar("T")
 
 # Changes of each kind in one message. A worker sends its changes once it has a thousand (worker/trial.py).
 MAX_CHANGES = 4096
+# A shorter distribution fits into the database even if each of its characters takes 12 bytes there.
+_SHORT = TEXT_BYTES // 12
 _DISTRIBUTIONS = (FloatDistribution, IntDistribution, CategoricalDistribution)
 _IN_JSON = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
+
+
+class UnfitError(Exception):
+    """Data of a trial that the database cannot hold; the sentence says which rule they break."""
 
 
 def of_kind(kind: type[T], value: object, what: str) -> T:
@@ -41,14 +52,14 @@ def few(values: Sized, what: str, most: int = MAX_CHANGES) -> None:
 
 
 def checked(check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a check of storage/limits.py, and turn its error into a WireError.
+    """Call a check of storage/limits.py, and turn its error into an UnfitError.
 
-    The worker has called the same check, and would have raised its error in the objective. So this worker is broken.
+    The package's worker has called the same check, and has raised its error in the objective.
     """
     try:
         return check(*args, **kwargs)
     except (TypeError, ValueError) as error:
-        raise WireError(str(error)) from None
+        raise UnfitError(str(error)) from None
 
 
 def number(value: object, what: str) -> float:
@@ -87,11 +98,13 @@ def report(value: object) -> tuple[int, float]:
 def distribution(value: object) -> BaseDistribution:
     """A distribution from Optuna's JSON for it, which must fit into the database."""
     text = of_kind(str, value, "distribution")
+    checked(check_distribution, text)
     try:
-        check_distribution(text)
         result = json_to_distribution(text)
     except Exception as error:  # noqa: BLE001  # whatever Optuna raises on text it has not written
         raise WireError(f"this is no distribution ({type(error).__name__}): {text!r:.200}") from None
     if not isinstance(result, _DISTRIBUTIONS):
         raise WireError(f"this is no distribution that is in use: {text!r:.200}")
+    if len(text) > _SHORT:  # Optuna writes it again, where an emoji takes 12 characters
+        checked(check_distribution, distribution_to_json(result))
     return result

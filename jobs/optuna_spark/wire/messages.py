@@ -1,8 +1,9 @@
 """The messages between driver and workers: one dataclass for each operation, which converts itself to JSON and back.
 
-`op` names the operation in a message. Messages of a worker are checked here: the types, and whether the database can
-hold the values. A message that fails raises WireError, which ends that worker's connection and no other. Messages of
-the driver are not checked: it has proved that it knows the run's secret, and a worker does what its driver says anyway.
+`op` names the operation in a message. Messages of a worker are checked here. One of the wrong types raises WireError,
+which ends that worker's connection and no other. If only the database cannot hold what an objective has set, the
+message says so (`unfit`), and that trial fails. Messages of the driver are not checked: it has proved that it knows the
+run's secret, and a worker does what its driver says anyway.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
-from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.distributions import BaseDistribution, FloatDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import TrialState
 
 from optuna_spark.shown import shown
-from optuna_spark.storage.limits import CONSTRAINT_LENGTH, attr_size, check_distribution
+from optuna_spark.storage.limits import CONSTRAINT_LENGTH, ERROR_CHARACTERS, attr_text, check_distribution
 from optuna_spark.wire import checks
+from optuna_spark.wire.checks import UnfitError
 from optuna_spark.wire.frames import Message
 from optuna_spark.wire.sealing import WireError
 
-# As JSON a character takes 12 bytes at most, and the column holds 65,535.
-ERROR_CHARACTERS = 5000
 NAME_CHARACTERS = 250
+# In place of a distribution that the database cannot hold.
+_NO_DISTRIBUTION = FloatDistribution(0, 0)
 _ENDS = {state.name: state for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)}
 
 
@@ -50,25 +52,29 @@ class Assignment:
         start: When it was handed out, in naive local time of the driver, as Optuna uses it.
         params: The parameters sampled so far (the declared search space), in internal representation.
         user_attrs: The trial's user attributes so far.
+        distributions: The distributions of those parameters that the declared search space lacks.
     """
 
     number: int
     start: datetime.datetime
     params: dict[str, float]
     user_attrs: dict[str, Any]
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
 
     def to_message(self) -> Message:
-        return {
+        message: Message = {
             "number": self.number,
             "start": self.start.isoformat(),
             "params": self.params,
             "user_attrs": self.user_attrs,
         }
+        return message | {"distributions": _texts(self.distributions)} if self.distributions else message
 
     @classmethod
     def from_message(cls, message: Message) -> Self:
         start = datetime.datetime.fromisoformat(message["start"])
-        return cls(message["number"], start, message["params"], message["user_attrs"])
+        others = _distributions(message.get("distributions", {}))
+        return cls(message["number"], start, message["params"], message["user_attrs"], others)
 
 
 @dataclass(frozen=True)
@@ -79,11 +85,13 @@ class Changes:
         reports: Pairs of step and value, in the order in which they were reported.
         user_attrs: User attributes by name.
         constraints: Constraint values by name; above 0 is violated.
+        unfit: Which rule of the database the changes break; they are left out then. None if they break none.
     """
 
     reports: tuple[tuple[int, float], ...] = ()
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
     constraints: Mapping[str, float] = field(default_factory=dict)
+    unfit: str | None = None
 
     def to_message(self) -> Message:
         return {k: v for k, v in vars(self).items() if v}  # most messages carry none of them
@@ -96,8 +104,15 @@ class Changes:
         constraints = checks.of_kind(dict, changes.get("constraints", {}), "constraints")
         for name, values in (("reports", reports), ("user_attrs", attrs), ("constraints", constraints)):
             checks.few(values, name)
+        try:
+            return cls._fitting(reports, attrs, constraints)
+        except UnfitError as error:
+            return cls(unfit=str(error))
+
+    @classmethod
+    def _fitting(cls, reports: list[Any], attrs: dict[str, Any], constraints: dict[str, Any]) -> Self:
         for key, value in attrs.items():
-            checks.checked(attr_size, checks.name(key), value)
+            checks.checked(attr_text, checks.name(key), value)
         violations = {checks.name(k, CONSTRAINT_LENGTH): checks.constraint(v) for k, v in constraints.items()}
         return cls(tuple(map(checks.report, reports)), attrs, violations)
 
@@ -131,8 +146,8 @@ class Outcome:
             values = tuple(checks.number(v, "a value") for v in checks.of_kind(list, values, "values"))
             if any(math.isnan(v) for v in values):
                 raise WireError("a value must not be NaN")
-        if error is not None and len(checks.of_kind(str, error, "error")) > ERROR_CHARACTERS:
-            raise WireError(f"an error must be at most {ERROR_CHARACTERS} characters, got {len(error)}")
+        if error is not None:
+            error = checks.of_kind(str, error, "error")[-ERROR_CHARACTERS:]
         return cls(_ENDS[state], values, error)
 
 
@@ -210,12 +225,16 @@ class Ask(_Bare):
 
 @dataclass(frozen=True)
 class Suggest:
-    """An objective asks for a parameter. Answered by Suggested or Raised."""
+    """An objective asks for a parameter. Answered by Suggested or Raised.
+
+    `unfit` says which rule of the database the name or the distribution breaks; None if they break none.
+    """
 
     op: ClassVar[str] = "suggest"
     number: int
     name: str
     distribution: BaseDistribution
+    unfit: str | None = None
 
     def to_message(self) -> Message:
         """The message.
@@ -229,8 +248,11 @@ class Suggest:
 
     @classmethod
     def from_message(cls, message: Message) -> Self:
-        distribution = checks.distribution(message.get("distribution"))
-        return cls(_number(message), checks.name(message.get("name")), distribution)
+        try:
+            distribution = checks.distribution(message.get("distribution"))
+            return cls(_number(message), checks.name(message.get("name")), distribution)
+        except UnfitError as error:
+            return cls(_number(message), "", _NO_DISTRIBUTION, str(error))
 
 
 @dataclass(frozen=True)
@@ -320,13 +342,13 @@ class Greeting:
             "study_name": self.study_name,
             "directions": self.directions,
             "heartbeat_s": self.heartbeat_s,
-            "distributions": {name: distribution_to_json(d) for name, d in self.distributions.items()},
+            "distributions": _texts(self.distributions),
         }
 
     @classmethod
     def from_message(cls, message: Message) -> Self:
-        distributions = {name: json_to_distribution(d) for name, d in message["distributions"].items()}
-        return cls(message["study_name"], tuple(message["directions"]), float(message["heartbeat_s"]), distributions)
+        known = _distributions(message["distributions"])
+        return cls(message["study_name"], tuple(message["directions"]), float(message["heartbeat_s"]), known)
 
 
 @dataclass(frozen=True)
@@ -457,6 +479,14 @@ def from_driver(message: Message) -> Answer | Echo:
 
 def _operation(message: Message) -> str:
     return checks.of_kind(str, message.get("op"), "op")
+
+
+def _texts(distributions: Mapping[str, BaseDistribution]) -> dict[str, str]:
+    return {name: distribution_to_json(distribution) for name, distribution in distributions.items()}
+
+
+def _distributions(texts: Mapping[str, str]) -> dict[str, BaseDistribution]:
+    return {name: json_to_distribution(text) for name, text in texts.items()}
 
 
 def _number(message: Message) -> int:

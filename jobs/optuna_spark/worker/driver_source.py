@@ -166,7 +166,8 @@ class CoordinatorClient:
         return answer
 
     def _trial(self, assignment: Assignment) -> RemoteTrial:
-        known = {name: self._distributions[name] for name in assignment.params}
+        declared = self._distributions
+        known = {name: declared.get(name) or assignment.distributions[name] for name in assignment.params}
         return RemoteTrial(self, assignment, known, self._study)
 
     def _beat(self, heartbeat_s: float) -> None:

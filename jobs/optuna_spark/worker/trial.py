@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import json
 import math
 import time
 import warnings
@@ -22,13 +23,14 @@ from optuna.distributions import (
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial
 
-from optuna_spark.storage.limits import CONSTRAINT_LENGTH, as_float, as_step, attr_size, check_name
+from optuna_spark.storage.limits import CONSTRAINT_LENGTH, as_float, as_step, attr_text, check_name
 from optuna_spark.wire.messages import Assignment, Changes
 
 # Reports and attributes are sent together: after a second, or when they are this large or this many.
 FLUSH_S = 1.0
 FLUSH_BYTES = 256 * 1024  # with wire.frames.MAX_REQUEST in mind
 FLUSH_CHANGES = 1000  # with wire.checks.MAX_CHANGES in mind
+_UNCHANGING = (str, int, float, bool, type(None))
 
 
 class TrialLink(Protocol):
@@ -184,10 +186,12 @@ class RemoteTrial(BaseTrial):
 
     def set_user_attr(self, key: str, value: Any) -> None:
         check_name(key)
-        size = attr_size(key, value)
-        self._user_attrs[key] = value
-        self._changes.user_attrs[key] = value
-        self._changes.size += size
+        text = attr_text(key, value)
+        # Copies: the objective may change the value afterwards, and it is what it was now that counts.
+        plain = type(value) in _UNCHANGING
+        self._user_attrs[key] = value if plain else copy.deepcopy(value)
+        self._changes.user_attrs[key] = value if plain else json.loads(text)
+        self._changes.size += len(text)
         self._flush_now_and_then()
 
     def set_constraint(self, key: str, value: float) -> None:

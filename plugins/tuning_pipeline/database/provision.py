@@ -15,6 +15,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.storage.mysql_errors import driver_error
+from optuna_spark.storage.optuna_tables import LETTERS
 from tuning_pipeline.database.account import (
     READ_WRITE,
     RIGHTS,
@@ -105,7 +106,7 @@ def _create_database(cursor: Any, name: str) -> None:
         if charset != "utf8mb4":
             log.warning("Database %s has character set %s: a study's name must fit into that", name, charset)
         return
-    cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(name)} CHARACTER SET utf8mb4")
+    cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(name)} {LETTERS}")
     log.info("Created database %s", name)
 
 

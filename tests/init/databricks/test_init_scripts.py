@@ -103,10 +103,8 @@ def test_the_driver_serves_one_database_to_one_account(node: Node) -> None:
     with node.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SHOW DATABASES")
         assert {name for (name,) in cursor.fetchall()} == {"information_schema", "optuna"}
-        cursor.execute(
-            "SELECT DEFAULT_CHARACTER_SET_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'optuna'"
-        )
-        assert cursor.fetchone() == ("utf8mb4",)
+        cursor.execute("SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'optuna'")
+        assert cursor.fetchone()[0] in ("utf8mb4_0900_bin", "utf8mb4_nopad_bin")  # MySQL's, MariaDB's
         with pytest.raises(pymysql.MySQLError):
             cursor.execute("CREATE DATABASE other")
         with pytest.raises(pymysql.MySQLError):

@@ -17,7 +17,7 @@ from optuna_spark.driver.study import StoredStudy
 from optuna_spark.errors import TuningError
 from optuna_spark.spec.sections import ComponentSpec, StopSpec
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.trial_record import TrialRecord
+from optuna_spark.storage.trial_record import Refusal, TrialRecord
 from optuna_spark.trial_callback import NOBODY
 from optuna_spark.wire.messages import (
     Answer,
@@ -61,6 +61,12 @@ class SlowDatabase(Notebook):
         self.put(record)
         self.waiting.append(Future())
         return self.waiting[-1]
+
+    def store(self) -> None:
+        """Make all trials durable that wait for it."""
+        for done in self.waiting:
+            if not done.done():
+                done.set_result(None)
 
 
 @dataclass
@@ -128,8 +134,28 @@ def test_those_for_whom_nothing_can_be_left_go_home_and_the_others_once_the_run_
         bench.dispatcher.handle(worker, Ask(), at(0))
     assert bench.mail.take() == [(THREE, Next(over=True))]
     bench.dispatcher.handle(ONE, Tell(trial.number, COMPLETE), at(1))
-    assert bench.mail.take() == [(ONE, Durable(0, Next(over=True))), (TWO, Next(over=True))]
+    assert bench.mail.take() == [(ONE, Durable(0, Next()))]
+    assert not bench.dispatcher.done  # if the database refuses this trial, TWO runs another one
+    bench.journal.store()
+    bench.dispatcher.settle(at(2))
+    assert bench.mail.take() == [(TWO, Next(over=True))]
     assert bench.dispatcher.done
+
+
+def test_a_trial_that_the_database_refuses_is_replaced_by_another_one() -> None:
+    bench = Bench.of(spec_for(trials=1), ONE, TWO)
+    trial = bench.ask(ONE)
+    bench.dispatcher.handle(TWO, Ask(), at(0))
+    bench.dispatcher.handle(ONE, Tell(trial.number, COMPLETE), at(1))
+    bench.mail.take()
+    bench.journal.refusals.append(Refusal(trial.number, True, "two names are one", 1))
+    bench.journal.store()
+    bench.dispatcher.settle(at(2))
+    ((worker, answer),) = bench.mail.take()
+    assert isinstance(answer, Next)
+    assert answer.trial is not None
+    assert (worker, answer.trial.number) == (TWO, 1)
+    assert (bench.trials.budget.finished, bench.trials.budget.failed) == (0, 1)
 
 
 def test_the_answer_to_a_result_waits_for_the_database_and_after_a_long_trial_the_next_trial_does_not() -> None:
@@ -213,6 +239,8 @@ def lives(seed: int) -> list[tuple[Worker, Answer]]:
         else:
             with pytest.raises(WireError):
                 bench.dispatcher.handle(worker, Tell(10**6, COMPLETE), at(seconds))
+        bench.journal.store()
+        bench.dispatcher.settle(at(seconds))
         for other, answer in bench.mail.take():
             heard.append((other, answer))
             following = answer.next if isinstance(answer, Durable) else answer
