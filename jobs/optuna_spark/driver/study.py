@@ -24,7 +24,6 @@ from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.history import RECENT, HistoryStorage
 from optuna_spark.sampling.search_space import distributions, suggest_params
-from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.wire.messages import Changes, Outcome
 
@@ -136,12 +135,7 @@ class SampledStudy:
                 raise self._sampler_failed(error) from error
 
     def suggest(self, trial: Trial, name: str, distribution: BaseDistribution) -> float:
-        """Suggest a parameter as `optuna.Trial` does, in internal representation; raises what Optuna raises.
-
-        Raises:
-            ValueError: The trial has a parameter whose name the database takes for the same.
-        """
-        check_suggested((*self.frozen(trial.number).distributions, name))
+        """Suggest a parameter as `optuna.Trial` does, in internal representation; raises what Optuna raises."""
         value = _suggest(trial, name, distribution)
         if isinstance(distribution, CategoricalDistribution):
             return _index(distribution, value)

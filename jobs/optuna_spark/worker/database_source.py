@@ -136,7 +136,9 @@ class DatabaseSource:
 
 
 def patient(trial: optuna.Trial) -> optuna.Trial:
-    """Let the trial's suggestions survive a deadlock, and refuse names that the database takes for one.
+    """Let the trial's suggestions survive a deadlock, and refuse names that MySQL's usual collations take for one.
+
+    Optuna's storage would store the first of two such names, and drop the other without a word.
 
     Optuna's cache between study and storage bypasses the retries of our storage here. After a lost connection nothing
     is suggested again: the first value may be stored already, and the second one would differ from it.

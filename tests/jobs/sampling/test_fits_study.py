@@ -104,7 +104,6 @@ def kind(trial):
 @pytest.mark.parametrize(
     ("coordination", "function", "sentence"),
     [
-        ("driver", "case", "parameters 'x' and 'X' differ only in case or accents"),
         ("database", "case", "parameters 'x' and 'X' differ only in case or accents"),
         (
             "driver",

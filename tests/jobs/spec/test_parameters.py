@@ -15,7 +15,7 @@ SPACE = {
     "odd": ParamSpec("int", 1, 9, step=2),
     "lr": ParamSpec("float", 1e-3, 0.1, log=True),
     "share": ParamSpec("float", 0, 1, step=0.1),
-    "booster": ParamSpec("categorical", choices=("gbtree", "dart", 1, 2.5, True, None, "7")),
+    "booster": ParamSpec("categorical", choices=("gbtree", "dart", 3, 2.5, True, None, "7")),
 }
 
 FITTING = [
@@ -26,7 +26,7 @@ FITTING = [
     {"share": 1},
     {"booster": None},
     {"booster": True},
-    {"booster": 1},
+    {"booster": 3},
     {"booster": 2.5},
 ]
 
@@ -43,8 +43,8 @@ NOT_FITTING = [
     ({"lr": "1e-2"}, "lr: must be a number, got str '1e-2'"),
     ({"lr": float("nan")}, "lr: must be a number, got float nan"),
     ({"share": 0.25}, "share: must be 0 plus a multiple of 0.1, got 0.25"),
-    ({"booster": "gblinear"}, "booster: must be one of gbtree, dart, 1, 2.5, true, null, '7', got str 'gblinear'"),
-    ({"booster": 1.0}, "got float 1.0"),
+    ({"booster": "gblinear"}, "booster: must be one of gbtree, dart, 3, 2.5, true, null, '7', got str 'gblinear'"),
+    ({"booster": 3.0}, "got float 3.0"),
     ({"booster": 7}, "got int 7"),
     ({"booster": [1]}, "got list [1]"),
 ]
