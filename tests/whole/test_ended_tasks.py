@@ -72,7 +72,7 @@ class Workplace:
 
     @property
     def gate(self) -> Path:
-        return self.layout.root / "gate"
+        return gate_of(self.layout)
 
     def trials(self, *states: str) -> list[optuna.trial.FrozenTrial]:
         secrets = passwords.load_or_create(self.layout.state / "secrets.env")
@@ -98,6 +98,11 @@ class Workplace:
         return [path.name for path in found if not path.is_dir() or any(path.iterdir())]
 
 
+def gate_of(layout: Layout) -> Path:
+    """The file that lets trials be short; gated knows it by its path."""
+    return layout.root / "gate"
+
+
 @pytest.fixture(scope="module")
 def place() -> Iterator[Workplace]:
     if find_program() is None or not spark_environment().exists():
@@ -105,9 +110,9 @@ def place() -> Iterator[Workplace]:
     with scratch_folder() as folder:
         layout = checkout(folder, {"ended": STUDY})
         try:
-            found = Workplace(layout, start(layout, ""))
             objective = layout.root / "dags" / "studies" / "gate.py"
-            objective.write_text(GATED.format(gate=str(found.gate)))
+            objective.write_text(GATED.format(gate=str(gate_of(layout))))
+            found = Workplace(layout, start(layout, ""))
             found.site.wait_for_dags(1)
             yield found
         finally:

@@ -434,9 +434,12 @@ def test_a_study_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> No
 
 def test_a_search_space_that_does_not_fit_the_stored_one_is_refused_before_anything_runs(url: str) -> None:
     run(spec_for(trials=1), url)
-    for other in (ParamSpec("int", low=0, high=1), ParamSpec("categorical", choices=("a",))):
+    for now, other in {
+        "int 0 to 1": ParamSpec("int", low=0, high=1),
+        "one of a": ParamSpec("categorical", choices=("a",)),
+    }.items():
         spec = spec_for(trials=2, search_space={"x": other})
-        with pytest.raises(StudyMismatchError, match="parameter x: stored float -10 to 10, now int 0 to 1"):
+        with pytest.raises(StudyMismatchError, match=f"parameter x: stored float -10 to 10, now {now}"):
             run(spec, url)
     run(spec_for(trials=2, search_space={"x": ParamSpec("float", low=0, high=1), "y": XY["y"]}), url)
     assert len(stored(url)) == 2
