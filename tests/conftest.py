@@ -24,6 +24,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
+@pytest.fixture(autouse=True)
+def same_umask() -> Iterator[None]:
+    """Gives the next test the umask that this one had: some commands change it for their process."""
+    before = os.umask(0o077)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def mysql_server() -> Iterator[MysqlServer]:
     """A real MySQL or MariaDB server: `host`, `port`, `admin_user`, `admin_password`."""

@@ -40,7 +40,7 @@ class Authority:
         builder = self._builder(self._subject, self._key).add_extension(usage, critical=True)
         made = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.ca = folder / f"{name}-ca.pem"
-        self.ca.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        _write(self.ca, made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def sign(self, name: str, hosts: Sequence[str] = ()) -> Signed:
         """A certificate for these addresses and names."""
@@ -49,10 +49,9 @@ class Authority:
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([_host(h) for h in hosts]), critical=False)
         files = Signed(self._folder / f"{self._name}-{name}.pem", self._folder / f"{self._name}-{name}-key.pem")
-        files.cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        _write(files.cert, builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-        files.key.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-        files.key.chmod(0o644)  # a test's key; the server reads it under another account
+        _write(files.key, key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
         return files
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
@@ -70,3 +69,8 @@ def _host(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    file.chmod(0o644)  # a test's file, whatever the umask is: the server reads it under another account
