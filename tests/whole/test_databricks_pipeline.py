@@ -79,6 +79,24 @@ def test_a_study_on_the_driver_runs_and_goes_on(folder: DagFolder, workspace: Wo
     assert len(kept_study(workspace, tmp_path.name).trials) == 2
 
 
+def test_what_fits_on_no_node_ends_before_anything_is_sent_or_reset(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kept = workspace.path(f"{VOLUME}/studies/{tmp_path.name}/study.db")
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"what earlier runs found")
+    text = STUDY.replace("node_type: n", "node_type: i3.xlarge").replace("retries: 0", "retries: 3")
+    folder.write_study("cloud", f"{text}study: {tmp_path.name}\nresources: {{cpus_per_task: 64}}\n")
+    states = folder.test("tune_cloud", {"mode": "reset"})
+    assert states["upload_job_files"] == "failed", "it is not tried again"
+    assert states["prepare_study"] == "upstream_failed"
+    card = " ".join(line[len("│ What   ") :] for line in capfd.readouterr().out.splitlines() if line.startswith("│"))
+    assert "i3.xlarge has 4 cores and no GPU, and one trial needs 64 cores (resources.cpus_per_task)" in card
+    assert not workspace.runs
+    sent = [path for path in workspace.root.glob("Volumes/**/*") if path.is_file()]
+    assert (sent, kept.read_bytes()) == ([kept], b"what earlier runs found")
+
+
 EXTERNAL = STUDY.replace("  poll_s: 1\n", "  poll_s: 1\n  database: external\n  deferrable: true\n")
 PASSWORD = "hush'\"%d{}\\ hush"
 

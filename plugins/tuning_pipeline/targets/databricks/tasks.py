@@ -49,10 +49,12 @@ def upload_job_files(study: StudyFile) -> XComArg:
     @readable_failures
     def upload_job_files() -> dict[str, Any]:
         from tuning_pipeline.exports.place import check_place
+        from tuning_pipeline.targets.databricks.node_check import check_nodes
         from tuning_pipeline.targets.databricks.upload import upload_job_files as upload
 
         run = run_of(study)
         check_place(run.study.exports_base())  # what cannot end well should not begin
+        check_nodes(run.study, run.spec)
         return upload(run.study, run.key)
 
     return upload_job_files()
