@@ -552,6 +552,14 @@ def _put_file(workspace: Workspace, request: Request) -> Answer:
     return Answer(204)
 
 
+def _delete_file(workspace: Workspace, request: Request) -> Answer:
+    path = workspace.path(request.match["path"])
+    if not path.is_file():
+        raise Refused(404, "NOT_FOUND", "The file being accessed is not found.")
+    path.unlink()
+    return Answer(204)
+
+
 def _get_file(workspace: Workspace, request: Request) -> Answer:
     path = workspace.path(request.match["path"])
     if not path.is_file():
@@ -631,6 +639,14 @@ def _import(workspace: Workspace, request: Request) -> Answer:
     return Answer(200)
 
 
+def _delete(workspace: Workspace, request: Request) -> Answer:
+    path = _workspace_path(workspace, request.json("path")["path"])
+    if not path.is_file():
+        raise Refused(404, "RESOURCE_DOES_NOT_EXIST", "Path doesn't exist.")
+    path.unlink()
+    return Answer(200)
+
+
 def _status(workspace: Workspace, request: Request) -> Answer:
     path = request.fields("path")["path"]
     entry = _workspace_path(workspace, path)
@@ -657,6 +673,7 @@ ENDPOINTS: dict[str, Callable[[Workspace, Request], Answer]] = {
     r"GET /api/2\.1/clusters/get": _get_cluster,
     r"PUT /api/2\.0/fs/files(?P<path>/Volumes/.+)": _put_file,
     r"(GET|HEAD) /api/2\.0/fs/files(?P<path>/Volumes/.+)": _get_file,
+    r"DELETE /api/2\.0/fs/files(?P<path>/Volumes/.+)": _delete_file,
     r"PUT /api/2\.0/fs/directories(?P<path>/Volumes/.+)": _put_directory,
     r"GET /api/2\.0/fs/directories(?P<path>/Volumes/.+)": _list_directory,
     r"GET /api/2\.0/dbfs/get-status": _dbfs_status,
@@ -664,6 +681,7 @@ ENDPOINTS: dict[str, Callable[[Workspace, Request], Answer]] = {
     r"GET /api/2\.0/workspace/list": _workspace_list,
     r"POST /api/2\.0/workspace/mkdirs": _mkdirs,
     r"POST /api/2\.0/workspace/import": _import,
+    r"POST /api/2\.0/workspace/delete": _delete,
     r"GET /api/2\.0/workspace/get-status": _status,
     r"GET /api/2\.0/workspace/export": _export,
 }
