@@ -101,12 +101,12 @@ ROOMS: dict[str, set[str]] = {
     },
     "plugins/commands": {
         "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
-        "plugins/study_file", "plugins/targets/registry",
+        "plugins/study_file", "plugins/targets/databricks", "plugins/targets/registry",
     },
     "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets"},
     "plugins/pages": {
         "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/runs",
-        "plugins/study_file/keys",
+        "plugins/study_file/keys", "plugins/targets/databricks",
     },
 }  # fmt: skip
 

@@ -36,6 +36,12 @@ MOUNTS = ("Volumes", "Workspace", "dbfs")
 SECRET = re.compile(r"\{\{secrets/([^/]+)/([^}]+)\}\}")
 # Spark properties that make no sense on a local Spark without GPUs.
 NOT_LOCAL = ("spark.databricks.", "spark.master", "spark.task.resource.gpu")
+# Cores, memory in MiB and GPUs of a node type, as a workspace lists them.
+NODE_TYPES: dict[str, tuple[float, int, int | None]] = {
+    "i3.xlarge": (4.0, 31232, 0),
+    "i3.4xlarge": (16.0, 124928, 0),
+    "g4dn.xlarge": (4.0, 16384, 1),
+}
 
 
 @dataclass
@@ -63,6 +69,7 @@ class Faults:
         lose_cluster_after: The cluster of the next run vanishes when its output matches this pattern.
         cancel_when: Somebody cancels the next run in the workspace once this is true.
         lose_answer: The next submission is carried out, but its answer is a 503.
+        forbidden: Paths of the API that the token may not use.
     """
 
     every: int = 11
@@ -72,6 +79,7 @@ class Faults:
     lose_cluster_after: str | None = None
     cancel_when: Callable[[], bool] | None = None
     lose_answer: bool = False
+    forbidden: tuple[str, ...] = ()
 
 
 @dataclass
@@ -151,6 +159,8 @@ class Workspace:
     def __init__(self, root: Path) -> None:
         self.root, self.faults = root, Faults()
         self.secrets: dict[tuple[str, str], str] = {}
+        self.node_types = dict(NODE_TYPES)
+        self.clusters: dict[str, dict[str, Any]] = {}
         self.runs: dict[int, Run] = {}
         self.tokens: dict[str, int] = {}
         self.problems: list[str] = []
@@ -405,6 +415,8 @@ def _handler(workspace: Workspace) -> type[BaseHTTPRequestHandler]:
                 return Answer(200, {"oidc_endpoint": f"{workspace.base_url}/oidc", "workspace_id": "42"})
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 raise Refused(403, "PERMISSION_DENIED", "Invalid access token.")
+            if parts.path in workspace.faults.forbidden:
+                raise Refused(403, "PERMISSION_DENIED", f"The token's owner may not use {parts.path}.")
             number = len(workspace.requests)
             if workspace.faults.every and number % workspace.faults.every == 0:
                 status = (429, 503)[number // workspace.faults.every % 2]
@@ -510,6 +522,26 @@ def _versions(workspace: Workspace, request: Request) -> Answer:
     return Answer(200, {"versions": [{"key": "17.3.x-gpu-ml-scala2.13", "name": "17.3 LTS ML (GPU)"}]})
 
 
+def _node_types(workspace: Workspace, request: Request) -> Answer:
+    request.fields()
+    kept = {"support_cluster_tags": True, "category": "General Purpose", "is_hidden": False}
+    listed = [
+        {
+            **{"node_type_id": name, "instance_type_id": name, "description": name, **kept},
+            **{"num_cores": cores, "memory_mb": memory, "num_gpus": gpus},
+        }
+        for name, (cores, memory, gpus) in workspace.node_types.items()
+    ]
+    return Answer(200, {"node_types": listed})
+
+
+def _get_cluster(workspace: Workspace, request: Request) -> Answer:
+    cluster_id = request.fields("cluster_id")["cluster_id"]
+    if cluster_id not in workspace.clusters:
+        raise Refused(400, "INVALID_PARAMETER_VALUE", f"Cluster {cluster_id} does not exist")
+    return Answer(200, {"cluster_id": cluster_id, "state": "TERMINATED", **workspace.clusters[cluster_id]})
+
+
 def _put_file(workspace: Workspace, request: Request) -> Answer:
     path = workspace.path(request.match["path"])
     if set(request.query) - {"overwrite"}:
@@ -517,6 +549,14 @@ def _put_file(workspace: Workspace, request: Request) -> Answer:
     if not path.parent.is_dir():
         raise Refused(404, "NOT_FOUND", f"No such directory {path.parent.name}")
     path.write_bytes(request.body)
+    return Answer(204)
+
+
+def _delete_file(workspace: Workspace, request: Request) -> Answer:
+    path = workspace.path(request.match["path"])
+    if not path.is_file():
+        raise Refused(404, "NOT_FOUND", "The file being accessed is not found.")
+    path.unlink()
     return Answer(204)
 
 
@@ -599,6 +639,14 @@ def _import(workspace: Workspace, request: Request) -> Answer:
     return Answer(200)
 
 
+def _delete(workspace: Workspace, request: Request) -> Answer:
+    path = _workspace_path(workspace, request.json("path")["path"])
+    if not path.is_file():
+        raise Refused(404, "RESOURCE_DOES_NOT_EXIST", "Path doesn't exist.")
+    path.unlink()
+    return Answer(200)
+
+
 def _status(workspace: Workspace, request: Request) -> Answer:
     path = request.fields("path")["path"]
     entry = _workspace_path(workspace, path)
@@ -621,8 +669,11 @@ ENDPOINTS: dict[str, Callable[[Workspace, Request], Answer]] = {
     r"GET /api/2\.2/jobs/runs/get-output": _get_output,
     r"POST /api/2\.2/jobs/runs/cancel": _cancel,
     r"GET /api/2\.1/clusters/spark-versions": _versions,
+    r"GET /api/2\.1/clusters/list-node-types": _node_types,
+    r"GET /api/2\.1/clusters/get": _get_cluster,
     r"PUT /api/2\.0/fs/files(?P<path>/Volumes/.+)": _put_file,
     r"(GET|HEAD) /api/2\.0/fs/files(?P<path>/Volumes/.+)": _get_file,
+    r"DELETE /api/2\.0/fs/files(?P<path>/Volumes/.+)": _delete_file,
     r"PUT /api/2\.0/fs/directories(?P<path>/Volumes/.+)": _put_directory,
     r"GET /api/2\.0/fs/directories(?P<path>/Volumes/.+)": _list_directory,
     r"GET /api/2\.0/dbfs/get-status": _dbfs_status,
@@ -630,6 +681,7 @@ ENDPOINTS: dict[str, Callable[[Workspace, Request], Answer]] = {
     r"GET /api/2\.0/workspace/list": _workspace_list,
     r"POST /api/2\.0/workspace/mkdirs": _mkdirs,
     r"POST /api/2\.0/workspace/import": _import,
+    r"POST /api/2\.0/workspace/delete": _delete,
     r"GET /api/2\.0/workspace/get-status": _status,
     r"GET /api/2\.0/workspace/export": _export,
 }

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,12 +19,14 @@ import pytest
 import sqlalchemy
 from pyarrow import csv, parquet
 
+from init.local.layout import REPOSITORY
 from optuna_spark.storage.optuna_storage import create_storage
 from tests.support.airflow import DagFolder, migrated_home
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.databricks import VOLUME, Workspace
 from tests.support.databricks_fixtures import workspace as workspace  # a fixture
 from tests.support.tls_server import TlsServer
+from tests.support.waiting import wait_until
 
 STEADY = "import time\n\n\ndef slow(trial):\n    time.sleep(1.5)\n    return trial.suggest_float('x', 0, 1)\n"
 pytestmark = pytest.mark.slow
@@ -79,6 +86,24 @@ def test_a_study_on_the_driver_runs_and_goes_on(folder: DagFolder, workspace: Wo
     assert len(kept_study(workspace, tmp_path.name).trials) == 2
 
 
+def test_what_fits_on_no_node_ends_before_anything_is_sent_or_reset(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kept = workspace.path(f"{VOLUME}/studies/{tmp_path.name}/study.db")
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"what earlier runs found")
+    text = STUDY.replace("node_type: n", "node_type: i3.xlarge").replace("retries: 0", "retries: 3")
+    folder.write_study("cloud", f"{text}study: {tmp_path.name}\nresources: {{cpus_per_task: 64}}\n")
+    states = folder.test("tune_cloud", {"mode": "reset"})
+    assert states["upload_job_files"] == "failed", "it is not tried again"
+    assert states["prepare_study"] == "upstream_failed"
+    card = " ".join(line[len("│ What   ") :] for line in capfd.readouterr().out.splitlines() if line.startswith("│"))
+    assert "i3.xlarge has 4 cores and no GPU, and one trial needs 64 cores (resources.cpus_per_task)" in card
+    assert not workspace.runs
+    sent = [path for path in workspace.root.glob("Volumes/**/*") if path.is_file()]
+    assert (sent, kept.read_bytes()) == ([kept], b"what earlier runs found")
+
+
 EXTERNAL = STUDY.replace("  poll_s: 1\n", "  poll_s: 1\n  database: external\n  deferrable: true\n")
 PASSWORD = "hush'\"%d{}\\ hush"
 
@@ -121,6 +146,40 @@ def test_a_study_in_an_external_database_runs_deferred_and_keeps_its_password(
     sent = [path.read_bytes() for path in workspace.root.glob("Volumes/**/*") if path.is_file()]
     assert sent
     assert not any(b"hush" in content for content in sent)
+
+
+def test_a_study_on_the_driver_is_told_to_finish_and_exports_what_it_has(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path
+) -> None:
+    objective = folder.path / "studies" / "steady.py"
+    objective.write_text(STEADY.replace("1.5", "0.3 if trial.number else 600"))  # the first trial hangs
+    text = STUDY.replace("objective: quadratic", "objective: steady:slow").replace("trials: 4", "trials: 2000")
+    text = text.replace("  poll_s: 1\n", "  poll_s: 1\n  dump_every_s: 1\n")
+    folder.write_study("cloud", f"{text}study: {tmp_path.name}\ngrace_s: 2\n")
+    command = [sys.executable, "-m", "tuning_pipeline.commands", "finish", "cloud", "--folder", folder.path / "studies"]
+    path = os.pathsep.join(str(REPOSITORY / part) for part in ("plugins", "jobs"))
+
+    def ask() -> str:
+        wait_until(lambda: "COMPLETE" in kept_states(workspace, tmp_path.name), "a trial to complete", 300)
+        return subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ).stdout
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask)
+        states = folder.test("tune_cloud")
+    (run,) = workspace.runs.values()
+    assert set(states.values()) == {"success"}, run.output
+    assert f"of study {tmp_path.name} was told to finish" in asked.result()
+    best = best_params(tmp_path)
+    assert re.fullmatch(r"finished early by .*command line\)?", best["ended_early"])
+    assert best["partial"] is False
+    trials = kept_study(workspace, tmp_path.name).trials
+    assert {trial.state.name for trial in trials[1:]} == {"COMPLETE"}
+    assert "did not end within grace_s (2 s)" in trials[0].user_attrs["error"]
+    assert not list(workspace.root.rglob("finish.json")), "it ends no later start of the run"
+    # prepare_study forgets what was asked of an earlier start of the run.
+    assert any(line.startswith("DELETE") and line.endswith("/finish.json") for line in workspace.requests)
 
 
 def test_a_lost_cluster_costs_no_trial_that_was_saved(folder: DagFolder, workspace: Workspace, tmp_path: Path) -> None:

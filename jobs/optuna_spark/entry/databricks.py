@@ -8,18 +8,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna_spark.distribution.spark_session import spark_session
 from optuna_spark.entry.command_line import read_spec
 from optuna_spark.entry.failure_report import FAILURE_VARIABLE
+from optuna_spark.entry.finish_relay import FinishRelay
 from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
 from optuna_spark.errors import DataError, StorageError
 from optuna_spark.spec.plain_secrets import SECRET_REFERENCE
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.finish_file import FINISH_FILE
 from optuna_spark.storage.study_copy import StudyCopy
 from optuna_spark.storage.url import parse_url
 
@@ -74,10 +76,13 @@ def _run(args: argparse.Namespace, package: str) -> None:
     # Databricks has made a session already, with the cluster's properties.
     spark = SparkSession.getActiveSession() or spark_session(spec)
     ship(spark, [package, *args.py_file])
-    copy = StudyCopy(Path(args.study_copy), url) if args.study_copy else None
-    if copy is not None:
-        copy.restore()
-    with copy.kept(args.dump_every) if copy is not None else nullcontext():
+    with ExitStack() as at_work:
+        if args.study_copy:  # the database is the driver's own, and nobody else reaches it
+            copy = StudyCopy(Path(args.study_copy), url)
+            copy.restore()
+            at_work.enter_context(copy.kept(args.dump_every))
+            relay = FinishRelay(Path(args.output) / FINISH_FILE, url, spec.study_name, spec.run_id)
+            at_work.enter_context(relay.at_work())
         run_spec(spec, url, spark, data_secrets(spec))
 
 

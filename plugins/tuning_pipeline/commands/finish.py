@@ -17,25 +17,32 @@ def finish(study: StudyFile, by: str) -> str:
         by: Who asks.
 
     Raises:
-        TaskError: No run works on the study, or its database is on a Databricks driver.
+        TaskError: No run works on the study.
     """
+    runs = _in_database(study, by) if study.has_database else _on_cluster(study, by)
+    name = study.settings.study
+    if not runs:
+        raise TaskError(Failure(what=f"no run works on study {name!r} now", next="Nothing: nothing has to end."))
+    return (
+        f"run {' and '.join(runs)} of study {name} was told to finish: its running trials have"
+        f" {study.settings.grace_s:g} s to end, then it exports what it has"
+    )
+
+
+def _in_database(study: StudyFile, by: str) -> list[str]:
     from optuna_spark.storage.optuna_storage import opened_storage
 
     name = study.settings.study
-    if not study.has_database:
-        raise TaskError(
-            Failure(
-                what=f"study {name!r} is in the database of its Databricks driver, which this machine cannot reach",
-                next="Set databricks.database to external in the study file, or cancel the run in Airflow:"
-                " finished trials are kept.",
-            )
-        )
     with opened_storage(storage_url(database_connection(study.settings.connections.database))) as storage:
         run = working_run(storage.engine, name)
         if run is None:
-            raise TaskError(Failure(what=f"no run works on study {name!r} now", next="Nothing: nothing has to end."))
+            return []
         request_finish(name, run.key, by, storage)
-    return (
-        f"run {run} of study {name} was told to finish: its running trials have {study.settings.grace_s:g} s to end,"
-        " then it exports what it has"
-    )
+    return [str(run)]
+
+
+def _on_cluster(study: StudyFile, by: str) -> list[str]:
+    """The study is a file that a cluster works on: the workspace knows which run does."""
+    from tuning_pipeline.targets.databricks.finish_request import finish_live_runs
+
+    return finish_live_runs(study, by)

@@ -79,17 +79,18 @@ def key_of(run: TuningRun) -> str:
     return RunIdentity(run.dag_id, run.run_id, str(run.left(task, MADE) or "") if task else "").key
 
 
-def live_run(run: TuningRun, storage: RDBStorage | None) -> LiveRun:
+def live_run(run: TuningRun, storage: RDBStorage | None, finishing: str = "") -> LiveRun:
     """Read what the tab shows.
 
     Args:
         run: The run.
         storage: Its study's database; None if the study lives in a file on a cluster.
+        finishing: In that case, who has asked the run to finish.
     """
     skipped = str(run.left(DECIDE, SKIPPED_BECAUSE) or "")
     cards, workspace = tuple(run.cards()), _workspace(run)
     if storage is None or skipped:
-        return LiveRun(run, skipped, cards, run.place.trials, workspace=workspace)
+        return LiveRun(run, skipped, cards, run.place.trials, finishing=finishing, workspace=workspace)
     name, key = run.place.study, key_of(run)
     try:
         numbers = run_numbers(name, key, storage)

@@ -24,6 +24,7 @@ from optuna_spark.errors import TuningError
 from tuning_pipeline.database.finish_marks import request_finish
 from tuning_pipeline.exports.page_policy import CONTENT_POLICY
 from tuning_pipeline.failures import describe_failure
+from tuning_pipeline.pages import cluster_finish
 from tuning_pipeline.pages.dashboard import Reply, refusal
 from tuning_pipeline.pages.databases import Databases
 from tuning_pipeline.pages.live_page import Links, live_page
@@ -142,10 +143,12 @@ def pages() -> FastAPI:
     @app.post("/finish/{dag_id}/{run_id:path}")
     def finish(dag_id: str, run_id: str, request: Request, user: Editor) -> Response:
         run = tuning_run(dag_id, run_id)
-        if run is None or not run.place.database:
+        if run is None or not (run.place.database or run.place.runs):
             return message_page("No such run", f"DAG {dag_id} has no run {run_id} to finish here.", status=404)
-        storage = _storage(run.place.database)
-        request_finish(run.place.study, key_of(run), user.get_name(), storage)
+        if run.place.database:
+            request_finish(run.place.study, key_of(run), user.get_name(), _storage(run.place.database))
+        else:
+            cluster_finish.request_finish(run, user.get_name())
         log.info("%s asked run %s of DAG %s to finish", user.get_name(), run_id, dag_id)
         # 303: the browser asks for the tab with GET, so that loading it anew posts nothing.
         return RedirectResponse(_run_path(request, "report", run.dag_id, run.run_id), status_code=303)
@@ -181,7 +184,7 @@ def _tab(run: TuningRun, request: Request, user: BaseUser, *, has_report: bool) 
     storage, problem = None, ""
     try:
         storage = _storage(run.place.database) if run.place.database else None
-        live = live_run(run, storage)
+        live = live_run(run, storage, cluster_finish.requested_by(run))
     except (TuningError, SQLAlchemyError, StorageInternalError) as error:
         storage, problem = None, f"The study cannot be read: {_sentence(error)}"
         live = live_run(run, None)
@@ -189,7 +192,7 @@ def _tab(run: TuningRun, request: Request, user: BaseUser, *, has_report: bool) 
         study=_study_link(request, live),
         report=f"{_run_path(request, 'report', run.dag_id, run.run_id)}?show=report" if has_report else "",
         finish=_run_path(request, "finish", run.dag_id, run.run_id)
-        if storage is not None and can_edit_run(run.dag_id, user)
+        if (storage is not None or run.place.runs) and can_edit_run(run.dag_id, user)
         else "",
         problem=problem,
         waits=_waits(run, user),

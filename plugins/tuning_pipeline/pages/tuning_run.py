@@ -42,6 +42,8 @@ class StudyPlace:
         database: Airflow connection of its database; empty if it lives in a file that a cluster works on.
         databricks: Airflow connection of the workspace; empty for other targets.
         trials: How many trials a run adds, unless its form says otherwise.
+        runs: Folder in the workspace where each run has its own, which takes a request to finish; empty with a
+            database.
     """
 
     study: str
@@ -49,6 +51,7 @@ class StudyPlace:
     database: str = ""
     databricks: str = ""
     trials: int = 0
+    runs: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def study_places() -> list[StudyPlace]:
 
 
 def _read(noted: Mapping[str, Any]) -> StudyPlace:
-    names = ("study", "exports", "database", "databricks", "trials")
+    names = ("study", "exports", "database", "databricks", "trials", "runs")
     return StudyPlace(**{name: noted[name] for name in names if name in noted})
 
 

@@ -79,6 +79,11 @@ class StudyFile:
         """Whether the study lives in a database that Airflow reaches; else it is a file that a cluster works on."""
         return targets.kind_of(self.settings).has_database(self.settings)
 
+    @property
+    def runs_folder(self) -> str:
+        """Where its runs have a folder each, which takes a request to finish; empty with a database."""
+        return targets.kind_of(self.settings).runs_folder(self.settings)
+
     def changed(self, changes: Mapping[str, Any]) -> StudyFile:
         """The study with some values replaced by those of a run's form, checked again.
 

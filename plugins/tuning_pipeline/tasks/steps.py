@@ -169,6 +169,7 @@ def for_pages(study: StudyFile) -> dict[str, Any]:
         "database": settings.connections.database if study.has_database else "",
         "databricks": settings.connections.databricks if settings.target == "databricks" else "",
         "trials": settings.trials,
+        "runs": study.runs_folder,
     }
 
 

@@ -46,6 +46,10 @@ class TargetKind:
         """Whether the study lives in a database that Airflow reaches; else it is a file that a cluster works on."""
         return True
 
+    def runs_folder(self, _keys: StudyKeys) -> str:
+        """Where such a study's runs have a folder each, which takes a request to finish; empty with a database."""
+        return ""
+
     def brings_code(self, _keys: StudyKeys) -> bool:
         """Whether the study names something that may install modules where its trials run."""
         return False

@@ -34,7 +34,7 @@ class RemoteFiles:
 
 def output_folder(settings: DatabricksSettings, study_name: str, run_folder: str) -> str:
     """The folder that a run writes to."""
-    return f"{settings.folder}/runs/{study_name}/{run_folder}"
+    return f"{settings.runs_folder(study_name)}/{run_folder}"
 
 
 def study_copy_path(settings: DatabricksSettings, study_name: str) -> str:

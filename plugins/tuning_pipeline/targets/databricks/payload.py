@@ -95,7 +95,7 @@ def new_cluster(study: StudyFile, spec: TuningSpec, files: RemoteFiles) -> dict[
     """A cluster for one run, in the form of the clusters API."""
     settings = databricks_settings(study.settings)
     cluster = settings.cluster
-    single_node = cluster.workers == 0 and cluster.autoscale is None
+    single_node = is_single_node(cluster)
     tags = {**({"ResourceClass": "SingleNode"} if single_node else {}), **cluster.tags}
     optional = {
         "node_type_id": cluster.node_type,
@@ -118,6 +118,11 @@ def new_cluster(study: StudyFile, spec: TuningSpec, files: RemoteFiles) -> dict[
         **{key: value for key, value in optional.items() if value},
         **cluster.extra,
     }
+
+
+def is_single_node(cluster: ClusterSettings) -> bool:
+    """Whether the new cluster is one machine, which is driver and worker in one."""
+    return cluster.workers == 0 and cluster.autoscale is None
 
 
 def size(cluster: ClusterSettings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from databricks.sdk.service.jobs import RunType
@@ -62,11 +63,16 @@ def end_live_runs(study: StudyFile, run_id: str, output: str, patience_s: float 
 
 def live_runs(client: WorkspaceClient, names: set[str], output: str) -> list[BaseRun]:
     """The runs with one of these names that have not ended, and that write to this folder."""
-    listed = client.jobs.list_runs(active_only=True, run_type=RunType.SUBMIT_RUN, expand_tasks=True)
-    return [run for run in listed if run.run_name in names and _writes_to(run, output)]
+    return [run for run in all_live_runs(client) if run.run_name in names and writes_to(run, output)]
 
 
-def _writes_to(run: BaseRun, output: str) -> bool:
+def all_live_runs(client: WorkspaceClient) -> Iterator[BaseRun]:
+    """The runs that somebody submitted and that have not ended."""
+    return client.jobs.list_runs(active_only=True, run_type=RunType.SUBMIT_RUN, expand_tasks=True)
+
+
+def writes_to(run: BaseRun, output: str) -> bool:
+    """Whether a run writes to this folder."""
     scripts = [task.spark_python_task for task in run.tasks or [] if task.spark_python_task]
     return any(output in (script.parameters or []) for script in scripts)
 

@@ -49,10 +49,12 @@ def upload_job_files(study: StudyFile) -> XComArg:
     @readable_failures
     def upload_job_files() -> dict[str, Any]:
         from tuning_pipeline.exports.place import check_place
+        from tuning_pipeline.targets.databricks.node_check import check_nodes
         from tuning_pipeline.targets.databricks.upload import upload_job_files as upload
 
         run = run_of(study)
         check_place(run.study.exports_base())  # what cannot end well should not begin
+        check_nodes(run.study, run.spec)
         return upload(run.study, run.key)
 
     return upload_job_files()
@@ -66,9 +68,11 @@ def prepare_study(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]
     def prepare_study() -> dict[str, Any]:
         from tuning_pipeline.database.prepare_study import prepare_study as prepare
         from tuning_pipeline.database.replaced_studies import drop_replaced_in
+        from tuning_pipeline.targets.databricks.finish_request import withdraw_finish
         from tuning_pipeline.targets.databricks.volume_study import study_file
 
         run = run_of(study)
+        withdraw_finish(run.study, run.key)
         with study_file(run.study) as url:
             # Here, because the export works on a copy of the file.
             drop_replaced_in(url, run.study.settings.study, run.study.settings.keep_replaced)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds for which the SDK repeats a call that was throttled or did not get through.
-RETRY_S = 60
+# Seconds for which the SDK repeats a call that was throttled or did not get through, and in which one is answered.
+RETRY_S, ANSWER_S = 60, 30
 
 
 def workspace_url(connection: Connection) -> str:
@@ -50,14 +50,20 @@ def workspace_url(connection: Connection) -> str:
     return f"{host.rstrip('/')}:{connection.port}" if connection.port else host.rstrip("/")
 
 
-def open_workspace(connection: Connection) -> WorkspaceClient:
+def open_workspace(connection: Connection, patience_s: int | None = None) -> WorkspaceClient:
     """A client of the workspace, with the credentials of Airflow's connection.
+
+    Args:
+        connection: The connection.
+        patience_s: Seconds in which a call must be answered, and for which one that did not get through is repeated.
+            None: as long as a task can wait.
 
     Raises:
         TaskError: The connection has no credentials that this pipeline can use, or the workspace cannot be reached.
     """
     with readable_errors(connection):
-        options = {"retry_timeout_seconds": RETRY_S, "http_timeout_seconds": 30, **_credentials(connection)}
+        retry_s, answer_s = (RETRY_S, ANSWER_S) if patience_s is None else (patience_s, patience_s)
+        options = {"retry_timeout_seconds": retry_s, "http_timeout_seconds": answer_s, **_credentials(connection)}
         # The SDK's newer client moves files through the cloud's storage, which Airflow may not be able to reach.
         options["disable_experimental_files_api_client"] = True
         return WorkspaceClient(config=Config(host=workspace_url(connection), **options))
@@ -121,6 +127,17 @@ class RemoteFolders:
         except NotFound:
             return None
         return bytes(contents.read()) if contents is not None else None
+
+    def delete(self, path: str) -> bool:
+        """Delete a file. Returns whether there was one."""
+        try:
+            if path.startswith("/Volumes/"):
+                self._client.files.delete(path)
+            else:
+                self._client.workspace.delete(path)
+        except NotFound:
+            return False
+        return True
 
     def store(self, folder: str, name: str, content: bytes) -> str:
         """Write a file below a folder named by the hash of its content. An unchanged file is not sent again.

@@ -57,6 +57,14 @@ def test_a_file_is_sent_once_for_its_content(workspace: Workspace, base: str) ->
     assert remote.read(f"{base}/none") is None
 
 
+@pytest.mark.parametrize("base", [VOLUME, "/Workspace/Shared/tuning"])
+def test_a_file_is_deleted_once(workspace: Workspace, base: str) -> None:
+    remote = folders()
+    path = remote.store(base, "a.py", b"print(1)\n")
+    assert [remote.delete(path), remote.delete(path)] == [True, False]
+    assert not remote.exists(path)
+
+
 def test_throttled_and_failing_calls_are_repeated(workspace: Workspace) -> None:
     workspace.faults.every = 2
     assert folders().store(VOLUME, "a", b"x" * 100_000).startswith(VOLUME)

@@ -40,6 +40,9 @@ class DatabricksKind(TargetKind):
     def study_folder(self, keys: StudyKeys) -> str:
         return "" if self.has_database(keys) else f"{databricks_settings(keys).folder}/studies"
 
+    def runs_folder(self, keys: StudyKeys) -> str:
+        return "" if self.has_database(keys) else databricks_settings(keys).runs_folder(keys.study)
+
     def brings_code(self, keys: StudyKeys) -> bool:
         given = databricks_settings(keys)
         return bool(given.existing_cluster_id or given.cluster.init_scripts or given.cluster.policy_id)

@@ -169,6 +169,10 @@ class DatabricksSettings:
     def scripts_folder(self) -> str:
         return (self.scripts or self.files).rstrip("/")
 
+    def runs_folder(self, study_name: str) -> str:
+        """The folder in which each run of a study has its own."""
+        return f"{self.folder}/runs/{study_name}"
+
 
 def _check_variable(name: str, value: str) -> None:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
