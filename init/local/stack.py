@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from init.local import environments, machine, passwords, scratch
 from init.local.console import detail, say
 from init.local.layout import Layout
+from init.local.log_server import LOG_SERVER
 from init.local.mysql import MysqlServer
 from init.local.processes import Service
 from init.local.spark import SparkCluster, gpu_count, worker_cores, worker_memory_mib
@@ -95,7 +96,7 @@ def gpus_to_use() -> int:
 
 def stop_services(layout: Layout) -> list[str]:
     """Stops every process of this checkout, each before those that it uses. Returns their names."""
-    order = {"airflow-api-server": 1, "spark-worker": 2, "spark-master": 3, "mysql": 4}
+    order = {"airflow-api-server": 1, LOG_SERVER: 2, "spark-worker": 3, "spark-master": 4, "mysql": 5}
     # The keeper first, even before the others are listed: it may be about to restart one of them.
     stopped = [KEEPER] if Service(KEEPER, layout.state).stop() else []
     names = sorted(service_names(layout), key=lambda n: (order.get(n, 0), n))

@@ -1,4 +1,4 @@
-"""`make ui`: Airflow's four services on the loopback address, started and stopped by this checkout.
+"""`make ui`: Airflow's five services on the loopback address, started and stopped by this checkout.
 
 The metadata database is SQLite, and logins are those of SimpleAuthManager. Airflow recommends both only for one
 person's machine. For anything larger see docker-compose.yaml and docs/tutorials/own_cluster.md.
@@ -21,6 +21,7 @@ from init.local.airflow import program
 from init.local.console import detail, say, tail
 from init.local.errors import SetupError
 from init.local.layout import REPOSITORY, Layout
+from init.local.log_server import LOG_SERVER, log_server_command, log_variables
 from init.local.passwords import write_private
 from init.local.ports import LOOPBACK, accepts, can_be_had, free_ports
 from init.local.processes import Service
@@ -32,16 +33,19 @@ SCHEDULER = "airflow-scheduler"
 API_SERVER = "the API server"  # as messages call it
 # In the order in which they start. They stop in the reverse order, so that a task can still report its end.
 COMMANDS = {
+    LOG_SERVER: (),
     "airflow-api-server": ("api-server",),
     "airflow-dag-processor": ("dag-processor",),
     "airflow-triggerer": ("triggerer", "--skip-serve-logs"),
     SCHEDULER: ("scheduler", "--skip-serve-logs"),
 }
+# The facts that hold the ports of those that listen.
+PORTS = {LOG_SERVER: "log_port", "airflow-api-server": "port"}
 
 
 @dataclass(frozen=True)
 class AirflowServices:
-    """The API server, DAG processor, triggerer and scheduler of one checkout.
+    """The API server, DAG processor, triggerer, scheduler and log server of one checkout.
 
     Attributes:
         layout: The checkout.
@@ -73,7 +77,7 @@ class AirflowServices:
         Raises:
             SetupError: A service ended at its start, or did not become healthy. Says which log to read.
         """
-        if self.outdated() or not self._at_its_port():
+        if self.outdated() or not self._at_their_ports():
             self.stop()
         missing = [service for service in self.services if not service.running()]
         facts = self._facts()
@@ -87,27 +91,33 @@ class AirflowServices:
         return bool(missing)
 
     def outdated(self) -> bool:
-        """Whether the services run with old addresses of Spark or MySQL."""
-        return self.api_server.facts().get("key") != self._key()
+        """Whether the services run with old addresses of Spark or MySQL, or without a log server."""
+        facts = self.api_server.facts()
+        return facts.get("key") != self._key() or "log_port" not in facts
 
-    def _at_its_port(self) -> bool:
-        """Whether the API server runs, or can be started, at the address that the other services know."""
-        return self.api_server.running() or can_be_had(self.api_server.facts()["port"])
+    def _at_their_ports(self) -> bool:
+        """Whether those that listen run, or can be started, at the ports that the others know."""
+        facts = self.api_server.facts()
+        return all(Service(name, self.layout.state).running() or can_be_had(facts[p]) for name, p in PORTS.items())
 
     def start_again(self, service: Service) -> None:
         """Starts a service that ended, with the same addresses as before.
 
         Raises:
-            SetupError: The API server's port is in use.
+            SetupError: Its port is in use.
         """
         facts = self.api_server.facts()
-        if service == self.api_server and not can_be_had(facts["port"]):
-            raise SetupError(f"port {facts['port']} is in use")
+        port = facts.get(PORTS.get(service.name, ""))
+        if port is not None and not can_be_had(port):
+            raise SetupError(f"port {port} is in use")
         self._start(service, facts)
 
     def _start(self, service: Service, facts: Mapping[str, Any]) -> None:
+        environment = service_environment(self.layout, self.env, facts["url"]) | log_variables(facts["log_port"])
         command = [str(program(self.layout)), *COMMANDS[service.name]]
-        service.start(guarded(command), service_environment(self.layout, self.env, facts["url"]), facts)
+        if service.name == LOG_SERVER:
+            command = log_server_command(self.layout, facts["log_port"])
+        service.start(guarded(command), environment, facts)
 
     def stop(self) -> None:
         for service in reversed(self.services):
@@ -116,8 +126,9 @@ class AirflowServices:
     def _facts(self) -> dict[str, Any]:
         if known := self.api_server.facts():
             return known
-        port = free_ports(1)[0] if accepts(self.port) else self.port
-        return {"port": port, "url": f"http://{LOOPBACK}:{port}{self.path}", "key": self._key()}
+        spare, log_port = [port for port in free_ports(3) if port != self.port][:2]
+        port = spare if accepts(self.port) else self.port
+        return {"port": port, "log_port": log_port, "url": f"http://{LOOPBACK}:{port}{self.path}", "key": self._key()}
 
     def _key(self) -> str:
         """A text that changes with the connections."""
@@ -147,14 +158,18 @@ class AirflowServices:
         return get_json(f"{self.url}/api/v2/monitor/health")
 
     def unwell(self) -> list[str]:
-        """The services that are not ready, as Airflow itself reports."""
+        """The services that are not ready, as Airflow itself reports. Of its log server it does not know."""
         health = self._health()
         if health is None:
             return [API_SERVER]
-        parts = ("scheduler", "dag_processor", "triggerer")
-        return [
-            f"the {part.replace('_', ' ')}" for part in parts if (health.get(part) or {}).get("status") != "healthy"
-        ]
+        parts = [part for part in ("scheduler", "dag_processor", "triggerer") if not _is_healthy(health.get(part))]
+        if not accepts(self.api_server.facts()["log_port"]):
+            parts.append("log_server")
+        return [f"the {part.replace('_', ' ')}" for part in parts]
+
+
+def _is_healthy(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("status") == "healthy"
 
 
 def guarded(command: list[str]) -> list[str]:
@@ -178,7 +193,8 @@ def write_passwords(layout: Layout) -> None:
 def service_environment(layout: Layout, env: Mapping[str, str], url: str) -> dict[str, str]:
     """The environment of the services: that of a run, with addresses, logins, and private log files."""
     address, _, port_and_path = url.removeprefix("http://").partition(":")
-    return dict(env) | {
+    return {
+        **without_proxy(env),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "8",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
@@ -201,6 +217,14 @@ def service_environment(layout: Layout, env: Mapping[str, str], url: str) -> dic
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
     }
+
+
+def without_proxy(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with which no request to this machine goes through the shell's HTTP_PROXY."""
+    known = env.get("no_proxy") or env.get("NO_PROXY") or ""
+    direct = known if known == "*" else ",".join(filter(None, [known, LOOPBACK]))
+    # Some libraries read one spelling, some the other.
+    return {**env, "no_proxy": direct, "NO_PROXY": direct}
 
 
 def get_json(url: str) -> dict[str, Any] | None:

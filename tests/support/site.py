@@ -118,10 +118,14 @@ class Site:
 
 
 @contextmanager
-def running_site(studies: dict[str, str], path: str = "") -> Iterator[Site]:
+def running_site(
+    studies: dict[str, str], path: str = "", objectives: Mapping[str, str] | None = None
+) -> Iterator[Site]:
     """A site with these study files below a base URL with this path; everything it started is stopped at the end."""
     with scratch_folder() as folder:
         layout = checkout(folder, studies)
+        for name, code in (objectives or {}).items():
+            (layout.root / "dags" / "studies" / f"{name}.py").write_text(code)
         try:
             yield start(layout, path)
         finally:

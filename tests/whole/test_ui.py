@@ -8,7 +8,9 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote
 
@@ -17,13 +19,14 @@ import pytest
 from init.local import passwords
 from init.local.guard import descendants
 from init.local.layout import REPOSITORY
+from init.local.log_server import LOG_SERVER
 from init.local.mysql import find_program
 from init.local.processes import Service, birth
 from init.local.stack import stop_services
 from tests.support.browser import Browser, browser
 from tests.support.processes import listening_addresses
 from tests.support.servers import scratch_folder, spark_environment
-from tests.support.site import Site, checkout, running_site, serve
+from tests.support.site import Site, checkout, running_site, serve, start
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -46,18 +49,36 @@ MINUTELY = (
     "objective: quadratic\nretries: 0\ntrials: 3\nseed: 1\ndistribution: rdd\n"
     f"schedule: '* * * * *'\nstart_date: 2026-01-01\n{SMALL}"
 )
+# Minutes of work: long enough to be looked at and finished.
+LONG = 2000
+SLOW = (
+    f"objective: slow:slow\nretries: 0\ntrials: {LONG}\nseed: 1\ndistribution: rdd\n"
+    f"search_space: {{x: {{type: float, low: 0, high: 1}}}}\n{SMALL}"
+)
+SLOW_OBJECTIVE = """
+import time
+
+
+def slow(trial):
+    time.sleep(0.5)
+    return trial.suggest_float("x", 0, 1)
+"""
 TRIALS = 4
-SERVICES = ["airflow-api-server", "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler"]
+SERVICES = [LOG_SERVER, "airflow-api-server", "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler"]
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    """Behind a base URL with a path, as a reverse proxy gives it."""
+    """Behind a base URL with a path, as a reverse proxy gives it, from a shell whose own proxy answers nothing."""
     if find_program() is None or not spark_environment().exists():
         pytest.skip("needs a MySQL server and the Spark environment: run `make setup`")
-    studies = {"diabetes": DIABETES, "steady": STEADY, "watching": WATCHING, "minutely": MINUTELY}
-    with running_site(studies, path="/airflow") as found:
-        found.wait_for_dags(5)
+    studies = {"diabetes": DIABETES, "steady": STEADY, "watching": WATCHING, "minutely": MINUTELY, "slow": SLOW}
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as shell:
+            for name in ("http_proxy", "HTTP_PROXY"):
+                shell.setenv(name, "http://127.0.0.1:9")
+            found = stack.enter_context(running_site(studies, "/airflow", {"slow": SLOW_OBJECTIVE}))
+        found.wait_for_dags(6)
         yield found
 
 
@@ -85,6 +106,14 @@ def tuned(site: Site) -> str:
 def steady(site: Site) -> str:
     """A run of the steady study that ended well."""
     return successful_run(site, "tune_steady", {})
+
+
+@pytest.fixture(scope="module")
+def at_work(site: Site) -> str:
+    """A run in the middle of its trials. It holds the pool's only slot until a test finishes it."""
+    run_id = site.trigger("tune_slow", {})
+    wait_for_links(site, "tune_slow", run_id)
+    return run_id
 
 
 def successful_run(site: Site, dag_id: str, conf: dict[str, Any]) -> str:
@@ -121,8 +150,10 @@ def service(site: Site, name: str) -> Service:
 
 def test_the_services_listen_on_loopback_only(site: Site) -> None:
     for name in SERVICES:
-        for pid in descendants(service(site, name).pid):
-            assert listening_addresses(pid) <= {"127.0.0.1"}, name
+        pids = descendants(service(site, name).pid)
+        found = {address for pid in pids for address in listening_addresses(pid)}
+        assert found <= {"127.0.0.1"}, name
+        assert found or name not in (LOG_SERVER, "airflow-api-server"), f"{name} listens"
 
 
 def test_nobody_else_can_read_what_they_write(site: Site) -> None:
@@ -239,7 +270,7 @@ def test_a_run_from_the_trigger_form_to_the_report(site: Site, chromium: Browser
 
 
 @pytest.mark.usefixtures("tuned")
-def test_a_viewer_sees_the_dashboard_and_cannot_use_it_to_write(site: Site) -> None:
+def test_a_viewer_sees_the_dashboard_and_a_run_at_work_and_cannot_use_them_to_write(site: Site, at_work: str) -> None:
     with browser(site.url) as viewer:
         viewer.log_in("viewer", site.password("viewer"))
         viewer.open("/plugin/optuna")
@@ -252,9 +283,24 @@ def test_a_viewer_sees_the_dashboard_and_cannot_use_it_to_write(site: Site) -> N
         for path in ("/tuning/optuna/api/studies", "/api/v2/dags/tune_diabetes/dagRuns"):
             status = viewer.driver.execute_async_script(POST, site.url + path)
             assert status in (403, 405), path
+        viewer.open(tab_of("tune_slow", at_work))
+        with viewer.frame():
+            viewer.until(lambda: trials_shown(viewer) > 0, "trials of the run")
+            assert "Finish now" not in viewer.text()
         viewer.open("/dags/tune_diabetes")
         viewer.see("export_best_trials")
         viewer.picture("viewer")
+
+
+def tab_of(dag_id: str, run_id: str) -> str:
+    """Path of the tab *Best trials* of a run."""
+    return f"/dags/{dag_id}/runs/{quote(run_id)}/plugin/best-trials"
+
+
+def trials_shown(shown: Browser) -> int:
+    """How many trials of the slow run the tab tells as finished."""
+    found = re.search(rf"([\d,]+) of {LONG:,}\s+trials of this run", shown.text())
+    return int(found[1].replace(",", "")) if found else 0
 
 
 # Sends what a form would, with the viewer's own session. Arguments: address, what to call with the status.
@@ -263,6 +309,68 @@ fetch(arguments[0], {method: "POST", headers: {"Content-Type": "application/json
                      body: JSON.stringify({study_name: "mine", directions: ["minimize"], logical_date: null})})
     .then(reply => arguments[1](reply.status));
 """
+
+
+def test_the_log_of_a_running_task_is_served_once(site: Site, at_work: str) -> None:
+    def begun() -> list[dict[str, Any]]:
+        records = site.log_records("tune_slow", at_work, "tune")
+        return records if any("trials, best " in str(record["event"]) for record in records) else []
+
+    records = wait_until(begun, "the first trials in the log", every_s=1)
+    assert site.states("tune_slow", at_work)["tune"] == "running"
+    told = [str(record["event"]) for record in records]
+    assert [line for line in told if "Could not read" in line] == []
+    port = service(site, LOG_SERVER).facts()["log_port"]
+    assert [line for line in told if line.startswith(f"http://127.0.0.1:{port}/log/dag_id=tune_slow/")]
+    lines = [json.dumps(record, sort_keys=True) for record in records if record.get("timestamp")]
+    assert len(lines) == len(set(lines))
+    assert "Could not read" not in service(site, "airflow-api-server").log.read_text(errors="replace")
+
+
+def test_the_log_server_answers_airflow_only(site: Site, at_work: str) -> None:
+    port = service(site, LOG_SERVER).facts()["log_port"]
+    asking = HTTPConnection("127.0.0.1", port, timeout=60)
+    asking.request("GET", f"/log/dag_id=tune_slow/run_id={quote(at_work)}/task_id=tune/attempt=1.log")
+    assert asking.getresponse().status == 403
+    asking.close()
+
+
+def test_make_ui_after_the_database_died_leaves_a_running_tune_alone(site: Site, at_work: str) -> None:
+    before = {name: service(site, name).pid for name in [*SERVICES, "spark-master", "spark-worker"]}
+    database = service(site, "mysql")
+    pid, port = database.pid, database.facts()["port"]
+    known = len(trials_of(site, "slow"))
+    os.kill(pid, signal.SIGKILL)
+    wait_until_gone([pid])
+    assert start(site.layout, "/airflow").url == site.url
+    assert database.facts()["port"] == port
+    assert {name: service(site, name).pid for name in before} == before
+    wait_until(lambda: len(trials_of(site, "slow")) > known + 4, "further trials", every_s=1)
+    assert site.states("tune_slow", at_work)["tune"] == "running"
+
+
+def test_a_run_is_watched_and_finished_in_its_tab(site: Site, at_work: str, chromium: Browser) -> None:
+    chromium.open(tab_of("tune_slow", at_work))
+    with chromium.frame():
+        chromium.see("The run is running")
+        first = chromium.until(lambda: trials_shown(chromium), "trials of the run")
+        chromium.until(lambda: trials_shown(chromium) > first, "more of them, without a click")
+        chromium.see("These are the study's first results.")
+        chromium.picture("live")
+        chromium.until(lambda: has_been_told_to_finish(chromium), "that the run is to finish")
+    site.must_succeed("tune_slow", at_work)
+    assert len(trials_of(site, "slow")) < LONG
+    chromium.open(tab_of("tune_slow", at_work))
+    with chromium.frame():
+        chromium.see("This run ended before its trials were spent: finished early by admin.")
+
+
+def has_been_told_to_finish(shown: Browser) -> bool:
+    """Whether the tab says so; else press its button. The page loads itself anew, perhaps just before a click."""
+    if re.search("admin asked the run to finish|finished early by admin", shown.text()):
+        return True
+    shown.driver.find_element("xpath", "//button[.='Finish now']").click()
+    return False
 
 
 def newest_run(site: Site, dag_id: str) -> str:

@@ -221,7 +221,7 @@ def session_of(service: Service) -> list[int]:
     "name",
     [
         "mysql", "spark-worker", "spark-master",
-        "airflow-api-server", "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler",
+        "airflow-log-server", "airflow-api-server", "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler",
     ],
 )  # fmt: skip
 def test_a_service_killed_with_all_its_processes_comes_back_healthy(site: Site, name: str) -> None:
