@@ -64,7 +64,7 @@ class ClusterState:
             KeyError, TypeError, ValueError: It is no such page.
         """
         workers = {
-            str(w["id"]): Part(int(w["cores"]), int(w["memory"]), len(w.get("resources", {}).get("gpu", ())))
+            str(w["id"]): Part(int(w["cores"]), int(w["memory"]), _gpus(w.get("resources", {})))
             for w in document["workers"]
             if w["state"] == "ALIVE"
         }
@@ -73,6 +73,11 @@ class ClusterState:
             for a in document["activeapps"]
         )
         return cls(workers, tuple(applications))
+
+
+def _gpus(resources: Mapping[str, Any]) -> int:
+    """How many GPUs a worker has; its resources are as Spark's ResourceInformation.toJson shows them."""
+    return len(resources["gpu"]["addresses"]) if "gpu" in resources else 0
 
 
 def lacking(wanted: Part, cluster: ClusterState) -> str | None:

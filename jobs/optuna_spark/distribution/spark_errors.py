@@ -11,8 +11,15 @@ from optuna_spark.errors import SparkSettingsError
 # Exceptions of Java and Spark for a wrong value. What has to do with the network is of other classes.
 _KINDS = "IllegalArgumentException|SparkIllegalArgumentException|NumberFormatException|SparkException"
 _LINE = re.compile(rf"^:?\s*(?:[\w$]+\.)+(?:{_KINDS}): (.+)$", re.MULTILINE)
-# A SparkException may also be about the cluster. Then another try can help.
-_CLUSTER = re.compile(r"(?i)master|connect|timed? ?out|unresponsive|stopped|bind|resolve|refused|authenticat")
+# They may also be about the cluster, such as a master that went away during the start. Then another try can help.
+_CLUSTER = re.compile(
+    r"(?i)master|connect|timed? ?out|unresponsive|stopped|bind|resolve|refused|authenticat|awaitResult|MetricsSystem"
+)
+
+
+def is_about_cluster(sentence: str) -> bool:
+    """Whether Spark's sentence is about the cluster or the network, and not about a property."""
+    return _CLUSTER.search(sentence) is not None
 
 
 def settings_problem(error: BaseException) -> str | None:
@@ -25,7 +32,7 @@ def settings_problem(error: BaseException) -> str | None:
         sentence = text.strip().splitlines()[0] if own else None
     else:
         sentence = found[1]
-    return None if sentence is None or _CLUSTER.search(sentence) else sentence
+    return None if sentence is None or is_about_cluster(sentence) else sentence
 
 
 @contextmanager

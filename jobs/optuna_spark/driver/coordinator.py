@@ -92,13 +92,17 @@ class LoadedRun:
         """Who has asked this run to finish early, as the database said a few seconds ago at most."""
         return mark(self._finish, self.spec.run_id)
 
-    def note_end(self, reason: str | None) -> None:
-        """Note in the study why the run ended early, if it did; a request to finish has been heeded. `close` writes it.
+    def note_end(self, reason: str | None, heeded: bool) -> None:
+        """Note in the study why the run ended early, if it did. `close` writes it.
 
         A run that went on after such an end loses its note.
+
+        Args:
+            reason: Why it ended early; None if it did not.
+            heeded: Whether a request to finish is done with.
         """
         attrs: dict[str, Any] = {}
-        if self.finish_asked_by is not None:
+        if heeded and self.finish_asked_by is not None:
             attrs[FINISH] = with_mark(self._finish, self.spec.run_id, None)
         if reason is not None or mark(self._ended, self.spec.run_id) is not None:
             attrs[ENDED_EARLY] = with_mark(self._ended, self.spec.run_id, reason)
@@ -188,6 +192,8 @@ class ServingRun:
         Its limits need no watching here: Assignments checks them itself.
         """
         self.raise_if_failed()
+        if self._is_spent():
+            return
         if self._told_to_end is None and (by := self._loaded.finish_asked_by) is not None:
             self._end_soon(finished_early(shown(by)))
 
@@ -231,21 +237,24 @@ class ServingRun:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and the port is closed
             self._loop.call_soon_threadsafe(self._closing.set)
 
-    def close(self) -> None:
+    def close(self, ended_well: bool = True) -> None:
         """Close the port, fail the trials that still run, and write what is left. Safe to call twice.
+
+        Args:
+            ended_well: Whether the run needs no other try. One that does is still to heed a request to finish.
 
         Does not raise. If the last write failed, `raise_if_failed` raises that afterwards.
         """
         self.close_port()
         self._thread.join()
-        self._loaded.note_end(self._trials.budget.reason)
+        self._loaded.note_end(self._trials.budget.reason, ended_well)
         self._loaded.close()
         if self._loaded.storage_error is not None:
             self._trials.budget.fail(self._loaded.storage_error)
 
-    def finish(self) -> None:
+    def finish(self, ended_well: bool) -> None:
         """Close the run, then raise its error if it has one: the last write may have failed while closing."""
-        self.close()
+        self.close(ended_well)
         self.raise_if_failed()
 
     async def until_closed(self) -> None:
@@ -255,7 +264,14 @@ class ServingRun:
             self._loop.call_later(self._spec.timeout_s, self._end_soon, reason)
         await self._closing.wait()
 
+    def _is_spent(self) -> bool:
+        """Whether all trials have been run, so that the run ends by itself."""
+        budget = self._trials.budget
+        return budget.finished + (budget.failed if self._spec.stop.failures_count else 0) >= self._spec.trials
+
     def _end_soon(self, reason: str) -> None:
+        if self._is_spent():
+            return
         self._told_to_end = self._told_to_end or reason
         self.stop(reason)
 

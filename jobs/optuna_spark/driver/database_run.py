@@ -164,12 +164,16 @@ class DatabaseRun:
         self._cut = error
 
     @_told_if_gone
-    def finish(self) -> None:
-        """Close the trials that workers left running. Call it once all workers have ended, or were told to."""
+    def finish(self, ended_well: bool) -> None:
+        """Close the trials that workers left running. Call it once all workers have ended, or were told to.
+
+        Args:
+            ended_well: Whether the run needs no other try. One that does is still to heed a request to finish.
+        """
         try:
             self._wait_for_asking_workers()
             close_abandoned(self._stored, self._cut)
-            self._note_end()
+            self._note_end(ended_well)
         finally:
             self._stored.close()
 
@@ -179,10 +183,10 @@ class DatabaseRun:
             if self.stop_reason() is None:
                 self._claims.stop(reason)
 
-    def _note_end(self) -> None:
-        """Note in the study why the run ended early, if it did; a request to finish has been heeded."""
+    def _note_end(self, heeded: bool) -> None:
+        """Note in the study why the run ended early, if it did, and forget a request to finish that was heeded."""
         reason, run_id = self.stop_reason(), self._spec.run_id
-        if mark(marks := self._marks(FINISH), run_id) is not None:
+        if heeded and mark(marks := self._marks(FINISH), run_id) is not None:
             self._set_marks(FINISH, with_mark(marks, run_id, None))
         if reason is not None or mark(self._marks(ENDED_EARLY), run_id) is not None:
             self._set_marks(ENDED_EARLY, with_mark(self._marks(ENDED_EARLY), run_id, reason))

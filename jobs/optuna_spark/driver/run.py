@@ -71,7 +71,7 @@ class StartedRun(Protocol):
 
     def cut(self, error: str) -> None: ...
 
-    def finish(self) -> None: ...
+    def finish(self, ended_well: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -134,16 +134,17 @@ def _run(
     open_run: Callable[[], OpenedRun]
     open_run = partial(OpenedDatabaseRun if spec.coordination == "database" else LoadedRun, spec, url, callbacks)
     opened, session = _open(open_run, spark)
-    run = _start(opened, session)
+    run, ended_well = _start(opened, session), False
     try:
         payload = replace(run.payload, data_secrets=secrets or DataSecrets())
         log.info("%s Starting %s workers (%s)", PREFIX, spec.tasks, spec.distribution)
         reports = _watch_while_launched(run, spec, payload, session)
         snapshot, reason = run.snapshot(), run.stop_reason()
         run.watch(snapshot)
+        ended_well = True
     finally:
         with ENDING.tidying():
-            run.finish()
+            run.finish(ended_well)
     log.info(progress_line(snapshot))
     write_progress(snapshot)
     _raise_if_short(spec, snapshot, reason, reports)
@@ -209,9 +210,9 @@ def _watch_while_launched(
             log.info(progress_line(snapshot))
             write_progress(snapshot)
             run.watch(snapshot)
-            if waiting is not None:
-                waiting.look()
             reason = run.told_to_end()
+            if waiting is not None and reason is None:
+                waiting.look()
             if reason is not None and grace.is_over(reason):
                 _cut(run, launched, spark, grace.error)
                 return []

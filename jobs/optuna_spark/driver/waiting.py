@@ -47,6 +47,7 @@ class Waiting:
     ) -> None:
         self._context, self._patience_s, self._clock = context, patience_s, clock
         self._ask = ask or master_asker(context)
+        self._has_met_worker = False
         self._begin()
 
     def _begin(self) -> None:
@@ -66,6 +67,7 @@ class Waiting:
             log.debug("Spark does not say whether tasks are at work: %s", type(error).__name__)
             return
         if is_at_work:
+            self._has_met_worker = True
             self._begin()
             return
         now = self._clock()
@@ -85,7 +87,10 @@ class Waiting:
         limit = cores_allowed(self._context)
         if limit is not None and limit < wanted.cores:
             return f"an executor needs {wanted.cores} cores, and spark.cores.max allows {limit} in all"
-        return None if cluster is None else lacking(wanted, cluster)
+        if cluster is None or (not cluster.workers and self._has_met_worker):
+            return None  # a cluster that has lost its workers gets others, or the same ones again
+        self._has_met_worker = self._has_met_worker or bool(cluster.workers)
+        return lacking(wanted, cluster)
 
     def _count_hopeless(self, problem: str | None, cluster: ClusterState | None, now: float) -> None:
         workers = frozenset(cluster.workers if cluster is not None else ())
@@ -102,6 +107,8 @@ class Waiting:
             return f"{begun}{problem} (the task ends in {duration(left)} unless a worker joins that has it)"
         if cluster is None:
             return f"{begun}waiting for the cluster to start executors (there is no master's page to ask why)"
+        if not cluster.workers:
+            return f"{begun}the cluster has no worker at the moment, and {wanted} is needed for an executor"
         busy = busy_with(cluster, self._context.applicationId)
         return f"{begun}waiting for {wanted} for an executor" + (f"; the cluster is busy with {busy}" if busy else "")
 

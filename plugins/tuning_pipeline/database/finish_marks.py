@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from optuna_spark.results.snapshot import mask_passwords
 from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, mark, with_mark
 from tuning_pipeline.database.study_runs import read_runs, study_is_gone
 from tuning_pipeline.failures import Failure, TaskError
@@ -55,7 +56,8 @@ def ended_early(study: str, run: str, storage: BaseStorage) -> str | None:
     Raises:
         TaskError: There is no such study.
     """
-    return _read(ENDED_EARLY, study, run, storage)
+    why = _read(ENDED_EARLY, study, run, storage)
+    return None if why is None else mask_passwords(why)  # it may quote an objective's error
 
 
 def run_key(study: str, run: str, storage: BaseStorage) -> str:

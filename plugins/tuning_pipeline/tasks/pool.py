@@ -30,7 +30,11 @@ def log_holders(study: StudyFile, task_ids: Sequence[str], ti: RuntimeTaskInstan
         task_ids: The tasks that use the pool.
         ti: The task that asks. Airflow lets a task ask for the states of others, but not for its pools.
     """
-    holders = [holder for dag_id in _dags_of_pool(study) for holder in _holders(dag_id, task_ids, ti)]
+    try:
+        holders = [holder for dag_id in _dags_of_pool(study) for holder in _holders(dag_id, task_ids, ti)]
+    except Exception as error:  # noqa: BLE001  # whatever Airflow's API answers: the task has done its work
+        log.info("[tuning] Who holds pool %s is not known: %s", study.settings.pool, type(error).__name__)
+        return
     if holders:
         log.info(
             "[tuning] Slots of pool %s are held by %s. Where none is left, task %s is scheduled, and begins when one"

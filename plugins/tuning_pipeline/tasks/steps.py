@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 # XCom key of export_best_trials: whether the result was published, and why.
 PUBLISHED = "published"
+
+# How long a fingerprint that no rule asks for may take.
+LISTING_S = 60.0
 
 OpenStorage = Callable[["StudyRun"], AbstractContextManager[Any]]
 
@@ -73,12 +77,13 @@ def prepare_study(
         from tuning_pipeline.runs.settings import keep_settings
 
         run = run_of(study)
+        fingerprint = noted_fingerprint(get_current_context()) or known_fingerprint(run.study, data_fingerprint)
         with run.hold_study():
             if run.mode == "reset" and check_can_tune is not None:
                 check_can_tune(run)
             url, context = run.storage_url(), get_current_context()
             made = prepare(run.spec, url, run.mode, keep_settings(run, context))
-            note_facts(run, url, noted_fingerprint(context) or known_fingerprint(run.study, data_fingerprint))
+            note_facts(run, url, fingerprint)
         if pool_tasks:
             log_holders(run.study, pool_tasks, context["ti"])
         return made
@@ -89,13 +94,22 @@ def prepare_study(
 def known_fingerprint(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> str:
     """The fingerprint of the data, for the record; empty where Airflow cannot look at the data.
 
-    No rule of the study asks for it, so whatever a store's library raises must not end the run.
+    No rule of the study asks for it, so neither what a store's library raises nor the time it takes may end the run.
     """
-    try:
-        return data_fingerprint(study)
-    except Exception as error:  # noqa: BLE001  # see above
-        log.info("The data's fingerprint is not noted: %s", str(error).splitlines()[0] if str(error) else type(error))
-        return ""
+    found, problem = [""], [f"listing the data takes longer than {LISTING_S:g} s"]
+
+    def look() -> None:
+        try:
+            found[0], problem[0] = data_fingerprint(study), ""
+        except Exception as error:  # noqa: BLE001  # see above
+            problem[0] = str(error).splitlines()[0] if str(error) else type(error).__name__
+
+    thread = threading.Thread(target=look, daemon=True, name="fingerprint")
+    thread.start()
+    thread.join(LISTING_S)
+    if problem[0]:
+        log.info("The data's fingerprint is not noted: %s", problem[0])
+    return found[0]
 
 
 def note_facts(run: StudyRun, url: Any, fingerprint: str) -> None:

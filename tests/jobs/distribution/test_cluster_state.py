@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from optuna_spark.distribution.cluster_state import Application, ClusterState, Part, ask_master, busy_with, lacking
@@ -40,10 +42,11 @@ def test_the_others_that_use_cores_are_named() -> None:
 
 
 def test_a_masters_page_is_read_and_a_dead_worker_is_none() -> None:
-    worker = {"id": "w", "cores": 2, "memory": 1024, "resources": {"gpu": ["0", "1"]}, "state": "ALIVE"}
+    worker: dict[str, Any] = {"id": "w", "cores": 2, "memory": 1024, "state": "ALIVE"}
+    worker["resources"] = {"gpu": {"name": "gpu", "addresses": ["0", "1", "2"]}}
     app = {"id": "a", "name": "evil\x1b[2Jname", "cores": 1, "memoryperexecutor": 512}
     state = ClusterState.of({"workers": [worker, {**worker, "id": "x", "state": "DEAD"}], "activeapps": [app]})
-    assert state.workers == {"w": Part(2, 1024, 2)}
+    assert state.workers == {"w": Part(2, 1024, 3)}
     assert state.applications == (Application("a", r"evil\x1b[2Jname", 1, 512),)
 
 

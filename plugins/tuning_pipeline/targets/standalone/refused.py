@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from optuna_spark.distribution.spark_errors import is_about_cluster
 from tuning_pipeline.failures import Failure
 
 # spark-submit's Java and its launcher say why in one line. The driver's own errors are in its failure file.
@@ -23,7 +24,7 @@ def refused_submission(output: str) -> Failure | None:
         output: What spark-submit printed last.
     """
     found = next((match for reason in _REASONS if (match := reason.search(output))), None)
-    if found is None:
+    if found is None or is_about_cluster(found[1]):
         return None
     return Failure(
         what=f"Spark refuses the application: {found[1].strip()}",
