@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from optuna_spark.results.snapshot import without_runs
+from optuna_spark.results.snapshot import mask_passwords
 from optuna_spark.storage.optuna_storage import opened_storage
 from tuning_pipeline.database.finish_marks import ended_early
 from tuning_pipeline.database.replaced_studies import drop_replaced
@@ -110,7 +111,7 @@ def export_partial(run: StudyRun, url: sqlalchemy.URL, why: str) -> str | None:
         best = export_study(
             without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
             run_key=run.key, latest=False, facts=lambda found_by: facts_for(found_by, run, storage, ""),
-            shared_script=settings.shared_script, ended=EndedEarly(why, failed=True),
+            shared_script=settings.shared_script, ended=EndedEarly(mask_passwords(why), failed=True),
         )  # fmt: skip
         return str(best["folder"])
 

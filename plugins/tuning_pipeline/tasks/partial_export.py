@@ -35,11 +35,10 @@ def export_what_finished(run: StudyRun, why: str, open_storage: Callable[[], Abs
         open_storage: Opens the storage with the study, and gives its URL.
     """
     try:
-        from optuna_spark.results.snapshot import mask_passwords
         from tuning_pipeline.exports.export_run import export_partial
 
         with open_storage() as url:
-            folder = export_partial(run, url, mask_passwords(why))
+            folder = export_partial(run, url, why)
     except Exception as error:  # noqa: BLE001  # whatever it is, the reader must see why the task failed
         log.warning("[tuning] What this run had finished could not be exported: %s", error)
         return

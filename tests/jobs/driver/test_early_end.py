@@ -11,11 +11,14 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.driver.coordinator import LoadedRun
+from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.run import RunResult, tune
 from optuna_spark.spec.sections import StopSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_storage import opened_storage
 from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, LIMIT, mark, with_mark
+from optuna_spark.trial_callback import NOBODY
 from tests.support.waiting import wait_until
 
 HANGS: dict[str, Any] = {"objective": "sample_objectives:first_one_hangs", "trials": 2000, "grace_s": 1.0}
@@ -107,6 +110,33 @@ def test_a_run_that_somebody_tells_to_finish_ends_with_what_it_has(url: str, coo
     # The request was heeded: the same run goes on when somebody starts it again.
     assert mark(note(url, FINISH), "one") is None
     assert mark(note(url, FINISH), "another") == "someone else"
+
+
+@pytest.mark.parametrize("ended_well", [False, True])
+def test_a_request_to_finish_outlives_a_try_that_did_not_end_well(
+    url: str, coordination: str, ended_well: bool
+) -> None:
+    """Airflow tries the task again, and the next try is told the same."""
+    kind = OpenedDatabaseRun if coordination == "database" else LoadedRun
+    run = kind(spec_for(coordination), url, NOBODY).start("127.0.0.1", "127.0.0.1")
+    ask_to_finish(url, "alice")
+
+    def is_told() -> bool:
+        run.watch(run.snapshot())
+        return run.told_to_end() is not None
+
+    wait_until(is_told, "the run to see the request")
+    run.finish(ended_well)
+    assert mark(note(url, FINISH), "one") == (None if ended_well else "alice")
+
+
+def test_a_request_that_comes_when_all_trials_are_run_ends_nothing_early(url: str, coordination: str) -> None:
+    parabola = {"objective": "sample_objectives:parabola", "trials": 3}
+    tune(spec_for(coordination, **parabola), url)
+    ask_to_finish(url, "alice")
+    assert tune(spec_for(coordination, **parabola), url).stop_reason is None
+    assert mark(note(url, ENDED_EARLY), "one") is None
+    assert mark(note(url, FINISH), "one") is None
 
 
 def test_trials_that_end_in_time_are_kept(url: str, coordination: str) -> None:

@@ -107,6 +107,8 @@ def test_the_newest_run_of_an_id_is_asked_and_its_end_is_told_by_that_id(
     assert mark(storage.get_study_system_attrs(study)[FINISH], later.key) == "alice"
     storage.set_study_system_attr(study, ENDED_EARLY, with_mark(None, later.key, "finished early by alice"))
     assert ended_early(name, RUN.run_id, storage) == "finished early by alice"
+    storage.set_study_system_attr(study, ENDED_EARLY, with_mark(None, later.key, "no route to mysql://ann:hush@db/x"))
+    assert ended_early(name, RUN.run_id, storage) == "no route to mysql://***@db/x"
     assert ended_early(name, RUN.key, storage) is None
 
 
@@ -128,9 +130,11 @@ def test_what_a_failed_run_had_finished_is_exported_as_partial_and_latest_stays(
     trial = study.ask({"x": FloatDistribution(0, 1)})
     trial.set_user_attr("run_id", RUN.key)
     study.tell(trial, 0.5)
-    folder = Path(str(export_partial(run, url, "10 trials failed in a row")))
+    folder = Path(str(export_partial(run, url, "10 trials failed in a row: mysql://ann:hush@db/x")))
     best = json.loads((folder / "best_params.json").read_text())
-    assert (best["partial"], best["ended_early"], best["value"]) == (True, "10 trials failed in a row", 0.5)
+    assert (best["partial"], best["ended_early"], best["value"]) == (
+        True, "10 trials failed in a row: mysql://***@db/x", 0.5
+    )  # fmt: skip
     assert "Partial results: this run failed" in (folder / "report.html").read_text()
     assert not (folder.parent / "latest").exists()
     # A run that was told to finish is no failure: its export is a whole one, and says who ended it.

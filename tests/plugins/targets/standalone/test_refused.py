@@ -32,3 +32,7 @@ def test_what_spark_submit_refuses_is_its_own_sentence(conf: str, sentence: str)
 def test_other_endings_are_no_refusal() -> None:
     assert refused_submission("Killed\n") is None
     assert refused_submission('Exception in thread "main" java.net.ConnectException: no route\n') is None
+    away = "java.lang.IllegalArgumentException: requirement failed: Can only call getServletHandlers on a running"
+    assert refused_submission(f'Exception in thread "main" {away} MetricsSystem\n') is None
+    waited = "org.apache.spark.SparkException: Exception thrown in awaitResult:"
+    assert refused_submission(f'Exception in thread "main" {waited}\n') is None
