@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
-from optuna_spark.results.snapshot import without_runs
-from optuna_spark.results.snapshot import mask_passwords
+from optuna_spark.results.snapshot import mask_passwords, without_runs
 from optuna_spark.storage.optuna_storage import opened_storage
 from tuning_pipeline.database.finish_marks import ended_early
 from tuning_pipeline.database.replaced_studies import drop_replaced

@@ -136,6 +136,7 @@ class TuneOperator(SparkSubmitOperator):
             what=f"the task ran longer than execution_timeout_s ({limit:g} s) and was ended",
             next="Trigger with mode resume: finished trials are kept. Raise execution_timeout_s in the study file,"
             " or set timeout_s below it, which ends a run in good order.",
+            retry=True,  # Airflow tries a task again that ran out of time
         )
 
     def _prepare(self, context: Context, scratch: Path, run: StudyRun) -> None:
