@@ -24,6 +24,9 @@ MAX_RECENT = 100
 
 _TRIALS = sa.table("trials", *map(sa.column, ("trial_id", "number", "study_id", "state", "datetime_complete")))
 _VALUES = sa.table("trial_values", *map(sa.column, ("trial_id", "objective", "value", "value_type")))
+_SYSTEM = sa.table(
+    "trial_system_attributes", *(sa.column(name, sa.String) for name in ("trial_id", "key", "value_json"))
+)
 _ATTRS = sa.table("trial_user_attributes", *map(sa.column, ("trial_id", "key", "value_json")))
 
 
@@ -42,7 +45,8 @@ class RunNumbers:
     Attributes:
         metrics, directions: Of the study's values.
         study, run: How many trials are in each state: of the study, and of this run.
-        best: Best value of the study; None without one, or with several directions.
+        best: Best value of the study; None without one, or with several directions. As in exports, a trial that
+            breaks a constraint has none.
         before: Best value of the trials of other runs, likewise.
         per_s: Finished trials of this run in a second, lately; None before there are two.
         history: For each of some equally long stretches of the study: number of its last trial, and its best value.
@@ -182,13 +186,31 @@ def _failures(connection: sa.Connection, study_id: int, key: str) -> list[Failur
 
 
 def _values(study_id: int) -> sa.Select[Any]:
-    """The finite first values of the complete trials."""
+    """The finite first values of the complete trials that keep their constraints."""
     joined = _TRIALS.join(_VALUES, _VALUES.c.trial_id == _TRIALS.c.trial_id)
     finite = _VALUES.c.value_type == "FINITE"  # SQL knows no infinities
     complete = _TRIALS.c.state == "COMPLETE"
     return sa.select().select_from(joined).where(
-        _TRIALS.c.study_id == study_id, complete, _VALUES.c.objective == 0, finite
+        _TRIALS.c.study_id == study_id, complete, _VALUES.c.objective == 0, finite, ~_breaks_constraint()
     )  # fmt: skip
+
+
+def _breaks_constraint() -> sa.ColumnElement[bool]:
+    """Whether a trial has a constraint above 0, as `results.best.best_trials` asks.
+
+    Optuna stores each as JSON text with a key of its own, or all as a list. No database reads every such number, such
+    as Infinity, so this looks at the texts: what is left without zeros and negative numbers is above 0.
+    """
+    whole = _SYSTEM.c.key == "constraints"
+    listed = sa.func.replace(_SYSTEM.c.value_json, "[", " ", type_=sa.String)
+    single = sa.literal(" ") + _SYSTEM.c.value_json + sa.literal("]")
+    left: sa.ColumnElement[str] = sa.case((whole, listed), else_=single)
+    for nothing in (" 0.0,", " 0.0]", " 0,", " 0]", " -", " ]"):
+        left = sa.func.replace(left, nothing, "", type_=sa.String)
+    found = sa.or_(whole, _SYSTEM.c.key.like("constraints:%"))
+    return (
+        sa.select(_SYSTEM.c.trial_id).where(_SYSTEM.c.trial_id == _TRIALS.c.trial_id, found, left.like("% %")).exists()
+    )
 
 
 def _of_run(study_id: int, key: str) -> sa.Select[Any]:

@@ -10,7 +10,7 @@ import logging
 import time
 from functools import lru_cache
 
-from tuning_pipeline.failures import Failure, TaskError
+from tuning_pipeline.failures import TaskError
 from tuning_pipeline.pages.live_run import LiveRun, key_of
 from tuning_pipeline.pages.tuning_run import TuningRun
 
@@ -24,21 +24,14 @@ def request_finish(run: TuningRun, by: str) -> None:
     """Ask a run to finish early. Its driver sees the request within a few seconds.
 
     Args:
-        run: A run with a place for it.
+        run: A run that tunes, with a place for it.
         by: Who asks, for the report.
 
     Raises:
-        TaskError: The run does not tune now, or the workspace does not take the request.
+        TaskError: The workspace does not take the request.
     """
     from tuning_pipeline.targets.databricks.finish_request import request_finish as request
 
-    if not LiveRun(run).is_tuning:
-        raise TaskError(
-            Failure(
-                what=f"run {run.run_id} of DAG {run.dag_id} runs no trials now",
-                next="Wait until its task tune is at work, or mark the run as failed to end it now.",
-            )
-        )
     request(run.place.databricks, run.place.runs, key_of(run), by)
     _requested_by.cache_clear()
 

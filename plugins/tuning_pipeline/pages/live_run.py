@@ -104,7 +104,8 @@ def live_run(run: TuningRun, storage: RDBStorage | None, finishing: str = "") ->
         total=_total(run, own.get(key)),
         numbers=numbers,
         finishing=(has_begun and finish_requested_by(name, key, storage)) or "",
-        early=(has_begun and ended_early(name, key, storage)) or "",
+        # The note of an earlier try stays in the study until the run ends once more.
+        early=(has_begun and not LiveRun(run).is_tuning and ended_early(name, key, storage)) or "",
         workspace=workspace,
     )
 

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from optuna_spark.errors import TuningError
 from tuning_pipeline.database.finish_marks import request_finish
 from tuning_pipeline.exports.page_policy import CONTENT_POLICY
-from tuning_pipeline.failures import describe_failure
+from tuning_pipeline.failures import TaskError, describe_failure
 from tuning_pipeline.pages import cluster_finish
 from tuning_pipeline.pages.dashboard import Reply, refusal
 from tuning_pipeline.pages.databases import Databases
@@ -64,6 +64,8 @@ PAGE_HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+# What the database of a study raises: its connection is wrong, or it is away, at the first look or in the midst of one.
+UNREADABLE = (TuningError, SQLAlchemyError, StorageInternalError)
 PUBLISHED = "published"  # as in tuning_pipeline.tasks.steps
 
 
@@ -76,7 +78,8 @@ def databases() -> Databases:
 def pages() -> FastAPI:
     """The pages below /tuning."""
     app = FastAPI(title="Tuning", openapi_url=None)
-    app.add_exception_handler(TuningError, _unavailable)  # type: ignore[arg-type]  # Starlette asks for any Exception
+    for kind in UNREADABLE:
+        app.add_exception_handler(kind, _unavailable)
     app.add_exception_handler(HTTPException, _refused)  # type: ignore[arg-type]  # likewise
 
     @app.get("/studies", dependencies=[Depends(may_read_studies)])
@@ -99,19 +102,19 @@ def pages() -> FastAPI:
     def study(name: str, request: Request, database: str = "") -> Response:
         """The page of a study by its name. The dashboard itself only knows a study's number."""
         names = [database] if database in databases().names() else databases().names()
-        problems: list[TuningError] = []
+        problems: list[Exception] = []
         for conn_id in names:
             try:
                 number = databases().dashboard(conn_id).storage.get_study_id_from_name(name)
             except KeyError:
                 continue
-            except TuningError as error:
+            except UNREADABLE as error:
                 problems.append(error)
                 continue
             return RedirectResponse(f"{_dashboard_path(request, conn_id)}/dashboard/studies/{number}")
         if problems and len(problems) == len(names):
             raise problems[0]
-        unread = [f"Not every database could be asked: {error}" for error in problems]
+        unread = [f"Not every database could be asked: {_sentence(error)}" for error in problems]
         return message_page("No such study yet", f"The database holds no study {name}.", *unread, status=404)
 
     @app.get("/report/{dag_id}/{run_id:path}", dependencies=[Depends(may_read_run)])
@@ -145,15 +148,31 @@ def pages() -> FastAPI:
         run = tuning_run(dag_id, run_id)
         if run is None or not (run.place.database or run.place.runs):
             return message_page("No such run", f"DAG {dag_id} has no run {run_id} to finish here.", status=404)
-        if run.place.database:
-            request_finish(run.place.study, key_of(run), user.get_name(), _storage(run.place.database))
-        else:
-            cluster_finish.request_finish(run, user.get_name())
+        if not LiveRun(run).is_tuning:  # a request that stays would end a later try of the run
+            return message_page("The run does not tune now", *_tunes_not(run), status=409)
+        try:
+            _request_finish(run, user.get_name())
+        except TaskError as error:
+            return message_page("The run was not asked to finish", *_texts(error), status=503)
         log.info("%s asked run %s of DAG %s to finish", user.get_name(), run_id, dag_id)
         # 303: the browser asks for the tab with GET, so that loading it anew posts nothing.
         return RedirectResponse(_run_path(request, "report", run.dag_id, run.run_id), status_code=303)
 
     return app
+
+
+def _tunes_not(run: TuningRun) -> tuple[str, str]:
+    what = f"Run {run.run_id} of DAG {run.dag_id} runs no trials now, so there is nothing to finish."
+    if run.state in ENDED:
+        return what, "It has ended."
+    return what, "Wait until its task tune is at work, or mark the run as failed to end it now."
+
+
+def _request_finish(run: TuningRun, by: str) -> None:
+    if run.place.database:
+        request_finish(run.place.study, key_of(run), by, _storage(run.place.database))
+    else:
+        cluster_finish.request_finish(run, by)
 
 
 def _dashboard(conn_id: str, path: str, request: Request) -> Response:
@@ -185,7 +204,7 @@ def _tab(run: TuningRun, request: Request, user: BaseUser, *, has_report: bool) 
     try:
         storage = _storage(run.place.database) if run.place.database else None
         live = live_run(run, storage, cluster_finish.requested_by(run))
-    except (TuningError, SQLAlchemyError, StorageInternalError) as error:
+    except UNREADABLE as error:
         storage, problem = None, f"The study cannot be read: {_sentence(error)}"
         live = live_run(run, None)
     links = Links(
@@ -206,11 +225,19 @@ def _waits(run: TuningRun, user: BaseUser) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """What a page may say of an error: a driver's own text may quote a statement."""
+    what, then = _texts(error)
+    return f"{what}. {then}".strip() if isinstance(error, TuningError) else what
+
+
+def _texts(error: Exception) -> tuple[str, str]:
+    """What a page may say of an error, and the next step: a driver's own text may quote a statement."""
     if not isinstance(error, TuningError):
-        return f"its database does not answer ({type(error).__name__})"
+        return (
+            f"the database does not answer ({type(error).__name__})",
+            "Look at the database, then load this page anew.",
+        )
     failure = describe_failure(error)
-    return f"{failure.what}. {failure.next}".strip()
+    return failure.what, failure.next
 
 
 def _storage(conn_id: str) -> RDBStorage:
@@ -236,8 +263,8 @@ def _database_list(request: Request, names: list[str]) -> HTMLResponse:
             count = len(board.storage.get_all_studies())
             address = html.escape(f"{_dashboard_path(request, name)}/dashboard")
             items.append(f'<li><a href="{address}">{shown}</a> <span class="note">{count:,} studies</span></li>')
-        except TuningError as error:
-            items.append(f'<li>{shown} <span class="bad">{html.escape(str(error))}</span></li>')
+        except UNREADABLE as error:
+            items.append(f'<li>{shown} <span class="bad">{html.escape(_sentence(error))}</span></li>')
     return _page("Databases of the studies", f"<ul>{''.join(items)}</ul>")
 
 
@@ -245,11 +272,12 @@ def _wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
-async def _unavailable(request: Request, error: TuningError) -> Response:
-    failure = describe_failure(error)
+async def _unavailable(request: Request, error: Exception) -> Response:
+    if not isinstance(error, TuningError):
+        log.warning("%s: the database does not answer", request.url.path, exc_info=error)
     if not _wants_page(request):
-        return JSONResponse({"reason": f"{failure.what}. {failure.next}".strip()}, 503)
-    return message_page("The studies cannot be read", failure.what, failure.next, status=503)
+        return JSONResponse({"reason": _sentence(error)}, 503)
+    return message_page("The studies cannot be read", *_texts(error), status=503)
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from airflow.models.pool import Pool
 from airflow.models.taskinstance import TaskInstance
@@ -33,7 +34,8 @@ class PoolWait:
     def sentence(self, may_read: Callable[[str], bool]) -> str:
         """For the tab. Runs of DAGs that its reader may not read have no name there."""
         slots = "the slot" if self.slots == 1 else f"one of {self.slots} slots"
-        named = [f"run {run_id} of {dag_id}" for dag_id, run_id in self.holders if may_read(dag_id)][:MAX_NAMED]
+        readable = (holder for holder in self.holders if may_read(holder[0]))
+        named = [f"run {run_id} of {dag_id}" for dag_id, run_id in islice(readable, MAX_NAMED)]
         if others := len(self.holders) - len(named):
             named.append(f"{others} other run{'s' if others > 1 else ''}")
         by = f", held by {' and '.join(named)}" if named else ": an administrator of Airflow gives it slots"

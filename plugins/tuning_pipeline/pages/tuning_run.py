@@ -18,7 +18,8 @@ from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import select
+from airflow.utils.state import TaskInstanceState
+from sqlalchemy import and_, select
 
 from tuning_pipeline.failures import CARD
 
@@ -110,10 +111,15 @@ def tuning_run(dag_id: str, run_id: str) -> TuningRun | None:
 
 
 def newest_run(dag_id: str) -> str | None:
-    """The id of a DAG's newest run that ended well, else of its newest run; None if it has none."""
+    """The id of a DAG's newest run that exported its result, else of its newest run; None if it has none.
+
+    A run that `decide_retune` skips ends well, too, and has nothing to show.
+    """
     newest = select(DagRun.run_id).where(DagRun.dag_id == dag_id).order_by(DagRun.run_after.desc(), DagRun.id.desc())
+    of_run = and_(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)
+    exported = (TaskInstance.task_id == EXPORT_TASK, TaskInstance.state == TaskInstanceState.SUCCESS)
     with create_session() as session:
-        found = session.scalar(newest.where(DagRun.state == "success").limit(1))
+        found = session.scalar(newest.join(TaskInstance, of_run).where(*exported).limit(1))
         return found if found is not None else session.scalar(newest.limit(1))
 
 

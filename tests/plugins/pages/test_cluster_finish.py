@@ -123,7 +123,7 @@ def test_a_run_that_does_not_tune_now_cannot_be_finished(server: Server, workspa
         server.is_now("waits", "running", DAG_ID, tune=state)
         assert "<form" not in tab(server, "waits")
         reply = finish(server, "waits", **HERE, Accept=HTML)
-        assert reply.status_code == 503
+        assert reply.status_code == 409
         assert "runs no trials now" in reply.text
     assert requests(workspace, "waits") == {}
 
@@ -136,6 +136,7 @@ def test_a_workspace_that_refuses_breaks_no_tab_and_is_one_sentence(
     assert "<form" in tab(server, "refused")
     reply = finish(server, "refused", **HERE, Accept=HTML)
     assert (reply.status_code, "refuses the credentials of connection" in reply.text) == (503, True)
+    assert "<h1>The run was not asked to finish</h1>" in reply.text
     assert "expired" not in reply.text
 
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import optuna
 import pytest
@@ -16,6 +17,7 @@ from optuna.trial import TrialState, create_trial
 
 from init.local.ports import free_ports
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from optuna_spark.storage.run_marks import ENDED_EARLY, with_mark
 from tests.support.airflow import QUICK_STUDY
 from tests.support.connections import set_connection
 from tests.support.pages_server import HTML, Server, pages_server
@@ -255,13 +257,36 @@ def test_another_sites_page_finishes_nothing(server: Server, storage: RDBStorage
     assert finish_requested_by(server.name, key_of(server, run_id), storage) is None
 
 
-def test_a_run_that_has_not_begun_cannot_be_finished(server: Server, storage: RDBStorage) -> None:
+def test_a_run_that_does_not_tune_now_cannot_be_finished(server: Server, storage: RDBStorage) -> None:
+    begun(server, storage, "over")
+    for state, tune in (("running", "up_for_retry"), ("failed", "failed"), ("success", "success")):
+        server.is_now("over", state, tune=tune)
+        reply = server.send("POST", finish_path(server, "over"), None, "user", Accept=HTML)
+        assert reply.status_code == 409
+        assert "<h1>The run does not tune now</h1>" in reply.text
+        assert ("It has ended." in reply.text) == (state != "running")
+    # A mark would end a later try of the run at once.
+    assert finish_requested_by(server.name, key_of(server, "over"), storage) is None
+
+
+def test_a_run_that_the_study_does_not_know_cannot_be_finished(server: Server, storage: RDBStorage) -> None:
     begun(server, storage, "begun")
     server.trigger(server.dag_id, "not_begun")
+    server.is_now("not_begun", "running", tune="running")
     reply = server.send("POST", finish_path(server, "not_begun"), None, "user", Accept=HTML)
     assert reply.status_code == 503
+    assert "<h1>The run was not asked to finish</h1>" in reply.text
     assert "has not begun to work on study" in reply.text
     assert server.send("POST", finish_path(server, "none"), None, "user").status_code == 404
+
+
+def test_a_run_that_tunes_once_more_has_not_ended_early(server: Server, storage: RDBStorage) -> None:
+    begun(server, storage, "again")
+    marks = with_mark(None, key_of(server, "again"), "it ran out of time")
+    storage.set_study_system_attr(storage.get_study_id_from_name(server.name), ENDED_EARLY, marks)
+    assert "ended early" not in text(server.get(server.tab("again")).text)
+    server.is_now("again", "failed", tune="failed")
+    assert "The run ended early: it ran out of time." in text(server.get(server.tab("again")).text)
 
 
 # --- the way in -----------------------------------------------------------------------------------------------------
@@ -322,6 +347,37 @@ def test_a_database_that_is_down_is_a_page_that_says_so(server: Server, monkeypa
     server.is_now("down", "running", f"tune_{SECOND}", tune="running")
     page = server.get(server.tab("down", f"tune_{SECOND}"))
     assert (page.status_code, sentence in page.text) == (200, True)
+    databases.cache_clear()
+
+
+def test_a_database_that_dies_behind_the_first_look_is_the_same_page(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "dies.sqlite3"
+    set_connection(monkeypatch, "second_db", conn_type="sqlite", host=str(file))
+    databases.cache_clear()
+    assert server.trigger(f"tune_{SECOND}", "dies").status_code == 200
+    server.is_now("dies", "running", f"tune_{SECOND}", tune="running")
+    assert server.get("/tuning/databases/second_db/dashboard/studies/1").status_code == 404
+    file.write_bytes(b"no database " * 1000)
+    finish = server.tab("dies", f"tune_{SECOND}").replace("/report/", "/finish/")
+    replies = [
+        server.get("/tuning/study/second?database=second_db", Accept=HTML),
+        server.get("/tuning/databases/second_db/dashboard/studies/1", Accept=HTML),
+        server.send("POST", finish, None, "user", Accept=HTML),
+    ]
+    for reply in replies:
+        assert reply.status_code == 503
+        assert "<h1>The studies cannot be read</h1><p>the database does not answer (" in reply.text
+        assert "SELECT" not in reply.text
+    reply = server.get("/tuning/databases/second_db/dashboard/studies/1")
+    assert reply.status_code == 503
+    assert reply.json()["reason"].startswith("the database does not answer (")
+    listed = server.get("/tuning/studies")
+    assert (listed.status_code, "the database does not answer (" in listed.text) == (200, True)
+    assert 'href="/tuning/optuna/dashboard"' in listed.text, "the other database is there"
+    page = server.get(server.tab("dies", f"tune_{SECOND}"))
+    assert (page.status_code, "The study cannot be read: the database does not answer (" in page.text) == (200, True)
     databases.cache_clear()
 
 

@@ -55,15 +55,23 @@ def test_the_tab_says_whether_the_result_was_published_and_why(server: Server, f
     )
 
 
-def test_a_dag_s_tab_leads_to_the_newest_run_that_ended_well(server: Server) -> None:
+def test_a_dag_s_tab_leads_to_the_newest_run_that_exported_its_result(server: Server) -> None:
+    def led_to() -> str:
+        reply = server.get(f"/tuning/latest/{server.dag_id}")
+        assert reply.status_code == 307
+        return str(reply.headers["location"])
+
     assert "tunes no study" in server.get("/tuning/latest/stranger").text
     assert server.trigger(server.dag_id, "good").status_code == 200
-    server.is_now("good", "success")
+    assert led_to() == server.tab("good"), "the newest run while none has a result"
+    server.is_now("good", "success", export_best_trials="success")
     assert server.trigger(server.dag_id, "newer").status_code == 200
-    reply = server.get(f"/tuning/latest/{server.dag_id}")
-    assert (reply.status_code, reply.headers["location"]) == (307, server.tab("good"))
-    server.is_now("newer", "success")
-    assert server.get(f"/tuning/latest/{server.dag_id}").headers["location"] == server.tab("newer")
+    assert led_to() == server.tab("good")
+    server.is_now("newer", "success", tune="skipped", export_best_trials="skipped")  # as decide_retune leaves a run
+    assert led_to() == server.tab("good")
+    assert server.trigger(server.dag_id, "newest").status_code == 200
+    server.is_now("newest", "success", export_best_trials="success")
+    assert led_to() == server.tab("newest")
 
 
 FOLDERS = ["http://127.0.0.1:{port}", "file://{disk}", "{disk}", "{disk}/../elsewhere"]
