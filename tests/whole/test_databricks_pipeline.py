@@ -156,7 +156,8 @@ def test_a_study_on_the_driver_is_told_to_finish_and_exports_what_it_has(
     text = STUDY.replace("objective: quadratic", "objective: steady:slow").replace("trials: 4", "trials: 2000")
     text = text.replace("  poll_s: 1\n", "  poll_s: 1\n  dump_every_s: 1\n")
     folder.write_study("cloud", f"{text}study: {tmp_path.name}\ngrace_s: 2\n")
-    command = [sys.executable, "-m", "tuning_pipeline.commands", "finish", "cloud", "--folder", folder.path / "studies"]
+    command = [sys.executable, "-m", "tuning_pipeline.commands", "finish", "cloud", "--folder"]
+    command.append(str(folder.path / "studies"))
     path = os.pathsep.join(str(REPOSITORY / part) for part in ("plugins", "jobs"))
 
     def ask() -> str:

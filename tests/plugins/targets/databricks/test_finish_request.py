@@ -37,7 +37,7 @@ def study(tmp_path: Path) -> Study:
 def submit(workspace: Workspace, study: StudyFile, key: str, output: str = "") -> int:
     workspace.faults.start_s = 600
     output = output or run_output(study, key)
-    files = RemoteFiles(f"{VOLUME}/p.zip", f"{VOLUME}/tune.py", (), f"{VOLUME}/spec.json", output)
+    files = RemoteFiles(f"{VOLUME}/p.zip", f"{VOLUME}/tune.py", (f"{VOLUME}/init.sh",), f"{VOLUME}/spec.json", output)
     token = hashlib.sha256(output.encode()).hexdigest()
     return workspace.submit(run_payload(study, study.to_spec(key), files, token, None))
 
@@ -49,7 +49,7 @@ def requests(workspace: Workspace) -> dict[str, dict[str, str]]:
 
 
 def test_the_live_run_of_the_study_is_asked_and_no_other(workspace: Workspace, study: Study) -> None:
-    mine, other = study(f"{BASE}study: mine\n"), study(f"{BASE}study: mine (too)\n")
+    mine, other = study(f"{BASE}study: mine\n"), study(f"{BASE}study: mine-too\n")
     workspace.cancel(submit(workspace, mine, "ended.0"))
     workspace.run(1000).end("TERMINATED", "CANCELED", "", "")
     submit(workspace, other, "another.1")
