@@ -91,8 +91,8 @@ ROOMS: dict[str, set[str]] = {
         "plugins/targets/registry",
     },
     "plugins/targets/standalone": {
-        "jobs/errors", "jobs/spec", "plugins/database", "plugins/failures", "plugins/retune", "plugins/runs",
-        "plugins/study_file", "plugins/study_file/keys", "plugins/targets", "plugins/tasks",
+        "jobs/distribution", "jobs/errors", "jobs/spec", "plugins/database", "plugins/failures", "plugins/retune",
+        "plugins/runs", "plugins/study_file", "plugins/study_file/keys", "plugins/targets", "plugins/tasks",
     },
     "plugins/targets/databricks": {
         "jobs/errors", "jobs/objectives/registry", "jobs/spec", "jobs/storage", "plugins/database", "plugins/exports",
