@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "jobs/data": {"jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/storage": {"jobs/errors"},
     "jobs/results": {"jobs/errors"},
-    "jobs/sampling": {"jobs/errors", "jobs/spec", "jobs/storage"},
+    "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
     "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/objectives/quadratic": {"jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec"},
     "jobs/objectives/xgboost": {
@@ -105,8 +105,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets"},
     "plugins/pages": {
-        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/runs",
-        "plugins/study_file/keys", "plugins/targets/databricks",
+        "jobs/errors", "jobs/shown", "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures",
+        "plugins/runs", "plugins/study_file/keys", "plugins/targets/databricks",
     },
 }  # fmt: skip
 

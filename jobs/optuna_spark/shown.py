@@ -1,4 +1,4 @@
-"""Text of others, made fit for a log, a terminal and a page."""
+"""Texts for a log, a terminal and a page: those of others, made fit for it, and times."""
 
 from __future__ import annotations
 
@@ -10,3 +10,13 @@ def shown(text: str) -> str:
     spaces that are not the usual one: all that Unicode does not call printable.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 42 s, 3 min 20 s or 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

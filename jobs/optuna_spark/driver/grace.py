@@ -6,7 +6,8 @@ import logging
 import math
 import time
 
-from optuna_spark.driver.progress import PREFIX, duration
+from optuna_spark.driver.progress import PREFIX
+from optuna_spark.shown import duration
 
 log = logging.getLogger(__name__)
 

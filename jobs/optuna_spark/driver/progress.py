@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from optuna_spark.shown import duration
+
 PREFIX = "[tuning]"
 # Environment variable with a file in which the run's watcher, such as Airflow's task, reads where the run stands.
 PROGRESS_VARIABLE = "TUNING_PROGRESS_FILE"
@@ -71,13 +73,3 @@ def progress_line(snapshot: Snapshot) -> str:
         left_s = (snapshot.total - snapshot.finished) / rate
         parts.append(f"about {duration(left_s)} left")
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 42 s, 3 min 20 s or 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

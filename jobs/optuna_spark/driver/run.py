@@ -17,11 +17,11 @@ from optuna_spark.driver.coordinator import LoadedRun
 from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.ending import ENDING
 from optuna_spark.driver.grace import Grace
-from optuna_spark.driver.progress import PREFIX, Snapshot, duration, progress_line, write_progress
+from optuna_spark.driver.progress import PREFIX, Snapshot, progress_line, write_progress
 from optuna_spark.driver.waiting import Waiting
 from optuna_spark.errors import ResourcesError, RunEndedError, SpecError, TuningError, error_class
 from optuna_spark.objectives.registry import check_objective
-from optuna_spark.shown import shown
+from optuna_spark.shown import duration, shown
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.trial_callback import Callbacks, TrialCallback

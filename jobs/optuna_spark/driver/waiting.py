@@ -17,8 +17,9 @@ from optuna_spark.distribution.cluster_state import (
     master_asker,
     wanted_by,
 )
-from optuna_spark.driver.progress import PREFIX, duration
+from optuna_spark.driver.progress import PREFIX
 from optuna_spark.errors import ResourcesError
+from optuna_spark.shown import duration
 
 if TYPE_CHECKING:
     from pyspark import SparkContext

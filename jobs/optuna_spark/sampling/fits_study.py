@@ -57,13 +57,22 @@ def check_search_space(
         if wanted[param] == stored[param]:
             continue
         line = _line(param, wanted[param], stored[param])
-        (notes if _compatible(wanted[param], stored[param]) else conflicts).append(line)
+        (notes if compatible(wanted[param], stored[param]) else conflicts).append(line)
     if conflicts:
         raise StudyMismatchError(_misfit(name, conflicts))
     if stored:
         notes += [f"parameter {param} is new" for param in wanted if param not in stored]
         notes += [f"parameter {param} is no longer tuned" for param in stored if wanted and param not in wanted]
     return notes
+
+
+def compatible(new: BaseDistribution, old: BaseDistribution) -> bool:
+    """Whether Optuna's samplers accept both distributions for one parameter."""
+    try:
+        check_distribution_compatibility(old, new)
+    except ValueError:
+        return False
+    return True
 
 
 def misfit(name: str, param: str, wanted: BaseDistribution, stored: BaseDistribution) -> str:
@@ -96,11 +105,3 @@ def _misfit(name: str, lines: Sequence[str]) -> str:
 
 def _line(param: str, wanted: BaseDistribution, stored: BaseDistribution) -> str:
     return f"parameter {param}: stored {describe(stored)}, now {describe(wanted)}"
-
-
-def _compatible(new: BaseDistribution, old: BaseDistribution) -> bool:
-    try:
-        check_distribution_compatibility(old, new)
-    except ValueError:
-        return False
-    return True

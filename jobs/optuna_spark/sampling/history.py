@@ -18,12 +18,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, check_distribution_compatibility
+from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.sampling.fits_study import misfit
+from optuna_spark.sampling.fits_study import compatible, misfit
 
 View = Literal["sampler", "pruner", "all"]
 
@@ -206,10 +206,9 @@ class HistoryStorage(InMemoryStorage):
 
     def _check_stored(self, param: str, distribution: BaseDistribution) -> None:
         stored = self.stored_distributions[param]
-        try:
-            check_distribution_compatibility(stored, distribution)
-        except ValueError:  # the objective declares it only now, and gets what Optuna would raise, in better words
-            raise ValueError(misfit(self._name, param, distribution, stored)) from None
+        if not compatible(distribution, stored):
+            # The objective declares it only now, and gets what Optuna would raise, in better words.
+            raise ValueError(misfit(self._name, param, distribution, stored))
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None

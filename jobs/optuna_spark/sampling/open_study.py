@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.storages import RDBStorage
 
+from optuna_spark.results.best import metric_names
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.fits_study import check_directions
 from optuna_spark.sampling.versions import note_versions
@@ -47,10 +48,8 @@ def open_study(spec: TuningSpec, storage: RDBStorage, value_names: Sequence[str]
 
 def name_values(study: optuna.Study, names: Sequence[str]) -> None:
     """Give the study's values their names, which dashboards show; plain ones where nobody has named them."""
-    known = study.metric_names
-    n = len(study.directions)
-    wanted = list(names) or known or (["value"] if n == 1 else [f"value_{i}" for i in range(n)])
-    if wanted != known:
+    wanted = list(names) or metric_names(study)
+    if wanted != study.metric_names:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(wanted)

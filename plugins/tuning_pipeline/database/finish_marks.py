@@ -5,6 +5,7 @@ The driver reads the request with its ordinary round trips to the database, so i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from optuna_spark.results.snapshot import mask_passwords
@@ -72,16 +73,20 @@ def run_key(study: str, run: str, storage: BaseStorage) -> str:
         raise study_is_gone(study, "Trigger a new run.") from None
     if run in own:
         return run
-    # A key is Airflow's run id, a dot, and a hash.
-    found = [key for key in own if key.rpartition(".")[0] == run]
-    if not found:
+    found = _newest_of(own, run)
+    if found is None:
         raise TaskError(
             Failure(
                 what=f"run {run} has not begun to work on study {study!r}",
                 next="Wait until its task prepare_study has ended, or mark the run as failed to end it now.",
             )
         )
-    return found[-1]
+    return found
+
+
+def _newest_of(keys: Iterable[str], run_id: str) -> str | None:
+    """The last of the keys of Airflow's run id: a key is the id, a dot, and a hash."""
+    return next((key for key in reversed([*keys]) if key.rpartition(".")[0] == run_id), None)
 
 
 def _read(key: str, study: str, run: str, storage: BaseStorage) -> str | None:
@@ -92,5 +97,5 @@ def _read(key: str, study: str, run: str, storage: BaseStorage) -> str | None:
     found = mark(marks, run)
     if found is not None or not isinstance(marks, dict):
         return found
-    # A key is Airflow's run id, a dot, and a hash.
-    return next((mark(marks, one) for one in reversed(marks) if one.rpartition(".")[0] == run), None)
+    newest = _newest_of(marks, run)
+    return None if newest is None else mark(marks, newest)

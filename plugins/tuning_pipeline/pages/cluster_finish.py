@@ -11,7 +11,7 @@ import time
 from functools import lru_cache
 
 from tuning_pipeline.failures import TaskError
-from tuning_pipeline.pages.live_run import LiveRun, key_of
+from tuning_pipeline.pages.live_run import key_of
 from tuning_pipeline.pages.tuning_run import TuningRun
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def request_finish(run: TuningRun, by: str) -> None:
 
 def requested_by(run: TuningRun) -> str:
     """Who has asked a run that tunes to finish; empty if nobody has, or if the workspace does not say."""
-    if not run.place.runs or not LiveRun(run).is_tuning:
+    if not run.place.runs or not run.is_tuning:
         return ""
     return _requested_by(run.place.databricks, run.place.runs, key_of(run), int(time.monotonic() / HOLDS_S))
 

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from optuna_spark.shown import duration
 from tuning_pipeline.database.run_numbers import MAX_ERRORS, RunNumbers
 from tuning_pipeline.exports.history_plot import history_plot
 from tuning_pipeline.pages.live_run import LiveRun
@@ -161,16 +162,6 @@ def _cards(live: LiveRun, numbers: RunNumbers) -> str:
 
 def _rate(per_s: float) -> str:
     return f"{per_s:.2g} trials/s" if per_s >= 1 else f"{60 * per_s:.2g} trials/min"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 42 s, 3 min 20 s or 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _tasks(live: LiveRun) -> str:

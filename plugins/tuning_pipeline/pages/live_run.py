@@ -11,12 +11,10 @@ from tuning_pipeline.database.run_numbers import RunNumbers, run_numbers
 from tuning_pipeline.database.study_runs import read_runs, settings_digest
 from tuning_pipeline.pages.tuning_run import (
     DECIDE,
-    ENDED,
     MADE,
     PREPARE,
     SETTINGS,
     SKIPPED_BECAUSE,
-    TUNE_TASK,
     TuningRun,
     workspace_page,
 )
@@ -25,8 +23,6 @@ from tuning_pipeline.study_file.keys.study_keys import StudyKeys
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
-
-AT_WORK = ("running", "deferred")
 
 
 @dataclass(frozen=True)
@@ -55,12 +51,11 @@ class LiveRun:
 
     @property
     def is_over(self) -> bool:
-        return self.run.state in ENDED
+        return self.run.is_over
 
     @property
     def is_tuning(self) -> bool:
-        """Whether the task that runs the trials is at work."""
-        return not self.is_over and any(t.task_id == TUNE_TASK and t.state in AT_WORK for t in self.run.tasks)
+        return self.run.is_tuning
 
     @property
     def left_s(self) -> float | None:
@@ -75,8 +70,8 @@ def key_of(run: TuningRun) -> str:
 
     DAG and run id are part of it, so somebody who rewrites the XCom makes the run an unknown one, not another one.
     """
-    task = next((t.task_id for t in run.tasks if isinstance(run.left(t.task_id, MADE), str)), "")
-    return RunIdentity(run.dag_id, run.run_id, str(run.left(task, MADE) or "") if task else "").key
+    left = (run.left(task.task_id, MADE) for task in run.tasks)
+    return RunIdentity(run.dag_id, run.run_id, next((made for made in left if isinstance(made, str)), "")).key
 
 
 def live_run(run: TuningRun, storage: RDBStorage | None, finishing: str = "") -> LiveRun:
@@ -105,7 +100,7 @@ def live_run(run: TuningRun, storage: RDBStorage | None, finishing: str = "") ->
         numbers=numbers,
         finishing=(has_begun and finish_requested_by(name, key, storage)) or "",
         # The note of an earlier try stays in the study until the run ends once more.
-        early=(has_begun and not LiveRun(run).is_tuning and ended_early(name, key, storage)) or "",
+        early=(has_begun and not run.is_tuning and ended_early(name, key, storage)) or "",
         workspace=workspace,
     )
 

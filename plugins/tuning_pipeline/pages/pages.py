@@ -42,7 +42,7 @@ from tuning_pipeline.pages.login import (
 from tuning_pipeline.pages.pool_wait import pool_wait
 from tuning_pipeline.pages.run_report import folder_below, read_report, with_sentence
 from tuning_pipeline.pages.style import STYLE
-from tuning_pipeline.pages.tuning_run import ENDED, EXPORT_TASK, TuningRun, newest_run, study_place, tuning_run
+from tuning_pipeline.pages.tuning_run import EXPORT_TASK, TuningRun, newest_run, study_place, tuning_run
 from tuning_pipeline.study_file.keys.study_keys import ConnectionIds
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ def pages() -> FastAPI:
         run = tuning_run(dag_id, run_id)
         if run is None or not (run.place.database or run.place.runs):
             return message_page("No such run", f"DAG {dag_id} has no run {run_id} to finish here.", status=404)
-        if not LiveRun(run).is_tuning:  # a request that stays would end a later try of the run
+        if not run.is_tuning:  # a request that stays would end a later try of the run
             return message_page("The run does not tune now", *_tunes_not(run), status=409)
         try:
             _request_finish(run, user.get_name())
@@ -163,7 +163,7 @@ def pages() -> FastAPI:
 
 def _tunes_not(run: TuningRun) -> tuple[str, str]:
     what = f"Run {run.run_id} of DAG {run.dag_id} runs no trials now, so there is nothing to finish."
-    if run.state in ENDED:
+    if run.is_over:
         return what, "It has ended."
     return what, "Wait until its task tune is at work, or mark the run as failed to end it now."
 
@@ -220,7 +220,7 @@ def _tab(run: TuningRun, request: Request, user: BaseUser, *, has_report: bool) 
 
 
 def _waits(run: TuningRun, user: BaseUser) -> str:
-    found = None if run.state in ENDED else pool_wait(run.dag_id, run.run_id)
+    found = None if run.is_over else pool_wait(run.dag_id, run.run_id)
     return found.sentence(lambda dag_id: can_read_run(dag_id, user)) if found is not None else ""
 
 

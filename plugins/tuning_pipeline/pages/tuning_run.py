@@ -30,7 +30,7 @@ MADE, PREPARE, SETTINGS = "run_made", "prepare_study", "settings"
 TAG = "tuning"
 # As in the Databricks provider, which not every installation has.
 RUN_PAGE = "run_page_url"
-ENDED = ("success", "failed")
+ENDED, AT_WORK = ("success", "failed"), ("running", "deferred")
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,15 @@ class TuningRun:
     state: str
     place: StudyPlace
     tasks: Sequence[TaskState]
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def is_tuning(self) -> bool:
+        """Whether the task that runs the trials is at work."""
+        return not self.is_over and any(task.task_id == TUNE_TASK and task.state in AT_WORK for task in self.tasks)
 
     def left(self, task_id: str, key: str) -> Any:
         """An XCom of the run; None if there is none."""
