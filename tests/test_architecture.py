@@ -14,6 +14,7 @@ CLUSTER = {"pyspark", "joblibspark", "xgboost", "cudf", "cupy", "joblib"}
 
 # Each room, and the rooms it may import; a line here is a decision. ARCHITECTURE.md says what each is for.
 ROOMS: dict[str, set[str]] = {
+    "jobs/database": {"jobs/errors"},
     "jobs": set(),
     "jobs/errors": set(),
     "jobs/shown": set(),
@@ -22,9 +23,9 @@ ROOMS: dict[str, set[str]] = {
     "jobs/stop_and_retry": {"jobs/spec"},
     "jobs/trial_callback": set(),
     "jobs/data": {"jobs/device", "jobs/errors", "jobs/spec"},
-    "jobs/storage": {"jobs/errors"},
+    "jobs/storage": {"jobs/database", "jobs/errors"},
     "jobs/results": {"jobs/errors"},
-    "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
+    "jobs/sampling": {"jobs/database", "jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
     "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/objectives/quadratic": {"jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec"},
     "jobs/objectives/xgboost": {
@@ -35,22 +36,27 @@ ROOMS: dict[str, set[str]] = {
     },
     "jobs/wire": {"jobs/errors", "jobs/shown", "jobs/spec", "jobs/storage", "jobs/trial_callback"},
     "jobs/worker": {
-        "jobs/device", "jobs/errors", "jobs/objectives", "jobs/objectives/registry", "jobs/sampling", "jobs/spec",
-        "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
+        "jobs/database", "jobs/device", "jobs/errors", "jobs/objectives", "jobs/objectives/registry", "jobs/sampling",
+        "jobs/spec", "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
     },
     "jobs/distribution": {
         "jobs/data", "jobs/errors", "jobs/objectives/registry", "jobs/shown", "jobs/spec", "jobs/wire", "jobs/worker",
     },
+    "jobs/driver/dispatch": {
+        "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/shown", "jobs/spec", "jobs/stop_and_retry",
+        "jobs/storage", "jobs/trial_callback", "jobs/wire",
+    },
     "jobs/driver": {
-        "jobs/distribution", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/shown", "jobs/spec",
-        "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire", "jobs/worker",
+        "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/objectives/registry",
+        "jobs/sampling", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback",
+        "jobs/wire", "jobs/worker",
     },
     "jobs/entry": {
-        "jobs/distribution", "jobs/driver", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/spec",
-        "jobs/storage",
+        "jobs/database", "jobs/distribution", "jobs/driver", "jobs/errors", "jobs/objectives/registry", "jobs/sampling",
+        "jobs/spec", "jobs/storage",
     },
     "plugins": set(),
-    "plugins/failures": {"jobs/errors", "jobs/storage"},
+    "plugins/failures": {"jobs/database", "jobs/errors"},
     "plugins/study_file/keys": {"jobs/errors", "jobs/spec"},
     "plugins/targets/standalone/keys": {"jobs/errors", "jobs/spec", "plugins/study_file/keys"},
     "plugins/targets/databricks/keys": {"jobs/errors", "jobs/spec", "plugins/study_file/keys"},
@@ -67,24 +73,26 @@ ROOMS: dict[str, set[str]] = {
     },
     "plugins/dag": {"jobs/errors", "jobs/objectives/registry", "jobs/spec", "plugins/study_file", "plugins/targets"},
     "plugins/database": {
-        "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/failures",
-        "plugins/study_file", "plugins/study_file/keys", "plugins/targets/registry",
+        "jobs/database", "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage",
+        "plugins/failures", "plugins/study_file", "plugins/study_file/keys", "plugins/targets/registry",
     },
     "plugins/runs": {
-        "jobs/spec", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/study_file",
-        "plugins/targets/registry",
+        "jobs/database", "jobs/spec", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures",
+        "plugins/study_file", "plugins/targets/registry",
     },
+    "plugins/exports/folders": {"plugins/failures"},
+    "plugins/exports/report": {"jobs/results", "plugins/exports/folders"},
     "plugins/exports": {
         "jobs/errors", "jobs/objectives/registry", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage",
-        "plugins/database", "plugins/failures", "plugins/runs",
+        "plugins/database", "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {
         "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/exports",
-        "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
+        "plugins/exports/folders", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
     },
     "plugins/tasks": {
-        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures", "plugins/retune",
-        "plugins/runs", "plugins/study_file",
+        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/exports/folders",
+        "plugins/failures", "plugins/retune", "plugins/runs", "plugins/study_file",
     },
     "plugins/targets": {
         "jobs", "jobs/spec", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
@@ -94,10 +102,15 @@ ROOMS: dict[str, set[str]] = {
         "jobs/distribution", "jobs/errors", "jobs/spec", "plugins/database", "plugins/failures", "plugins/retune",
         "plugins/runs", "plugins/study_file", "plugins/study_file/keys", "plugins/targets", "plugins/tasks",
     },
+    "plugins/targets/databricks/workspace": {
+        "jobs/database", "jobs/objectives/registry", "jobs/spec", "jobs/storage", "plugins/database",
+        "plugins/exports/folders", "plugins/failures", "plugins/retune", "plugins/study_file", "plugins/targets",
+        "plugins/targets/databricks/keys",
+    },
     "plugins/targets/databricks": {
-        "jobs/errors", "jobs/objectives/registry", "jobs/spec", "jobs/storage", "plugins/database", "plugins/exports",
-        "plugins/failures", "plugins/retune", "plugins/runs", "plugins/study_file", "plugins/study_file/keys",
-        "plugins/targets", "plugins/targets/databricks/keys", "plugins/tasks",
+        "jobs/errors", "jobs/spec", "jobs/storage", "plugins/database", "plugins/exports/folders", "plugins/failures",
+        "plugins/retune", "plugins/runs", "plugins/study_file", "plugins/study_file/keys", "plugins/targets",
+        "plugins/targets/databricks/keys", "plugins/targets/databricks/workspace", "plugins/tasks",
     },
     "plugins/commands": {
         "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
@@ -105,8 +118,9 @@ ROOMS: dict[str, set[str]] = {
     },
     "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets"},
     "plugins/pages": {
-        "jobs/errors", "jobs/shown", "jobs/storage", "plugins/database", "plugins/exports", "plugins/failures",
-        "plugins/runs", "plugins/study_file/keys", "plugins/targets/databricks",
+        "jobs/database", "jobs/errors", "jobs/shown", "jobs/storage", "plugins/database", "plugins/exports",
+        "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
+        "plugins/study_file/keys", "plugins/targets/databricks",
     },
 }  # fmt: skip
 

@@ -76,7 +76,7 @@ def describe_failure(error: TuningError) -> Failure:
     """The card of an error raised on purpose."""
     if isinstance(error, TaskError):
         return error.failure
-    from optuna_spark.storage.mysql_errors import is_refused  # a DAG file needs no database
+    from optuna_spark.database.mysql_errors import is_refused  # a DAG file needs no database
 
     why = str(error.__cause__ or "")
     return Failure(

@@ -16,20 +16,20 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from optuna_spark.driver.assignments import Assignments
+from optuna_spark.database.connection import Database
+from optuna_spark.database.mysql_errors import explain
+from optuna_spark.driver.dispatch.assignments import Assignments
+from optuna_spark.driver.dispatch.study import StoredStudy
 from optuna_spark.driver.progress import Snapshot
 from optuna_spark.driver.request_handler import RequestHandler
 from optuna_spark.driver.server import WorkerServer
-from optuna_spark.driver.study import StoredStudy
 from optuna_spark.errors import StorageError
 from optuna_spark.objectives.registry import value_names
 from optuna_spark.sampling.open_study import open_study
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.connection import Database
 from optuna_spark.storage.group_commit import Committer
-from optuna_spark.storage.mysql_errors import explain
 from optuna_spark.storage.optuna_storage import create_storage
 from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, finished_early, mark, with_mark
 from optuna_spark.storage.study_writer import StudyWriter

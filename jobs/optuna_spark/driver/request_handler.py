@@ -16,9 +16,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from optuna_spark.driver.assignments import Assignments, Now
-from optuna_spark.driver.dispatcher import Dispatcher
-from optuna_spark.driver.optuna_thread import Later, OptunaThread
+from optuna_spark.driver.dispatch.assignments import Assignments, Now
+from optuna_spark.driver.dispatch.dispatcher import Dispatcher
+from optuna_spark.driver.dispatch.optuna_thread import Later, OptunaThread
 from optuna_spark.errors import TuningError
 from optuna_spark.wire.messages import Answer, Request, Update, Worker
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optuna_spark.database.url import URL_VARIABLE, parse_url, storage_url_from_environment
 from optuna_spark.distribution.spark_session import spark_session
 from optuna_spark.driver.ending import ENDING
 from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
@@ -29,7 +30,6 @@ from optuna_spark.spec.run_keys import COORDINATIONS, DISTRIBUTIONS
 from optuna_spark.spec.run_secrets import take_secrets
 from optuna_spark.spec.sections import ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.url import URL_VARIABLE, parse_url, storage_url_from_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optuna_spark.database.url import parse_url
 from optuna_spark.distribution.spark_session import spark_session
 from optuna_spark.entry.command_line import read_spec
 from optuna_spark.entry.failure_report import FAILURE_VARIABLE
@@ -23,7 +24,6 @@ from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.finish_file import FINISH_FILE
 from optuna_spark.storage.study_copy import StudyCopy
-from optuna_spark.storage.url import parse_url
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

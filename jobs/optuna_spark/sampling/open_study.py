@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.storages import RDBStorage
 
+from optuna_spark.database.retries import retried
 from optuna_spark.results.best import metric_names
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.fits_study import check_directions
@@ -15,7 +16,6 @@ from optuna_spark.sampling.versions import note_versions
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.empty_study import take_directions
 from optuna_spark.storage.optuna_storage import check_name
-from optuna_spark.storage.retries import retried
 
 
 def open_study(spec: TuningSpec, storage: RDBStorage, value_names: Sequence[str] = ()) -> optuna.Study:

@@ -1,1 +1,1 @@
-"""The database: Optuna's tables, connections and their errors, and how trials are written."""
+"""Optuna's tables and the notes of runs: how trials are read, claimed, written and copied."""

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from optuna_spark.storage.mysql_errors import is_overtaken
-from optuna_spark.storage.retries import retried
+from optuna_spark.database.mysql_errors import is_overtaken
+from optuna_spark.database.retries import retried
 
 ClaimState = Literal["free", "claimed", "done"]
 

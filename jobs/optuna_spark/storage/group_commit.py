@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from optuna.trial import TrialState
 
+from optuna_spark.database.mysql_errors import comes_back, explain_data, is_about_data
 from optuna_spark.errors import StorageError
-from optuna_spark.storage.mysql_errors import comes_back, explain_data, is_about_data
 from optuna_spark.storage.trial_record import Refusal, TrialRecord
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError
 
+from optuna_spark.database.engine import engine_options
+from optuna_spark.database.mysql_errors import explain, is_overtaken
+from optuna_spark.database.retries import retried
+from optuna_spark.database.url import parse_url
 from optuna_spark.errors import StudyNameError
-from optuna_spark.storage.engine import engine_options
-from optuna_spark.storage.mysql_errors import explain, is_overtaken
-from optuna_spark.storage.retries import retried
-from optuna_spark.storage.url import parse_url
 
 
 class RetryingStorage(RDBStorage):

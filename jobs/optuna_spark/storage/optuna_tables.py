@@ -10,7 +10,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from optuna_spark.storage.connection import Statement
+from optuna_spark.database.connection import Statement
 from optuna_spark.storage.trial_record import TrialRecord
 
 # How a new database compares texts: every name differs from every other one, as in Python. Each server reads its own

@@ -18,11 +18,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from optuna_spark.database.engine import engine_options
+from optuna_spark.database.url import parse_url
 from optuna_spark.errors import StorageError
 from optuna_spark.storage.claims import make_tables
-from optuna_spark.storage.engine import engine_options
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
-from optuna_spark.storage.url import parse_url
 
 log = logging.getLogger(__name__)
 

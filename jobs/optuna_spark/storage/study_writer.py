@@ -14,8 +14,8 @@ from typing import Any
 
 from optuna.storages import RDBStorage
 
+from optuna_spark.database.connection import Database, Statement, Transaction
 from optuna_spark.errors import StorageError, StudyGoneError
-from optuna_spark.storage.connection import Database, Statement, Transaction
 from optuna_spark.storage.optuna_tables import NEW_STATE, NEW_TRIAL, TRIAL_IDS, Changes, Written, new_trial_rows
 from optuna_spark.storage.trial_record import TrialRecord
 

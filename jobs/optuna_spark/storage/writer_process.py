@@ -19,10 +19,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from optuna_spark.database.url import URL_VARIABLE
 from optuna_spark.errors import WriterDiedError
 from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.trial_record import TrialRecord
-from optuna_spark.storage.url import URL_VARIABLE
 
 log = logging.getLogger(__name__)
 

@@ -15,15 +15,15 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
+from optuna_spark.database.mysql_errors import is_rolled_back
+from optuna_spark.database.retries import retried
 from optuna_spark.objectives.registry import max_steps, value_names
 from optuna_spark.sampling.open_study import join_study, open_study
 from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, is_forgiven, next_try_attrs
 from optuna_spark.storage.claims import Claim, Claims
-from optuna_spark.storage.mysql_errors import is_rolled_back
 from optuna_spark.storage.optuna_storage import close_storage, create_storage, set_trial_attr
-from optuna_spark.storage.retries import retried
 from optuna_spark.trial_callback import NOBODY, Callbacks
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.wire.messages import Outcome

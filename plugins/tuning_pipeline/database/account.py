@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pymysql
 from pymysql.constants import ER
 
-from optuna_spark.storage.mysql_errors import code_of
+from optuna_spark.database.mysql_errors import code_of
 from tuning_pipeline.database.connections import tls_settings
 from tuning_pipeline.database.mysql_hook import PyMySqlHook, place
 from tuning_pipeline.database.readable_connections import plain_host

@@ -12,9 +12,9 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
+from optuna_spark.database.tls import KEYS, TlsSettings
 from optuna_spark.errors import TlsError
 from optuna_spark.spec.plain_secrets import holds_secret
-from optuna_spark.storage.tls import KEYS, TlsSettings
 from tuning_pipeline.database.readable_connections import check_readable, is_in_environment, plain_host, unreadable
 from tuning_pipeline.failures import Failure, TaskError
 

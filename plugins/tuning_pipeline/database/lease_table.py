@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from optuna_spark.storage.mysql_errors import is_overtaken
-from optuna_spark.storage.retries import retried
+from optuna_spark.database.mysql_errors import is_overtaken
+from optuna_spark.database.retries import retried
 
 _metadata = sa.MetaData()
 

@@ -10,8 +10,8 @@ import pymysql
 from airflow.providers.mysql.hooks.mysql import MySqlHook
 from pymysql.constants import CR, ER
 
-from optuna_spark.storage.mysql_connection import connect
-from optuna_spark.storage.mysql_errors import NO_PASSWORD_LOGIN, NOT_ALLOWED, NOT_READY, WEAK_PASSWORD, code_of
+from optuna_spark.database.mysql_connection import connect
+from optuna_spark.database.mysql_errors import NO_PASSWORD_LOGIN, NOT_ALLOWED, NOT_READY, WEAK_PASSWORD, code_of
 from tuning_pipeline.database.connections import MYSQL_PORT, tls_settings
 from tuning_pipeline.database.readable_connections import plain_host, shown_host
 from tuning_pipeline.failures import Failure, TaskError

@@ -14,7 +14,7 @@ import pymysql
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError
 
-from optuna_spark.storage.mysql_errors import driver_error
+from optuna_spark.database.mysql_errors import driver_error
 from optuna_spark.storage.optuna_tables import LETTERS
 from tuning_pipeline.database.account import (
     READ_WRITE,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from optuna.storages import RDBStorage
 
-from optuna_spark.storage.engine import engine_options
-from optuna_spark.storage.mysql_connection import sealing_other_engines
+from optuna_spark.database.engine import engine_options
+from optuna_spark.database.mysql_connection import sealing_other_engines
 from tuning_pipeline.database.lease_table import make_lease_table
 from tuning_pipeline.failures import Failure, TaskError
 

@@ -27,12 +27,12 @@ from optuna_spark.results.best import best_params, best_trials
 from optuna_spark.results.snapshot import snapshot
 from optuna_spark.results.trial_rows import Column, trial_columns, trial_records, trial_rows
 from tuning_pipeline.exports.ended_early import EndedEarly
-from tuning_pipeline.exports.paths import exports_base, folder_name
-from tuning_pipeline.exports.plotly_script import publish_script
-from tuning_pipeline.exports.report import render_report
+from tuning_pipeline.exports.folders.paths import exports_base, folder_name
+from tuning_pipeline.exports.folders.whole_folders import local_path, publish_folder, publish_latest
+from tuning_pipeline.exports.report.plotly_script import publish_script
+from tuning_pipeline.exports.report.report import render_report
 from tuning_pipeline.exports.spreadsheet import guarded
 from tuning_pipeline.exports.training_facts import with_facts
-from tuning_pipeline.exports.whole_folders import local_path, publish_folder, publish_latest
 
 if TYPE_CHECKING:
     import optuna

@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.errors import ExportError
 from optuna_spark.results.trial_rows import to_json_value
-from tuning_pipeline.exports.paths import exports_base, folder_name
-from tuning_pipeline.exports.whole_folders import publish_file
+from tuning_pipeline.exports.folders.paths import exports_base, folder_name
+from tuning_pipeline.exports.folders.whole_folders import publish_file
 from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:

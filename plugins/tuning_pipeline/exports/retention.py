@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from tuning_pipeline.exports.paths import exports_base, folder_name
+from tuning_pipeline.exports.folders.paths import exports_base, folder_name
+from tuning_pipeline.exports.folders.whole_folders import LATEST, LATEST_MARKER, local_path, remove_folder
 from tuning_pipeline.exports.published import read_published
-from tuning_pipeline.exports.whole_folders import LATEST, LATEST_MARKER, local_path, remove_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

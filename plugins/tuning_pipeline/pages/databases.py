@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from optuna_spark.storage.engine import engine_options
-from optuna_spark.storage.mysql_errors import explain
+from optuna_spark.database.engine import engine_options
+from optuna_spark.database.mysql_errors import explain
 from optuna_spark.storage.optuna_storage import create_storage
 from tuning_pipeline.database.connections import database_connection, storage_url
 from tuning_pipeline.pages.dashboard import Dashboard

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from optuna_spark.shown import duration
 from tuning_pipeline.database.run_numbers import MAX_ERRORS, RunNumbers
-from tuning_pipeline.exports.history_plot import history_plot
+from tuning_pipeline.exports.report.history_plot import history_plot
 from tuning_pipeline.pages.live_run import LiveRun
 from tuning_pipeline.pages.style import STYLE
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_spark.errors import TuningError
 from tuning_pipeline.database.finish_marks import request_finish
-from tuning_pipeline.exports.page_policy import CONTENT_POLICY
+from tuning_pipeline.exports.report.page_policy import CONTENT_POLICY
 from tuning_pipeline.failures import TaskError, describe_failure
 from tuning_pipeline.pages import cluster_finish
 from tuning_pipeline.pages.dashboard import Reply, refusal

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from tuning_pipeline.exports.paths import exports_base, folder_name
-from tuning_pipeline.exports.whole_folders import local_path
+from tuning_pipeline.exports.folders.paths import exports_base, folder_name
+from tuning_pipeline.exports.folders.whole_folders import local_path
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -34,7 +34,7 @@ def read_report(folder: ObjectStoragePath) -> bytes | None:
         report = bytes((folder / REPORT).read_bytes())
     except FileNotFoundError:
         return None
-    from tuning_pipeline.exports.plotly_script import standing_alone  # takes a second to import
+    from tuning_pipeline.exports.report.plotly_script import standing_alone  # takes a second to import
 
     return standing_alone(report, folder.parent.parent)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuning_pipeline.exports.page_policy import PALETTE
+from tuning_pipeline.exports.report.page_policy import PALETTE
 
 STYLE = (
     PALETTE

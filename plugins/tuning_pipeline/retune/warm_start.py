@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
-from tuning_pipeline.exports.paths import exports_base, folder_name
+from tuning_pipeline.exports.folders.paths import exports_base, folder_name
 
 log = logging.getLogger(__name__)
 

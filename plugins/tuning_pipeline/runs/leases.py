@@ -13,9 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from optuna_spark.storage.engine import engine_options
-from optuna_spark.storage.retries import retried
-from optuna_spark.storage.url import parse_url
+from optuna_spark.database.engine import engine_options
+from optuna_spark.database.retries import retried
+from optuna_spark.database.url import parse_url
 from tuning_pipeline.database.lease_table import LEASES
 from tuning_pipeline.runs.identity import RunIdentity
 

@@ -43,7 +43,7 @@ def provision_database(study: StudyFile) -> XComArg:
     def provision_database() -> dict[str, Any]:
         from tuning_pipeline.database.provision import provision
         from tuning_pipeline.database.secret_connections import run_secrets
-        from tuning_pipeline.exports.place import check_place
+        from tuning_pipeline.exports.folders.place import check_place
 
         run = run_of(study)
         check_place(run.study.exports_base())  # what cannot end well should not begin

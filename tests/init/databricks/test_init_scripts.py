@@ -34,7 +34,7 @@ from tests.support.programs import run_program
 from tests.support.servers import scratch_folder, spark_environment
 from tests.support.submit import SUBMIT, pack_package, submit_environment
 from tests.support.waiting import wait_until
-from tuning_pipeline.targets.databricks.init_scripts import LOCKS, init_script
+from tuning_pipeline.targets.databricks.workspace.init_scripts import LOCKS, init_script
 
 SCRIPTS = REPOSITORY / "init" / "databricks"
 pytestmark = pytest.mark.slow

@@ -16,8 +16,8 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer
-from optuna_spark.storage.mysql_connection import connect
-from optuna_spark.storage.tls import TlsSettings
+from optuna_spark.database.mysql_connection import connect
+from optuna_spark.database.tls import TlsSettings
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.mysql_proxy import stripping_proxy
 from tests.support.programs import run_program

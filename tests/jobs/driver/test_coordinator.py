@@ -349,7 +349,7 @@ def test_running_trials_and_their_progress_are_visible_in_the_database_meanwhile
 def test_a_told_trial_is_in_the_database_before_the_next_one_is_told(
     url: str, monkeypatch: pytest.MonkeyPatch, long_s: float, at_once: int
 ) -> None:
-    monkeypatch.setattr("optuna_spark.driver.dispatcher.LONG_S", long_s)
+    monkeypatch.setattr("optuna_spark.driver.dispatch.dispatcher.LONG_S", long_s)
     with Coordinator(spec_for(trials=5), url) as coordinator:
         endpoint = coordinator.start()
         client = CoordinatorClient((endpoint.host, endpoint.port), endpoint.secret, "test:1")
@@ -366,7 +366,7 @@ def test_a_told_trial_is_in_the_database_before_the_next_one_is_told(
 def test_a_driver_started_again_stops_the_forgotten_one_and_resumes_its_run(
     url: str, monkeypatch: pytest.MonkeyPatch, long_s: float, begun_at_most: int
 ) -> None:
-    monkeypatch.setattr("optuna_spark.driver.dispatcher.LONG_S", long_s)
+    monkeypatch.setattr("optuna_spark.driver.dispatch.dispatcher.LONG_S", long_s)
 
     def restart(trial: Any) -> float:
         if trial.number == 2:

@@ -123,7 +123,7 @@ def test_a_result_told_just_before_the_worker_died_counts(url: str) -> None:
 def test_after_a_long_trial_the_next_one_does_not_wait_for_the_database(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_s: float, waits: bool
 ) -> None:
-    monkeypatch.setattr("optuna_spark.driver.dispatcher.LONG_S", long_s)
+    monkeypatch.setattr("optuna_spark.driver.dispatch.dispatcher.LONG_S", long_s)
     told = threading.Event()
 
     def tell(trial: RemoteTrial) -> None:

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from init.local.mysql import MysqlServer
+from optuna_spark.database.engine import engine_options
 from optuna_spark.spec.sections import StopSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.claims import Claims, Counts
-from optuna_spark.storage.engine import engine_options
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.database_source import DatabaseSource, SharedStudy, StaleWatch, close_abandoned
 from tests.support.coordination import empty_database, new_database

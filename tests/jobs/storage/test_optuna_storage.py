@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 from optuna.storages._rdb.models import BaseModel
 
+from optuna_spark.database.engine import engine_options
 from optuna_spark.errors import StudyNameError
 from optuna_spark.sampling.open_study import open_study
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.claims import CLAIMS, Claims, Counts
-from optuna_spark.storage.engine import engine_options
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tests.support.coordination import empty_database
 

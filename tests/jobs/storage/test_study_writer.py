@@ -16,8 +16,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from optuna_spark.database.connection import Database, Transaction
 from optuna_spark.errors import StorageError, StudyGoneError
-from optuna_spark.storage.connection import Database, Transaction
 from optuna_spark.storage.optuna_storage import create_storage
 from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.trial_record import TrialRecord

@@ -14,12 +14,12 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from init.local.processes import birth
+from optuna_spark.database.connection import Database
+from optuna_spark.database.url import URL_VARIABLE
 from optuna_spark.errors import TuningError, WriterDiedError
 from optuna_spark.storage import writer_process
-from optuna_spark.storage.connection import Database
 from optuna_spark.storage.optuna_storage import create_storage
 from optuna_spark.storage.study_writer import StudyWriter
-from optuna_spark.storage.url import URL_VARIABLE
 from tests.support.coordination import (
     Coordinator,
     bowl,

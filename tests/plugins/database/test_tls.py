@@ -27,7 +27,7 @@ from tuning_pipeline.study_file.keys.study_keys import DatabaseSettings
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.study_file.study_file import StudyFile
 from tuning_pipeline.targets.databricks.keys.settings import ClusterSettings, DatabricksSettings
-from tuning_pipeline.targets.databricks.upload import passwordless_url
+from tuning_pipeline.targets.databricks.workspace.upload import passwordless_url
 
 MODES = ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 _numbers = itertools.count(1)

@@ -26,8 +26,8 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 from init.local.watch import RunWatcher
 from optuna_spark.errors import TuningError
 from tuning_pipeline.exports.export import BEST_PARAMS, export_study
-from tuning_pipeline.exports.paths import folder_name
-from tuning_pipeline.exports.whole_folders import publish_folder, publish_latest
+from tuning_pipeline.exports.folders.paths import folder_name
+from tuning_pipeline.exports.folders.whole_folders import publish_folder, publish_latest
 
 RUN_ID = "manual__2026-11-22T09:17:38+00:00"
 FOLDER = "manual__2026-11-22T09-17-38Z"

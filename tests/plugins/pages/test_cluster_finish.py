@@ -13,7 +13,7 @@ import pytest
 from tests.support.databricks import VOLUME, Workspace, databricks_workspace
 from tests.support.databricks_fixtures import connect
 from tests.support.pages_server import HTML, Server, pages_server
-from tuning_pipeline.exports.paths import folder_name
+from tuning_pipeline.exports.folders.paths import folder_name
 from tuning_pipeline.pages import cluster_finish
 from tuning_pipeline.runs.identity import RunIdentity
 

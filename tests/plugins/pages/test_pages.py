@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.airflow import DagFolder
 from tests.support.pages_server import RUN, Server, pages_server
-from tuning_pipeline.exports.paths import folder_name
+from tuning_pipeline.exports.folders.paths import folder_name
 
 SECRET = "a report that lies elsewhere on this disk"
 

@@ -13,7 +13,7 @@ from databricks.sdk.service.workspace import ObjectType
 from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.retune import fingerprint as files_here
-from tuning_pipeline.targets.databricks.workspace import PURPOSE, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.workspace.access import PURPOSE, open_workspace, readable_errors
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from optuna_spark.storage.finish_file import FINISH_FILE, asked_by, request_text
 from tuning_pipeline.database.connections import require_connection
-from tuning_pipeline.exports.paths import folder_name
-from tuning_pipeline.targets.databricks.paths import run_name
-from tuning_pipeline.targets.databricks.runs import all_live_runs, writes_to
-from tuning_pipeline.targets.databricks.upload import run_output
-from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders, open_workspace, readable_errors
+from tuning_pipeline.exports.folders.paths import folder_name
+from tuning_pipeline.targets.databricks.workspace.access import PURPOSE, RemoteFolders, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.workspace.paths import run_name
+from tuning_pipeline.targets.databricks.workspace.runs import all_live_runs, writes_to
+from tuning_pipeline.targets.databricks.workspace.upload import run_output
 
 if TYPE_CHECKING:
     from databricks.sdk.service.jobs import BaseRun

@@ -19,7 +19,7 @@ from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.payload import is_single_node, spark_conf
-from tuning_pipeline.targets.databricks.workspace import PURPOSE, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.workspace.access import PURPOSE, open_workspace, readable_errors
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient

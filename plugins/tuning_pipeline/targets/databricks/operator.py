@@ -26,8 +26,8 @@ from tuning_pipeline.runs.begin import begin, prepared
 from tuning_pipeline.study_file.settings import StudySettings
 from tuning_pipeline.targets.databricks.failures import killed, run_failure
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
-from tuning_pipeline.targets.databricks.paths import RemoteFiles
 from tuning_pipeline.targets.databricks.payload import idempotency_token, run_payload
+from tuning_pipeline.targets.databricks.workspace.paths import RemoteFiles
 from tuning_pipeline.tasks.failed_trials import log_failed_trials
 from tuning_pipeline.tasks.partial_export import export_what_finished, is_last_try
 
@@ -137,7 +137,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
 
     def _payload(self, context: Context, attempt: int) -> dict[str, Any]:
         from tuning_pipeline.targets.databricks.payload_check import check_run
-        from tuning_pipeline.targets.databricks.upload import passwordless_url
+        from tuning_pipeline.targets.databricks.workspace.upload import passwordless_url
 
         run = self.run_of(context)
         # The run keeps the lease until its last task. Other runs see in Airflow that it has not ended, and so leave the
@@ -171,7 +171,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
 
     def _files(self, run: StudyRun) -> RemoteFiles:
         """The paths of the run's files. Not from the upload task's XCom, which whoever triggers the DAG can change."""
-        from tuning_pipeline.targets.databricks.upload import upload_job_files
+        from tuning_pipeline.targets.databricks.workspace.upload import upload_job_files
 
         return from_dict(RemoteFiles, upload_job_files(run.study, run.key))
 
@@ -223,7 +223,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         """Export what the run has finished, if its trials failed for good: from its database, or the Volume's copy."""
         if not is_last_try(context, failure):
             return
-        from tuning_pipeline.targets.databricks.volume_study import study_copy
+        from tuning_pipeline.targets.databricks.workspace.volume_study import study_copy
 
         def storage() -> AbstractContextManager[Any]:
             return nullcontext(run.storage_url()) if run.study.has_database else study_copy(run.study)
@@ -250,14 +250,14 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             return {}
 
     def _report(self, context: Any) -> Mapping[str, str] | None:
-        from tuning_pipeline.targets.databricks.upload import run_output
-        from tuning_pipeline.targets.databricks.workspace import failure_report
+        from tuning_pipeline.targets.databricks.workspace.access import failure_report
+        from tuning_pipeline.targets.databricks.workspace.upload import run_output
 
         return failure_report(self.databricks_conn_id, run_output(self.study, begin(self.study, context).key))
 
     def _end_runs(self, context: Context) -> None:
-        from tuning_pipeline.targets.databricks.runs import end_live_runs
-        from tuning_pipeline.targets.databricks.upload import run_output
+        from tuning_pipeline.targets.databricks.workspace.runs import end_live_runs
+        from tuning_pipeline.targets.databricks.workspace.upload import run_output
 
         try:
             run = begin(self.study, context)
@@ -270,7 +270,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         return self.run_id
 
     def _explain(self, error: Exception) -> Failure:
-        from tuning_pipeline.targets.databricks.workspace import explain_call
+        from tuning_pipeline.targets.databricks.workspace.access import explain_call
 
         if isinstance(error, TuningError):
             return describe_failure(error)

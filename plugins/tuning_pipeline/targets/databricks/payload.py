@@ -13,7 +13,7 @@ from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.study_file.keys.spark import conf_text
 from tuning_pipeline.study_file.study_file import StudyFile
 from tuning_pipeline.targets.databricks.keys.settings import ClusterSettings, DatabricksSettings, databricks_settings
-from tuning_pipeline.targets.databricks.paths import RemoteFiles, run_name
+from tuning_pipeline.targets.databricks.workspace.paths import RemoteFiles, run_name
 from tuning_pipeline.targets.package import gpu_amount
 
 TASK_KEY = "tune"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tuning_pipeline.retune.rescoring import drop_unfit_rescores, rescoring
 from tuning_pipeline.runs.begin import begin
 from tuning_pipeline.targets.databricks.operator import TuneOnDatabricks
-from tuning_pipeline.targets.databricks.upload import upload_spec
+from tuning_pipeline.targets.databricks.workspace.upload import upload_spec
 from tuning_pipeline.tasks.retune import best_params, skip_if_nobody_needs_it
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna_spark.spec.tuning import TuningSpec
     from tuning_pipeline.failures import Failure
     from tuning_pipeline.runs.study_run import StudyRun
-    from tuning_pipeline.targets.databricks.paths import RemoteFiles
+    from tuning_pipeline.targets.databricks.workspace.paths import RemoteFiles
 
 
 class RescoreOnDatabricks(TuneOnDatabricks):

@@ -48,9 +48,9 @@ def upload_job_files(study: StudyFile) -> XComArg:
     @task(execution_timeout=SHORT_TASK)
     @readable_failures
     def upload_job_files() -> dict[str, Any]:
-        from tuning_pipeline.exports.place import check_place
+        from tuning_pipeline.exports.folders.place import check_place
         from tuning_pipeline.targets.databricks.node_check import check_nodes
-        from tuning_pipeline.targets.databricks.upload import upload_job_files as upload
+        from tuning_pipeline.targets.databricks.workspace.upload import upload_job_files as upload
 
         run = run_of(study)
         check_place(run.study.exports_base())  # what cannot end well should not begin
@@ -69,7 +69,7 @@ def prepare_study(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]
         from tuning_pipeline.database.prepare_study import prepare_study as prepare
         from tuning_pipeline.database.replaced_studies import drop_replaced_in
         from tuning_pipeline.targets.databricks.finish_request import withdraw_finish
-        from tuning_pipeline.targets.databricks.volume_study import study_file
+        from tuning_pipeline.targets.databricks.workspace.volume_study import study_file
 
         run = run_of(study)
         withdraw_finish(run.study, run.key)
@@ -106,8 +106,8 @@ def end_run(study: StudyFile) -> Any:
     @task(execution_timeout=SHORT_TASK)
     @readable_failures
     def end_run() -> list[str]:
-        from tuning_pipeline.targets.databricks.runs import end_live_runs
-        from tuning_pipeline.targets.databricks.upload import run_output
+        from tuning_pipeline.targets.databricks.workspace.runs import end_live_runs
+        from tuning_pipeline.targets.databricks.workspace.upload import run_output
 
         # Nothing was sent to the workspace, so nothing can run there. It may not even be reachable.
         if get_current_context()["ti"].xcom_pull(task_ids=UPLOAD_TASK) is None:
@@ -124,7 +124,7 @@ def fetch_results(study: StudyFile) -> XComArg:
     @task(execution_timeout=SHORT_TASK)
     @readable_failures
     def fetch_results() -> dict[str, Any]:
-        from tuning_pipeline.targets.databricks.volume_study import fetch_results as fetch
+        from tuning_pipeline.targets.databricks.workspace.volume_study import fetch_results as fetch
 
         return fetch(run_of(study).study)
 
@@ -133,6 +133,6 @@ def fetch_results(study: StudyFile) -> XComArg:
 
 def export_best_trials(study: StudyFile) -> XComArg:
     """The export task, which reads the study that fetch_results has copied."""
-    from tuning_pipeline.targets.databricks.volume_study import fetched_study
+    from tuning_pipeline.targets.databricks.workspace.volume_study import fetched_study
 
     return tasks.export_best_trials(study, open_storage=lambda run: fetched_study(run.study))

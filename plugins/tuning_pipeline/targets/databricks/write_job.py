@@ -18,13 +18,19 @@ import yaml
 from optuna_spark.errors import TuningError
 from tuning_pipeline.study_file.study_file import StudyFile, read_study
 from tuning_pipeline.study_file.study_names import study_path
-from tuning_pipeline.targets.databricks.init_scripts import init_scripts
 from tuning_pipeline.targets.databricks.keys.kind import check_databricks
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
-from tuning_pipeline.targets.databricks.paths import RemoteFiles, on_cluster, output_folder, study_copy_path, with_data
 from tuning_pipeline.targets.databricks.payload import JOB_RUN_ID, bundle, job_definition
 from tuning_pipeline.targets.databricks.payload_check import check_job
-from tuning_pipeline.targets.databricks.upload import ENTRY, local_data, passwordless_url, py_files
+from tuning_pipeline.targets.databricks.workspace.init_scripts import init_scripts
+from tuning_pipeline.targets.databricks.workspace.paths import (
+    RemoteFiles,
+    on_cluster,
+    output_folder,
+    study_copy_path,
+    with_data,
+)
+from tuning_pipeline.targets.databricks.workspace.upload import ENTRY, local_data, passwordless_url, py_files
 from tuning_pipeline.targets.package import pack_package
 
 STUDIES = Path(__file__).resolve().parents[4] / "dags" / "studies"

@@ -21,8 +21,8 @@ from tuning_pipeline.failures import TaskError
 from tuning_pipeline.study_file.study_file import StudyFile, read_study
 from tuning_pipeline.targets.databricks.failures import run_failure
 from tuning_pipeline.targets.databricks.operator import TuneOnDatabricks
-from tuning_pipeline.targets.databricks.runs import end_live_runs
-from tuning_pipeline.targets.databricks.upload import run_output, upload_job_files
+from tuning_pipeline.targets.databricks.workspace.runs import end_live_runs
+from tuning_pipeline.targets.databricks.workspace.upload import run_output, upload_job_files
 
 LINK = "https://example.com/#job/7/run/1"
 SECTION = f"databricks:\n  files: {VOLUME}\n  poll_s: 1\n  cluster: {{node_type: n}}\n"

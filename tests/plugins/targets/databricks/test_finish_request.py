@@ -18,9 +18,9 @@ from tuning_pipeline.failures import TaskError
 from tuning_pipeline.runs.identity import RunIdentity
 from tuning_pipeline.study_file.study_file import StudyFile
 from tuning_pipeline.targets.databricks.finish_request import request_finish, requested_by, withdraw_finish
-from tuning_pipeline.targets.databricks.paths import RemoteFiles
 from tuning_pipeline.targets.databricks.payload import run_payload
-from tuning_pipeline.targets.databricks.upload import run_output
+from tuning_pipeline.targets.databricks.workspace.paths import RemoteFiles
+from tuning_pipeline.targets.databricks.workspace.upload import run_output
 
 BASE = f"objective: quadratic\ntarget: databricks\ndatabricks: {{files: {VOLUME}/, cluster: {{node_type: n}}}}\n"
 RUN_ID, MADE = "manual__2026-11-27T11:13:13.2+00:00", "2026-11-27T11:13:13.247611+00:00"

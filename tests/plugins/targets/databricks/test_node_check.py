@@ -166,7 +166,7 @@ def test_a_workspace_that_tells_gpus_of_no_type_is_no_reason_to_refuse_one(works
 def test_a_workspace_that_does_not_answer_at_all_is_one_card(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     fields: dict[str, Any] = {"host": "127.0.0.1", "schema": "http", "port": 1, "password": "t"}
     set_connection(monkeypatch, DATABRICKS, conn_type="databricks", **fields)
-    monkeypatch.setattr("tuning_pipeline.targets.databricks.workspace.RETRY_S", 1)
+    monkeypatch.setattr("tuning_pipeline.targets.databricks.workspace.access.RETRY_S", 1)
     with pytest.raises(TaskError, match="no Databricks workspace answers at http://127") as caught:
         check(study("node_type: i3.xlarge"))
     assert caught.value.failure.retry

@@ -15,9 +15,9 @@ from tests.support.studies import study_reader
 from tuning_pipeline.dag.form import form_params, study_of_run
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
-from tuning_pipeline.targets.databricks.paths import RemoteFiles, is_local, on_cluster, study_copy_path
 from tuning_pipeline.targets.databricks.payload import bundle, idempotency_token, job_definition, run_payload
 from tuning_pipeline.targets.databricks.payload_check import check_job, check_run, lost_keys
+from tuning_pipeline.targets.databricks.workspace.paths import RemoteFiles, is_local, on_cluster, study_copy_path
 
 FOLDER = "/Volumes/main/default/tuning"
 FILES = RemoteFiles(

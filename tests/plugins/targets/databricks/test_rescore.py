@@ -22,7 +22,7 @@ from tuning_pipeline.runs import begin as runs
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
 from tuning_pipeline.targets.databricks.fingerprint import data_fingerprint
 from tuning_pipeline.targets.databricks.tasks import rescore_best_trial, tune
-from tuning_pipeline.targets.databricks.upload import upload_job_files
+from tuning_pipeline.targets.databricks.workspace.upload import upload_job_files
 
 EXTERNAL = f"""target: databricks
 retries: 0

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from optuna_spark.storage.study_copy import sqlite_url
 from tuning_pipeline.database.connections import require_connection
-from tuning_pipeline.exports.paths import exports_base, folder_name
+from tuning_pipeline.exports.folders.paths import exports_base, folder_name
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
-from tuning_pipeline.targets.databricks.paths import study_copy_path
-from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.workspace.access import PURPOSE, RemoteFolders, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.workspace.paths import study_copy_path
 
 if TYPE_CHECKING:
     import sqlalchemy

@@ -12,10 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.results.best import best_trials, direction_name, found_by, metric_names, state_counts
 from optuna_spark.results.failure_reasons import failure_reasons
-from tuning_pipeline.exports.page_policy import CONTENT_POLICY, PALETTE, SHARED_POLICY
-from tuning_pipeline.exports.plot_data import param_names
-from tuning_pipeline.exports.plotly_script import embedded, shared
-from tuning_pipeline.exports.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, Section, draw_sections
+from tuning_pipeline.exports.report.page_policy import CONTENT_POLICY, PALETTE, SHARED_POLICY
+from tuning_pipeline.exports.report.plot_data import param_names
+from tuning_pipeline.exports.report.plotly_script import embedded, shared
+from tuning_pipeline.exports.report.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, Section, draw_sections
 
 MAX_BEST_TRIALS, MAX_REASONS = 20, 20
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from optuna_spark.driver.assignments import Assignments, Now
+from optuna_spark.driver.dispatch.assignments import Assignments, Now
 from optuna_spark.errors import TuningError
 from optuna_spark.wire.messages import (
     Answer,

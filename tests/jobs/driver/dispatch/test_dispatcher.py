@@ -11,9 +11,9 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from optuna_spark.driver.assignments import Assignments, Now
-from optuna_spark.driver.dispatcher import LONG_S, Dispatcher
-from optuna_spark.driver.study import StoredStudy
+from optuna_spark.driver.dispatch.assignments import Assignments, Now
+from optuna_spark.driver.dispatch.dispatcher import LONG_S, Dispatcher
+from optuna_spark.driver.dispatch.study import StoredStudy
 from optuna_spark.errors import TuningError
 from optuna_spark.spec.sections import ComponentSpec, StopSpec
 from optuna_spark.spec.tuning import TuningSpec

@@ -9,14 +9,14 @@ import pymysql
 import pytest
 import sqlalchemy as sa
 
+from optuna_spark.database.connection import Database
+from optuna_spark.database.mysql_connection import TlsConnection, connect
+from optuna_spark.database.tls import TlsSettings
+from optuna_spark.database.url import parse_url
 from optuna_spark.errors import StorageError, TlsError
 from optuna_spark.sampling.open_study import open_study
-from optuna_spark.storage.connection import Database
-from optuna_spark.storage.mysql_connection import TlsConnection, connect
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.storage.study_writer import StudyWriter
-from optuna_spark.storage.tls import TlsSettings
-from optuna_spark.storage.url import parse_url
 from optuna_spark.storage.writer_process import WriterProcess
 from optuna_spark.worker.database_source import SharedStudy
 from tests.support.coordination import new_database, run, spec_for

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
-from tuning_pipeline.exports.whole_folders import publish_file
+from tuning_pipeline.exports.folders.whole_folders import publish_file
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath

@@ -8,16 +8,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optuna_spark.database.tls import TlsSettings
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.tls import TlsSettings
 from tuning_pipeline.database.connections import database_connection, require_connection, storage_url, tls_settings
-from tuning_pipeline.exports.paths import folder_name
+from tuning_pipeline.exports.folders.paths import folder_name
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.retune.first_tries import with_first_tries
 from tuning_pipeline.study_file.own_objective import own_objective
-from tuning_pipeline.targets.databricks.init_scripts import init_scripts
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
-from tuning_pipeline.targets.databricks.paths import (
+from tuning_pipeline.targets.databricks.workspace.access import PURPOSE, RemoteFolders, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.workspace.init_scripts import init_scripts
+from tuning_pipeline.targets.databricks.workspace.paths import (
     RemoteFiles,
     is_local,
     on_cluster,
@@ -25,7 +26,6 @@ from tuning_pipeline.targets.databricks.paths import (
     study_copy_path,
     with_data,
 )
-from tuning_pipeline.targets.databricks.workspace import PURPOSE, RemoteFolders, open_workspace, readable_errors
 from tuning_pipeline.targets.package import cluster_file, pack_package, ship
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from optuna_spark.driver.assignments import Assignments, Now
-from optuna_spark.driver.study import StoredStudy
+from optuna_spark.driver.dispatch.assignments import Assignments, Now
+from optuna_spark.driver.dispatch.study import StoredStudy
 from optuna_spark.spec.sections import ComponentSpec, StopSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST

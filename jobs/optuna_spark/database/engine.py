@@ -7,10 +7,10 @@ from typing import Any
 
 import sqlalchemy
 
-from optuna_spark.storage.mysql_connection import opener
-from optuna_spark.storage.mysql_errors import ABSENT, code_of
-from optuna_spark.storage.retries import ATTEMPTS, pause
-from optuna_spark.storage.url import parse_url
+from optuna_spark.database.mysql_connection import opener
+from optuna_spark.database.mysql_errors import ABSENT, code_of
+from optuna_spark.database.retries import ATTEMPTS, pause
+from optuna_spark.database.url import parse_url
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from optuna_spark.driver.optuna_thread import Later, OptunaThread
+from optuna_spark.driver.dispatch.optuna_thread import Later, OptunaThread
 
 
 class Answers:

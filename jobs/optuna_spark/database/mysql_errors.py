@@ -15,8 +15,8 @@ from pymysql.constants import CR, ER
 from pymysql.err import DataError
 from sqlalchemy.exc import DBAPIError
 
+from optuna_spark.database.url import describe_url, parse_url
 from optuna_spark.errors import StorageError, TlsError
-from optuna_spark.storage.url import describe_url, parse_url
 
 NO_PASSWORD_LOGIN = 1698
 WEAK_PASSWORD = 1819

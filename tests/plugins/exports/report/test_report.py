@@ -19,9 +19,9 @@ from optuna_spark.errors import TuningError
 from optuna_spark.results.snapshot import fixed_study
 from tests.support.browser import Browser, browser
 from tuning_pipeline.exports.export import export_study
-from tuning_pipeline.exports.plot_data import objective_views, plain_study, records, thin_out
-from tuning_pipeline.exports.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, MAX_STEPS, Section, draw_sections
-from tuning_pipeline.exports.report import MAX_BEST_TRIALS, render_report
+from tuning_pipeline.exports.report.plot_data import objective_views, plain_study, records, thin_out
+from tuning_pipeline.exports.report.plots import MAX_LINES, MAX_PARAMS, MAX_POINTS, MAX_STEPS, Section, draw_sections
+from tuning_pipeline.exports.report.report import MAX_BEST_TRIALS, render_report
 from tuning_pipeline.pages.run_report import read_report
 
 ALL = [

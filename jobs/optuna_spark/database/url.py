@@ -6,8 +6,8 @@ import os
 
 import sqlalchemy
 
+from optuna_spark.database.mysql_connection import settings_of
 from optuna_spark.errors import StorageError
-from optuna_spark.storage.mysql_connection import settings_of
 
 URL_VARIABLE = "OPTUNA_STORAGE_URL"
 

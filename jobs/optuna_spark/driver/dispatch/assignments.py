@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optuna_spark.driver.budget import Budget
-from optuna_spark.driver.study import QueuedParametersError, SampledStudy, StoredStudy
+from optuna_spark.driver.dispatch.budget import Budget
+from optuna_spark.driver.dispatch.study import QueuedParametersError, SampledStudy, StoredStudy
 from optuna_spark.errors import TuningError
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.sampling.history import FINISHED_WELL

@@ -13,8 +13,8 @@ from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.retune.rescoring import rescore_study
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
-from tuning_pipeline.targets.databricks.paths import run_name
-from tuning_pipeline.targets.databricks.workspace import PURPOSE, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.workspace.access import PURPOSE, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.workspace.paths import run_name
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient

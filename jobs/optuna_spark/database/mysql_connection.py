@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from pymysql.connections import Connection
 from pymysql.constants import CLIENT, CR
 
+from optuna_spark.database.tls import TlsSettings
 from optuna_spark.errors import TlsError
-from optuna_spark.storage.tls import TlsSettings
 
 
 class TlsConnection(Connection):

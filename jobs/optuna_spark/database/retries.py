@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError
 
-from optuna_spark.storage.mysql_errors import (
+from optuna_spark.database.mysql_errors import (
     is_transient,
 )
 

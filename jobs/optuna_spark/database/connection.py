@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from optuna_spark.storage.mysql_connection import opener
-from optuna_spark.storage.url import parse_url
+from optuna_spark.database.mysql_connection import opener
+from optuna_spark.database.url import parse_url
 
 # No statement takes this long. Without a limit, a server that has vanished would be waited for without an end.
 WAIT_S = 60

@@ -17,9 +17,9 @@ from tests.support.studies import study_reader
 from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.targets.databricks.upload import upload_job_files
-from tuning_pipeline.targets.databricks.volume_study import fetch_results, study_file
-from tuning_pipeline.targets.databricks.workspace import RemoteFolders, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.workspace.access import RemoteFolders, open_workspace, readable_errors
+from tuning_pipeline.targets.databricks.workspace.upload import upload_job_files
+from tuning_pipeline.targets.databricks.workspace.volume_study import fetch_results, study_file
 from tuning_pipeline.targets.databricks.write_job import write_job
 
 BASE = f"objective: quadratic\ntarget: databricks\ndatabricks:\n  files: {VOLUME}\n  cluster: {{node_type: n}}\n"
@@ -156,7 +156,7 @@ def test_a_volume_that_is_not_there_is_one_sentence(workspace: Workspace, study:
 
 
 def test_an_unreachable_workspace_is_one_sentence(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tuning_pipeline.targets.databricks.workspace as module
+    import tuning_pipeline.targets.databricks.workspace.access as module
 
     monkeypatch.setattr(module, "RETRY_S", 1)
     set_connection(

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from optuna_spark.results.best import found_by, metric_names
 from optuna_spark.results.snapshot import quiet, with_trials
-from tuning_pipeline.exports.plot_data import (
+from tuning_pipeline.exports.report.plot_data import (
     complete_trials,
     objective_views,
     param_names,

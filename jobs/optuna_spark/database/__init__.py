@@ -1,0 +1,1 @@
+"""How the database is reached: its URL, TLS, connections, their errors and retries."""

@@ -1,0 +1,1 @@
+"""The files and runs of a study in a Databricks workspace."""
