@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from optuna_spark.errors import SpecError
-from optuna_spark.sampling import array_tpe as tpe
+from optuna_spark.sampling.tpe import sampler as tpe
 from optuna_spark.sampling.extrapolation_pruner import ExtrapolationPruner
 from optuna_spark.spec.decode import unknown_key
 from optuna_spark.spec.sections import ComponentSpec
