@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import math
 import warnings
@@ -15,7 +16,6 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from optuna_spark.errors import SpecError
-from optuna_spark.sampling.tpe import sampler as tpe
 from optuna_spark.sampling.extrapolation_pruner import ExtrapolationPruner
 from optuna_spark.spec.decode import unknown_key
 from optuna_spark.spec.sections import ComponentSpec
@@ -23,6 +23,8 @@ from optuna_spark.spec.sections import ComponentSpec
 CONSTRAINTS_ATTR = "constraints"
 OWN = (ExtrapolationPruner,)
 MAX_GRID = 1_000_000
+# The releases of Optuna whose TPESampler array_tpe was compared with. With any other one, Optuna's own class samples.
+SAME_TPE = ("5.0",)
 
 
 def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
@@ -94,9 +96,16 @@ def _find(module: ModuleType, base: type, name: str, kind: str) -> type:
 
 
 def _faster(cls: type) -> type:
-    """Our own class that returns the same samples sooner, if there is one for this release of Optuna."""
-    tested = optuna.__version__.rpartition(".")[0] in tpe.SAME_AS
-    return tpe.ArrayTPESampler if cls is optuna.samplers.TPESampler and tested else cls
+    """Our own class that proposes the same sooner, if there is one for this release of Optuna.
+
+    It needs SciPy, which drivers have. Airflow, which only checks arguments here, need not have it.
+    """
+    tested = optuna.__version__.rpartition(".")[0] in SAME_TPE
+    if cls is not optuna.samplers.TPESampler or not tested or importlib.util.find_spec("scipy") is None:
+        return cls
+    from optuna_spark.sampling.array_tpe import ArrayTPESampler
+
+    return ArrayTPESampler
 
 
 def _build(cls: type, args: dict[str, Any], kind: str) -> Any:

@@ -1,8 +1,8 @@
-"""The study in the driver's memory, and the bounded part of it that samplers and pruners are shown.
+"""The study in the driver's memory, and the bounded part of it that pruners and one sampler are shown.
 
-A sampler takes longer the more trials it is shown (Optuna's TPE: linearly longer). So in a long study it is shown a
-fixed number of trials: the best ones, the most recent ones, and others spread evenly over the history. A pruner
-compares a trial with what is usual, so it is shown only the most recent ones. Everything else sees all trials.
+Samplers are shown all trials, but for one whose time grows too fast with them. In a long study it is shown a fixed
+number: the best trials, the most recent ones, and others spread evenly over the history. A pruner compares a trial with
+what is usual, so it is shown only the most recent ones. Everything else sees all trials.
 """
 
 from __future__ import annotations
@@ -39,17 +39,16 @@ class History:
     Args:
         limit: How many finished trials are shown at most; None means all.
         directions: The study's directions. With several, the best trials are those that no other dominates.
-        recent: Share of the most recent trials among those that samplers are shown.
 
     Attributes:
         unfinished: Numbers of the trials that wait or run.
     """
 
-    def __init__(self, limit: int | None, directions: Sequence[StudyDirection], recent: float = RECENT) -> None:
+    def __init__(self, limit: int | None, directions: Sequence[StudyDirection]) -> None:
         self._limit = limit
         self._signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions]
         shown = limit or 0
-        self._n_best, self._n_recent = (max(1, int(share * shown)) for share in (BEST, recent))
+        self._n_best, self._n_recent = (max(1, int(share * shown)) for share in (BEST, RECENT))
         self._n_spread = max(0, shown - self._n_best - self._n_recent)
         self._numbers: list[int] = []
         self._best: list[tuple[float, float, int]] = []  # violation, loss, number; one direction
@@ -147,25 +146,26 @@ class HistoryStorage(InMemoryStorage):
 
     Args:
         limit: How many finished trials are shown at most; None means all.
-        recent: Share of the most recent trials among those that samplers are shown.
+        whole: Whether samplers are shown all trials all the same. Pruners are not.
 
     Attributes:
         stored_distributions: The distributions of the loaded trials, by parameter.
     """
 
-    def __init__(self, limit: int | None, recent: float = RECENT) -> None:
+    def __init__(self, limit: int | None, whole: bool = False) -> None:
         super().__init__()
-        self._limit, self._recent = limit, recent
-        self._history = History(limit, [], recent)
+        self._limit, self._whole = limit, whole
+        self._history = History(limit, [])
         self._name, self.stored_distributions = "", dict[str, BaseDistribution]()
         self._view: View = "sampler"
         self._shown: list[int] | None = None  # numbers shown in this view; None: to be chosen again
-        self._finished: NDArray[np.intp] | None = None
+        self._finished = np.zeros(0, dtype=np.intp)  # numbers of the finished trials that samplers are shown
+        self._new: list[int] = []  # trials that finished since
         self._trials: list[FrozenTrial] = []
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
         """Create the study with its stored trials, whose numbers start at 0 without gaps; returns its id."""
-        self._name, self._history = name, History(self._limit, directions, self._recent)
+        self._name, self._history = name, History(self._limit, directions)
         study_id = self.create_new_study(directions, name)
         for trial in trials:
             self.create_new_trial(study_id, trial)
@@ -216,14 +216,19 @@ class HistoryStorage(InMemoryStorage):
         # Optuna asks for waiting trials to find queued ones, of which none may be hidden.
         if self._view == "all" or states == (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy, states)
-        shown = self._bounded() if self._history.bounded else self._all()
+        everything = self._view == "sampler" and self._whole
+        shown = self._bounded() if self._history.bounded and not everything else self._all()
         chosen = shown if states is None else [t for t in shown if t.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
 
     def finished_well(self) -> NDArray[np.intp]:
         """Numbers of the completed and pruned trials that a sampler is shown, ascending."""
-        if self._finished is None:
+        if self._new and self._whole:
+            new = np.sort(np.array(self._new, dtype=np.intp))
+            self._finished = np.insert(self._finished, np.searchsorted(self._finished, new), new)
+        elif self._new:
             self._finished = np.array(self._history.for_samplers(), dtype=np.intp)
+        self._new = []
         return self._finished
 
     def running(self) -> list[FrozenTrial]:
@@ -253,7 +258,8 @@ class HistoryStorage(InMemoryStorage):
         if trial.number == len(self._trials):
             self._trials.append(trial)
         if trial.state.is_finished():
-            self._finished = None
+            if trial.state in FINISHED_WELL:
+                self._new.append(trial.number)
             self._trials[trial.number] = _Finished.of(trial)
             self._history.close(trial)
         else:

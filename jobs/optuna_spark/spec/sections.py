@@ -238,7 +238,7 @@ class CoordinatorSpec:
     )
     history: int = key(
         1000,
-        "Finished trials the sampler and pruner look at, at most: it bounds the time that long studies take.",
+        "Finished trials that pruners and GPSampler look at, at most. All other samplers look at all.",
         minimum=100,
         maximum=10_000_000,
     )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
+import optuna
 import pytest
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from optuna_spark.driver.dispatch.study import recent_share
+from optuna_spark.driver.dispatch.study import sees_all
 from optuna_spark.sampling.build import build_sampler
 from optuna_spark.sampling.history import History, HistoryStorage
 from optuna_spark.spec.sections import ComponentSpec
 
 LIMIT = 40
+COMPLETE, FAIL, PRUNED = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED
 
 
 def finished(number: int, *values: float, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
@@ -45,18 +48,33 @@ def test_a_sampler_sees_the_best_and_the_most_recent_ones(direction: StudyDirect
 
 @pytest.mark.parametrize("count", [50, 200, 2000])
 def test_a_sampler_sees_others_spread_evenly_over_the_whole_history(count: int) -> None:
-    history = History(LIMIT, [StudyDirection.MINIMIZE], recent=0.0)
+    history = History(LIMIT, [StudyDirection.MINIMIZE])
     for number in range(count):
         history.close(finished(number, float(number)))
-    best, spread = set(range(LIMIT // 8)), sorted({*history.for_samplers()} - {count - 1})
-    assert len(best | set(spread)) > LIMIT - 8
-    gaps = [after - before for before, after in itertools.pairwise([*spread, count]) if before not in best]
-    assert max(gaps) <= 3 * max(1, round(count / LIMIT))
+    best, recent = set(range(LIMIT // 8)), set(range(count - LIMIT // 2, count))
+    spread = sorted({*history.for_samplers()} - recent)
+    assert len(spread) > LIMIT // 4
+    gaps = [after - before for before, after in itertools.pairwise([*spread, count - LIMIT // 2]) if before not in best]
+    assert max(gaps) <= 6 * max(1, round(count / LIMIT))
 
 
-def test_tpe_is_shown_few_recent_trials_and_samplers_with_generations_half() -> None:
-    assert recent_share(build_sampler(ComponentSpec("TPESampler"), 1)) < 0.1
-    assert recent_share(build_sampler(ComponentSpec("NSGAIISampler"), 1)) == 0.5
+def test_samplers_are_shown_all_but_the_one_whose_time_grows_too_fast() -> None:
+    nested: dict[str, Any] = {"fixed_params": {}, "base_sampler": {"name": "TPESampler"}}
+    arguments: dict[str, dict[str, Any]] = {"GridSampler": {"search_space": {"x": [1]}}, "PartialFixedSampler": nested}
+    for name in sorted(set(optuna.samplers.__all__) - {"BaseSampler", "BaseGASampler", "nsgaii", "GPSampler"}):
+        assert sees_all(build_sampler(ComponentSpec(name, arguments.get(name, {})), 1)), name
+
+
+def test_a_storage_shows_samplers_all_and_pruners_the_most_recent_ones() -> None:
+    storage = HistoryStorage(LIMIT, whole=True)
+    study_id = storage.load("study", [StudyDirection.MINIMIZE], [finished(n, 0.0) for n in range(100)])
+    running = [storage.create_new_trial(study_id) for _ in range(4)]
+    for number, state in zip(reversed(running), (COMPLETE, FAIL, PRUNED), strict=False):
+        storage.set_trial_state_values(number, state, [1.0] if state == COMPLETE else None)
+    assert storage.finished_well().tolist() == [*range(100), running[1], running[3]]
+    assert len(storage.get_all_trials(study_id)) == 104
+    with storage.showing("pruner"):
+        assert len(storage.get_all_trials(study_id)) == LIMIT + 1
 
 
 def test_with_several_directions_the_best_are_those_nothing_dominates() -> None:

@@ -14,7 +14,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -22,7 +22,7 @@ from optuna_spark.errors import TuningError
 from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.fits_study import check_search_space
-from optuna_spark.sampling.history import RECENT, HistoryStorage
+from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.sampling.search_space import distributions, suggest_params
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.wire.messages import Changes, Outcome
@@ -72,8 +72,7 @@ class SampledStudy:
         self._spec = spec
         self._declared = distributions(spec.search_space)
         sampler = build_sampler(spec.sampler, sampler_seed(spec.seed, len(stored.trials)))
-        limit = None if needs_all(sampler) else spec.coordinator.history
-        self._memory = HistoryStorage(limit, recent_share(sampler))
+        self._memory = HistoryStorage(spec.coordinator.history, whole=sees_all(sampler))
         self._id = self._memory.load(spec.study_name, stored.directions, stored.trials)
         check_search_space(spec.study_name, distributions(spec.search_space), self._memory.stored_distributions)
         for key, value in stored.system_attrs.items():
@@ -209,19 +208,12 @@ def _index(distribution: CategoricalDistribution, value: Any) -> float:
     return float(distribution.to_internal_repr(value))
 
 
-def needs_all(sampler: BaseSampler) -> bool:
-    """Whether a sampler must be shown every trial, because it tries each combination once."""
-    return isinstance(sampler, GridSampler | BruteForceSampler)
+def sees_all(sampler: BaseSampler) -> bool:
+    """Whether a sampler is shown every trial of a long study.
 
-
-def recent_share(sampler: BaseSampler) -> float:
-    """The share of the most recent trials among those that a sampler is shown in a long study (sampling/history.py).
-
-    TPE compares the best 25 trials with all others, so it must be shown a picture of the whole history. Recent trials
-    are a small part of that, and TPE has placed them near the best ones. Other samplers go on from their last
-    generation, so they need more recent trials.
+    The only one that is not is GPSampler: its time grows with the cube of the number of trials.
     """
-    return 1 / 50 if isinstance(sampler, TPESampler) else RECENT
+    return not isinstance(sampler, GPSampler)
 
 
 def portable(key: str) -> bool:

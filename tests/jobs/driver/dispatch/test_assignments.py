@@ -158,7 +158,9 @@ def test_nobody_can_speak_for_another_workers_trial() -> None:
 
 def test_what_tpe_notes_with_a_running_trial_is_nothing_for_the_database() -> None:
     journal, worker = Notebook(), Worker(1, "one")
-    assignments = trials_for(spec_for(sampler=ComponentSpec("TPESampler", {"n_startup_trials": 1}), trials=4), journal)
+    assignments = trials_for(
+        spec_for(sampler=ComponentSpec("TPESampler", {"n_startup_trials": 1, "group": True}), trials=4), journal
+    )
     noted = []
     while (assignment := assignments.ask(worker, NOW)) is not None:
         assert journal.records[assignment.number].system_attrs == {}

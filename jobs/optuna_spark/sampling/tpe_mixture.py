@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import CategoricalDistribution
 from scipy.special import ndtr, ndtri
 
-from optuna_spark.sampling.tpe.axis import Axis, Floats, Kernels, Numbers
+from optuna_spark.sampling.tpe_axis import Axis, Floats, Kernels, Numbers
 
 # Kernels in a block. Products of matrices this small are computed by one thread, on the processor that asked.
 BLOCK = 512
@@ -37,7 +36,7 @@ class Choices:
     prior: float
 
     def probabilities(self) -> Floats:
-        """(count + 1, count) of each choice in the kernel of a trial that has this choice; the last row is the prior's."""
+        """(count + 1, count) of the choices, in the kernel of a trial with each one; the last row is the prior's."""
         weights = np.full((self.count + 1, self.count), self.prior)
         weights[np.arange(self.count), np.arange(self.count)] += 1
         sums = weights.sum(axis=1, keepdims=True)
@@ -150,7 +149,7 @@ def _cells(part: Number, values: Floats) -> tuple[Floats, Numbers]:
     columns = np.arange(len(kernels.means))
     means, widths, log_mass = kernels.means, kernels.widths, kernels.log_mass
     if size <= max(SMALL_GRID, len(means) // 2):
-        points = axis.place(low + step * np.arange(size))
+        points = axis.place(low + step * np.arange(size, dtype=np.float64))
         nearest = np.minimum(np.searchsorted(points, means), size - 1)
         shared = (widths == kernels.smallest) & (points[nearest] == means)
         alone = np.flatnonzero(~shared)
@@ -191,9 +190,10 @@ def _log_sum(smooth: _Smooth, tables: Sequence[tuple[Floats, Numbers]], constant
 
 
 def _draw_choices(part: Choices, kernels: NDArray[np.int64], quantiles: Floats) -> Floats:
-    cumulated = part.probabilities()[part.kernels()[kernels]].cumsum(axis=1)
+    cumulated: Floats = np.cumsum(part.probabilities()[part.kernels()[kernels]], axis=1)
     cumulated[:, -1] = 1  # rounding must not leave a gap
-    return (cumulated < quantiles[:, np.newaxis]).sum(axis=1).astype(np.float64)
+    chosen: Floats = np.sum(cumulated < quantiles[:, np.newaxis], axis=1).astype(np.float64)
+    return chosen
 
 
 def _draw_numbers(part: Number, kernels: NDArray[np.int64], quantiles: Floats) -> Floats:
@@ -203,7 +203,8 @@ def _draw_numbers(part: Number, kernels: NDArray[np.int64], quantiles: Floats) -
     below = ndtr(start)
     points = np.clip(ndtri(below + quantiles * (ndtr(end) - below)), start, end) * widths + means
     values: Floats = np.exp(points) if distribution.log else points
-    if distribution.step is not None:
-        cells = np.round((values - distribution.low) / distribution.step)
-        values = np.clip(distribution.low + cells * distribution.step, distribution.low, distribution.high)
-    return values
+    if distribution.step is None:
+        return values
+    cells = np.round((values - distribution.low) / distribution.step)
+    clipped: Floats = np.clip(distribution.low + cells * distribution.step, distribution.low, distribution.high)
+    return clipped

@@ -60,9 +60,8 @@ class Axis:
     def __init__(self, distribution: FloatDistribution | IntDistribution) -> None:
         self.distribution = distribution
         half = (distribution.step or 0) / 2
-        self.low, self.high = (
-            float(self.place(np.float64(end))) for end in (distribution.low - half, distribution.high + half)
-        )
+        ends = self.place(np.array([distribution.low - half, distribution.high + half]))
+        self.low, self.high = ends.tolist()
         self.points = np.zeros(0)
         self._values = np.zeros(0)
         self._narrow, self._log_mass = (self.high - self.low) / NARROW, np.zeros(0)  # of kernels with this width
@@ -114,11 +113,11 @@ class Axis:
         log_mass = self._log_mass[numbers]
         wide = np.flatnonzero(widths != self._narrow)
         log_mass[wide] = self.log_mass(points[wide], widths[wide])
-        middle = (self.low + self.high) / 2
+        middle = np.array([(self.low + self.high) / 2])
         return Kernels(
-            np.append(points, middle),
+            np.concatenate([points, middle]),
             np.append(widths, span),
-            np.append(log_mass, self.log_mass(np.float64(middle), span)),
+            np.concatenate([log_mass, self.log_mass(middle, span)]),
             smallest,
         )
 

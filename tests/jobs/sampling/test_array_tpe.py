@@ -13,9 +13,8 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from optuna_spark.sampling.tpe import sampler as tpe
-from optuna_spark.sampling.tpe.sampler import ArrayTPESampler
-from optuna_spark.sampling.build import build_sampler, read_constraints
+from optuna_spark.sampling.array_tpe import ArrayTPESampler
+from optuna_spark.sampling.build import SAME_TPE, build_sampler, read_constraints
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.spec.sections import ComponentSpec
 
@@ -163,6 +162,23 @@ def test_it_samples_the_same_from_a_history_that_shows_a_part_of_the_trials() ->
     assert_same(last(ArrayTPESampler(seed=3)), last(TPESampler(seed=3)))
 
 
+def test_it_samples_the_same_with_many_trials_at_once_when_kernels_are_narrow_and_grids_wide() -> None:
+    def sampled(study: optuna.Study) -> list[dict[str, Any]]:
+        running: list[tuple[Trial, float]] = []
+        for _ in range(500):
+            trial = study.ask()
+            trees = trial.suggest_int("trees", 10, 5000, log=True)
+            running.append((trial, mixed(trial) + trees / 1000 + trial.suggest_float("share", 0.5, 1, step=0.05)))
+            if len(running) == 32:
+                study.tell(*running.pop(0))
+        return [trial.params for trial in study.get_trials(deepcopy=False)]
+
+    storage = HistoryStorage(100, whole=True)
+    storage.load("study", [StudyDirection.MINIMIZE], [])
+    ours = optuna.load_study(study_name="study", storage=storage, sampler=ArrayTPESampler(seed=4))
+    assert_same(sampled(ours), sampled(optuna.create_study(sampler=TPESampler(seed=4))))
+
+
 def test_it_leaves_nothing_to_optunas_method_in_a_usual_study(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("Optuna's method sampled")
@@ -181,5 +197,5 @@ def test_studies_get_it_and_optunas_own_with_a_release_it_was_not_compared_with(
     assert type(build_sampler(asked, 1)) is ArrayTPESampler
     assert type(build_sampler(nested, 1)._base_sampler) is ArrayTPESampler  # type: ignore[attr-defined]
     monkeypatch.setattr(optuna, "__version__", "5.1.0")
-    assert "5.1" not in tpe.SAME_AS
+    assert "5.1" not in SAME_TPE
     assert type(build_sampler(asked, 1)) is TPESampler

@@ -13,12 +13,9 @@ from optuna.samplers._tpe.sampler import default_gamma, default_gamma_multiobjec
 from optuna.trial import FrozenTrial
 
 from optuna_spark.sampling.history import HistoryStorage
-from optuna_spark.sampling.tpe.axis import Floats, Numbers, Width
-from optuna_spark.sampling.tpe.mixture import Choices, Mixture, Number, Part
-from optuna_spark.sampling.tpe.trials import TrialArrays
-
-# The releases of Optuna whose TPESampler this was compared with. With any other one, Optuna's own class samples.
-SAME_AS = ("5.0",)
+from optuna_spark.sampling.tpe_axis import Floats, Numbers, Width
+from optuna_spark.sampling.tpe_mixture import Choices, Mixture, Number, Part
+from optuna_spark.sampling.tpe_trials import TrialArrays
 
 
 class ArrayTPESampler(TPESampler):
@@ -33,6 +30,11 @@ class ArrayTPESampler(TPESampler):
     """
 
     _arrays: TrialArrays | None = None
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        if self._group or not self._is_multivariate(study) or not isinstance(study._storage, HistoryStorage):
+            return super().infer_relative_search_space(study, trial)
+        return self._arrays_of(study, study._storage).common_space()
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

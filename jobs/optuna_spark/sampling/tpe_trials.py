@@ -6,16 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna._hypervolume import _solve_hssp
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers._tpe.sampler import _get_reference_point
 from optuna.study import StudyDirection
 from optuna.study._multi_objective import _fast_non_domination_rank
 from optuna.trial import FrozenTrial, TrialState
-from optuna._hypervolume import _solve_hssp
 
 from optuna_spark.sampling.history import HistoryStorage
-from optuna_spark.sampling.tpe.axis import Axis, Floats, Numbers
+from optuna_spark.sampling.tpe_axis import Axis, Floats, Numbers
 
 # The groups in which trials are ranked. Trials of a later one are worse than those of an earlier one.
 COMPLETE, PRUNED, INFEASIBLE = 0.0, 1.0, 2.0
@@ -39,10 +38,16 @@ class TrialArrays:
         self.sampled: dict[int, dict[str, float]] = {}
         self._signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions])
         self._seen = np.zeros(0, dtype=bool)
-        self._losses = np.zeros((0, len(directions)))  # smaller is better; NaN unless the trial is complete and feasible
+        self._losses = np.zeros(
+            (0, len(directions))
+        )  # smaller is better; NaN unless the trial is complete and feasible
         self._ranks = np.zeros((0, 3))  # group, then two numbers: smaller is better
+        self._space: dict[str, BaseDistribution] | None = None
         self._values: dict[str, Floats] = {}
         self._axes: dict[str, Axis] = {}
+        self._changes = 0  # how often values were set
+        self._placed: dict[str, int] = {}  # of these, how many an axis has seen
+        self._running: dict[int, int] = {}  # how many parameters of a running trial were read
         self._good: tuple[int, int, Numbers] | None = None
 
     def look_at(self, finished: Numbers, running: Sequence[FrozenTrial]) -> None:
@@ -51,7 +56,10 @@ class TrialArrays:
         for number in finished[~self._seen[finished]].tolist():
             self._read(self.storage.get_trial(number))
         for trial in running:
-            self._set(trial.number, self.sampled.get(trial.number, {}) | _internal(trial))
+            number, count = trial.number, len(trial.distributions)
+            if self._running.get(number) != count:
+                self._running[number] = count
+                self._set(number, self.sampled.get(number, {}) | _internal(trial))
 
     def split(self, finished: Numbers, n_good: int) -> tuple[Numbers, Numbers]:
         """The numbers of the good trials and of the others, both ascending.
@@ -69,7 +77,9 @@ class TrialArrays:
 
     def values(self, name: str) -> Floats:
         """(n,) internal values of a parameter by number; NaN where a trial lacks it."""
-        return self._values.setdefault(name, np.full(len(self._seen), np.nan))
+        if name not in self._values:
+            self._values[name] = np.full(len(self._seen), np.nan)
+        return self._values[name]
 
     def with_all(self, numbers: Numbers, names: Sequence[str]) -> Numbers:
         """The trials among these that have all parameters: like Optuna, TPE learns only from them."""
@@ -82,8 +92,19 @@ class TrialArrays:
         axis = self._axes.get(name)
         if axis is None or axis.distribution != distribution:
             axis = self._axes[name] = Axis(distribution)
-        axis.look_at(self.values(name))
+            self._placed[name] = -1
+        if self._placed[name] != self._changes:
+            self._placed[name] = self._changes
+            axis.look_at(self.values(name))
         return axis
+
+    def common_space(self) -> dict[str, BaseDistribution]:
+        """The distributions that all finished trials share, by name, without those of a single value.
+
+        It is Optuna's `IntersectionSearchSpace` without the copies that this makes for each new trial.
+        """
+        self.look_at(self.storage.finished_well(), [])
+        return {name: distribution for name, distribution in (self._space or {}).items() if not distribution.single()}
 
     def _best(self, finished: Numbers, n_good: int) -> Numbers:
         """Indices into `finished` of the good trials, ascending."""
@@ -102,6 +123,7 @@ class TrialArrays:
         number = trial.number
         self._seen[number] = True
         self.sampled.pop(number, None)
+        self._running.pop(number, None)
         self._set(number, _internal(trial))
         violation = sum(v for v in trial.constraints.values() if v > 0)
         if violation > 0:
@@ -112,6 +134,11 @@ class TrialArrays:
         else:
             self._ranks[number] = PRUNED, *self._pruned_rank(trial)
         self._good = None
+        if self._space is None:
+            self._space = dict(sorted(trial.distributions.items()))
+        elif self._space != trial.distributions:
+            found = trial.distributions
+            self._space = {name: d for name, d in self._space.items() if found.get(name) == d}
 
     def _pruned_rank(self, trial: FrozenTrial) -> tuple[float, float]:
         """Of two pruned trials the one that got further is better, then the one with the better last value."""
@@ -121,6 +148,7 @@ class TrialArrays:
         return -step, math.inf if math.isnan(value) else float(self._signs[0] * value)
 
     def _set(self, number: int, values: Mapping[str, float]) -> None:
+        self._changes += 1
         for name, value in values.items():
             self.values(name)[number] = value
         if len(values) < len(self._values):
