@@ -23,6 +23,8 @@ from optuna_spark.spec.sections import ComponentSpec
 CONSTRAINTS_ATTR = "constraints"
 OWN = (ExtrapolationPruner,)
 MAX_GRID = 1_000_000
+# What samplers import when they sample for the first time, in the middle of a run.
+PACKAGES = {"CmaEsSampler": "cmaes", "GPSampler": "torch", "QMCSampler": "scipy"}
 # The releases of Optuna whose TPESampler array_tpe was compared with. With any other one, Optuna's own class samples.
 SAME_TPE = ("5.0",)
 
@@ -52,7 +54,7 @@ def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
         args["constraints_func"] = read_constraints
     if cls is optuna.samplers.GridSampler:
         _check_grid(args.get("search_space"))
-    return cast(BaseSampler, _build(cls, args, "sampler"))
+    return cast(BaseSampler, _build(cls, args, "sampler", seed))
 
 
 def _check_grid(space: object) -> None:
@@ -108,14 +110,26 @@ def _faster(cls: type) -> type:
     return ArrayTPESampler
 
 
-def _build(cls: type, args: dict[str, Any], kind: str) -> Any:
+def _is_component(value: object) -> bool:
+    """Whether an argument describes a sampler or pruner. A grid may have a parameter called `name`: a list."""
+    return isinstance(value, Mapping) and isinstance(value.get("name"), str) and value.keys() <= {"name", "args"}
+
+
+def _build(cls: type, args: dict[str, Any], kind: str, seed: int | None = None) -> Any:
+    package = PACKAGES.get(cls.__name__)
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise SpecError(
+            f"{cls.__name__} needs the package {package}, which is not installed where this is checked or the driver"
+            f" runs: install it there, or choose another {kind}",
+            kind,
+        ) from ImportError(package)
     parameters = [p for p in inspect.signature(cls).parameters if p != "self"]
     for name, value in args.items():
         if name not in parameters:
             raise SpecError(unknown_key(name, parameters), f"{kind}.args")
-        if isinstance(value, Mapping) and "name" in value:
+        if _is_component(value):
             nested = ComponentSpec(value["name"], dict(value.get("args", {})))
-            args[name] = build_sampler(nested, None) if kind == "sampler" else build_pruner(nested)
+            args[name] = build_sampler(nested, seed) if kind == "sampler" else build_pruner(nested)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
