@@ -179,7 +179,7 @@ def test_dags_know_airflow_and_the_plugins(path: Path) -> None:
     "path",
     [
         *sources("jobs/optuna_spark/spec"),
-        *(ROOT / "jobs/optuna_spark" / name for name in ("errors.py", "storage/tls.py")),
+        *(ROOT / "jobs/optuna_spark" / name for name in ("errors.py", "database/tls.py")),
     ],
     ids=lambda p: p.name,
 )

@@ -129,9 +129,9 @@ class DatabaseRun:
         if self.stop_reason() is not None:
             return
         if reaches_target(spec, snapshot.best_value):
-            self._claims.stop(f"the target value {spec.stop.target_value:g} was reached")
+            self._end_soon(f"the target value {spec.stop.target_value:g} was reached")
         if spec.stop.terminator and snapshot.finished and self._should_terminate():
-            self._claims.stop("Optuna's terminator expects no further improvement")
+            self._end_soon("Optuna's terminator expects no further improvement")
 
     @property
     def study_name(self) -> str:

@@ -16,7 +16,7 @@ from optuna_spark.distribution.local import end_workers
 from optuna_spark.driver.coordinator import LoadedRun
 from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.ending import ENDING
-from optuna_spark.driver.grace import Grace
+from optuna_spark.driver.grace import Grace, how
 from optuna_spark.driver.progress import PREFIX, Snapshot, progress_line, write_progress
 from optuna_spark.driver.waiting import Waiting
 from optuna_spark.errors import ResourcesError, RunEndedError, SpecError, TuningError, error_class
@@ -210,10 +210,15 @@ def _watch_while_launched(
             log.info(progress_line(snapshot))
             write_progress(snapshot)
             run.watch(snapshot)
-            reason = run.told_to_end()
-            if waiting is not None and reason is None:
-                waiting.look()
-            if reason is not None and grace.is_over(reason):
+            if (reason := run.told_to_end()) is None:
+                grace.forget()
+                if waiting is not None:
+                    waiting.look()
+            elif waiting is not None and not snapshot.running and waiting.is_idle():
+                log.info("%s The run %s: no trial is running, so it ends now", PREFIX, how(reason))
+                _end_tasks(launched, spark)
+                return []
+            elif grace.is_over(reason):
                 _cut(run, launched, spark, grace.error)
                 return []
     except RunEndedError as ended:
@@ -225,8 +230,7 @@ def _watch_while_launched(
         raise
     except ResourcesError as error:
         run.stop(str(error))
-        _cancel_jobs(spark)  # its tasks would wait for ever
-        launched.wait(CUT_LEAVE_S)
+        _end_tasks(launched, spark)  # they would wait for ever
         raise
     except TuningError:
         # The run has been stopped. Wait for the workers, so that no trial begins after its cleanup.
@@ -239,6 +243,10 @@ def _cut(run: StartedRun, launched: _Launched, spark: SparkSession | None, error
     """End a run in good order whose trials did not end in time: they fail, and their workers are ended."""
     log.warning("%s Trials that have not ended fail, and their tasks are cancelled: %s", PREFIX, error)
     run.cut(error)
+    _end_tasks(launched, spark)
+
+
+def _end_tasks(launched: _Launched, spark: SparkSession | None) -> None:
     _cancel_jobs(spark)
     launched.wait(CUT_LEAVE_S)
 

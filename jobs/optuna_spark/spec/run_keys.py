@@ -129,8 +129,8 @@ class RunKeys:
     )
     grace_s: float = key(
         60.0,
-        "Seconds that running trials have to end after timeout_s, or once somebody tells the run to finish; then they"
-        " fail, and the run ends with what it has.",
+        "Seconds that running trials have to end after timeout_s, target value, terminator or study.stop(), or once"
+        " somebody tells the run to finish; then they fail, and the run ends with what it has.",
         minimum=0,
         maximum=1e9,
         field=plain(STOPPING),

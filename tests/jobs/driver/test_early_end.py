@@ -96,6 +96,19 @@ def test_a_run_whose_objective_hangs_ends_soon_after_its_timeout(url: str, coord
     assert not [p for p in multiprocessing.active_children() if p.name.startswith("tuning-worker")]
 
 
+def test_a_run_that_has_reached_its_target_ends_though_an_objective_hangs(url: str, coordination: str) -> None:
+    thread, results = started(spec_for(coordination, stop=StopSpec(target_value=1000)), url)
+    thread.join(120)
+    assert results, "the run lives on"
+    assert results[0].stop_reason == "the target value 1000 was reached"
+    (hung,) = trials_of(url, TrialState.FAIL)
+    assert hung.user_attrs["error"] == (
+        "the run ends early: the target value 1000 was reached, and this trial did not end within grace_s (1 s)"
+    )
+    assert trials_of(url, TrialState.COMPLETE)
+    assert not trials_of(url, TrialState.RUNNING, TrialState.WAITING)
+
+
 def test_a_run_that_somebody_tells_to_finish_ends_with_what_it_has(url: str, coordination: str) -> None:
     thread, results = started(spec_for(coordination), url)
     wait_until(lambda: has_completed(url), "a trial to complete")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optuna_spark.driver.dispatch.budget import Budget
+from optuna_spark.driver.dispatch.budget import EXHAUSTED, Budget
 from optuna_spark.driver.dispatch.study import QueuedParametersError, SampledStudy, StoredStudy
 from optuna_spark.errors import TuningError
 from optuna_spark.sampling.enqueue import new_sets
@@ -314,7 +314,7 @@ class Assignments:
             log.exception("The sampler failed on a finished trial")
             self.budget.fail(error)
         if self._study.exhausted:
-            self.budget.stop("the sampler has tried all combinations of its search space")
+            self.budget.stop(EXHAUSTED)
         self._put_study_attrs()
         self._callbacks.trial_ended(self._study.frozen(trial.number))
 

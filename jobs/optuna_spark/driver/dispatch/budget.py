@@ -9,6 +9,9 @@ from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import broken_limit
 
+# With this reason a run ends as it does with its last trial: the running ones may take their time.
+EXHAUSTED = "the sampler has tried all combinations of its search space"
+
 
 class Budget:
     """Counts the trials of one run: finished plus started never exceeds the spec's `trials`. Not thread-safe.
@@ -48,6 +51,11 @@ class Budget:
     def over(self) -> bool:
         """Whether no trial will be started any more, however the running ones end."""
         return self.reason is not None or self.spent >= self._spec.trials
+
+    @property
+    def early_end(self) -> str | None:
+        """Why the run ends although something is left to try; None if it does not."""
+        return None if self.reason == EXHAUSTED or self.spent >= self._spec.trials else self.reason
 
     def start(self) -> None:
         self.started += 1
