@@ -6,6 +6,7 @@ import functools
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -164,16 +165,21 @@ class DatabaseRun:
         self._cut = error
 
     @_told_if_gone
-    def finish(self, ended_well: bool) -> None:
+    def finish(self, ended_well: bool) -> Snapshot:
         """Close the trials that workers left running. Call it once all workers have ended, or were told to.
 
         Args:
             ended_well: Whether the run needs no other try. One that does is still to heed a request to finish.
+
+        Returns:
+            Where the run stands with these trials counted.
         """
         try:
             self._wait_for_asking_workers()
+            last = self.snapshot()
             close_abandoned(self._stored, self._cut)
             self._note_end(ended_well)
+            return replace(last, running=0, failed=len(self._mine(TrialState.FAIL)))
         finally:
             self._stored.close()
 

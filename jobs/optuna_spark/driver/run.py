@@ -54,7 +54,7 @@ class OpenedRun(Protocol):
 
 
 class StartedRun(Protocol):
-    """A run whose workers may start. The caller calls `finish`, however the run ends."""
+    """A run whose workers may start. The caller calls `finish`, however the run ends; it tells how it ended."""
 
     @property
     def payload(self) -> WorkerPayload: ...
@@ -71,7 +71,7 @@ class StartedRun(Protocol):
 
     def cut(self, error: str) -> None: ...
 
-    def finish(self, ended_well: bool) -> None: ...
+    def finish(self, ended_well: bool) -> Snapshot: ...
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,12 @@ def _run(
         payload = replace(run.payload, data_secrets=secrets or DataSecrets())
         log.info("%s Starting %s workers (%s)", PREFIX, spec.tasks, spec.distribution)
         reports = _watch_while_launched(run, spec, payload, session)
-        snapshot, reason = run.snapshot(), run.stop_reason()
-        run.watch(snapshot)
+        run.watch(run.snapshot())
+        reason = run.stop_reason()
         ended_well = True
     finally:
         with ENDING.tidying():
-            run.finish(ended_well)
+            snapshot = run.finish(ended_well)
     log.info(progress_line(snapshot))
     write_progress(snapshot)
     _raise_if_short(spec, snapshot, reason, reports)

@@ -101,6 +101,9 @@ def test_a_run_that_has_reached_its_target_ends_though_an_objective_hangs(url: s
     thread.join(120)
     assert results, "the run lives on"
     assert results[0].stop_reason == "the target value 1000 was reached"
+    last = results[0].snapshot
+    assert (last.failed, last.running) == (1, 0), "the trial that was cut off counts"
+    assert last.finished == len(trials_of(url, TrialState.COMPLETE))
     (hung,) = trials_of(url, TrialState.FAIL)
     assert hung.user_attrs["error"] == (
         "the run ends early: the target value 1000 was reached, and this trial did not end within grace_s (1 s)"
