@@ -206,7 +206,8 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         try:
             run = hook.get_run(self._run())
             output = self._output(hook, run)
-            self._log_failed_trials(context)
+            if self.study.has_database:
+                log_failed_trials(lambda: begin(self.study, context))
             report = self._report(context) if run["state"].get("result_state") != "SUCCESS" else None
         except (TuningError, AirflowException, requests.RequestException) as error:
             raise self._card(self._explain(error)) from None
@@ -232,13 +233,8 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             run = self.run_of(context)
             with run.hold_study():
                 export_what_finished(run, failure.what, storage)
-        except (TuningError, AirflowException) as error:  # the card of the failure itself is the one to show
+        except Exception as error:  # noqa: BLE001  # whatever it is: the card of the failure itself is the one to show
             self.log.warning("What this run had finished could not be exported: %s", error)
-
-    def _log_failed_trials(self, context: Any) -> None:
-        if self.study.has_database:
-            tuned = begin(self.study, context)
-            log_failed_trials(tuned, tuned.storage_url())
 
     def _output(self, hook: DatabricksHook, run: Mapping[str, Any]) -> dict[str, Any]:
         """The output of the run's task; empty if the task never started."""
