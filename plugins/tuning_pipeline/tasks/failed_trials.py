@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-    from optuna_spark.results.failure_reasons import FailureReason
     from tuning_pipeline.runs.study_run import StudyRun
 
 log = logging.getLogger(__name__)
@@ -37,9 +36,9 @@ def log_failed_trials(tuned: Callable[[], StudyRun], url: sqlalchemy.URL | None 
         log.warning("%s further reasons are in the run's tab and its report", len(reasons) - MAX_LINES)
 
 
-def _reasons(run: StudyRun, url: sqlalchemy.URL | None) -> Sequence[FailureReason]:
+def _reasons(run: StudyRun, url: sqlalchemy.URL | None) -> list[str]:
     from optuna_spark.storage.optuna_storage import opened_storage
     from tuning_pipeline.database.run_numbers import run_failures
 
     with opened_storage(run.storage_url() if url is None else url, prepared=True) as storage:
-        return run_failures(run.study.settings.study, run.key, storage)
+        return [str(reason) for reason in run_failures(run.study.settings.study, run.key, storage)]
