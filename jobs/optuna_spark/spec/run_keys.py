@@ -176,7 +176,8 @@ class RunKeys:
     )
     wait_for_resources_s: float = key(
         60.0,
-        "Seconds after which the run ends when no worker has what one executor needs; anew when a worker joins.",
+        "Seconds after which the run ends when no worker has what one executor needs; anew when a worker joins. Not"
+        " used on Databricks, where what fits on no node is refused before the run.",
         minimum=0,
         maximum=1e9,
         field=plain(CLUSTER),

@@ -42,6 +42,11 @@ UPLOAD_TASK = "upload_job_files"
 LOG_LINES = 200
 
 
+def own_pool(settings: StudySettings) -> str:
+    """The Airflow pool that the study's file names; empty if it names none: the default is for standalone."""
+    return settings.pool if settings.pool != StudySettings().pool else ""
+
+
 class TuneOnDatabricks(DatabricksSubmitRunOperator):
     """Submits the study's trials as a Databricks run, and waits for it, here or in the triggerer.
 
@@ -56,8 +61,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
 
     def __init__(self, *, study: StudyFile, **kwargs: Any) -> None:
         settings = study.settings
-        # The default pool is for the standalone cluster, which this task does not use.
-        given = {"pool": settings.pool} if settings.pool != StudySettings().pool else {}
+        given = {"pool": pool} if (pool := own_pool(settings)) else {}
         super().__init__(
             databricks_conn_id=settings.connections.databricks,
             deferrable=databricks_settings(settings).deferrable,
