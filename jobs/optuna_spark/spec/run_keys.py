@@ -50,6 +50,12 @@ class RunKeys:
         ),
         group=Group.TUNED,
     )
+    metric_names: tuple[str, ...] = key(
+        (),
+        "What the values of an objective of your own are called in dashboards, tab, report and best_params.json, such"
+        " as [accuracy, leaves]: one name for each of directions. Empty: value.",
+        group=Group.TUNED,
+    )
     data: DataSpec | None = key(None, "The training table.", group=Group.TUNED)
     search_space: dict[str, ParamSpec] = key(
         None,
