@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
@@ -19,6 +20,8 @@ from tuning_pipeline.study_file.keys.study_keys import ConnectionIds
 
 # How long an answer of a database, and the list of study files' connections, are taken to hold.
 FRESH_S, NAMED_S = 5.0, 30.0
+# Fails wherever the dashboard cannot read studies.
+STUDIES = "SELECT study_id FROM studies LIMIT 1"
 
 
 class Databases:
@@ -79,7 +82,7 @@ class _Database:
 
     def _open_anew(self, url: sa.URL) -> None:
         storage, replaced = create_storage(url), self._storage
-        self._storage, self._open = storage, (url, Dashboard(storage))
+        self._storage, self._open = storage, (url, Dashboard(storage, partial(look, url, STUDIES)))
         if replaced is not None:
             close_storage(replaced)
 
@@ -88,23 +91,22 @@ class _Database:
         place, since = self._answered
         if place == url and time.monotonic() - since < FRESH_S:
             return
-        try:
-            ask(url)
-        except (SQLAlchemyError, OSError) as error:
-            raise explain(error, url) from error
+        look(url, "SELECT 1")
         self._answered = (url, time.monotonic())
 
 
-def ask(url: sa.URL) -> None:
-    """Run a statement that needs no table.
+def look(url: sa.URL, statement: str) -> None:
+    """Run a statement.
 
     Raises:
-        SQLAlchemyError: The database does not answer, or refuses the account.
+        StorageError: The database does not answer, or refuses the account.
     """
     engine = sa.create_engine(url, poolclass=sa.pool.NullPool, **_few_options(url))
     try:
         with engine.connect() as connection:
-            connection.execute(sa.text("SELECT 1"))
+            connection.execute(sa.text(statement))
+    except (SQLAlchemyError, OSError) as error:
+        raise explain(error, url) from error
     finally:
         engine.dispose()
 

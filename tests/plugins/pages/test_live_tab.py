@@ -422,6 +422,8 @@ def test_a_database_that_dies_behind_the_first_look_is_the_same_page(
     reply = server.get("/tuning/databases/second_db/dashboard/studies/1")
     assert reply.status_code == 503
     assert reply.json()["reason"].startswith("the database does not answer (")
+    reply = server.get("/tuning/databases/second_db/api/studies")  # the dashboard itself only says that it failed
+    assert (reply.status_code, "cannot be used: file is not a database" in reply.json()["reason"]) == (503, True)
     listed = server.get("/tuning/studies")
     assert (listed.status_code, "the database does not answer (" in listed.text) == (200, True)
     assert 'href="/tuning/optuna/dashboard"' in listed.text, "the other database is there"
