@@ -199,7 +199,7 @@ class ServingRun:
 
     def told_to_end(self) -> str | None:
         """Why the running trials, too, must end soon; None while they have all the time they need."""
-        return self._told_to_end or self._trials.budget.early_end
+        return self._trials.budget.early_end or self._told_to_end
 
     def cut(self, error: str) -> None:
         """Fail the running trials with this error: their time is over. The caller ends their workers."""

@@ -19,7 +19,7 @@ from optuna_spark.sampling.fits_study import check_search_space, stored_distribu
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import LOST, broken_limit, reaches_target, should_terminate
+from optuna_spark.stop_and_retry import EXHAUSTED, LOST, broken_limit, reaches_target, should_terminate
 from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, finished_early, mark, with_mark
 from optuna_spark.trial_callback import Callbacks, TrialCallback
 from optuna_spark.wire.payload import WorkerPayload
@@ -127,7 +127,8 @@ class DatabaseRun:
             self._end_soon(finished_early(f"timeout_s ({spec.timeout_s:g} s)"))
         elif (by := mark(self._marks(FINISH), spec.run_id)) is not None:
             self._end_soon(finished_early(shown(by)))
-        if self.stop_reason() is not None:
+        if (reason := self.stop_reason()) is not None:  # perhaps a worker's: its objective or sampler stopped the study
+            self._told_to_end = self._told_to_end or (None if reason == EXHAUSTED else reason)
             return
         if reaches_target(spec, snapshot.best_value):
             self._end_soon(f"the target value {spec.stop.target_value:g} was reached")

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, Protocol
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optuna_spark.driver.dispatch.budget import EXHAUSTED, Budget
+from optuna_spark.driver.dispatch.budget import Budget
 from optuna_spark.driver.dispatch.study import QueuedParametersError, SampledStudy, StoredStudy
 from optuna_spark.errors import TuningError
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.sampling.history import FINISHED_WELL
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import LOST, BestTrial, is_forgiven, next_try_attrs, should_terminate
+from optuna_spark.stop_and_retry import EXHAUSTED, LOST, BestTrial, is_forgiven, next_try_attrs, should_terminate
 from optuna_spark.storage.limits import ERROR_CHARACTERS
 from optuna_spark.storage.trial_record import Refusal, TrialRecord
 from optuna_spark.trial_callback import TrialCallback

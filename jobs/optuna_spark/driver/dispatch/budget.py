@@ -7,10 +7,7 @@ from optuna.trial import TrialState
 from optuna_spark.errors import TrialLimitError, TuningError
 from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import broken_limit
-
-# With this reason a run ends as it does with its last trial: the running ones may take their time.
-EXHAUSTED = "the sampler has tried all combinations of its search space"
+from optuna_spark.stop_and_retry import EXHAUSTED, broken_limit
 
 
 class Budget:

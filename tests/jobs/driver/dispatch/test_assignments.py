@@ -12,11 +12,11 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from optuna_spark.driver.dispatch.assignments import Assignments, Now
-from optuna_spark.driver.dispatch.budget import EXHAUSTED, Budget
+from optuna_spark.driver.dispatch.budget import Budget
 from optuna_spark.driver.dispatch.study import StoredStudy
 from optuna_spark.spec.sections import ComponentSpec, StopSpec
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import LOST
+from optuna_spark.stop_and_retry import EXHAUSTED, LOST
 from optuna_spark.trial_callback import NOBODY
 from optuna_spark.wire.messages import Assignment, Outcome, Worker
 from optuna_spark.wire.sealing import WireError
