@@ -23,7 +23,7 @@ ROOMS: dict[str, set[str]] = {
     "jobs/stop_and_retry": {"jobs/spec"},
     "jobs/trial_callback": set(),
     "jobs/data": {"jobs/device", "jobs/errors", "jobs/spec"},
-    "jobs/storage": {"jobs/database", "jobs/errors"},
+    "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
     "jobs/results": {"jobs/errors"},
     "jobs/sampling": {"jobs/database", "jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
     "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},

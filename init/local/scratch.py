@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-# In bytes. Python's multiprocessing makes a socket below this folder, and the path of a socket has at most 107.
+# In bytes, as in init/spark/environment.sh, which says why.
 LONGEST_TMPDIR = 75
 
 

@@ -6,8 +6,6 @@ spark_env=${TUNING_SPARK_ENV:-$here/../../.state/envs/spark}
 # The folder for pid files, logs and scratch files of this machine's part of the cluster.
 cluster_state=$(readlink -m "${TUNING_SPARK_STATE:-$here/../../.state/cluster}")
 scratch=$cluster_state/tmp
-# In bytes. Python's multiprocessing makes a socket below TMPDIR, and the path of a socket has at most 107.
-LONGEST_TMPDIR=75
 # shellcheck source=init/spark/environment.sh
 source "$here/environment.sh"
 

@@ -1,5 +1,9 @@
 # shellcheck shell=bash
-# Finds the environment variables that a Spark program must not get: all that environment.txt does not name.
+# The environment of a Spark program. It must not get the variables that environment.txt does not name.
+
+# In bytes. Python's multiprocessing makes a socket below TMPDIR, and the path of a socket has at most 107.
+# shellcheck disable=SC2034 # for the scripts that source this file
+LONGEST_TMPDIR=75
 
 environment_list=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/environment.txt
 

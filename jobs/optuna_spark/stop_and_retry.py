@@ -16,6 +16,13 @@ from optuna_spark.spec.tuning import TuningSpec
 MIN_TRIALS = 20  # as optuna.terminator.Terminator's default
 # The error attribute of a trial whose worker went away without a word.
 LOST = "the worker that ran this trial died"
+# Why a run ends whose sampler has nothing more to try. As after its last trial, running ones may take their time.
+EXHAUSTED = "the sampler has tried all combinations of its search space"
+
+
+def stopped_by(worker: str) -> str:
+    """Why a run ends whose objective called `study.stop()`."""
+    return f"the objective in worker {worker} called study.stop()"
 
 
 class BestTrial:

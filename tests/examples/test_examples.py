@@ -40,6 +40,7 @@ def test_pruning(run_example: Run) -> None:
 
 def test_several_objectives(run_example: Run) -> None:
     study = run_example("several_objectives").study
+    assert study.metric_names == ["accuracy", "leaves"]
     front = best_trials(study, 1)
     assert len(front) > 1
     assert front[0].values[0] > front[-1].values[0]

@@ -69,6 +69,13 @@ def first_one_hangs(trial: Any) -> float:
     return value
 
 
+def stops_its_study(trial: Any) -> float:
+    """As `first_one_hangs`; the third trial ends the study."""
+    if trial.number == 2:
+        trial.study.stop()
+    return first_one_hangs(trial)
+
+
 def never_lets_go(trial: Any) -> float:
     """Starts a thread for which Python waits at the end of the process."""
     threading.Thread(target=time.sleep, args=(600,)).start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pymysql
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.log import mask_logs, mask_secret
 from sqlalchemy.exc import OperationalError
 
 from optuna_spark import errors
@@ -18,6 +19,7 @@ from tuning_pipeline.failures import (
     card,
     describe_failure,
     driver_failure,
+    masked,
     readable_failures,
 )
 
@@ -36,6 +38,13 @@ def test_a_card_says_what_why_next_and_where() -> None:
         "│ Where  the log",
         "└",
     ]
+
+
+def test_what_airflow_masks_in_a_log_is_masked_in_the_tabs_card() -> None:
+    mask_secret("hush-hush/hush")
+    text = "┌ tune failed\n│ What   no login with hush-hush/hush\n└"
+    assert masked(text) == text.replace("hush-hush/hush", "***")
+    assert masked(text) == mask_logs(None, "error", {"event": text})["event"]
 
 
 def test_a_card_leaves_out_what_is_unknown() -> None:

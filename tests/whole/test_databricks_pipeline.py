@@ -104,6 +104,34 @@ def test_what_fits_on_no_node_ends_before_anything_is_sent_or_reset(
     assert (sent, kept.read_bytes()) == ([kept], b"what earlier runs found")
 
 
+def finish_a_trial(workspace: Workspace, name: str) -> None:
+    """As a cluster does: a trial of the run that was submitted, in the study's copy on the Volume."""
+    wait_until(lambda: workspace.runs, "a run")
+    (run,) = workspace.runs.values()
+    parameters = run.payload["tasks"][0]["spark_python_task"]["parameters"]
+    spec = json.loads(workspace.path(parameters[parameters.index("--spec-file") + 1]).read_text())
+    trial = optuna.trial.create_trial(value=0.5, user_attrs={"run_id": spec["run_id"]})
+    kept_study(workspace, name).add_trial(trial)
+
+
+def test_a_task_that_waits_itself_and_runs_out_of_time_exports_what_finished(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workspace.faults.start_s = 8  # its cluster is starting all the time
+    folder.write_study("cloud", f"{STUDY}study: {tmp_path.name}\nexecution_timeout_s: 5\n")
+    with ThreadPoolExecutor(1) as cluster:
+        finished = cluster.submit(finish_a_trial, workspace, tmp_path.name)
+        states = folder.test("tune_cloud")
+        finished.result()
+    (run,) = workspace.runs.values()
+    assert (states["tune"], states["export_best_trials"]) == ("failed", "upstream_failed")
+    assert run.result in ("TIMEDOUT", "CANCELED")  # both are told to end it at the same time
+    (file,) = (tmp_path / "exports" / tmp_path.name).glob("*/best_params.json")
+    best = json.loads(file.read_text())
+    assert (best["partial"], best["value"]) == (True, 0.5)
+    assert "longer than execution_timeout_s (5 s)" in " ".join(capfd.readouterr().out.split())
+
+
 EXTERNAL = STUDY.replace("  poll_s: 1\n", "  poll_s: 1\n  database: external\n  deferrable: true\n")
 PASSWORD = "hush'\"%d{}\\ hush"
 

@@ -199,7 +199,7 @@ class ServingRun:
 
     def told_to_end(self) -> str | None:
         """Why the running trials, too, must end soon; None while they have all the time they need."""
-        return self._told_to_end
+        return self._trials.budget.early_end or self._told_to_end
 
     def cut(self, error: str) -> None:
         """Fail the running trials with this error: their time is over. The caller ends their workers."""
@@ -252,10 +252,11 @@ class ServingRun:
         if self._loaded.storage_error is not None:
             self._trials.budget.fail(self._loaded.storage_error)
 
-    def finish(self, ended_well: bool) -> None:
+    def finish(self, ended_well: bool) -> Snapshot:
         """Close the run, then raise its error if it has one: the last write may have failed while closing."""
         self.close(ended_well)
         self.raise_if_failed()
+        return self.snapshot()
 
     async def until_closed(self) -> None:
         """Return once `close` was called. Runs in the event loop."""

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,7 +19,7 @@ from optuna_spark.sampling.fits_study import check_search_space, stored_distribu
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import LOST, broken_limit, reaches_target, should_terminate
+from optuna_spark.stop_and_retry import EXHAUSTED, LOST, broken_limit, reaches_target, should_terminate
 from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, finished_early, mark, with_mark
 from optuna_spark.trial_callback import Callbacks, TrialCallback
 from optuna_spark.wire.payload import WorkerPayload
@@ -126,12 +127,13 @@ class DatabaseRun:
             self._end_soon(finished_early(f"timeout_s ({spec.timeout_s:g} s)"))
         elif (by := mark(self._marks(FINISH), spec.run_id)) is not None:
             self._end_soon(finished_early(shown(by)))
-        if self.stop_reason() is not None:
+        if (reason := self.stop_reason()) is not None:  # perhaps a worker's: its objective or sampler stopped the study
+            self._told_to_end = self._told_to_end or (None if reason == EXHAUSTED else reason)
             return
         if reaches_target(spec, snapshot.best_value):
-            self._claims.stop(f"the target value {spec.stop.target_value:g} was reached")
+            self._end_soon(f"the target value {spec.stop.target_value:g} was reached")
         if spec.stop.terminator and snapshot.finished and self._should_terminate():
-            self._claims.stop("Optuna's terminator expects no further improvement")
+            self._end_soon("Optuna's terminator expects no further improvement")
 
     @property
     def study_name(self) -> str:
@@ -164,16 +166,21 @@ class DatabaseRun:
         self._cut = error
 
     @_told_if_gone
-    def finish(self, ended_well: bool) -> None:
+    def finish(self, ended_well: bool) -> Snapshot:
         """Close the trials that workers left running. Call it once all workers have ended, or were told to.
 
         Args:
             ended_well: Whether the run needs no other try. One that does is still to heed a request to finish.
+
+        Returns:
+            Where the run stands with these trials counted.
         """
         try:
             self._wait_for_asking_workers()
+            last = self.snapshot()
             close_abandoned(self._stored, self._cut)
             self._note_end(ended_well)
+            return replace(last, running=0, failed=len(self._mine(TrialState.FAIL)))
         finally:
             self._stored.close()
 

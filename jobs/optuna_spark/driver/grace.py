@@ -1,4 +1,4 @@
-"""The time that running trials have once their run was told to end."""
+"""The time that running trials have once their run is to end before its trials are spent, whatever the reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Grace:
-    """Counts the time from the moment at which a run is first seen to be told to end.
+    """Counts the time from the moment at which a run is first seen to end early.
 
     Args:
         seconds: How long running trials may go on.
@@ -31,15 +31,24 @@ class Grace:
     @property
     def error(self) -> str:
         """The error of a trial that used up the time."""
-        return f"the run was {self._reason}, and this trial did not end within grace_s ({self._seconds:g} s)"
+        return f"the run {how(self._reason)}, and this trial did not end within grace_s ({self._seconds:g} s)"
 
     def is_over(self, reason: str) -> bool:
         """Whether the time is over. The first call begins it.
 
         Args:
-            reason: Why the run was told to end.
+            reason: Why the run ends early.
         """
         if math.isinf(self._until):
             self._until, self._reason = time.monotonic() + self._seconds, reason
-            log.info("%s The run is %s: running trials have %s to end", PREFIX, reason, duration(self._seconds))
+            log.info("%s The run %s: running trials have %s to end", PREFIX, how(reason), duration(self._seconds))
         return self.left_s <= 0
+
+    def forget(self) -> None:
+        """Let the time begin anew with the next reason: the run goes on after all."""
+        self._until = math.inf
+
+
+def how(reason: str) -> str:
+    """A reason as the end of a sentence that begins with the run."""
+    return f"was {reason}" if reason.startswith("finished early") else f"ends early: {reason}"

@@ -16,7 +16,7 @@ from optuna_spark.distribution.local import end_workers
 from optuna_spark.driver.coordinator import LoadedRun
 from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.ending import ENDING
-from optuna_spark.driver.grace import Grace
+from optuna_spark.driver.grace import Grace, how
 from optuna_spark.driver.progress import PREFIX, Snapshot, progress_line, write_progress
 from optuna_spark.driver.waiting import Waiting
 from optuna_spark.errors import ResourcesError, RunEndedError, SpecError, TuningError, error_class
@@ -54,7 +54,7 @@ class OpenedRun(Protocol):
 
 
 class StartedRun(Protocol):
-    """A run whose workers may start. The caller calls `finish`, however the run ends."""
+    """A run whose workers may start. The caller calls `finish`, however the run ends; it tells how it ended."""
 
     @property
     def payload(self) -> WorkerPayload: ...
@@ -71,7 +71,7 @@ class StartedRun(Protocol):
 
     def cut(self, error: str) -> None: ...
 
-    def finish(self, ended_well: bool) -> None: ...
+    def finish(self, ended_well: bool) -> Snapshot: ...
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,12 @@ def _run(
         payload = replace(run.payload, data_secrets=secrets or DataSecrets())
         log.info("%s Starting %s workers (%s)", PREFIX, spec.tasks, spec.distribution)
         reports = _watch_while_launched(run, spec, payload, session)
-        snapshot, reason = run.snapshot(), run.stop_reason()
-        run.watch(snapshot)
+        run.watch(run.snapshot())
+        reason = run.stop_reason()
         ended_well = True
     finally:
         with ENDING.tidying():
-            run.finish(ended_well)
+            snapshot = run.finish(ended_well)
     log.info(progress_line(snapshot))
     write_progress(snapshot)
     _raise_if_short(spec, snapshot, reason, reports)
@@ -210,10 +210,15 @@ def _watch_while_launched(
             log.info(progress_line(snapshot))
             write_progress(snapshot)
             run.watch(snapshot)
-            reason = run.told_to_end()
-            if waiting is not None and reason is None:
-                waiting.look()
-            if reason is not None and grace.is_over(reason):
+            if (reason := run.told_to_end()) is None:
+                grace.forget()
+                if waiting is not None:
+                    waiting.look()
+            elif waiting is not None and not snapshot.running and waiting.is_idle():
+                log.info("%s The run %s: no trial is running, so it ends now", PREFIX, how(reason))
+                _end_tasks(launched, spark)
+                return []
+            elif grace.is_over(reason):
                 _cut(run, launched, spark, grace.error)
                 return []
     except RunEndedError as ended:
@@ -225,8 +230,7 @@ def _watch_while_launched(
         raise
     except ResourcesError as error:
         run.stop(str(error))
-        _cancel_jobs(spark)  # its tasks would wait for ever
-        launched.wait(CUT_LEAVE_S)
+        _end_tasks(launched, spark)  # they would wait for ever
         raise
     except TuningError:
         # The run has been stopped. Wait for the workers, so that no trial begins after its cleanup.
@@ -239,6 +243,10 @@ def _cut(run: StartedRun, launched: _Launched, spark: SparkSession | None, error
     """End a run in good order whose trials did not end in time: they fail, and their workers are ended."""
     log.warning("%s Trials that have not ended fail, and their tasks are cancelled: %s", PREFIX, error)
     run.cut(error)
+    _end_tasks(launched, spark)
+
+
+def _end_tasks(launched: _Launched, spark: SparkSession | None) -> None:
     _cancel_jobs(spark)
     launched.wait(CUT_LEAVE_S)
 

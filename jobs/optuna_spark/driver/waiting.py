@@ -62,12 +62,9 @@ class Waiting:
         Raises:
             ResourcesError: No worker has had what one executor needs, for too long.
         """
-        try:
-            is_at_work = bool(active_tasks(self._context))
-        except Exception as error:  # noqa: BLE001  # Spark's Java has gone: the launch of the workers says why
-            log.debug("Spark does not say whether tasks are at work: %s", type(error).__name__)
+        if (at_work := is_at_work(self._context)) is None:
             return
-        if is_at_work:
+        if at_work:
             self._has_met_worker = True
             self._begin()
             return
@@ -83,6 +80,10 @@ class Waiting:
             log.info("%s %s", PREFIX, self._line(wanted, cluster, problem, now))
         if problem is not None and now - self._hopeless_since >= self._patience_s:
             raise ResourcesError(problem)
+
+    def is_idle(self) -> bool:
+        """Whether no Spark task is at work, for certain."""
+        return is_at_work(self._context) is False
 
     def _problem(self, wanted: Part, cluster: ClusterState | None) -> str | None:
         limit = cores_allowed(self._context)
@@ -112,6 +113,15 @@ class Waiting:
             return f"{begun}the cluster has no worker at the moment, and {wanted} is needed for an executor"
         busy = busy_with(cluster, self._context.applicationId)
         return f"{begun}waiting for {wanted} for an executor" + (f"; the cluster is busy with {busy}" if busy else "")
+
+
+def is_at_work(context: SparkContext) -> bool | None:
+    """Whether a Spark task of the application is at work; None if Spark does not say."""
+    try:
+        return bool(active_tasks(context))
+    except Exception as error:  # noqa: BLE001  # Spark's Java has gone: the launch of the workers says why
+        log.debug("Spark does not say whether tasks are at work: %s", type(error).__name__)
+        return None
 
 
 def active_tasks(context: SparkContext) -> int:

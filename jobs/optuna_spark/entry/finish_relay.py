@@ -40,7 +40,11 @@ class FinishRelay:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Look while the block runs. After it the file is gone, so that it ends no later start of the run."""
+        """Look while the block runs.
+
+        After one that ends well the file is gone, so that it ends no later start of the run. A run that fails leaves it
+        to its next try: the request may have come after the last look.
+        """
         thread = threading.Thread(target=self._watch, daemon=True, name="finish-relay")
         thread.start()
         try:
@@ -48,8 +52,8 @@ class FinishRelay:
         finally:
             self._ended.set()
             thread.join(LEAVE_S)
-            with suppress(OSError):  # most runs have no such file
-                self._file.unlink()
+        with suppress(OSError):  # most runs have no such file
+            self._file.unlink()
 
     def _watch(self) -> None:
         while not self._ended.wait(self._every_s):

@@ -50,6 +50,8 @@ def load_objective(name: str, context: Any) -> Callable[[Any], Any]:
         raise SpecError(f"module {module_name!r} has no function {function_name!r}{hint}", "objective")
     if not callable(function):
         raise SpecError(f"{name!r} must be a function, got {type(function).__name__}", "objective")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise SpecError(f"{name!r} must return its value itself: write it without async and yield", "objective")
     if _takes_context(function, name):
         return lambda trial: function(trial, context)
     return function  # type: ignore[no-any-return]  # callable, checked above

@@ -72,6 +72,11 @@ def check_objective(spec: TuningSpec) -> None:
     whole = complete(spec)
     check_parameters(whole.search_space, spec.enqueue)
     kind.check(whole)
+    if spec.metric_names and (own := kind.value_names(whole)):
+        raise SpecError(
+            f"metric_names is for objectives that do not name their values: {spec.objective} calls them"
+            f" {', '.join(own)}; remove metric_names"
+        )
 
 
 def check_import(spec: TuningSpec) -> None:
@@ -84,8 +89,8 @@ def check_import(spec: TuningSpec) -> None:
 
 
 def value_names(spec: TuningSpec) -> tuple[str, ...]:
-    """What the values are called, one name for each direction; empty where only the user's objective knows."""
-    return kind_of(spec.objective).value_names(complete(spec))
+    """What the values are called, one name for each direction; empty where nobody has named them."""
+    return spec.metric_names or kind_of(spec.objective).value_names(complete(spec))
 
 
 def fixed_params(spec: TuningSpec) -> dict[str, Any]:

@@ -50,6 +50,12 @@ class RunKeys:
         ),
         group=Group.TUNED,
     )
+    metric_names: tuple[str, ...] = key(
+        (),
+        "What the values of an objective of your own are called in dashboards, tab, report and best_params.json, such"
+        " as [accuracy, leaves]: one name for each of directions. Empty: value.",
+        group=Group.TUNED,
+    )
     data: DataSpec | None = key(None, "The training table.", group=Group.TUNED)
     search_space: dict[str, ParamSpec] = key(
         None,
@@ -129,8 +135,8 @@ class RunKeys:
     )
     grace_s: float = key(
         60.0,
-        "Seconds that running trials have to end after timeout_s, or once somebody tells the run to finish; then they"
-        " fail, and the run ends with what it has.",
+        "Seconds that running trials have to end after timeout_s, target value, terminator or study.stop(), or once"
+        " somebody tells the run to finish; then they fail, and the run ends with what it has.",
         minimum=0,
         maximum=1e9,
         field=plain(STOPPING),
@@ -176,7 +182,8 @@ class RunKeys:
     )
     wait_for_resources_s: float = key(
         60.0,
-        "Seconds after which the run ends when no worker has what one executor needs; anew when a worker joins.",
+        "Seconds after which the run ends when no worker has what one executor needs; anew when a worker joins. Not"
+        " used on Databricks, where what fits on no node is refused before the run.",
         minimum=0,
         maximum=1e9,
         field=plain(CLUSTER),

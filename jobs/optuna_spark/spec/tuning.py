@@ -17,6 +17,9 @@ from optuna_spark.spec.key import check_limits
 from optuna_spark.spec.run_keys import RunKeys
 from optuna_spark.spec.sections import MAX_JSON, MAX_NAME, NAME, is_utf8
 
+# In characters. A name heads a column of a table and a plot.
+LONGEST_METRIC = 100
+
 
 @dataclass(frozen=True)
 class TuningSpec(RunKeys):
@@ -42,9 +45,25 @@ class TuningSpec(RunKeys):
         check_limits(self)
         if self.stop.target_value is not None and len(self.directions) > 1:
             raise SpecError("stop.target_value works with one direction only; remove it")
+        self._check_metric_names()
         self._check_format()
         self._check_connection()
         self._check_that_the_database_can_hold_it()
+
+    def _check_metric_names(self) -> None:
+        names, wanted = self.metric_names, len(self.directions)
+        if names and len(names) != wanted:
+            raise SpecError(
+                f"metric_names must hold one name for each of directions, which are {wanted}, got {len(names)}"
+            )
+        for name in names:
+            if not name.strip() or len(name) > LONGEST_METRIC or not name.isprintable():
+                raise SpecError(
+                    f"metric_names: a name must have 1 to {LONGEST_METRIC} characters that can be seen,"
+                    f" got {name[:40]!r}"
+                )
+        if len(set(names)) < len(names):
+            raise SpecError(f"metric_names must differ from each other, got {', '.join(names)}")
 
     def _check_that_the_database_can_hold_it(self) -> None:
         for name in self.search_space:

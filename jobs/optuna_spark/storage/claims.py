@@ -142,8 +142,9 @@ class Claims:
 
     @retried
     def stop(self, reason: str) -> None:
-        """Let no worker take another claim."""
-        update = sa.update(RUNS).where(RUNS.c.run_key == self.run_key).values(stop_reason=reason)
+        """Let no worker take another claim. The first reason is kept."""
+        going_on = sa.and_(RUNS.c.run_key == self.run_key, RUNS.c.stop_reason.is_(None))
+        update = sa.update(RUNS).where(going_on).values(stop_reason=reason)
         with self._engine.begin() as connection:
             connection.execute(update)
 

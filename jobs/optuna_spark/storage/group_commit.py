@@ -15,12 +15,14 @@ from optuna.trial import TrialState
 
 from optuna_spark.database.mysql_errors import comes_back, explain_data, is_about_data
 from optuna_spark.errors import StorageError
+from optuna_spark.shown import duration
 from optuna_spark.storage.trial_record import Refusal, TrialRecord
 
 log = logging.getLogger(__name__)
 
 DELAY_S = 0.5  # how long the record of a running trial may wait
 LOOK_S = 2.0  # between two looks for a request to the run
+SAY_S = 60.0  # between two lines of the log about looks that fail
 PATIENCE_S = 300.0  # how long a group is tried again: a failover of MySQL can take minutes
 
 
@@ -44,7 +46,8 @@ class Committer:
         writer: Writes the groups. Used by the committer's thread only.
         explain_error: Turns a database error that trying again cannot help into a StorageError for a person.
         on_failure: Called from the committer's thread when it gives up. Futures that wait then fail.
-        look: Called every LOOK_S from the committer's thread, so that it may use the writer. What it raises is logged.
+        look: Called every LOOK_S from the committer's thread, so that it may use the writer. What it raises is
+            logged, at most every SAY_S.
 
     Attributes:
         error: Why the committer has given up; None while it has not.
@@ -59,6 +62,8 @@ class Committer:
     ) -> None:
         self._writer, self._explain, self._on_failure, self._look = writer, explain_error, on_failure, look
         self._next_look = time.monotonic() + LOOK_S
+        self._blind_since: float | None = None  # since when each look has failed
+        self._next_say = -math.inf
         self._wake = threading.Condition()
         self._records: dict[int, TrialRecord] = {}
         self._since: dict[int, float] = {}  # when each record came (monotonic s); -inf for one that is due at once
@@ -140,9 +145,19 @@ class Committer:
             return
         try:
             self._look()
+            self._blind_since = None
         except Exception as error:  # noqa: BLE001  # a database that fails for good, the next write will tell of
-            log.info("The database could not be asked for requests to this run: %s", error)
+            self._say_now_and_then(error)
         self._next_look = time.monotonic() + LOOK_S
+
+    def _say_now_and_then(self, error: Exception) -> None:
+        now = time.monotonic()
+        since = self._blind_since = now if self._blind_since is None else self._blind_since
+        if now < self._next_say:
+            return
+        self._next_say = now + SAY_S
+        long = f", for {duration(now - since)}" if now > since else ""
+        log.info("The database could not be asked for requests to this run%s: %s", long, error)
 
     def _due(self) -> bool:
         if self._closing or not self._records:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -21,7 +22,7 @@ from optuna_spark.objectives.registry import max_steps, value_names
 from optuna_spark.sampling.open_study import join_study, open_study
 from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import LOST, is_forgiven, next_try_attrs
+from optuna_spark.stop_and_retry import EXHAUSTED, LOST, is_forgiven, next_try_attrs, stopped_by
 from optuna_spark.storage.claims import Claim, Claims
 from optuna_spark.storage.optuna_storage import close_storage, create_storage, set_trial_attr
 from optuna_spark.trial_callback import NOBODY, Callbacks
@@ -48,14 +49,17 @@ class SharedStudy:
     def open(cls, spec: TuningSpec, url: str, key: str, callbacks: Callbacks = NOBODY) -> SharedStudy:
         """Open the study in the driver, which creates tables and study if they are missing."""
         storage = create_storage(url)
-        return cls(spec, storage, open_study(spec, storage, value_names(spec)), Claims(storage.engine, key), callbacks)
+        study, claims = open_study(spec, storage, value_names(spec)), Claims(storage.engine, key)
+        let_stop(study, claims, EXHAUSTED)
+        return cls(spec, storage, study, claims, callbacks)
 
     @classmethod
     def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None, callbacks: Callbacks = NOBODY) -> SharedStudy:
         """Open the study in a worker, once the driver has called `open`."""
         storage = create_storage(url, prepared=True)
-        study = join_study(spec, storage, seed, max_steps(spec))
-        return cls(spec, storage, study, Claims(storage.engine, key), callbacks)
+        study, claims = join_study(spec, storage, seed, max_steps(spec)), Claims(storage.engine, key)
+        let_stop(study, claims, EXHAUSTED)
+        return cls(spec, storage, study, claims, callbacks)
 
     def close(self) -> None:
         """Close the storage's connections, which the claims use too."""
@@ -87,12 +91,14 @@ class DatabaseSource:
         trial.set_user_attr("worker", self._worker)
         self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
         self._stored.callbacks.trial_started(trial.number)
+        let_stop(self._study, self._claims, stopped_by(self._worker))
         return watched(trial, self._stored.callbacks) if self._stored.callbacks.registered else trial
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
         if outcome.error is not None:
             trial.set_user_attr("error", outcome.error)
         values = None if outcome.values is None else list(outcome.values)
+        let_stop(self._study, self._claims, EXHAUSTED)  # from here on it is the sampler that may stop the study
         ended = self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
         self._stored.callbacks.trial_ended(ended)
         # A driver that is being ended fails the trials that still run, perhaps this one. Then its claim becomes free.
@@ -133,6 +139,17 @@ class DatabaseSource:
             except DBAPIError as error:
                 # The next beat tries again. Others take the claim over only after six missed beats.
                 log.warning("The claim on a trial could not be renewed: %s", error)
+
+
+def let_stop(study: optuna.Study, claims: Claims, reason: str) -> None:
+    """Let `study.stop()` end the run. Optuna's own works within `study.optimize` alone.
+
+    Args:
+        study: Objectives call it, and samplers that have tried everything.
+        claims: The run's.
+        reason: Why it ends.
+    """
+    setattr(study, "stop", partial(claims.stop, reason))  # noqa: B010  # a method's name cannot be assigned to
 
 
 def patient(trial: optuna.Trial) -> optuna.Trial:

@@ -69,10 +69,10 @@ def _check_offered(study: StudyFile, offered: list[str], params: Mapping[str, An
     withheld = {item.param: item for item in possible_fields(study.settings) if item.param not in offered}
     for name in (*conf, *params):
         if name in withheld:
-            raise FormError(f"{_not_offered(withheld[name])}")
+            raise FormError(_not_offered(withheld[name]))
     for name in conf:
         if name not in offered and name != "mode":
-            raise FormError(f"{unknown_key(name, ['mode', *offered])}")
+            raise FormError(unknown_key(name, ["mode", *offered]))
 
 
 def _not_offered(item: FormField) -> str:

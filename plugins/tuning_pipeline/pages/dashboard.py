@@ -64,10 +64,15 @@ def refusal() -> Reply:
 
 
 class Dashboard:
-    """The dashboard over one storage. `reply`, which is thread-safe, answers all requests."""
+    """The dashboard over one storage. `reply`, which is thread-safe, answers all requests.
 
-    def __init__(self, storage: BaseStorage) -> None:
-        self.storage = storage
+    Args:
+        storage: What it shows.
+        look: Asked after an internal error of the dashboard, which does not say why. Raises if the database is away.
+    """
+
+    def __init__(self, storage: BaseStorage, look: Callable[[], None] = lambda: None) -> None:
+        self.storage, self._look = storage, look
         self._app: Callable[..., Iterable[bytes]] = optuna_dashboard.wsgi(storage)
 
     def reply(self, path: str, query: str, base: str) -> Reply:
@@ -80,6 +85,7 @@ class Dashboard:
 
         Raises:
             DashboardChangedError: See `dashboard_files`.
+            Exception: What `look` raises.
         """
         if problem := self._problem(path, query):
             return problem
@@ -90,6 +96,8 @@ class Dashboard:
         if path == "/":
             return Reply(302, b"", {"Location": f"{base}/dashboard"})
         reply = call_wsgi(self._app, path, query)
+        if reply.status == 500:
+            self._look()
         # Optuna's plots raise for a study that has nothing to draw, which the dashboard reports as its own error.
         if reply.status == 500 and "/plot/" in path:
             return _reply(400, "This study has nothing to draw there; the API server's log says more.")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
+from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_spark.database.engine import engine_options
 from optuna_spark.database.mysql_errors import explain
-from optuna_spark.storage.optuna_storage import create_storage
+from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from tuning_pipeline.database.connections import database_connection, storage_url
 from tuning_pipeline.pages.dashboard import Dashboard
 from tuning_pipeline.pages.tuning_run import study_places
@@ -19,21 +20,15 @@ from tuning_pipeline.study_file.keys.study_keys import ConnectionIds
 
 # How long an answer of a database, and the list of study files' connections, are taken to hold.
 FRESH_S, NAMED_S = 5.0, 30.0
-
-
-@dataclass(frozen=True)
-class _Open:
-    url: sa.URL
-    dashboard: Dashboard
+# Fails wherever the dashboard cannot read studies.
+STUDIES = "SELECT study_id FROM studies LIMIT 1"
 
 
 class Databases:
     """Opens each database once, and anew after its connection was changed. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[str, _Open] = {}
-        self._answered: dict[str, float] = {}
+        self._databases: dict[str, _Database] = {}
         self._named: tuple[float, list[str]] = (-NAMED_S, [])
 
     def names(self) -> list[str]:
@@ -65,35 +60,53 @@ class Databases:
             TuningError: The connection is wrong, or the database does not answer.
         """
         url = storage_url(database_connection(conn_id))
+        return self._databases.setdefault(conn_id, _Database()).dashboard(url)
+
+
+class _Database:
+    """The database of one connection. Its lock is its own: one that hangs keeps nobody from the others."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._storage: RDBStorage | None = None
+        self._open: tuple[sa.URL, Dashboard] | None = None
+        self._answered: tuple[sa.URL | None, float] = (None, 0.0)
+
+    def dashboard(self, url: sa.URL) -> Dashboard:
         self._check_answers(url)
         with self._lock:
-            known = self._open.get(conn_id)
-            if known is None or known.url != url:
-                known = self._open[conn_id] = _Open(url, Dashboard(create_storage(url)))
-        return known.dashboard
+            if self._open is None or self._open[0] != url:
+                self._open_anew(url)
+            assert self._open is not None
+            return self._open[1]
+
+    def _open_anew(self, url: sa.URL) -> None:
+        storage, replaced = create_storage(url), self._storage
+        self._storage, self._open = storage, (url, Dashboard(storage, partial(look, url, STUDIES)))
+        if replaced is not None:
+            close_storage(replaced)
 
     def _check_answers(self, url: sa.URL) -> None:
         """Ask with a connection of its own: those of the dashboard wait long for a server that is away."""
-        place = url.render_as_string(hide_password=True)
-        if time.monotonic() - self._answered.get(place, -FRESH_S) < FRESH_S:
+        place, since = self._answered
+        if place == url and time.monotonic() - since < FRESH_S:
             return
-        try:
-            ask(url)
-        except (SQLAlchemyError, OSError) as error:
-            raise explain(error, url) from error
-        self._answered[place] = time.monotonic()
+        look(url, "SELECT 1")
+        self._answered = (url, time.monotonic())
 
 
-def ask(url: sa.URL) -> None:
-    """Run a statement that needs no table.
+def look(url: sa.URL, statement: str) -> None:
+    """Run a statement.
 
     Raises:
-        SQLAlchemyError: The database does not answer, or refuses the account.
+        StorageError: The database does not answer, or refuses the account.
     """
     engine = sa.create_engine(url, poolclass=sa.pool.NullPool, **_few_options(url))
     try:
         with engine.connect() as connection:
-            connection.execute(sa.text("SELECT 1"))
+            connection.execute(sa.text(statement))
+    except (SQLAlchemyError, OSError) as error:
+        raise explain(error, url) from error
     finally:
         engine.dispose()
 

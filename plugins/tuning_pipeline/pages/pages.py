@@ -40,9 +40,9 @@ from tuning_pipeline.pages.login import (
     may_read_studies,
 )
 from tuning_pipeline.pages.pool_wait import pool_wait
-from tuning_pipeline.pages.run_report import folder_below, read_report, with_sentence
+from tuning_pipeline.pages.run_report import folder_below, has_report, read_report, with_sentence
 from tuning_pipeline.pages.style import STYLE
-from tuning_pipeline.pages.tuning_run import EXPORT_TASK, TuningRun, newest_run, study_place, tuning_run
+from tuning_pipeline.pages.tuning_run import EXPORT_TASK, PUBLISHED, TuningRun, newest_run, study_place, tuning_run
 from tuning_pipeline.study_file.keys.study_keys import ConnectionIds
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,6 @@ PAGE_HEADERS = {
 }
 # What the database of a study raises: its connection is wrong, or it is away, at the first look or in the midst of one.
 UNREADABLE = (TuningError, SQLAlchemyError, StorageInternalError)
-PUBLISHED = "published"  # as in tuning_pipeline.tasks.steps
 
 
 @cache
@@ -123,15 +122,13 @@ def pages() -> FastAPI:
         folder = folder_below(run.place.exports, run.place.study, run_id) if run is not None else None
         if run is None or folder is None:
             return message_page("No such run", f"DAG {dag_id} has no run {run_id} that tunes a study.", status=404)
+        is_wanted = run.state == "success" or show == "report"
         try:
-            found = read_report(folder)
+            found = read_report(folder) if is_wanted else None
+            is_there = not is_wanted and has_report(folder)
         except OSError as error:
             return message_page("The report cannot be read", f"{folder}: {error.strerror or error}", status=404)
-        if found is not None and (run.state == "success" or show == "report"):
-            verdict = run.left(EXPORT_TASK, PUBLISHED)
-            whole = with_sentence(found, f"Asset event {verdict}.") if verdict else found
-            return HTMLResponse(whole, headers=REPORT_HEADERS)
-        return _tab(run, request, user, has_report=found is not None)
+        return _tab(run, request, user, has_report=is_there) if found is None else _report(run, found)
 
     @app.get("/latest/{dag_id}", dependencies=[Depends(may_read_run)])
     def latest(dag_id: str, request: Request) -> Response:
@@ -159,6 +156,12 @@ def pages() -> FastAPI:
         return RedirectResponse(_run_path(request, "report", run.dag_id, run.run_id), status_code=303)
 
     return app
+
+
+def _report(run: TuningRun, report: bytes) -> HTMLResponse:
+    verdict = run.left(EXPORT_TASK, PUBLISHED)
+    whole = with_sentence(report, f"Asset event {verdict}.") if verdict else report
+    return HTMLResponse(whole, headers=REPORT_HEADERS)
 
 
 def _tunes_not(run: TuningRun) -> tuple[str, str]:

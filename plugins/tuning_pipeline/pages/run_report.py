@@ -24,6 +24,15 @@ def folder_below(base: str, study: str, run_id: str) -> ObjectStoragePath | None
     return folder
 
 
+def has_report(folder: ObjectStoragePath) -> bool:
+    """Whether an export folder holds a report. It is not read: a tab asks at each look.
+
+    Raises:
+        OSError: Nobody knows, because the folder cannot be read.
+    """
+    return bool((folder / REPORT).exists())
+
+
 def read_report(folder: ObjectStoragePath) -> bytes | None:
     """The report in an export folder, as one file; None if there is none yet.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow.models.dag import DagModel, DagTag
@@ -23,14 +24,19 @@ from sqlalchemy import and_, select
 
 from tuning_pipeline.failures import CARD
 
+if TYPE_CHECKING:
+    from airflow.serialization.definitions.dag import SerializedDAG
+
 # As in tuning_pipeline.tasks.steps, .tasks.retune, .runs.identity and .runs.settings, which are made for DAG files.
-EXPORT_TASK, TUNE_TASK = "export_best_trials", "tune"
+EXPORT_TASK, TUNE_TASK, PUBLISHED = "export_best_trials", "tune", "published"
 DECIDE, SKIPPED_BECAUSE = "decide_retune", "skipped_because"
 MADE, PREPARE, SETTINGS = "run_made", "prepare_study", "settings"
 TAG = "tuning"
 # As in the Databricks provider, which not every installation has.
 RUN_PAGE = "run_page_url"
 ENDED, AT_WORK = ("success", "failed"), ("running", "deferred")
+# The keys of all XComs that a tab shows.
+LEFT = (MADE, SKIPPED_BECAUSE, SETTINGS, CARD, RUN_PAGE, PUBLISHED)
 
 
 @dataclass(frozen=True)
@@ -90,11 +96,15 @@ class TuningRun:
         return not self.is_over and any(task.task_id == TUNE_TASK and task.state in AT_WORK for task in self.tasks)
 
     def left(self, task_id: str, key: str) -> Any:
-        """An XCom of the run; None if there is none."""
-        query = XComModel.get_many(run_id=self.run_id, dag_ids=self.dag_id, task_ids=task_id, key=key, limit=1)
+        """An XCom of the run with one of the keys in LEFT, as it was at the first look; None if there is none."""
+        return self._left.get((task_id, key))
+
+    @cached_property
+    def _left(self) -> Mapping[tuple[str, str], Any]:
+        query = XComModel.get_many(run_id=self.run_id, dag_ids=self.dag_id, map_indexes=-1)
         with create_session() as session:
-            row = session.scalars(query).first()
-            return XComModel.deserialize_value(row) if row is not None else None
+            rows: Any = session.scalars(query.where(XComModel.key.in_(LEFT)))
+            return {(row.task_id, row.key): XComModel.deserialize_value(row) for row in rows}
 
     def cards(self) -> list[str]:
         """The cards of its failed tasks."""
@@ -133,13 +143,28 @@ def newest_run(dag_id: str) -> str | None:
 
 
 def study_place(dag_id: str) -> StudyPlace | None:
-    """What a DAG says of its study; None if it tunes none."""
+    """What a DAG says of its study; None if it tunes none. The DAG is read once for each of its versions."""
+    newest = SerializedDagModel.latest_item_select_object(dag_id)  # type: ignore[no-untyped-call]  # Airflow's
     with create_session() as session:
-        dag = SerializedDagModel.get_dag(dag_id, session=session)
-    task = dag.task_dict.get(EXPORT_TASK) if dag is not None else None
-    if task is None or not task.doc_json:
-        return None
-    return _read(json.loads(task.doc_json))
+        digest = session.scalar(newest.with_only_columns(SerializedDagModel.dag_hash, maintain_column_froms=True))
+        known = _places.get(dag_id)
+        if known is not None and known[0] == digest:
+            return known[1]
+        row = session.scalar(newest)
+        if row is None:
+            return None
+        place = _place_in(row.dag)
+        _places[dag_id] = (row.dag_hash, place)
+    return place
+
+
+# By DAG: the hash of the version that was read, and what it says.
+_places: dict[str, tuple[str, StudyPlace | None]] = {}
+
+
+def _place_in(dag: SerializedDAG) -> StudyPlace | None:
+    task = dag.task_dict.get(EXPORT_TASK)
+    return _read(json.loads(task.doc_json)) if task is not None and task.doc_json else None
 
 
 def study_places() -> list[StudyPlace]:

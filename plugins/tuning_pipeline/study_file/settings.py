@@ -25,11 +25,6 @@ class StudySettings(StudyKeys):
         if self.keep_exports is not None and self.keep_exports < 1:
             raise SpecError(f"keep_exports must be at least 1, or null to keep all, got {self.keep_exports}")
         check_limits(self)
-        if self.timeout_s is not None and self.timeout_s >= self.execution_timeout_s:
-            raise SpecError(
-                f"timeout_s must be below execution_timeout_s ({self.execution_timeout_s:g}), else the task is"
-                f" killed before it ends by itself; got {self.timeout_s:g}"
-            )
         if self.timeout_s is not None and self.timeout_s + self.grace_s >= self.execution_timeout_s:
             raise SpecError(
                 f"timeout_s and grace_s must add up to less than execution_timeout_s ({self.execution_timeout_s:g}),"

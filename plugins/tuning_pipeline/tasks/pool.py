@@ -56,6 +56,7 @@ def _dags_of_pool(study: StudyFile) -> Iterator[str]:
 
 
 def _holders(dag_id: str, task_ids: Sequence[str], ti: RuntimeTaskInstanceProtocol) -> Iterator[str]:
+    # Airflow gives a task the number of others in a state, but their runs only for all states, and so of all runs.
     if not ti.get_ti_count(dag_id, task_ids=list(task_ids), states=HOLDING):
         return
     for run_id, states in ti.get_task_states(dag_id, task_ids=list(task_ids)).items():

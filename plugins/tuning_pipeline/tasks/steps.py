@@ -148,7 +148,7 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         run = prepared(study, context)
         with run.hold_study(last=True), (open_storage or _in_database)(run) as url:
             if not run.study.has_database:  # else the task with the trials has told them
-                log_failed_trials(run, url)
+                log_failed_trials(lambda: run, url)
             exported = export_run(run, url, noted_fingerprint(context))
             best, place = exported.best, (run.study.exports_base(), run.study.settings.study)
             if not exported.newest:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from init.local import scratch
 from init.local.layout import REPOSITORY
 from init.local.processes import birth
 from tests.support.programs import run_program
 from tests.support.waiting import wait_until
+from tuning_pipeline.targets.standalone import submission
 
 WRAPPER = REPOSITORY / "init" / "spark" / "bin" / "spark-submit"
 
@@ -146,3 +148,8 @@ def test_the_job_ends_when_its_submitter_is_killed(stand_in: dict[str, str], tmp
     submitter.send_signal(signal.SIGKILL)
     submitter.wait(timeout=60)
     wait_until(lambda: birth(job) is None, "the job to end", 30)
+
+
+def test_one_limit_holds_for_the_folders_of_temporary_files() -> None:
+    told = run_program(["bash", "-c", f". {WRAPPER.parents[1]}/environment.sh; echo $LONGEST_TMPDIR"]).stdout
+    assert int(told) == scratch.LONGEST_TMPDIR == submission.LONGEST_TMPDIR

@@ -14,8 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna_spark.driver.coordinator import LoadedRun
 from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.run import RunResult, tune
-from optuna_spark.spec.sections import StopSpec
+from optuna_spark.spec.sections import ComponentSpec, StopSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.stop_and_retry import EXHAUSTED
 from optuna_spark.storage.optuna_storage import opened_storage
 from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, LIMIT, mark, with_mark
 from optuna_spark.trial_callback import NOBODY
@@ -94,6 +95,38 @@ def test_a_run_whose_objective_hangs_ends_soon_after_its_timeout(url: str, coord
     assert not trials_of(url, TrialState.RUNNING, TrialState.WAITING)
     assert mark(note(url, ENDED_EARLY), "one") == "finished early by timeout_s (15 s)"
     assert not [p for p in multiprocessing.active_children() if p.name.startswith("tuning-worker")]
+
+
+def test_a_run_that_has_reached_its_target_ends_though_an_objective_hangs(url: str, coordination: str) -> None:
+    thread, results = started(spec_for(coordination, stop=StopSpec(target_value=1000)), url)
+    thread.join(120)
+    assert results, "the run lives on"
+    assert results[0].stop_reason == "the target value 1000 was reached"
+    last = results[0].snapshot
+    assert (last.failed, last.running) == (1, 0), "the trial that was cut off counts"
+    assert last.finished == len(trials_of(url, TrialState.COMPLETE))
+    (hung,) = trials_of(url, TrialState.FAIL)
+    assert hung.user_attrs["error"] == (
+        "the run ends early: the target value 1000 was reached, and this trial did not end within grace_s (1 s)"
+    )
+    assert trials_of(url, TrialState.COMPLETE)
+    assert not trials_of(url, TrialState.RUNNING, TrialState.WAITING)
+
+
+def test_an_objective_that_stops_its_study_ends_the_run_though_another_one_hangs(url: str, coordination: str) -> None:
+    thread, results = started(spec_for(coordination, objective="sample_objectives:stops_its_study"), url)
+    thread.join(120)
+    assert results, "the run lives on"
+    assert "called study.stop()" in (results[0].stop_reason or "")
+    assert [t.number for t in trials_of(url, TrialState.FAIL)] == [0]
+    assert [t.number for t in trials_of(url, TrialState.COMPLETE)] == [1, 2]
+
+
+def test_a_sampler_that_has_tried_everything_ends_the_run_well(url: str, coordination: str) -> None:
+    grid = ComponentSpec("GridSampler", {"search_space": {"x": [1.0, 2.0, 3.0]}})
+    result = tune(spec_for(coordination, objective="sample_objectives:parabola", sampler=grid, tasks=1), url)
+    assert result.stop_reason == EXHAUSTED
+    assert {t.params["x"] for t in trials_of(url, TrialState.COMPLETE)} == {1.0, 2.0, 3.0}
 
 
 def test_a_run_that_somebody_tells_to_finish_ends_with_what_it_has(url: str, coordination: str) -> None:

@@ -100,6 +100,7 @@ def test_a_busy_cluster_is_waited_for_however_long_and_its_user_is_named(cluster
                 if "No Spark task is at work" in line:
                     break
             assert "the cluster is busy with tune first (2 cores)" in lines[-1], lines
+            end_one_that_waits(cluster, tmp_path / "third", all_cores)
             holder.terminate()
             rest, _ = waiting.communicate(timeout=300)
             assert "2/2 trials" in rest
@@ -110,6 +111,14 @@ def test_a_busy_cluster_is_waited_for_however_long_and_its_user_is_named(cluster
     finally:
         holder.kill()
         holder.wait()
+
+
+def end_one_that_waits(cluster: SparkCluster, folder: Path, conf: dict[str, str]) -> None:
+    """A run that has not begun its first trial is told to end: no trial needs its grace_s, which is an hour here."""
+    folder.mkdir()
+    done = run_submit(cluster, folder, arguments("third", timeout_s=1.0, grace_s=3600.0), conf)
+    assert done.returncode == 0, done.stdout
+    assert "The run was finished early by timeout_s (1 s): no trial is running, so it ends now" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from optuna_spark.driver.run import RunResult, tune
 from optuna_spark.entry.finish_relay import FinishRelay
+from optuna_spark.errors import StorageError
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.finish_file import FINISH_FILE, LONGEST_FILE, asked_by, request_text
 from optuna_spark.storage.optuna_storage import opened_storage
@@ -81,6 +82,19 @@ def test_a_request_that_is_there_before_the_driver_counts(url: str, tmp_path: Pa
     file.write_text(request_text("one", "alice"))  # while the cluster started
     result = run_beside_relay(spec_of(**ENDLESS), url, file)
     assert result.stop_reason == "finished early by alice"
+
+
+def test_a_request_to_a_driver_that_fails_reaches_its_next_try(url: str, tmp_path: Path) -> None:
+    file = tmp_path / FINISH_FILE
+
+    def fail() -> None:
+        file.write_text(request_text("one", "alice"))  # after the last look
+        raise StorageError("the database has gone")
+
+    with pytest.raises(StorageError), FinishRelay(file, url, "study", "one", every_s=3600).at_work():
+        fail()
+    assert run_beside_relay(spec_of(**ENDLESS), url, file).stop_reason == "finished early by alice"
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ BAD_MODULES = {
     "broken": ("1 / 0", "own_bad:f", "module 'own_bad' cannot be imported: ZeroDivisionError"),
     "no function": ("def train(trial): pass", "own_bad:trian", "no function 'trian': did you mean 'train'"),
     "not callable": ("f = 3", "own_bad:f", "'own_bad:f' must be a function, got int"),
+    "async": ("async def f(trial): return 1.0", "own_bad:f", "'own_bad:f' must return its value itself"),
+    "a generator": ("def f(trial): yield 1.0", "own_bad:f", "'own_bad:f' must return its value itself"),
     "no parameter": ("def f(): pass", "own_bad:f", r"must be callable as function\(trial\) or .*, got \(\)"),
     "three": ("def f(a, b, c): pass", "own_bad:f", r"must be callable as .*, got \(a, b, c\)"),
 }

@@ -46,6 +46,7 @@ def storage(url: str) -> Iterator[RDBStorage]:
             ["logloss", "auc"],
         ),
         (TuningSpec("s", objective="own:tune"), ["value"]),
+        (TuningSpec("s", objective="own:tune", metric_names=("accuracy",)), ["accuracy"]),
         (TuningSpec("s", objective="own:tune", directions=("minimize", "maximize")), ["value_0", "value_1"]),
     ],
 )  # fmt: skip

@@ -281,7 +281,7 @@ def test_offered_fields_keep_the_order_of_the_form(study: Study) -> None:
     ("conf", "sentence"),
     [
         ({"trials": 0}, "trials must be at least 1, got 0"),
-        ({"timeout_s": 1e6}, "timeout_s must be below execution_timeout_s (86400)"),
+        ({"timeout_s": 1e6}, "timeout_s and grace_s must add up to less than execution_timeout_s (86400)"),
         ({"enqueue": [{"max_dept": 3}]}, "enqueue[0]: unknown parameter 'max_dept' (did you mean 'max_depth'?)"),
         ({"enqueue": [{"max_depth": 99}]}, "enqueue[0].max_depth: must be from 1 to 10, got 99"),
         ({"search_space": {"max_depth": {"type": "int", "low": 9, "high": 1}}}, "low must not be above high"),

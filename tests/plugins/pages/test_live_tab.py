@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.storage.run_marks import ENDED_EARLY, with_mark
 from tests.support.airflow import QUICK_STUDY
 from tests.support.connections import set_connection
-from tests.support.pages_server import HTML, Server, pages_server
+from tests.support.pages_server import HTML, Server, pages_server, parse
 from tuning_pipeline.database.finish_marks import finish_requested_by
 from tuning_pipeline.database.prepare_study import prepare_study
 from tuning_pipeline.database.study_runs import settings_digest
 from tuning_pipeline.failures import CARD
 from tuning_pipeline.pages.pages import databases
+from tuning_pipeline.pages.tuning_run import study_place
 from tuning_pipeline.runs.identity import RunIdentity
 from tuning_pipeline.study_file.study_file import read_study
 
@@ -155,6 +157,53 @@ def test_the_card_of_a_run_that_failed_is_beside_the_report_of_what_finished(
     address = re.search(r'href="([^"]*show=report)"', page)
     assert address is not None
     assert server.get(address[1]).text == "what finished"
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """The statements that Airflow's database gets while the block runs."""
+    from airflow.settings import engine
+
+    found: list[str] = []
+
+    def see(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        found.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", see)
+    try:
+        yield found
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", see)
+
+
+def test_a_look_at_the_tab_is_cheap(server: Server, storage: RDBStorage) -> None:
+    begun(server, storage, "cheap")
+    server.leave("cheap", "tune", CARD, "┌ tune failed\n└")
+    server.is_now("cheap", "failed", tune="failed")
+    # A folder in place of the report: whoever reads it fails.
+    (server.folder.path.parent / "exports" / server.name / "cheap" / "report.html").mkdir(parents=True)
+    assert "show=report" in server.get(server.tab("cheap")).text
+    with statements() as seen:
+        assert "tune failed" in server.get(server.tab("cheap")).text
+    assert sum("FROM xcom" in statement for statement in seen) == 1
+    assert sum("FROM serialized_dag" in statement for statement in seen) == 1, "its hash alone"
+    assert not any("serialized_dag.data" in statement for statement in seen)
+
+
+def test_a_changed_study_file_shows_at_the_next_look(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL", "0")
+    place = study_place(server.dag_id)
+    assert place is not None
+    file = server.folder.path / "studies" / f"{server.name}.yaml"
+    content = file.read_text()
+    file.write_text(content.replace("trials: 4", "trials: 5"))
+    try:
+        parse(server.folder, {server.dag_id})
+        assert study_place(server.dag_id) == replace(place, trials=5)
+    finally:
+        file.write_text(content)
+        parse(server.folder, {server.dag_id})
+    assert study_place(server.dag_id) == place
 
 
 def test_a_run_that_does_not_tune_says_why_in_one_line(server: Server) -> None:
@@ -373,6 +422,8 @@ def test_a_database_that_dies_behind_the_first_look_is_the_same_page(
     reply = server.get("/tuning/databases/second_db/dashboard/studies/1")
     assert reply.status_code == 503
     assert reply.json()["reason"].startswith("the database does not answer (")
+    reply = server.get("/tuning/databases/second_db/api/studies")  # the dashboard itself only says that it failed
+    assert (reply.status_code, "cannot be used: file is not a database" in reply.json()["reason"]) == (503, True)
     listed = server.get("/tuning/studies")
     assert (listed.status_code, "the database does not answer (" in listed.text) == (200, True)
     assert 'href="/tuning/optuna/dashboard"' in listed.text, "the other database is there"

@@ -108,7 +108,8 @@ BAD = {
     "seed: x": "seed: must be a whole number, got str 'x'",
     "timeout_s: 0": "timeout_s must be above 0, got 0",
     "timeout_s: .nan": "timeout_s: must be a finite number",
-    "timeout_s: 90000": "timeout_s must be below execution_timeout_s (86400)",
+    "timeout_s: 90000": "timeout_s and grace_s must add up to less than execution_timeout_s (86400)",
+    "{timeout_s: 570, execution_timeout_s: 600}": "killed before it ends by itself; got 570 + 60",
     "retries: -1": "retries must be at least 0, got -1",
     "top_k: 0": "top_k must be at least 1, got 0",
     "tags: example": "tags: must be a list, got str 'example'",
@@ -124,6 +125,13 @@ BAD = {
     "objective: xgboost": "objective xgboost needs data: give data.path",
     "direction: up": "directions[0]: must be one of minimize, maximize, got str 'up'",
     "direction: minimize\ndirections: [maximize]": "give direction for one objective or directions for several",
+    "metric_names: [a, b]": "metric_names must hold one name for each of directions, which are 1, got 2",
+    "metric_names: ['']": "metric_names: a name must have 1 to 100 characters that can be seen, got ''",
+    'metric_names: ["a\\nb"]': "metric_names: a name must have 1 to 100 characters that can be seen",
+    "{directions: [minimize, maximize], metric_names: [a, a]}": "metric_names must differ from each other, got a, a",
+    "{objective: xgboost, data: {path: t.csv, label: y}, metric_names: [loss]}": (
+        "metric_names is for objectives that do not name their values: xgboost calls them rmse"
+    ),
     "directions: []": "directions must name at least one of minimize, maximize",
     "data: table.csv": "data: must be a mapping of keys to values, got str 'table.csv'",
     "data: {label: y}": "data.path: is required but missing",

@@ -19,7 +19,7 @@ from optuna_spark.errors import TuningError
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.sampling.history import FINISHED_WELL
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import LOST, BestTrial, is_forgiven, next_try_attrs, should_terminate
+from optuna_spark.stop_and_retry import EXHAUSTED, LOST, BestTrial, is_forgiven, next_try_attrs, should_terminate
 from optuna_spark.storage.limits import ERROR_CHARACTERS
 from optuna_spark.storage.trial_record import Refusal, TrialRecord
 from optuna_spark.trial_callback import TrialCallback
@@ -314,7 +314,7 @@ class Assignments:
             log.exception("The sampler failed on a finished trial")
             self.budget.fail(error)
         if self._study.exhausted:
-            self.budget.stop("the sampler has tried all combinations of its search space")
+            self.budget.stop(EXHAUSTED)
         self._put_study_attrs()
         self._callbacks.trial_ended(self._study.frozen(trial.number))
 

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from optuna_spark.errors import TrialLimitError, TuningError
 from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import broken_limit
+from optuna_spark.stop_and_retry import EXHAUSTED, broken_limit
 
 
 class Budget:
@@ -48,6 +48,11 @@ class Budget:
     def over(self) -> bool:
         """Whether no trial will be started any more, however the running ones end."""
         return self.reason is not None or self.spent >= self._spec.trials
+
+    @property
+    def early_end(self) -> str | None:
+        """Why the run ends although something is left to try; None if it does not."""
+        return None if self.reason == EXHAUSTED or self.spent >= self._spec.trials else self.reason
 
     def start(self) -> None:
         self.started += 1

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from optuna_spark.driver.dispatch.assignments import Assignments, Now
 from optuna_spark.errors import TuningError
+from optuna_spark.stop_and_retry import stopped_by
 from optuna_spark.wire.messages import (
     Answer,
     Ask,
@@ -157,7 +158,7 @@ class Dispatcher:
                 case Update():
                     self._trials.update(worker, request.number, request.changes, now)
                 case Stop():
-                    self._trials.budget.stop(f"the objective in worker {worker.name} called study.stop()")
+                    self._trials.budget.stop(stopped_by(worker.name))
                     self._answers.answer(worker, request, Stopped())
         finally:
             self._serve_waiting(now)

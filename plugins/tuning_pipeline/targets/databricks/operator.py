@@ -42,6 +42,11 @@ UPLOAD_TASK = "upload_job_files"
 LOG_LINES = 200
 
 
+def own_pool(settings: StudySettings) -> str:
+    """The Airflow pool that the study's file names; empty if it names none: the default is for standalone."""
+    return settings.pool if settings.pool != StudySettings().pool else ""
+
+
 class TuneOnDatabricks(DatabricksSubmitRunOperator):
     """Submits the study's trials as a Databricks run, and waits for it, here or in the triggerer.
 
@@ -56,8 +61,7 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
 
     def __init__(self, *, study: StudyFile, **kwargs: Any) -> None:
         settings = study.settings
-        # The default pool is for the standalone cluster, which this task does not use.
-        given = {"pool": settings.pool} if settings.pool != StudySettings().pool else {}
+        given = {"pool": pool} if (pool := own_pool(settings)) else {}
         super().__init__(
             databricks_conn_id=settings.connections.databricks,
             deferrable=databricks_settings(settings).deferrable,
@@ -75,7 +79,16 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             AirflowFailException: The run failed, and trying again cannot help. The text is the failure card.
             AirflowException: The run failed, and trying again may help.
         """
-        hook = self.hook()
+        try:
+            self._run_trials(self.hook(), context)
+        except AirflowTaskTimeout:
+            # Airflow would cancel the run when it catches this error, which is raised again. But nothing of the run may
+            # be at work while it is exported.
+            self.log.error("\n%s", told_card(self._out_of_time(), f"{self.task_id} failed"))
+            self._end_and_export(context)
+            raise
+
+    def _run_trials(self, hook: DatabricksHook, context: Context) -> None:
         try:
             self.run_id = self._submit(hook, context)
             self._push_link(hook, context)
@@ -103,7 +116,10 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
-            self._end_runs(context)
+            try:
+                self._end_runs(context)
+            except TuningError as error:
+                raise self._card(describe_failure(error)) from None
             self.export_what_finished(context, self._out_of_time())
             raise self._card(self._out_of_time()) from None
 
@@ -196,17 +212,14 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
                 time.sleep(self.polling_period_seconds)
         except (AirflowException, requests.RequestException) as error:
             raise self._card(self._explain(error)) from None
-        except AirflowTaskTimeout:
-            # Airflow calls on_kill, which cancels the run, when it catches this error. Here only the card is logged.
-            self.log.error("\n%s", told_card(self._out_of_time(), f"{self.task_id} failed"))
-            raise
         self._finish(hook, context)
 
     def _finish(self, hook: DatabricksHook, context: Any) -> None:
         try:
             run = hook.get_run(self._run())
             output = self._output(hook, run)
-            self._log_failed_trials(context)
+            if self.study.has_database:
+                log_failed_trials(lambda: begin(self.study, context))
             report = self._report(context) if run["state"].get("result_state") != "SUCCESS" else None
         except (TuningError, AirflowException, requests.RequestException) as error:
             raise self._card(self._explain(error)) from None
@@ -218,6 +231,17 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             failure = run_failure(run, output, report)
             self.export_what_finished(context, failure)
             raise self._card(failure)
+
+    def _end_and_export(self, context: Context) -> None:
+        """End the run, and export what it has finished, if the task is not tried again."""
+        if not is_last_try(context, self._out_of_time()):
+            return
+        try:
+            self._end_runs(context)
+        except Exception as error:  # noqa: BLE001  # whatever it is: the task's own failure is the one to show
+            self.log.warning("What this run had finished is not exported, because it has not ended: %s", error)
+            return
+        self.export_what_finished(context, self._out_of_time())
 
     def export_what_finished(self, context: Any, failure: Failure) -> None:
         """Export what the run has finished, if its trials failed for good: from its database, or the Volume's copy."""
@@ -232,13 +256,8 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
             run = self.run_of(context)
             with run.hold_study():
                 export_what_finished(run, failure.what, storage)
-        except (TuningError, AirflowException) as error:  # the card of the failure itself is the one to show
+        except Exception as error:  # noqa: BLE001  # whatever it is: the card of the failure itself is the one to show
             self.log.warning("What this run had finished could not be exported: %s", error)
-
-    def _log_failed_trials(self, context: Any) -> None:
-        if self.study.has_database:
-            tuned = begin(self.study, context)
-            log_failed_trials(tuned, tuned.storage_url())
 
     def _output(self, hook: DatabricksHook, run: Mapping[str, Any]) -> dict[str, Any]:
         """The output of the run's task; empty if the task never started."""
@@ -259,11 +278,8 @@ class TuneOnDatabricks(DatabricksSubmitRunOperator):
         from tuning_pipeline.targets.databricks.workspace.runs import end_live_runs
         from tuning_pipeline.targets.databricks.workspace.upload import run_output
 
-        try:
-            run = begin(self.study, context)
-            end_live_runs(run.study, run.key, run_output(run.study, run.key))
-        except TuningError as error:
-            raise self._card(describe_failure(error)) from None
+        run = begin(self.study, context)
+        end_live_runs(run.study, run.key, run_output(run.study, run.key))
 
     def _run(self) -> int:
         assert self.run_id is not None

@@ -9,10 +9,11 @@ from airflow.sdk import get_current_context, task
 
 from tuning_pipeline.failures import readable_failures
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
-from tuning_pipeline.targets.databricks.operator import UPLOAD_TASK, TuneOnDatabricks
+from tuning_pipeline.targets.databricks.operator import UPLOAD_TASK, TuneOnDatabricks, own_pool
 from tuning_pipeline.tasks import retune
 from tuning_pipeline.tasks import steps as tasks
 from tuning_pipeline.tasks.context import SHORT_TASK, run_of
+from tuning_pipeline.tasks.pool import log_holders
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
@@ -29,7 +30,7 @@ def steps(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> lis
             upload_job_files(study),
             tasks.provision_database(study),
             *retune.steps(study, rescore_best_trial, data_fingerprint),
-            tasks.prepare_study(study, data_fingerprint=data_fingerprint),
+            tasks.prepare_study(study, data_fingerprint=data_fingerprint, pool_tasks=pool_tasks(study)),
             trials,
             tasks.export_best_trials(study),
         ]
@@ -78,9 +79,16 @@ def prepare_study(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]
             drop_replaced_in(url, run.study.settings.study, run.study.settings.keep_replaced)
             made = prepare(run.spec, url, run.mode)
             tasks.note_facts(run, url, tasks.known_fingerprint(run.study, data_fingerprint))
-            return made
+        if names := pool_tasks(study):
+            log_holders(run.study, names, get_current_context()["ti"])
+        return made
 
     return prepare_study()
+
+
+def pool_tasks(study: StudyFile) -> tuple[str, ...]:
+    """The tasks that use the study's Airflow pool; none if its file names no pool of its own."""
+    return ("tune", "rescore_best_trial") if own_pool(study.settings) else ()
 
 
 def tune(study: StudyFile) -> TuneOnDatabricks:

@@ -75,7 +75,7 @@ class TuneOperator(SparkSubmitOperator):
             run = self.run_of(context)
             with run.hold_study(), scratch_folder() as scratch:
                 failure = self._failure_of(context, scratch, run)
-                log_failed_trials(run, run.storage_url())
+                log_failed_trials(lambda: run)
                 if failure is not None:
                     self.export_what_finished(context, run, failure)
                     raise as_airflow_error(failure, f"{self.task_id} failed")

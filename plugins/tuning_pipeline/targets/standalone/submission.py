@@ -18,7 +18,7 @@ from tuning_pipeline.targets.package import cluster_file, gpu_amount, shipped
 APPLICATION = cluster_file("jobs/tune.py")
 # In the application's scratch folder: why it failed, and where it stands.
 FAILURE_FILE, PROGRESS_FILE = "failure.json", "progress.json"
-# In bytes. The path of a socket has at most 107, and multiprocessing adds some.
+# In bytes, as in init/spark/environment.sh, which says why.
 LONGEST_TMPDIR = 75
 
 
@@ -133,6 +133,6 @@ def driver_environment(url: str, scratch: Path, spark_page: str) -> Mapping[str,
 def _temporary(scratch: Path) -> dict[str, str]:
     """TMPDIR of the driver: a folder of the task's own, which goes with it, or which the next task removes.
 
-    None if its path is too long for the sockets that Python's multiprocessing makes there.
+    Nothing if its path is too long for the sockets that Python's multiprocessing makes there.
     """
     return {"TMPDIR": str(scratch)} if len(os.fsencode(scratch)) <= LONGEST_TMPDIR else {}

@@ -12,10 +12,11 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from optuna_spark.driver.dispatch.assignments import Assignments, Now
+from optuna_spark.driver.dispatch.budget import Budget
 from optuna_spark.driver.dispatch.study import StoredStudy
 from optuna_spark.spec.sections import ComponentSpec, StopSpec
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import LOST
+from optuna_spark.stop_and_retry import EXHAUSTED, LOST
 from optuna_spark.trial_callback import NOBODY
 from optuna_spark.wire.messages import Assignment, Outcome, Worker
 from optuna_spark.wire.sealing import WireError
@@ -104,6 +105,21 @@ def test_a_run_stopped_anywhere_leaves_only_finished_and_queued_trials(seed: int
     assignments.budget.stop("enough")
     assignments.close()
     assert all(r.state.is_finished() for r in journal.records.values())
+
+
+@pytest.mark.parametrize(
+    ("reason", "finished", "bounds"),
+    [
+        ("the objective in worker w called study.stop()", 0, True),
+        ("the target value 1 was reached", 1, True),
+        ("the target value 1 was reached", 2, False),  # by the last trial
+        (EXHAUSTED, 0, False),
+    ],
+)
+def test_running_trials_are_bounded_when_something_was_left_to_try(reason: str, finished: int, bounds: bool) -> None:
+    budget = Budget(spec_for(trials=2), finished=finished, failed=0)
+    budget.stop(reason)
+    assert budget.early_end == (reason if bounds else None)
 
 
 def test_a_resumed_run_counts_its_own_trials_and_nobody_elses() -> None:

@@ -21,7 +21,7 @@ from tuning_pipeline.failures import TaskError
 from tuning_pipeline.runs import begin as runs
 from tuning_pipeline.study_file.study_file import StudyFile, StudyFileError
 from tuning_pipeline.targets.databricks.fingerprint import data_fingerprint
-from tuning_pipeline.targets.databricks.tasks import rescore_best_trial, tune
+from tuning_pipeline.targets.databricks.tasks import pool_tasks, rescore_best_trial, tune
 from tuning_pipeline.targets.databricks.workspace.upload import upload_job_files
 
 EXTERNAL = f"""target: databricks
@@ -110,6 +110,8 @@ def test_both_runs_of_a_study_wait_in_its_pool_and_have_its_time(study: Study) -
     for given, pool in ((text, "default_pool"), (f"{text}pool: gpus\n", "gpus")):
         for operator in (tune(study(given)), rescore_best_trial(study(given))):
             assert (operator.pool, operator.execution_timeout) == (pool, timedelta(seconds=77))
+            # The log says who holds it.
+            assert pool_tasks(study(given)) == (("tune", "rescore_best_trial") if pool == "gpus" else ())
 
 
 @pytest.mark.slow
