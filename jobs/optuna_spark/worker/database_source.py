@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.distributions import FloatDistribution
@@ -15,11 +14,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from optuna_spark.database.mysql_errors import is_rolled_back
 from optuna_spark.database.retries import retried
 from optuna_spark.objectives.registry import max_steps, value_names
 from optuna_spark.sampling.open_study import join_study, open_study
-from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, is_forgiven, next_try_attrs
 from optuna_spark.storage.claims import Claim, Claims
@@ -27,6 +24,8 @@ from optuna_spark.storage.optuna_storage import close_storage, create_storage, s
 from optuna_spark.trial_callback import NOBODY, Callbacks
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.wire.messages import Outcome
+from optuna_spark.worker.database_trial import DatabaseTrial
+from optuna_spark.worker.study import WorkerStudy
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +70,8 @@ class DatabaseSource:
     def __init__(self, stored: SharedStudy, worker: str) -> None:
         self._stored, self._worker = stored, worker
         self._spec, self._study, self._claims = stored.spec, stored.study, stored.claims
+        stop = f"the objective in worker {worker} called study.stop()"
+        self._shown = WorkerStudy(stored.study, lambda: stored.claims.stop(stop))
         self._held: Claim | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -82,12 +83,12 @@ class DatabaseSource:
         if claim is None:
             return None
         # If `ask` is tried again, its first try may have left a trial behind. The driver closes that at the end.
-        trial = patient(retried(self._study.ask)())
+        trial = DatabaseTrial(retried(self._study.ask)(), self._shown, self._stored.callbacks)
         trial.set_user_attr("run_id", self._spec.run_id)
         trial.set_user_attr("worker", self._worker)
         self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
         self._stored.callbacks.trial_started(trial.number)
-        return watched(trial, self._stored.callbacks) if self._stored.callbacks.registered else trial
+        return trial
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
         if outcome.error is not None:
@@ -133,44 +134,6 @@ class DatabaseSource:
             except DBAPIError as error:
                 # The next beat tries again. Others take the claim over only after six missed beats.
                 log.warning("The claim on a trial could not be renewed: %s", error)
-
-
-def patient(trial: optuna.Trial) -> optuna.Trial:
-    """Let the trial's suggestions survive a deadlock, and refuse names that MySQL's usual collations take for one.
-
-    Optuna's storage would store the first of two such names, and drop the other without a word.
-
-    Optuna's cache between study and storage bypasses the retries of our storage here. After a lost connection nothing
-    is suggested again: the first value may be stored already, and the second one would differ from it.
-    """
-    names: list[str] = []
-    for method in ("suggest_float", "suggest_int", "suggest_categorical"):
-        setattr(trial, method, _distinct(retried(getattr(trial, method), is_rolled_back), names))
-    return trial
-
-
-def _distinct(suggest: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
-    """`suggest`, after a look at the name. `names` are those that the trial has suggested."""
-
-    def suggest_distinct(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name not in names:
-            check_suggested((*names, name))
-            names.append(name)
-        return suggest(name, *args, **kwargs)
-
-    return suggest_distinct
-
-
-def watched(trial: optuna.Trial, callbacks: Callbacks) -> optuna.Trial:
-    """Let the callbacks know of the trial's reports."""
-    report = trial.report
-
-    def told(value: float, step: int) -> None:
-        report(value, step)
-        callbacks.trial_reported(trial.number, int(step), float(value))
-
-    setattr(trial, "report", told)  # noqa: B010  # a method's name cannot be assigned to
-    return trial
 
 
 class StaleWatch:
