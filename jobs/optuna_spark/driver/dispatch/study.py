@@ -78,7 +78,6 @@ class SampledStudy:
     def __init__(self, spec: TuningSpec, stored: StoredStudy) -> None:
         self._spec = spec
         self._declared = distributions(spec.search_space)
-        self._categorical = {n: d for n, d in self._declared.items() if isinstance(d, CategoricalDistribution)}
         sampler = build_sampler(spec.sampler, sampler_seed(spec.seed, len(stored.trials)))
         limit = None if needs_all(sampler) else spec.coordinator.history
         self._memory = HistoryStorage(limit, recent_share(sampler))
@@ -120,10 +119,8 @@ class SampledStudy:
         try:
             trial = self._study.ask()
             try:
-                values = suggest_params(trial, self._spec.search_space)
-                for name, distribution in self._categorical.items():
-                    self._note_choice(trial, name, distribution, values[name])
-            except ValueError as error:
+                suggest_params(trial, self._spec.search_space)
+            except (ValueError, TypeError, OverflowError) as error:
                 # Optuna marks a trial from enqueue_trial with this attribute: then its parameters are to blame.
                 if "fixed_params" in self.frozen(trial.number).system_attrs:
                     raise QueuedParametersError(trial, str(error)) from error
@@ -213,7 +210,10 @@ class SampledStudy:
         return {k: v for k, v in attrs.items() if portable(k) and before.get(k) != v}
 
     def _note_choice(self, trial: Trial, name: str, distribution: CategoricalDistribution, value: Any) -> None:
-        """Note the choice that was sampled, where Optuna notes the first of those that are equal in Python."""
+        """Note the choice that was sampled, where Optuna notes the first of those that are equal in Python.
+
+        A declared search space has no such choices.
+        """
         index = internal_repr(distribution, value)
         if index != distribution.to_internal_repr(value):
             self._memory.set_trial_param(trial.number, name, index, distribution)
