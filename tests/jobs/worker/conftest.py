@@ -44,7 +44,7 @@ def worker(request: pytest.FixtureRequest, tables: Path, tmp_path: Path) -> Iter
                 if request.param == "driver":
                     make = stack.enter_context(MemoryDriver(spec)).worker
                 else:
-                    make = _by_database(spec, shutil.copy(tables, tmp_path), stack)
+                    make = _by_database(spec, shutil.copy(tables, str(tmp_path)), stack)
             return make()
 
         yield one

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optuna_spark.driver.dispatch import study_access
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec
-from optuna_spark.wire.messages import PAGE_CHARACTERS, Outcome
+from optuna_spark.wire.messages import PAGE_CHARACTERS, Outcome, Part
 from optuna_spark.worker.driver_source import CoordinatorClient
 from tests.support.coordination import bowl, run, run_one, spec_for, stored
 from tests.support.memory_driver import MemoryDriver
@@ -68,9 +68,13 @@ def test_trials_that_have_ended_are_read_once() -> None:
         assert [t.number for t in trial.study.trials] == list(range(251))
         assert sent == ["read"] * 3  # a hundred at a time
         sent.clear()
-        read: list[Any] = []
-        answer = worker.read
-        worker.read = lambda part, since: read.append(answer(part, since)) or read[-1]  # type: ignore[method-assign]
+        read, answer = list[Any](), worker.read
+
+        def noted(part: Part, since: int) -> Any:
+            read.append(answer(part, since))
+            return read[-1]
+
+        worker.read = noted  # type: ignore[method-assign]
         run_one(other, lambda _: 7.0)
         assert [t.value for t in trial.study.get_trials(states=(TrialState.COMPLETE,))][-1] == 7.0
         assert [[t["number"] for t in page["trials"]] for page in read] == [[251]]
@@ -150,7 +154,7 @@ def test_a_pickled_trial_says_what_it_cannot() -> None:
         trial = driver.worker().ask()
         assert trial is not None
         copied = pickle.loads(pickle.dumps(trial))
-        for missing in (
+        missing: list[Callable[[], Any]] = [
             lambda: copied.suggest_float("x", 0, 1),
             lambda: copied.report(1.0, 0),
             lambda: copied.should_prune(),
@@ -159,9 +163,10 @@ def test_a_pickled_trial_says_what_it_cannot() -> None:
             lambda: copied.study.best_value,
             lambda: copied.study.user_attrs,
             lambda: copied.study.enqueue_trial({"x": 1}),
-        ):
+        ]
+        for action in missing:
             with pytest.raises(RuntimeError, match="this trial was pickled, and a copy has no connection"):
-                missing()
+                action()
 
 
 def test_choices_that_python_takes_for_equal_arrive_and_are_kept_as_they_were_chosen() -> None:
@@ -229,9 +234,9 @@ def test_queued_trials_are_rows_in_the_order_of_their_numbers_beside_those_sampl
             worker.tell(trial, DONE)
         second.close()
         xs = []
-        while (trial := first.ask()) is not None:
-            xs.append(trial.suggest_float("x", -10, 10))
-            first.tell(trial, DONE)
+        while (later := first.ask()) is not None:
+            xs.append(later.suggest_float("x", -10, 10))
+            first.tell(later, DONE)
         assert [x for x in xs if x in (1.0, 2.0)] == [1.0, 2.0]
         assert sorted(driver.journal.records) == list(range(len(driver.journal.records)))
 

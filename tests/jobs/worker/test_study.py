@@ -21,6 +21,7 @@ from optuna_spark.device import Device
 from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.spec.sections import ComponentSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.wire.messages import Outcome
 from tests.jobs.worker.conftest import Worker
 from tests.support.coordination import bowl, run_one
 
@@ -59,8 +60,13 @@ def test_the_best_trial_is_known_as_soon_as_there_is_one(worker: Worker) -> None
 
 def test_the_best_trial_keeps_the_constraints(worker: Worker) -> None:
     source = worker()
-    for value, violation in ((1.0, 1.0), (2.0, 0.0), (3.0, -1.0)):
-        run_one(source, lambda t, v=value, c=violation: (t.set_constraint("c", c), v)[1])
+
+    def objective(trial: Any) -> float:
+        trial.set_constraint("c", 1.0 - trial.number)
+        return float(trial.number)
+
+    for _ in range(3):
+        run_one(source, objective)
     run_one(source, lambda t: float(t.study.best_trial.number == 1) or pytest.fail("it breaks the constraint"))
 
 
@@ -183,12 +189,14 @@ def test_several_directions(worker: Worker) -> None:
         assert study.directions == [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
         if trial.number == 2:
             assert [t.number for t in study.best_trials] == [1]
-        for refused in (lambda: study.direction, lambda: study.best_trial):
-            with pytest.raises(RuntimeError, match="multi-objective"):
-                refused()
-        for refused in (lambda: trial.report(1.0, 0), trial.should_prune):
-            with pytest.raises(NotImplementedError, match="multi-objective"):
-                refused()
+        with pytest.raises(RuntimeError, match="multi-objective"):
+            _ = study.direction
+        with pytest.raises(RuntimeError, match="multi-objective"):
+            _ = study.best_trial
+        with pytest.raises(NotImplementedError, match="multi-objective"):
+            trial.report(1.0, 0)
+        with pytest.raises(NotImplementedError, match="multi-objective"):
+            trial.should_prune()
         return float(-trial.number), float(trial.number)
 
     source = worker(directions=("minimize", "maximize"))
@@ -331,15 +339,19 @@ def test_a_study_of_its_own_within_a_trial(worker: Worker) -> None:
 
 
 def test_a_trial_that_has_ended_does_not_change_any_more(worker: Worker) -> None:
-    kept: list[Any] = []
     source = worker()
-    run_one(source, lambda t: (kept.append(t), 1.0)[1])
-    (old,) = kept
+    old: Any = source.ask()
+    source.tell(old, Outcome(TrialState.COMPLETE, (1.0,)))
 
     def objective(trial: Any) -> float:
-        for late in (lambda: old.report(1.0, 0), lambda: old.set_user_attr("k", 1), lambda: old.set_constraint("c", 1)):
+        late: list[Callable[[], Any]] = [
+            lambda: old.report(1.0, 0),
+            lambda: old.set_user_attr("k", 1),
+            lambda: old.set_constraint("c", 1),
+        ]
+        for action in late:
             with pytest.raises(UpdateFinishedTrialError):
-                late()
+                action()
         assert old.study.trials[0].state == TrialState.COMPLETE
         return parabola(trial)
 
