@@ -25,9 +25,10 @@ from optuna_spark.errors import TuningError
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_tables import LETTERS
+from optuna_spark.wire.messages import Outcome
 from optuna_spark.wire.sealing import WireError
 from optuna_spark.worker.driver_source import CoordinatorClient
-from optuna_spark.worker.worker import run_trial
+from optuna_spark.worker.worker import TrialSource, run_trial
 from tests.support.waiting import join
 
 XY = {"x": ParamSpec("float", low=-10, high=10), "y": ParamSpec("int", low=-5, high=5)}
@@ -199,6 +200,28 @@ def work_in_threads(endpoint: Endpoint, objective: Callable[[Any], Any], workers
         thread.start()
     join(*threads)
     return counts
+
+
+def run_one(source: TrialSource, objective: Callable[[Any], Any], n_values: int = 1) -> Outcome:
+    """Run one trial of either coordination; raises what its objective raises."""
+    trial = source.ask()
+    assert trial is not None
+    raised: list[BaseException] = []
+
+    def noted(trial: Any) -> Any:
+        try:
+            return objective(trial)
+        except optuna.TrialPruned:
+            raise
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    outcome = run_trial(noted, trial, n_values)
+    source.tell(trial, outcome)
+    if raised:
+        raise raised[0]
+    return outcome
 
 
 def run(spec: TuningSpec, url: Any, objective: Callable[[Any], Any] = bowl, workers: int = 1) -> Coordinator:

@@ -27,6 +27,8 @@ class Notebook:
 
     def put_attrs(self, attrs: Mapping[str, Any]) -> None: ...
 
+    def put_user_attrs(self, attrs: Mapping[str, Any]) -> None: ...
+
     def commit(self, record: TrialRecord) -> Future[None]:
         self.put(record)
         done: Future[None] = Future()

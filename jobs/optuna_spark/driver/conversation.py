@@ -6,7 +6,19 @@ import asyncio
 
 from optuna_spark.driver.request_handler import RequestHandler
 from optuna_spark.wire.frames import FrameStream
-from optuna_spark.wire.messages import Answer, Beat, Bye, Durable, Echo, Request, Tell, Update, Worker, from_worker
+from optuna_spark.wire.messages import (
+    Answer,
+    Beat,
+    Bye,
+    Durable,
+    Echo,
+    Page,
+    Request,
+    Tell,
+    Update,
+    Worker,
+    from_worker,
+)
 from optuna_spark.wire.sealing import WireError
 
 # How many updates of one worker may wait for the sampler. More than one, so that a burst of reports is not held up.
@@ -88,6 +100,10 @@ class Conversation:
             self._stream.close()
         if isinstance(request, Update):
             self._updates.release()
-        # A Tell may get two answers: the next trial at once, and later Durable, which closes the request.
-        elif not isinstance(request, Tell) or isinstance(answer, Durable):
+        elif not _goes_on(request, answer):
             self._open.discard(request.op)
+
+
+def _goes_on(request: Request, answer: Answer | None) -> bool:
+    """Whether another answer follows: to a Tell, Durable after the next trial; to a Read, another page."""
+    return (isinstance(request, Tell) and not isinstance(answer, Durable)) or (isinstance(answer, Page) and answer.more)

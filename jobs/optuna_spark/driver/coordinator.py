@@ -317,7 +317,8 @@ def _load(spec: TuningSpec, url: str | sa.URL) -> tuple[StudyWriter, StoredStudy
         open_trials = [t for t in trials if not t.state.is_finished()]
         writer.resume([TrialRecord.of(t, t.datetime_start) for t in open_trials])
         study_id = storage.get_study_id_from_name(spec.study_name)
-        return writer, StoredStudy(study.directions, trials, storage.get_study_system_attrs(study_id))
+        system, user = storage.get_study_system_attrs(study_id), storage.get_study_user_attrs(study_id)
+        return writer, StoredStudy(study.directions, trials, system, user)
     except (SQLAlchemyError, database.driver_error) as error:
         raise explain(error, url) from error
 

@@ -16,6 +16,7 @@ from optuna_spark.spec.tuning import TuningSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from optuna.artifacts import FileSystemArtifactStore
 
 Objective = Callable[[Any], float | Sequence[float]]
 
@@ -61,6 +62,27 @@ class ObjectiveContext:
             DataError: It is missing, or another than the digest says.
         """
         return self._file_here
+
+    @cached_property
+    def artifact_store(self) -> FileSystemArtifactStore:
+        """Where trials keep files: for `optuna.artifacts.upload_artifact(artifact_store=..., ...)`.
+
+        Raises:
+            SpecError: The study names no folder for them, or this machine cannot make it.
+        """
+        if self.spec.artifacts is None:
+            raise SpecError("the objective keeps files and the study names no folder for them: give artifacts")
+        folder = Path(self.spec.artifacts)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SpecError(
+                f"a worker cannot make the folder {self.spec.artifacts!r} of artifacts ({error.strerror}): give one"
+                " that every worker can write to"
+            ) from error
+        from optuna.artifacts import FileSystemArtifactStore  # Airflow imports this module, and keeps no files
+
+        return FileSystemArtifactStore(folder)
 
     @cached_property
     def _read_here(self) -> pa.Table:

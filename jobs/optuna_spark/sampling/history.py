@@ -23,6 +23,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.sampling.change_log import ChangeLog
 from optuna_spark.sampling.fits_study import compatible, misfit
 
 View = Literal["sampler", "pruner", "all"]
@@ -150,10 +151,12 @@ class HistoryStorage(InMemoryStorage):
 
     Attributes:
         stored_distributions: The distributions of the loaded trials, by parameter.
+        changes: The trials in the order in which they changed.
     """
 
     def __init__(self, limit: int | None, whole: bool = False) -> None:
         super().__init__()
+        self.changes = ChangeLog()
         self._limit, self._whole = limit, whole
         self._history = History(limit, [])
         self._name, self.stored_distributions = "", dict[str, BaseDistribution]()
@@ -172,6 +175,11 @@ class HistoryStorage(InMemoryStorage):
             for param, distribution in trial.distributions.items():
                 self.stored_distributions.setdefault(param, distribution)
         return study_id
+
+    @property
+    def count(self) -> int:
+        """How many trials the study has."""
+        return len(self._trials)
 
     def everything(self, study_id: int) -> list[FrozenTrial]:
         """All trials in the order of their numbers. Not copies, so for reading only."""
@@ -255,6 +263,7 @@ class HistoryStorage(InMemoryStorage):
 
     def _note(self, trial: FrozenTrial) -> None:
         self._shown = None
+        self.changes.note(trial.number)
         if trial.number == len(self._trials):
             self._trials.append(trial)
         if trial.state.is_finished():

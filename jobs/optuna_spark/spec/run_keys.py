@@ -180,6 +180,14 @@ class RunKeys:
         field=Field(Reach.SECRET, CLUSTER),
         group=Group.RUNS,
     )
+    artifacts: str | None = key(
+        None,
+        "Folder for the files that trials keep with optuna.artifacts, such as models: an absolute path that every"
+        " worker can write to, such as /Volumes/... on Databricks. Workers make it. null: an objective has none.",
+        pattern=r"/.*",
+        must="be an absolute path that every worker sees",
+        group=Group.RUNS,
+    )
     wait_for_resources_s: float = key(
         60.0,
         "Seconds after which the run ends when no worker has what one executor needs; anew when a worker joins. Not"

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from optuna_spark.database.mysql_errors import comes_back, explain_data, is_about_data
 from optuna_spark.errors import StorageError
 from optuna_spark.shown import duration
+from optuna_spark.storage.study_writer import NONE
 from optuna_spark.storage.trial_record import Refusal, TrialRecord
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,9 @@ PATIENCE_S = 300.0  # how long a group is tried again: a failover of MySQL can t
 class Writer(Protocol):
     """Writes a group in one transaction. WriterProcess is the real one."""
 
-    def write(self, records: list[TrialRecord], study_attrs: Mapping[str, Any]) -> None: ...
+    def write(
+        self, records: list[TrialRecord], study_attrs: Mapping[str, Any], user_attrs: Mapping[str, Any] = NONE
+    ) -> None: ...
 
 
 class Committer:
@@ -68,6 +71,7 @@ class Committer:
         self._records: dict[int, TrialRecord] = {}
         self._since: dict[int, float] = {}  # when each record came (monotonic s); -inf for one that is due at once
         self._attrs: dict[str, Any] = {}
+        self._user_attrs: dict[str, Any] = {}
         self._waiting: list[Future[None]] = []
         self._highest = -1  # number of the last trial that was written
         self._refusals: list[Refusal] = []
@@ -88,6 +92,12 @@ class Committer:
         """Write these system attributes of the study with the next group."""
         with self._wake:
             self._attrs.update(attrs)
+
+    def put_user_attrs(self, attrs: Mapping[str, Any]) -> None:
+        """Write these user attributes of the study soon. One that the database refuses is left out, and logged."""
+        with self._wake:
+            self._user_attrs.update(attrs)
+            self._wake.notify()
 
     def commit(self, record: TrialRecord) -> Future[None]:
         """Write this record at once. The future is done when the record is durable, or fails with a StorageError."""
@@ -126,9 +136,9 @@ class Committer:
                         return
                     self._wake.wait(self._pause_s())
                     continue
-                group, attrs, waiting = self._take()
+                group, attrs, user_attrs, waiting = self._take()
             try:
-                self._write(group, attrs)
+                self._write(group, attrs, user_attrs)
             except Exception as error:  # noqa: BLE001  # after any error, no future may wait for ever
                 self._give_up(self._as_storage_error(error), waiting)
                 return
@@ -161,10 +171,10 @@ class Committer:
 
     def _due(self) -> bool:
         if self._closing or not self._records:
-            return bool(self._records or self._attrs)
+            return bool(self._records or self._attrs or self._user_attrs)
         return min(self._since.values()) < time.monotonic() - DELAY_S
 
-    def _take(self) -> tuple[list[TrialRecord], dict[str, Any], list[Future[None]]]:
+    def _take(self) -> tuple[list[TrialRecord], dict[str, Any], dict[str, Any], list[Future[None]]]:
         """Take the records that are due, and all new trials with lower numbers."""
         old = time.monotonic() - DELAY_S
         due = {n for n, since in self._since.items() if self._closing or since < old}
@@ -175,13 +185,14 @@ class Committer:
         for number in due:
             del self._since[number]
         attrs, self._attrs = self._attrs, {}
+        user_attrs, self._user_attrs = self._user_attrs, {}
         waiting, self._waiting = self._waiting, []
-        return group, attrs, waiting
+        return group, attrs, user_attrs, waiting
 
-    def _write(self, group: list[TrialRecord], attrs: Mapping[str, Any]) -> None:
+    def _write(self, group: list[TrialRecord], attrs: Mapping[str, Any], user_attrs: Mapping[str, Any]) -> None:
         """Write a group, as a whole or else trial by trial."""
         try:
-            self._write_together(group, attrs)
+            self._write_together(group, attrs, user_attrs)
             self._note_stored(group)
         except Exception as error:
             if not is_about_data(error):
@@ -189,8 +200,18 @@ class Committer:
             log.warning("The database refuses data of a group of %s trials: they are written one by one", len(group))
             if attrs:  # a sampler's: no trial is to blame if they are refused
                 self._write_together([], attrs)
+            for key, value in user_attrs.items():
+                self._write_user_attr(key, value)
             for record in group:
                 self._write_alone(record)
+
+    def _write_user_attr(self, key: str, value: Any) -> None:
+        try:
+            self._write_together([], {}, {key: value})
+        except Exception as error:
+            if not is_about_data(error):
+                raise
+            log.warning("User attribute %r of the study is not stored: %s", key, explain_data(error))
 
     def _write_alone(self, record: TrialRecord) -> None:
         """Write one trial: with its data, or without if the database refuses them."""
@@ -212,13 +233,15 @@ class Committer:
         if any(record.state in (TrialState.COMPLETE, TrialState.PRUNED) for record in group):
             self._refused_in_a_row = 0
 
-    def _write_together(self, group: list[TrialRecord], attrs: Mapping[str, Any]) -> None:
+    def _write_together(
+        self, group: list[TrialRecord], attrs: Mapping[str, Any], user_attrs: Mapping[str, Any] = NONE
+    ) -> None:
         """Write in one transaction. Tries again while the server restarts or a lock is held."""
         deadline = time.monotonic() + PATIENCE_S
         pause_s = 0.05
         while True:
             try:
-                self._writer.write(group, attrs)
+                self._writer.write(group, attrs, user_attrs)
                 return
             except Exception as error:
                 if not comes_back(error) or time.monotonic() > deadline:

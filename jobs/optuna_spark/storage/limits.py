@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+from optuna_spark.storage.empty_study import METRIC_NAMES
 
 # The columns are of type TEXT, VARCHAR(512) and INTEGER.
 TEXT_BYTES = 65_535
@@ -13,6 +16,11 @@ CONSTRAINT_LENGTH = NAME_LENGTH - 32  # Optuna puts a prefix before the name of 
 MAX_DEPTH = 64  # levels of lists and objects in one message
 ATTR_DEPTH = MAX_DEPTH - 8  # the message around an attribute takes a few levels itself
 MAX_STEP = 2**31 - 1
+
+# The system attributes that Optuna's helpers set for an objective. No others: a sampler in the driver trusts its own
+# (CmaEsSampler unpickles them), and the run's bookkeeping is among them.
+ARTIFACT = re.compile(r"artifacts:[0-9A-Za-z-]{1,64}")
+SCORES = "terminator:cv_scores"
 
 
 def as_float(value: Any) -> float:
@@ -53,7 +61,7 @@ def check_distribution(text: str) -> None:
 
 
 def attr_text(key: str, value: Any) -> str:
-    """A user attribute as JSON.
+    """An attribute as JSON.
 
     Raises:
         TypeError: JSON cannot hold it, as with Optuna's RDBStorage.
@@ -61,10 +69,30 @@ def attr_text(key: str, value: Any) -> str:
     """
     text = json.dumps(value)
     if len(text) > TEXT_BYTES:
-        raise ValueError(f"user attribute {key!r} must be at most {TEXT_BYTES} bytes of JSON, got {len(text)}")
+        raise ValueError(f"attribute {key!r} must be at most {TEXT_BYTES} bytes of JSON, got {len(text)}")
     if text.count("[") + text.count("{") > ATTR_DEPTH and depth(json.loads(text)) > ATTR_DEPTH:
-        raise ValueError(f"user attribute {key!r} must be nested at most {ATTR_DEPTH} levels deep")
+        raise ValueError(f"attribute {key!r} must be nested at most {ATTR_DEPTH} levels deep")
     return text
+
+
+def check_trial_system_attr(key: str, value: Any) -> None:
+    """Refuse a system attribute that an objective may not set on its trial."""
+    attr_text(key, value)
+    if key == SCORES:
+        if not isinstance(value, list) or not all(isinstance(v, int | float) for v in value):
+            raise ValueError(f"{SCORES} must be a list of numbers, got {value!r:.80}")
+    elif not ARTIFACT.fullmatch(key) or not isinstance(value, str):
+        raise ValueError(f"an objective cannot set system attribute {key[:80]!r} of its trial: use set_user_attr")
+
+
+def check_study_system_attr(key: str, value: Any) -> None:
+    """Refuse a system attribute that an objective may not set on its study."""
+    attr_text(key, value)
+    if key == METRIC_NAMES:
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise ValueError(f"the metric names must be a list of texts, got {value!r:.80}")
+    elif not ARTIFACT.fullmatch(key) or not isinstance(value, str):
+        raise ValueError(f"an objective cannot set system attribute {key[:80]!r} of its study: use set_user_attr")
 
 
 def depth(value: object) -> int:

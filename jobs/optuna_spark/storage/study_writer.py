@@ -22,9 +22,13 @@ from optuna_spark.storage.trial_record import TrialRecord
 SCHEMA = "v3.2.0.a"  # alembic revision of Optuna 3.2 to 5.0, schema version 12
 WRITER_KEY = "optuna_spark:writer"
 
+NONE: Mapping[str, Any] = {}  # no attributes
+
 _STUDY_ATTR = "SELECT value_json FROM study_system_attributes WHERE study_id = %s AND `key` = %s"
 _NEW_STUDY_ATTR = "INSERT INTO study_system_attributes (study_id, `key`, value_json) VALUES (%s, %s, %s)"
 _SET_STUDY_ATTR = "UPDATE study_system_attributes SET value_json = %s WHERE study_id = %s AND `key` = %s"
+_NEW_STUDY_USER_ATTR = _NEW_STUDY_ATTR.replace("system", "user")
+_SET_STUDY_USER_ATTR = _SET_STUDY_ATTR.replace("system", "user")
 _SIGN = _SET_STUDY_ATTR + " AND value_json = %s"
 
 
@@ -93,7 +97,9 @@ class StudyWriter:
         self._last_id = max(ids.values(), default=0)
         self._open = {r.number: Written.of(r, ids[r.number]) for r in unfinished}
 
-    def write(self, records: Sequence[TrialRecord], study_attrs: Mapping[str, Any]) -> None:
+    def write(
+        self, records: Sequence[TrialRecord], study_attrs: Mapping[str, Any], user_attrs: Mapping[str, Any] = NONE
+    ) -> None:
         """Write trials and study attributes in one transaction. They are durable when it returns.
 
         A call that failed may be repeated with the same arguments, even if its commit happened after all.
@@ -101,6 +107,7 @@ class StudyWriter:
         Args:
             records: At most one of each trial. The numbers of new trials follow the stored ones without gaps.
             study_attrs: System attributes of the study that a sampler set.
+            user_attrs: User attributes of the study that objectives set.
 
         Raises:
             StudyGoneError: The study was deleted.
@@ -112,7 +119,7 @@ class StudyWriter:
         assert [r.number for r in new] == list(range(self._next_number, self._next_number + len(new)))
         line = self._next_line()
         try:
-            ids = self._write(new, old, study_attrs, line)
+            ids = self._write(new, old, study_attrs, user_attrs, line)
         # integrity_error: the study was deleted, so the new rows refer to nothing.
         except (_NotSignedError, self._database.integrity_error) as error:
             ids = self._landed(new, line, error)
@@ -135,7 +142,12 @@ class StudyWriter:
         return json.dumps(self._signature | {"group": self._group + 1})
 
     def _write(
-        self, new: Sequence[TrialRecord], old: Sequence[TrialRecord], study_attrs: Mapping[str, Any], line: str
+        self,
+        new: Sequence[TrialRecord],
+        old: Sequence[TrialRecord],
+        study_attrs: Mapping[str, Any],
+        user_attrs: Mapping[str, Any],
+        line: str,
     ) -> dict[int, int]:
         """Write in one transaction, which renews the signature first; returns the ids of the new trials by number."""
         with self._database.transaction() as transaction:
@@ -150,6 +162,8 @@ class StudyWriter:
             self._change_states(transaction, old)
             for key, value in study_attrs.items():
                 self._set_study_attr(transaction, key, json.dumps(value))
+            for key, value in user_attrs.items():
+                self._set_study_attr(transaction, key, json.dumps(value), _SET_STUDY_USER_ATTR, _NEW_STUDY_USER_ATTR)
             transaction.run_and_commit(*self._changes([*new, *old], ids))
         return ids
 
@@ -208,10 +222,12 @@ class StudyWriter:
             changes.add(record, written or Written(ids[record.number], record.state))
         return changes.statements()
 
-    def _set_study_attr(self, transaction: Transaction, key: str, text: str) -> None:
-        (changed,) = transaction.run((_SET_STUDY_ATTR, [(text, self._study_id, key)]))
+    def _set_study_attr(
+        self, transaction: Transaction, key: str, text: str, change: str = _SET_STUDY_ATTR, new: str = _NEW_STUDY_ATTR
+    ) -> None:
+        (changed,) = transaction.run((change, [(text, self._study_id, key)]))
         if not changed.matched:
-            transaction.run((_NEW_STUDY_ATTR, [(self._study_id, key, text)]))
+            transaction.run((new, [(self._study_id, key, text)]))
 
     def _remember(self, records: Sequence[TrialRecord], ids: Mapping[int, int], line: str) -> None:
         self._line, self._group = line, self._group + 1

@@ -9,6 +9,7 @@ from typing import Any
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.storage.choices import internal_repr
 from optuna_spark.storage.limits import ERROR_CHARACTERS
 
 # TPE stores here what it sampled for a running trial, for samplers in other processes. Here only the driver samples.
@@ -63,7 +64,7 @@ class TrialRecord:
     @classmethod
     def of(cls, trial: FrozenTrial, start: datetime.datetime | None) -> TrialRecord:
         """The record of a trial that a worker got at `start` (naive local time, as Optuna uses it)."""
-        internal = {n: float(trial.distributions[n].to_internal_repr(v)) for n, v in trial.params.items()}
+        internal = {n: internal_repr(trial.distributions[n], v) for n, v in trial.params.items()}
         return cls(
             number=trial.number,
             state=trial.state,
@@ -73,7 +74,7 @@ class TrialRecord:
             params=internal,
             distributions={n: distribution_to_json(d) for n, d in trial.distributions.items()},
             user_attrs=dict(trial.user_attrs),
-            system_attrs={k: v for k, v in trial.system_attrs.items() if not k.startswith(_SCRATCH)},
+            system_attrs=lasting_system_attrs(trial),
             intermediate_values=dict(trial.intermediate_values),
         )
 
@@ -92,6 +93,11 @@ class TrialRecord:
             self, state=state, values=(), params={}, distributions={}, user_attrs=attrs, system_attrs={},
             intermediate_values={},
         )  # fmt: skip
+
+
+def lasting_system_attrs(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's system attributes without a sampler's scratch."""
+    return {k: v for k, v in trial.system_attrs.items() if not k.startswith(_SCRATCH)}
 
 
 def stored_moment(moment: datetime.datetime | None) -> str | None:

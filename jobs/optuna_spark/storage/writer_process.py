@@ -21,7 +21,7 @@ from typing import Any
 
 from optuna_spark.database.url import URL_VARIABLE
 from optuna_spark.errors import WriterDiedError
-from optuna_spark.storage.study_writer import StudyWriter
+from optuna_spark.storage.study_writer import NONE, StudyWriter
 from optuna_spark.storage.trial_record import TrialRecord
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,9 @@ class WriterProcess:
         with self._or_died():
             self._pipe.send(writer)
 
-    def write(self, records: Sequence[TrialRecord], study_attrs: Mapping[str, Any]) -> None:
+    def write(
+        self, records: Sequence[TrialRecord], study_attrs: Mapping[str, Any], user_attrs: Mapping[str, Any] = NONE
+    ) -> None:
         """Write as `StudyWriter.write` does; durable when it returns.
 
         Raises:
@@ -64,7 +66,7 @@ class WriterProcess:
             WriterDiedError: The process has died.
             Exception: The database driver's own, when the database failed.
         """
-        self._reply_to((records, study_attrs))
+        self._reply_to((records, study_attrs, user_attrs))
 
     def study_attr(self, key: str) -> Any:
         """Read as `StudyWriter.study_attr` does.

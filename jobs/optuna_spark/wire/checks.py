@@ -25,7 +25,7 @@ from optuna_spark.wire.sealing import WireError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Changes of each kind in one message. A worker sends its changes once it has a thousand (worker/trial.py).
+# Changes of each kind in one message. A worker sends its changes once it has a thousand (worker/own_trial.py).
 MAX_CHANGES = 4096
 # A shorter distribution fits into the database even if each of its characters takes 12 bytes there.
 _SHORT = TEXT_BYTES // 12

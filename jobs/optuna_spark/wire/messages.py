@@ -10,21 +10,32 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from optuna.distributions import BaseDistribution, FloatDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import TrialState
 
 from optuna_spark.shown import shown
-from optuna_spark.storage.limits import CONSTRAINT_LENGTH, ERROR_CHARACTERS, attr_text, check_distribution
+from optuna_spark.storage.limits import (
+    CONSTRAINT_LENGTH,
+    ERROR_CHARACTERS,
+    attr_text,
+    check_distribution,
+    check_study_system_attr,
+    check_trial_system_attr,
+)
 from optuna_spark.wire import checks
 from optuna_spark.wire.checks import UnfitError
 from optuna_spark.wire.frames import Message
 from optuna_spark.wire.sealing import WireError
 
 NAME_CHARACTERS = 250
+PAGE_CHARACTERS = 1024 * 1024  # with MAX_REPLY in mind: in a message each of them takes two bytes at most
+# What a worker reads of the study: all trials, all but the running ones, the best one, or the study's attributes.
+Part = Literal["trials", "ended", "best", "attrs"]
+_PARTS: tuple[Part, ...] = get_args(Part)
 # In place of a distribution that the database cannot hold.
 _NO_DISTRIBUTION = FloatDistribution(0, 0)
 _ENDS = {state.name: state for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)}
@@ -85,12 +96,14 @@ class Changes:
         reports: Pairs of step and value, in the order in which they were reported.
         user_attrs: User attributes by name.
         constraints: Constraint values by name; above 0 is violated.
+        system_attrs: System attributes by name: of the few that Optuna's helpers set.
         unfit: Which rule of the database the changes break; they are left out then. None if they break none.
     """
 
     reports: tuple[tuple[int, float], ...] = ()
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
     constraints: Mapping[str, float] = field(default_factory=dict)
+    system_attrs: Mapping[str, Any] = field(default_factory=dict)
     unfit: str | None = None
 
     def to_message(self) -> Message:
@@ -102,19 +115,25 @@ class Changes:
         reports = checks.of_kind(list, changes.get("reports", []), "reports")
         attrs = checks.of_kind(dict, changes.get("user_attrs", {}), "user_attrs")
         constraints = checks.of_kind(dict, changes.get("constraints", {}), "constraints")
-        for name, values in (("reports", reports), ("user_attrs", attrs), ("constraints", constraints)):
+        system = checks.of_kind(dict, changes.get("system_attrs", {}), "system_attrs")
+        parts = {"reports": reports, "user_attrs": attrs, "constraints": constraints, "system_attrs": system}
+        for name, values in parts.items():
             checks.few(values, name)
         try:
-            return cls._fitting(reports, attrs, constraints)
+            return cls._fitting(reports, attrs, constraints, system)
         except UnfitError as error:
             return cls(unfit=str(error))
 
     @classmethod
-    def _fitting(cls, reports: list[Any], attrs: dict[str, Any], constraints: dict[str, Any]) -> Self:
+    def _fitting(
+        cls, reports: list[Any], attrs: dict[str, Any], constraints: dict[str, Any], system: dict[str, Any]
+    ) -> Self:
         for key, value in attrs.items():
             checks.checked(attr_text, checks.name(key), value)
+        for key, value in system.items():
+            checks.checked(check_trial_system_attr, key, value)
         violations = {checks.name(k, CONSTRAINT_LENGTH): checks.constraint(v) for k, v in constraints.items()}
-        return cls(tuple(map(checks.report, reports)), attrs, violations)
+        return cls(tuple(map(checks.report, reports)), attrs, violations, system)
 
 
 @dataclass(frozen=True)
@@ -300,6 +319,109 @@ class Stop(_Bare):
 
 
 @dataclass(frozen=True)
+class Relative:
+    """Asks for a trial's `relative_params`, which are sampled now if they were not before.
+
+    Answered by RelativeParams or Raised.
+    """
+
+    op: ClassVar[str] = "relative"
+    number: int
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "number": self.number}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls(_number(message))
+
+
+@dataclass(frozen=True)
+class Read:
+    """Reads a part of the study. Answered by Pages or Raised.
+
+    The text of the pages is JSON. Of `trials` and `ended` it holds those trials that have changed since a position, up
+    to `next`, and whether there are `more`.
+
+    Attributes:
+        part: What to read.
+        since: The position that the last answer ended with; 0 at first.
+    """
+
+    op: ClassVar[str] = "read"
+    part: Part
+    since: int = 0
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "part": self.part, "since": self.since}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        part = next((part for part in _PARTS if part == message.get("part")), None)
+        if part is None:
+            raise WireError(f"a part of the study must be one of {', '.join(_PARTS)}, got {message.get('part')!r:.80}")
+        return cls(part, max(0, checks.of_kind(int, message.get("since", 0), "since")))
+
+
+@dataclass(frozen=True)
+class Enqueue:
+    """An objective called `study.enqueue_trial`. Answered by Enqueued or Raised."""
+
+    op: ClassVar[str] = "enqueue"
+    params: Mapping[str, Any]
+    user_attrs: Mapping[str, Any] = field(default_factory=dict)
+    unfit: str | None = None
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "params": self.params, "user_attrs": self.user_attrs}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        params = checks.of_kind(dict, message.get("params"), "params")
+        attrs = checks.of_kind(dict, message.get("user_attrs", {}), "user_attrs")
+        checks.few(attrs, "user_attrs")
+        try:
+            checks.checked(attr_text, "fixed_params", params)
+            for name in params:
+                checks.name(name)
+            for key, value in attrs.items():
+                checks.checked(attr_text, checks.name(key), value)
+        except UnfitError as error:
+            return cls({}, unfit=str(error))
+        return cls(params, attrs)
+
+
+@dataclass(frozen=True)
+class SetStudyAttr:
+    """Sets an attribute of the study. Answered by Noted or Raised.
+
+    Attributes:
+        key, value: The attribute.
+        system: Whether it is one of the few system attributes that an objective may set, and not a user attribute.
+        unfit: Which rule of the database it breaks; None if it breaks none.
+    """
+
+    op: ClassVar[str] = "set_study_attr"
+    key: str
+    value: Any
+    system: bool = False
+    unfit: str | None = None
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "key": self.key, "value": self.value, "system": self.system}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        value, system = message.get("value"), message.get("system") is True
+        try:
+            key = checks.name(message.get("key"))
+            checks.checked(check_study_system_attr if system else attr_text, key, value)
+        except UnfitError as error:
+            return cls("", None, unfit=str(error))
+        return cls(key, value, system)
+
+
+@dataclass(frozen=True)
 class Bye:
     """The worker leaves. `unbegun` holds the number of the trial that it gives back, if it has one."""
 
@@ -442,6 +564,69 @@ class Stopped(_Bare):
 
 
 @dataclass(frozen=True)
+class RelativeParams:
+    """A trial's relative parameters, in internal representation, and their distributions."""
+
+    op: ClassVar[str] = "relative_params"
+    params: Mapping[str, float]
+    distributions: Mapping[str, BaseDistribution]
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "params": self.params, "distributions": _texts(self.distributions)}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls(message["params"], _distributions(message["distributions"]))
+
+
+@dataclass(frozen=True)
+class Page:
+    """A piece of what a worker reads. The texts of an answer's pages make one JSON text; `more` pages follow, or none.
+
+    In pieces, because a single trial with many attributes may be larger than a message.
+    """
+
+    op: ClassVar[str] = "page"
+    text: str
+    more: bool = False
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "text": self.text, "more": self.more}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls(message["text"], message["more"])
+
+    @classmethod
+    def all_of(cls, text: str) -> Iterator[Self]:
+        """The pages of a text, which is ASCII."""
+        for start in range(0, len(text), PAGE_CHARACTERS):
+            yield cls(text[start : start + PAGE_CHARACTERS], start + PAGE_CHARACTERS < len(text))
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """The number of the trial that waits."""
+
+    op: ClassVar[str] = "enqueued"
+    number: int
+
+    def to_message(self) -> Message:
+        return {"op": self.op, "number": self.number}
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls(message["number"])
+
+
+@dataclass(frozen=True)
+class Noted(_Bare):
+    """The study has the attribute. It is stored soon, at the run's end at the latest."""
+
+    op: ClassVar[str] = "noted"
+
+
+@dataclass(frozen=True)
 class Echo(_Bare):
     """The driver is alive."""
 
@@ -449,14 +634,10 @@ class Echo(_Bare):
 
 
 # The dispatcher handles a Request and gives an Answer. The other messages concern the connection only.
-Request = Ask | Suggest | Update | Prune | Tell | Stop
-Answer = Next | Durable | Suggested | Raised | Pruning | Stopped
-_FROM_WORKER: dict[str, type[Request | Beat | Bye]] = {
-    kind.op: kind for kind in (Ask, Suggest, Update, Prune, Tell, Stop, Beat, Bye)
-}
-_FROM_DRIVER: dict[str, type[Answer | Echo]] = {
-    kind.op: kind for kind in (Next, Durable, Suggested, Raised, Pruning, Stopped, Echo)
-}
+Request = Ask | Suggest | Update | Prune | Tell | Stop | Relative | Read | Enqueue | SetStudyAttr
+Answer = Next | Durable | Suggested | Raised | Pruning | Stopped | RelativeParams | Page | Enqueued | Noted
+_FROM_WORKER: dict[str, type[Request | Beat | Bye]] = {kind.op: kind for kind in (*get_args(Request), Beat, Bye)}
+_FROM_DRIVER: dict[str, type[Answer | Echo]] = {kind.op: kind for kind in (*get_args(Answer), Echo)}
 
 
 def from_worker(message: Message) -> Request | Beat | Bye:

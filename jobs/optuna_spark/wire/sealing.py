@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from optuna_spark.errors import TuningError
 
 MAGIC = b"OPTSPARK"
-VERSION = 4  # of handshake and messages: driver and worker must have the same
+VERSION = 5  # of handshake and messages: driver and worker must have the same
 NONCE = 32
 TAG = 16  # what sealing adds to a frame
 

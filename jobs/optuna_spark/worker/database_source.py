@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import optuna
 from optuna.distributions import FloatDistribution
@@ -16,11 +15,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from optuna_spark.database.mysql_errors import is_rolled_back
 from optuna_spark.database.retries import retried
 from optuna_spark.objectives.registry import max_steps, value_names
 from optuna_spark.sampling.open_study import join_study, open_study
-from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import EXHAUSTED, LOST, is_forgiven, next_try_attrs, stopped_by
 from optuna_spark.storage.claims import Claim, Claims
@@ -28,6 +25,8 @@ from optuna_spark.storage.optuna_storage import close_storage, create_storage, s
 from optuna_spark.trial_callback import NOBODY, Callbacks
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.wire.messages import Outcome
+from optuna_spark.worker.database_trial import DatabaseTrial
+from optuna_spark.worker.study import WorkerStudy
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +74,7 @@ class DatabaseSource:
     def __init__(self, stored: SharedStudy, worker: str) -> None:
         self._stored, self._worker = stored, worker
         self._spec, self._study, self._claims = stored.spec, stored.study, stored.claims
+        self._shown = WorkerStudy(stored.study, partial(stored.claims.stop, stopped_by(worker)))
         self._held: Claim | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -86,19 +86,17 @@ class DatabaseSource:
         if claim is None:
             return None
         # If `ask` is tried again, its first try may have left a trial behind. The driver closes that at the end.
-        trial = patient(retried(self._study.ask)())
+        trial = DatabaseTrial(retried(self._study.ask)(), self._shown, self._stored.callbacks)
         trial.set_user_attr("run_id", self._spec.run_id)
         trial.set_user_attr("worker", self._worker)
         self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
         self._stored.callbacks.trial_started(trial.number)
-        let_stop(self._study, self._claims, stopped_by(self._worker))
-        return watched(trial, self._stored.callbacks) if self._stored.callbacks.registered else trial
+        return trial
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
         if outcome.error is not None:
             trial.set_user_attr("error", outcome.error)
         values = None if outcome.values is None else list(outcome.values)
-        let_stop(self._study, self._claims, EXHAUSTED)  # from here on it is the sampler that may stop the study
         ended = self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
         self._stored.callbacks.trial_ended(ended)
         # A driver that is being ended fails the trials that still run, perhaps this one. Then its claim becomes free.
@@ -142,52 +140,14 @@ class DatabaseSource:
 
 
 def let_stop(study: optuna.Study, claims: Claims, reason: str) -> None:
-    """Let `study.stop()` end the run. Optuna's own works within `study.optimize` alone.
+    """Let a sampler end the run by `study.stop()`. Optuna's own works within `study.optimize` alone.
 
     Args:
-        study: Objectives call it, and samplers that have tried everything.
+        study: Samplers call it when they have tried everything.
         claims: The run's.
         reason: Why it ends.
     """
     setattr(study, "stop", partial(claims.stop, reason))  # noqa: B010  # a method's name cannot be assigned to
-
-
-def patient(trial: optuna.Trial) -> optuna.Trial:
-    """Let the trial's suggestions survive a deadlock, and refuse names that MySQL's usual collations take for one.
-
-    Optuna's storage would store the first of two such names, and drop the other without a word.
-
-    Optuna's cache between study and storage bypasses the retries of our storage here. After a lost connection nothing
-    is suggested again: the first value may be stored already, and the second one would differ from it.
-    """
-    names: list[str] = []
-    for method in ("suggest_float", "suggest_int", "suggest_categorical"):
-        setattr(trial, method, _distinct(retried(getattr(trial, method), is_rolled_back), names))
-    return trial
-
-
-def _distinct(suggest: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
-    """`suggest`, after a look at the name. `names` are those that the trial has suggested."""
-
-    def suggest_distinct(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name not in names:
-            check_suggested((*names, name))
-            names.append(name)
-        return suggest(name, *args, **kwargs)
-
-    return suggest_distinct
-
-
-def watched(trial: optuna.Trial, callbacks: Callbacks) -> optuna.Trial:
-    """Let the callbacks know of the trial's reports."""
-    report = trial.report
-
-    def told(value: float, step: int) -> None:
-        report(value, step)
-        callbacks.trial_reported(trial.number, int(step), float(value))
-
-    setattr(trial, "report", told)  # noqa: B010  # a method's name cannot be assigned to
-    return trial
 
 
 class StaleWatch:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import threading
 import time
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
+import optuna
 from optuna.distributions import BaseDistribution
 
 from optuna_spark.wire.frames import SILENT_BEATS, FrameSocket
@@ -20,14 +23,23 @@ from optuna_spark.wire.messages import (
     Changes,
     Durable,
     Echo,
+    Enqueue,
+    Enqueued,
     Greeting,
     Hello,
     Next,
+    Noted,
     Outcome,
+    Page,
+    Part,
     Prune,
     Pruning,
     Raised,
+    Read,
+    Relative,
+    RelativeParams,
     Request,
+    SetStudyAttr,
     Stop,
     Stopped,
     Suggest,
@@ -37,7 +49,10 @@ from optuna_spark.wire.messages import (
     from_driver,
 )
 from optuna_spark.wire.sealing import WireError
-from optuna_spark.worker.trial import RemoteStudy, RemoteTrial
+from optuna_spark.worker.driver_storage import DriverStorage
+from optuna_spark.worker.own_trial import OwnTrial
+from optuna_spark.worker.study import DriversPruner, DriversSampler, WorkerStudy
+from optuna_spark.worker.trial import RemoteTrial
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +65,7 @@ _RAISED_HERE = {e.__name__: e for e in (ValueError, TypeError, NotImplementedErr
 
 
 class CoordinatorClient:
-    """A TrialSource connected to the driver. One thread uses it; another one sends beats.
+    """A TrialSource connected to the driver, and its trials' way to the study. Another thread of it sends beats.
 
     A connection that breaks is made again. The trial that ran at that moment is lost: the driver cannot know how it
     ended, so it has its parameters tried again.
@@ -68,11 +83,15 @@ class CoordinatorClient:
     def __init__(self, address: tuple[str, int], secret: bytes, worker: str, attempts: int = 5) -> None:
         self._address, self._secret, self._worker = address, secret, worker
         self._closed = threading.Event()
+        self._talking = threading.RLock()  # an objective's threads may read the study at once
         self._waiting_since: float | None = None  # set while this worker waits for an answer
         self._next: Next | None = None  # came with the answer to `tell`, for the next `ask`
         self._uncommitted: int | None = None  # number of the trial told last, until the driver says it is durable
         greeting = self._connect(attempts)
-        self._study = RemoteStudy(greeting.study_name, greeting.directions, self._stop)
+        self._storage = DriverStorage(self, greeting.study_name, greeting.directions)
+        study = optuna.Study(greeting.study_name, self._storage, DriversSampler(), DriversPruner())
+        self._study = WorkerStudy(study, self._stop)
+        self._own: OwnTrial | None = None
         self._distributions = greeting.distributions
         beats = threading.Thread(target=self._beat, args=(greeting.heartbeat_s,), daemon=True)
         beats.start()
@@ -96,7 +115,9 @@ class CoordinatorClient:
 
         After a long trial that answer may come before the trial is durable, so that the next one can begin.
         """
-        told = Tell(trial.number, outcome, trial.take_changes())
+        assert self._own is not None
+        self._own.ended = True
+        told = Tell(trial.number, outcome, self._own.take_changes())
         try:
             self.wait_durable()  # at most one told trial is not durable yet
             self._uncommitted = trial.number
@@ -111,8 +132,9 @@ class CoordinatorClient:
         Raises:
             WireError: The connection has ended.
         """
-        while self._uncommitted is not None:
-            self._receive()
+        with self._talking:
+            while self._uncommitted is not None:
+                self._receive()
 
     def close(self) -> None:
         """Leave the run, and give back a trial that was not begun. Safe to call twice."""
@@ -133,17 +155,46 @@ class CoordinatorClient:
     def update(self, number: int, changes: Changes) -> None:
         self._frames.send(Update(number, changes).to_message())
 
+    def relative_params(self, number: int) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        answer = self._request(Relative(number), RelativeParams)
+        space = dict(answer.distributions)
+        return {name: space[name].to_external_repr(value) for name, value in answer.params.items()}, space
+
+    def read(self, part: Part, since: int) -> Any:
+        """Read a part of the study; returns the answer's JSON.
+
+        Raises:
+            WireError: The connection has ended.
+            ValueError, RuntimeError: There is no best trial.
+        """
+        with self._talking:
+            pages = [self._request(Read(part, since), Page)]
+            while pages[-1].more:
+                pages.append(self._answer(Page, "read"))
+        return json.loads("".join(page.text for page in pages))
+
+    def enqueue(self, params: Mapping[str, Any], user_attrs: Mapping[str, Any]) -> int:
+        return self._request(Enqueue(params, user_attrs), Enqueued).number
+
+    def set_study_attr(self, key: str, value: Any, system: bool) -> None:
+        self._request(SetStudyAttr(key, value, system), Noted)
+
     def _stop(self) -> None:
         self._request(Stop(), Stopped)
 
     def _request(self, request: Request, expected: type[A]) -> A:
-        """Send a request and wait for its answer. A Durable for an earlier trial may come first.
+        """Send a request and wait for its answer.
 
         Raises:
             WireError: The connection has ended.
             Exception: The error that Optuna raised in the driver.
         """
-        self._frames.send(request.to_message())
+        with self._talking:
+            self._frames.send(request.to_message())
+            return self._answer(expected, request.op)
+
+    def _answer(self, expected: type[A], asked: str) -> A:
+        """Wait for an answer. A Durable for an earlier trial may come first."""
         while isinstance(reply := self._receive(), Durable):
             if reply.next is not None:  # Durable is the answer itself
                 reply = reply.next
@@ -151,7 +202,7 @@ class CoordinatorClient:
         if isinstance(reply, Raised):
             raise _RAISED_HERE[reply.kind](reply.text)
         if not isinstance(reply, expected):
-            raise WireError(f"the driver answers {request.op} with {reply.op}")
+            raise WireError(f"the driver answers {asked} with {reply.op}")
         return reply
 
     def _receive(self) -> Answer:
@@ -168,7 +219,9 @@ class CoordinatorClient:
     def _trial(self, assignment: Assignment) -> RemoteTrial:
         declared = self._distributions
         known = {name: declared.get(name) or assignment.distributions[name] for name in assignment.params}
-        return RemoteTrial(self, assignment, known, self._study)
+        self._own = OwnTrial(self, assignment, known)
+        self._storage.begin(self._own)
+        return RemoteTrial(self._study, self._own.frozen)
 
     def _beat(self, heartbeat_s: float) -> None:
         while not self._closed.wait(heartbeat_s):

@@ -1,244 +1,75 @@
-"""The trial in a worker: Optuna's Trial interface, over a connection to the driver's study."""
+"""The trial in a worker: an `optuna.Trial` whose storage is the driver."""
 
 from __future__ import annotations
 
-import copy
-import datetime
-import json
-import math
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalChoiceType,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    check_distribution_compatibility,
-)
-from optuna.study import StudyDirection
-from optuna.trial import BaseTrial
+import optuna
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
+from optuna.trial import FrozenTrial
 
-from optuna_spark.storage.limits import CONSTRAINT_LENGTH, as_float, as_step, attr_text, check_name
-from optuna_spark.wire.messages import Assignment, Changes
-
-# Reports and attributes are sent together: after a second, or when they are this large or this many.
-FLUSH_S = 1.0
-FLUSH_BYTES = 256 * 1024  # with wire.frames.MAX_REQUEST in mind
-FLUSH_CHANGES = 1000  # with wire.checks.MAX_CHANGES in mind
-_UNCHANGING = (str, int, float, bool, type(None))
+from optuna_spark.storage.limits import CONSTRAINT_LENGTH, check_name
+from optuna_spark.worker.driver_storage import DriverStorage
+from optuna_spark.worker.own_trial import CONSTRAINT
 
 
-class TrialLink(Protocol):
-    """Sends a trial's requests to the driver. `changes` are what the objective set since the last call."""
-
-    def suggest(self, number: int, name: str, distribution: BaseDistribution) -> float: ...
-
-    def should_prune(self, number: int, changes: Changes) -> bool: ...
-
-    def update(self, number: int, changes: Changes) -> None: ...
-
-
-@dataclass
-class _Unsent:
-    """Changes that the objective has made and the driver does not know yet. `size` counts bytes of attributes."""
-
-    reports: list[tuple[int, float]] = field(default_factory=list)
-    user_attrs: dict[str, Any] = field(default_factory=dict)
-    constraints: dict[str, float] = field(default_factory=dict)
-    size: int = 0
-
-    @property
-    def many(self) -> bool:
-        count = len(self.reports) + len(self.user_attrs) + len(self.constraints)
-        return self.size > FLUSH_BYTES or count >= FLUSH_CHANGES
-
-
-class RemoteStudy:
-    """The part of `optuna.Study` that objectives and pruning callbacks use: name, directions and `stop`.
-
-    Args:
-        name: The study's name.
-        directions: minimize or maximize, one for each value.
-        stop: Asks the driver to start no further trial.
-    """
-
-    def __init__(self, name: str, directions: Sequence[str], stop: Callable[[], None]) -> None:
-        self.study_name = name
-        self.directions = [StudyDirection[d.upper()] for d in directions]
-        self._stop = stop
-
-    @property
-    def direction(self) -> StudyDirection:
-        if len(self.directions) > 1:
-            raise RuntimeError("A single direction cannot be retrieved from a multi-objective study.")
-        return self.directions[0]
-
-    def stop(self) -> None:
-        """Start no further trial; running trials may end."""
-        self._stop()
-
-    def __getattr__(self, name: str) -> object:
-        raise AttributeError(
-            f"trial.study.{name} is not available here, because the study is in the driver: an objective may use"
-            " study_name, direction, directions and stop(); with coordination database it has all of the study"
-        )
-
-
-class RemoteTrial(BaseTrial):
-    """A running trial, used like `optuna.Trial` by an objective. Not thread-safe.
+class RemoteTrial(optuna.Trial):
+    """A running trial, used by an objective. Not thread-safe.
 
     Parameters of a declared search space have been sampled already. The driver samples others when they are first
     suggested. Reports and attributes travel together: with `should_prune`, with the trial's end, or once a second.
 
-    Args:
-        link: Sends requests to the driver.
-        assignment: The trial as the driver handed it out.
-        distributions: The distributions of the parameters that are sampled already.
-        study: The part of the study that the objective may use.
+    A pickled trial is a copy: what it knows can be read, the rest needs the driver and is refused.
 
-    Attributes:
-        study: Name, directions and `stop` of the study.
+    Args:
+        study: The study, over a DriverStorage.
+        frozen: The trial as it begins.
     """
 
-    def __init__(
-        self,
-        link: TrialLink,
-        assignment: Assignment,
-        distributions: Mapping[str, BaseDistribution],
-        study: RemoteStudy,
-    ) -> None:
-        self._link, self._number, self._start = link, assignment.number, assignment.start
-        self._distributions = dict(distributions)
-        self._params = {n: distributions[n].to_external_repr(v) for n, v in assignment.params.items()}
-        self._user_attrs = dict(assignment.user_attrs)
-        self.study = study
-        self._constraints: dict[str, float] = {}
-        self._steps: set[int] = set()
-        self._changes = _Unsent()
-        self._flushed = time.monotonic()
+    # Optuna's own __init__ asks storage and sampler for this trial, which cost a message each. So it is not called.
+    def __init__(self, study: optuna.Study, frozen: FrozenTrial) -> None:
+        storage = study._storage
+        assert isinstance(storage, DriverStorage)
+        self.study, self._trial_id, self._driver = study, frozen.number, storage
+        self.storage: optuna.storages.BaseStorage = storage
+        self._cached_frozen_trial = frozen
+        self.relative_search_space: dict[str, BaseDistribution] | None = None
+        self._relative_params: dict[str, Any] | None = None
 
     @property
-    def number(self) -> int:
-        return self._number
-
-    @property
-    def params(self) -> dict[str, Any]:
-        return copy.deepcopy(self._params)
-
-    @property
-    def distributions(self) -> dict[str, BaseDistribution]:
-        return copy.deepcopy(self._distributions)
-
-    @property
-    def user_attrs(self) -> dict[str, Any]:
-        return copy.deepcopy(self._user_attrs)
-
-    @property
-    def datetime_start(self) -> datetime.datetime | None:
-        return self._start
+    def relative_params(self) -> dict[str, Any]:
+        if self._relative_params is None:
+            params, self.relative_search_space = self._driver.relative_params(self._trial_id)
+            self._relative_params = params
+        return self._relative_params
 
     @property
     def constraints(self) -> dict[str, float]:
-        return dict(self._constraints)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        value: float = self._suggest(name, FloatDistribution(low, high, log=log, step=step))
-        return value
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        return int(self._suggest(name, IntDistribution(low, high, log=log, step=step)))
-
-    def suggest_categorical(  # type: ignore[override]  # Optuna's overloads say the same
-        self, name: str, choices: Sequence[CategoricalChoiceType]
-    ) -> CategoricalChoiceType:
-        value: CategoricalChoiceType = self._suggest(name, CategoricalDistribution(choices))
-        return value
-
-    def suggest_uniform(self, name: str, low: float, high: float) -> float:
-        return self.suggest_float(name, low, high)
-
-    def suggest_loguniform(self, name: str, low: float, high: float) -> float:
-        return self.suggest_float(name, low, high, log=True)
-
-    def suggest_discrete_uniform(self, name: str, low: float, high: float, q: float) -> float:
-        return self.suggest_float(name, low, high, step=q)
-
-    def report(self, value: float, step: int) -> None:
-        self._check_single("report")
-        number, at = as_float(value), as_step(step)
-        if at in self._steps:  # as Optuna does
-            warnings.warn(f"The reported value is ignored because this `step={at}` is already reported.", stacklevel=2)
-            return
-        self._steps.add(at)
-        self._changes.reports.append((at, number))
-        self._flush_now_and_then()
+        return self._cached_frozen_trial.constraints
 
     def should_prune(self) -> bool:
-        self._check_single("should_prune")
-        return self._link.should_prune(self._number, self.take_changes())
+        if len(self.study.directions) > 1:
+            raise NotImplementedError("Trial.should_prune is not supported for multi-objective optimization.")
+        return self._driver.should_prune(self._trial_id)
 
     def set_user_attr(self, key: str, value: Any) -> None:
-        check_name(key)
-        text = attr_text(key, value)
-        # Copies: the objective may change the value afterwards, and it is what it was now that counts.
-        plain = type(value) in _UNCHANGING
-        self._user_attrs[key] = value if plain else copy.deepcopy(value)
-        self._changes.user_attrs[key] = value if plain else json.loads(text)
-        self._changes.size += len(text)
-        self._flush_now_and_then()
+        self._driver.set_trial_user_attr(self._trial_id, key, value)
 
     def set_constraint(self, key: str, value: float) -> None:
         check_name(key, CONSTRAINT_LENGTH)
-        number = as_float(value)
-        if math.isnan(number):
-            raise ValueError(f"Attempted to set a constraint for {key!r}, but NaN is not allowed.")
-        if key in self._constraints:
-            warnings.warn(
-                f"The constraint value is ignored because this constraint `{key=}` is already set.", stacklevel=2
-            )
-            return
-        self._constraints[key] = number
-        self._changes.constraints[key] = number
-        self._flush_now_and_then()
+        attrs, name = self._cached_frozen_trial.system_attrs, CONSTRAINT + key
+        is_new = name not in attrs
+        self._cached_frozen_trial.set_constraint(key, value)  # checks the value, and warns if it is not new
+        if is_new:
+            self._driver.set_trial_system_attr(self._trial_id, name, attrs[name])
 
-    def take_changes(self) -> Changes:
-        """Take the changes that were not sent yet. The caller sends them."""
-        changes, self._changes = self._changes, _Unsent()
-        self._flushed = time.monotonic()
-        return Changes(tuple(changes.reports), changes.user_attrs, changes.constraints)
+    def __deepcopy__(self, memo: dict[int, Any]) -> RemoteTrial:
+        return self  # a handle on the running trial, which scikit-learn's `clone` copies with its callbacks
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        known = self._distributions.get(name)
-        if known is not None:
-            check_distribution_compatibility(known, distribution)
-            self._warn_if_other(name, known, distribution)
-            return self._params[name]
-        check_name(name)
-        internal = self._link.suggest(self._number, name, distribution)
-        value = distribution.to_external_repr(internal)
-        self._params[name], self._distributions[name] = value, distribution
-        return value
-
-    def _warn_if_other(self, name: str, known: BaseDistribution, distribution: BaseDistribution) -> None:
-        if known != distribution:
-            warnings.warn(
-                f'Inconsistent parameter values for distribution with name "{name}": this trial has it already,'
-                f" with {known}; that value is used and {distribution} is not.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-
-    def _check_single(self, method: str) -> None:
-        if len(self.study.directions) > 1:
-            raise NotImplementedError(f"Trial.{method} is not supported for multi-objective optimization.")
-
-    def _flush_now_and_then(self) -> None:
-        if self._changes.many or time.monotonic() - self._flushed > FLUSH_S:
-            self._link.update(self._number, self.take_changes())
+        trial = self._cached_frozen_trial
+        known = trial.distributions.get(name)
+        if known is None:
+            return self._driver.suggest(self._trial_id, name, distribution)
+        check_distribution_compatibility(known, distribution)
+        return trial.params[name]

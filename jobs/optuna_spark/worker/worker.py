@@ -102,16 +102,20 @@ def run_trial(objective: Callable[[Any], Any], trial: Any, n_values: int, *, quo
 def complete(result: object, n_values: int) -> Outcome:
     """The outcome of an objective that returned `result`.
 
-    The trial fails if that is not `n_values` numbers, or if one is NaN. Infinities are allowed, as in Optuna.
+    As in Optuna: the trial fails if that is not `n_values` numbers, or if one is NaN or larger than a float can be.
+    Infinities are allowed. A text is no number, even where Python makes one of it.
     """
     raw = list(result) if isinstance(result, Sequence) and not isinstance(result, str) else [result]
     if len(raw) != n_values:
         return failed(f"the objective must return {n_values} value(s), got {len(raw)}: {result!r}")
     try:
         values = tuple(float(v) for v in raw)  # type: ignore[arg-type]  # anything may come from a user's function
+        has_nan = any(math.isnan(v) for v in raw)  # type: ignore[arg-type]  # refuses texts, which `float` takes
+    except OverflowError:
+        return failed("the objective must return a number that a float can hold, up to 1.8e308")
     except (TypeError, ValueError):
         return failed(f"the objective must return a number, got {result!r}")
-    if any(math.isnan(v) for v in values):
+    if has_nan:
         return failed(f"the objective must not return NaN, got {result!r}")
     return Outcome(TrialState.COMPLETE, values)
 

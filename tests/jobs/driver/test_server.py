@@ -112,6 +112,11 @@ class Fuzz:
                 {"op": "prune", "number": number, "changes": {"reports": [[0, -1e9]]}},
                 {"op": "update", "number": number, "changes": {"user_attrs": {"run_id": "two"}}},
                 {"op": "hello", "worker": "again"},
+                {"op": "update", "number": number, "changes": {"system_attrs": {"cma:optimizer": "80049"}}},
+                {"op": "relative", "number": number},
+                {"op": "read", "part": "trials", "since": 0},
+                {"op": "enqueue", "params": {"x": 1.0}, "user_attrs": {"k": 1}},
+                {"op": "set_study_attr", "key": "study:metric_names", "value": ["a"], "system": True},
             ]
         )
         if kind < 0.3 and message["op"] == "suggest":

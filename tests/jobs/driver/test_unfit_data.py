@@ -133,6 +133,20 @@ def test_what_the_database_cannot_hold_fails_its_trial_alone(case: str, url: sa.
     check_only_failed(url, [2], 7, rule)
 
 
+def test_an_attribute_of_the_study_that_the_database_refuses_is_left_out(mysql_server: MysqlServer) -> None:
+    url = old_database(mysql_server, "latin1")
+
+    def objective(trial: Any) -> float:
+        for key in ("before", "\N{PARTY POPPER}", f"after {trial.number}"):
+            trial.study.set_user_attr(key, "\N{PARTY POPPER}")  # as JSON it is ASCII
+        return bowl(trial)
+
+    run(spec_for(trials=4), url, objective, workers=2)
+    check_only_failed(url, [], 4, "")
+    study = optuna.load_study(study_name="study", storage=url.render_as_string(hide_password=False))
+    assert study.user_attrs.keys() == {"before", *(f"after {number}" for number in range(4))}
+
+
 @pytest.mark.parametrize("bad", [[0], [4], [3, 4, 5]])
 def test_the_budget_is_exact_even_if_the_last_trials_are_refused(url: sa.URL, bad: list[int]) -> None:
     coordinator = run(spec_for(trials=5), url, bad_at(attrs("acc", "ACC"), *bad), workers=2)

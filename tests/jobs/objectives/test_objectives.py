@@ -220,3 +220,20 @@ BAD_METRICS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_metric_that_does_not_fit_the_study_is_an_error(xgboost: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SpecError, match=sentence):
         check_objective(xgboost_spec(**xgboost))
+
+
+# --- artifacts
+
+
+def test_files_need_a_folder_that_the_study_names(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="keeps files and the study names no folder for them: give artifacts"):
+        _ = context("quadratic").artifact_store
+    (tmp_path / "file").touch()
+    with pytest.raises(SpecError, match=r"cannot make the folder '.*/file/kept' of artifacts \(Not a directory\)"):
+        _ = context("quadratic", artifacts=f"{tmp_path}/file/kept").artifact_store
+
+
+@pytest.mark.parametrize("folder", ["kept", "", "dbfs:/kept", "~/kept"])
+def test_the_folder_of_files_is_the_same_on_every_machine(folder: str) -> None:
+    with pytest.raises(SpecError, match="artifacts must be an absolute path that every worker sees, got"):
+        TuningSpec("study", artifacts=folder)

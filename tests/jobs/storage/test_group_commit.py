@@ -12,6 +12,7 @@ import pytest
 from optuna_spark.errors import StorageError
 from optuna_spark.storage import group_commit
 from optuna_spark.storage.group_commit import Committer
+from optuna_spark.storage.study_writer import NONE
 from optuna_spark.storage.trial_record import TrialRecord
 from tests.support.waiting import wait_until
 
@@ -19,7 +20,9 @@ from tests.support.waiting import wait_until
 class Nowhere:
     """A writer that nothing is written with here."""
 
-    def write(self, records: list[TrialRecord], study_attrs: Mapping[str, Any]) -> None:
+    def write(
+        self, records: list[TrialRecord], study_attrs: Mapping[str, Any], user_attrs: Mapping[str, Any] = NONE
+    ) -> None:
         raise AssertionError
 
 

@@ -315,6 +315,16 @@ def test_study_attributes_are_stored_with_the_trials(urls: list[Any]) -> None:
     assert (attrs["qmc"], attrs["text"]) == (2, "größer")
 
 
+def test_user_attributes_of_the_study_are_stored_beside_the_system_ones(urls: list[Any]) -> None:
+    study = study_in(urls[0])
+    writer = writer_for(urls[0])
+    writer.write([], {"k": 1}, {"k": {"a": None}, "größer": 1})
+    writer.write([record(all_kinds()[0])], {}, {"größer": [2]})
+    assert study.user_attrs == {"k": {"a": None}, "größer": [2]}
+    storage = create_storage(urls[0])
+    assert storage.get_study_system_attrs(storage.get_study_id_from_name("study"))["k"] == 1
+
+
 class OldStorage(RDBStorage):
     """A storage that says it is older than it is."""
 

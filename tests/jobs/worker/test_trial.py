@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +14,15 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.trial import BaseTrial, TrialState
+from optuna.trial import TrialState
 
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.limits import TEXT_BYTES
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.driver_source import CoordinatorClient
-from tests.support.coordination import Coordinator, bowl, run, spec_for, stored
+from tests.jobs.worker.conftest import Worker
+from tests.support.coordination import Coordinator, bowl, run, run_one, spec_for, stored
 
 Action = Callable[[Any], Any]
 
@@ -75,6 +77,15 @@ ACTIONS: dict[str, Action] = {
     "a constraint twice": lambda t: (t.set_constraint("c", 1), t.set_constraint("c", 2), t.constraints),
     "a constraint that is no number": lambda t: t.set_constraint("c", "x"),
     "a constraint that is nan": lambda t: t.set_constraint("c", math.nan),
+    "relative parameters": lambda t: (t.relative_search_space, t.relative_params, t.relative_search_space),
+    "direction": lambda t: (t.study.direction, t.study.directions, t.study.study_name),
+    "metric names": lambda t: t.study.metric_names in (None, ["value"]),
+    "attributes of the study": lambda t: (t.study.set_user_attr("k", 1), t.study.user_attrs),
+    "complete trials": lambda t: (t.study.get_trials(states=[TrialState.COMPLETE]), t.study.best_trials),
+    "how many trials": lambda t: len(t.study.trials),
+    "queue": lambda t: (t.study.enqueue_trial({"x": 1}), t.study.trials[1].state, t.study.trials[1].system_attrs),
+    "queue no dict": lambda t: t.study.enqueue_trial([1]),
+    "too many metric names": lambda t: t.study.set_metric_names(["a", "b"]),
 }
 
 
@@ -91,20 +102,23 @@ def outcome_of(action: Action, trial: Any) -> tuple[str, Any, list[str]]:
 
 
 @pytest.mark.parametrize("name", list(ACTIONS))
-def test_it_answers_as_optunas_trial(name: str, tmp_path: Path) -> None:
+def test_it_answers_as_optunas_trial(name: str, worker: Worker, tables: Path, tmp_path: Path) -> None:
     seen: list[Any] = []
 
     def objective(trial: Any) -> float:
         seen.append(outcome_of(ACTIONS[name], trial))
         return 1.0
 
-    urls = [f"sqlite:///{tmp_path}/{kind}.sqlite3" for kind in ("ours", "optunas")]
-    run(spec_for(trials=1, search_space={}), urls[0], objective)
+    source = worker()
+    run_one(source, objective)
     sampler = optuna.samplers.TPESampler(seed=1)
-    study = optuna.create_study(study_name="study", storage=urls[1], sampler=sampler, pruner=optuna.pruners.NopPruner())
+    url = f"sqlite:///{shutil.copy(tables, tmp_path / 'optuna')}"  # its storage in memory takes what is no JSON
+    study = optuna.create_study(study_name="study", storage=url, sampler=sampler, pruner=optuna.pruners.NopPruner())
     study.optimize(objective, n_trials=1)
     assert seen[0] == seen[1]
-    ours, optunas = stored(urls[0])[0], stored(urls[1])[0]
+    trial = source.ask()
+    assert trial is not None
+    ours, optunas = trial.study.trials[0], study.trials[0]
     assert repr(ours.params) == repr(optunas.params)
     assert ours.distributions == optunas.distributions
     assert repr(ours.intermediate_values) == repr(optunas.intermediate_values)
@@ -115,30 +129,6 @@ def in_trial(spec: TuningSpec, tmp_path: Path, objective: Action) -> optuna.tria
     url = f"sqlite:///{tmp_path}/one.sqlite3"
     run(spec.with_changes(trials=1), url, lambda t: (objective(t), 1.0)[1])
     return stored(url)[0]
-
-
-def test_it_is_one_of_optunas_trials(tmp_path: Path) -> None:
-    def objective(trial: Any) -> None:
-        assert isinstance(trial, BaseTrial)
-
-    assert in_trial(spec_for(), tmp_path, objective).state == TrialState.COMPLETE
-
-
-def test_it_knows_its_studys_name_and_direction_and_can_stop_it(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/one.sqlite3"
-
-    def objective(trial: Any) -> float:
-        assert trial.study.study_name == "study"
-        assert trial.study.direction == trial.study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
-        with pytest.raises(AttributeError, match=r"trial\.study\.best_value is not available"):
-            _ = trial.study.best_value
-        if trial.number == 2:
-            trial.study.stop()
-        return bowl(trial)
-
-    coordinator = run(spec_for(directions=("maximize",)), url, objective)
-    assert [t.state for t in stored(url)] == [TrialState.COMPLETE] * 3
-    assert "study.stop()" in str(coordinator.stop_reason())
 
 
 def test_declared_parameters_are_sampled_when_the_trial_begins(tmp_path: Path) -> None:

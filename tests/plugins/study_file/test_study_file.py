@@ -96,7 +96,7 @@ def test_yaml_that_is_none_is_refused_with_its_place(write: Write) -> None:
 
 
 BAD = {
-    "trails: 5": "unknown key 'trails' (did you mean 'trials'?); valid keys: connections, ",
+    "trails: 5": "unknown key 'trails' (did you mean 'trials'?); valid keys: artifacts, connections, ",
     "trials: 0": "trials must be at least 1, got 0",
     "trials: many": "trials: must be a whole number, got str 'many'",
     "trials: 1.5": "trials: must be a whole number, got float 1.5",

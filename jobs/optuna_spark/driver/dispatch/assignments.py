@@ -23,7 +23,7 @@ from optuna_spark.stop_and_retry import EXHAUSTED, LOST, BestTrial, is_forgiven,
 from optuna_spark.storage.limits import ERROR_CHARACTERS
 from optuna_spark.storage.trial_record import Refusal, TrialRecord
 from optuna_spark.trial_callback import TrialCallback
-from optuna_spark.wire.messages import Assignment, Changes, Outcome, Worker
+from optuna_spark.wire.messages import Assignment, Changes, Outcome, Part, Worker
 from optuna_spark.wire.sealing import WireError
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,33 @@ class Journal(Protocol):
 
     def put_attrs(self, attrs: Mapping[str, Any]) -> None: ...
 
+    def put_user_attrs(self, attrs: Mapping[str, Any]) -> None: ...
+
     def commit(self, record: TrialRecord) -> Future[None]: ...
 
     def take_refusals(self) -> list[Refusal]: ...
+
+
+class _Rows:
+    """A journal that knows how many trials have a row, or will have one: rows are written in the order of the numbers.
+
+    Args:
+        journal: Takes the changes.
+        rows: How many rows there are.
+    """
+
+    def __init__(self, journal: Journal, rows: int) -> None:
+        self._journal, self.count = journal, rows
+        self.put_attrs, self.put_user_attrs = journal.put_attrs, journal.put_user_attrs
+        self.take_refusals = journal.take_refusals
+
+    def put(self, record: TrialRecord) -> None:
+        self.count = max(self.count, record.number + 1)
+        self._journal.put(record)
+
+    def commit(self, record: TrialRecord) -> Future[None]:
+        self.count = max(self.count, record.number + 1)
+        return self._journal.commit(record)
 
 
 @dataclass
@@ -81,7 +105,8 @@ class Assignments:
     """
 
     def __init__(self, spec: TuningSpec, stored: StoredStudy, journal: Journal, callbacks: TrialCallback) -> None:
-        self._spec, self._journal, self._callbacks = spec, journal, callbacks
+        self._spec, self._callbacks = spec, callbacks
+        self._journal = _Rows(journal, len(stored.trials))
         self._study = SampledStudy(spec, stored)
         self._held: dict[int, _Held] = {}
         self._ahead: deque[Trial] = deque()
@@ -172,6 +197,34 @@ class Assignments:
         value = self._study.suggest(self._of(worker, number).trial, name, distribution)
         self._put_now_and_then(number, now)
         return value
+
+    def relative(self, worker: Worker, number: int) -> tuple[dict[str, float], dict[str, BaseDistribution]]:
+        """A trial's relative parameters, in internal representation, and their distributions."""
+        return self._study.relative(self._of(worker, number).trial)
+
+    def read(self, part: Part, since: int) -> str:
+        """A part of the study as JSON; raises what Optuna raises where there is no best trial."""
+        return self._study.access.read(part, since)
+
+    def set_study_attr(self, key: str, value: Any, system: bool) -> None:
+        """Set an attribute of the study for an objective.
+
+        Raises:
+            ValueError: It does not fit.
+        """
+        self._study.access.set_attr(key, value, system)
+        (self._journal.put_attrs if system else self._journal.put_user_attrs)({key: value})
+
+    def enqueue(self, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> int:
+        """Queue parameters for an objective; returns the number of the trial that waits.
+
+        Raises:
+            RuntimeError: Too many trials wait.
+        """
+        self._study.access.check_room()
+        number = self._study.queue(params, attrs)
+        self._give_rows(number + 1)
+        return number
 
     def update(self, worker: Worker, number: int, changes: Changes, now: Now) -> None:
         """Store what the objective reported and set.
@@ -269,6 +322,7 @@ class Assignments:
     def _hand_out(self, trial: Trial, worker: Worker, now: Now) -> Assignment:
         trial.set_user_attr("run_id", self._spec.run_id)
         trial.set_user_attr("worker", worker.name)
+        self._study.begin(trial.number, now.local)
         self._held[trial.number] = _Held(trial, worker, now, now.seconds)
         self._ahead_with_row.discard(trial.number)
         record = self._record(trial.number)
@@ -296,15 +350,20 @@ class Assignments:
         return None
 
     def _fail_unbegun(self, trial: Trial, reason: str) -> None:
-        # This trial gets a row now. Rows are written in the order of the numbers, so the trials before it go first.
-        for earlier in self._ahead:
-            self._ahead_with_row.add(earlier.number)
-            self._journal.put(self._record(earlier.number))
+        self._give_rows(trial.number)
         trial.set_user_attr("run_id", self._spec.run_id)
         self.budget.start()
         self._end(trial, Outcome(TrialState.FAIL, error=reason[:ERROR_CHARACTERS]))
         self.budget.end(trial.number, TrialState.FAIL, reason)
         self._journal.put(self._record(trial.number))
+
+    def _give_rows(self, end: int) -> None:
+        """Give rows to the trials below a number that have none: rows are written in the order of the numbers."""
+        ahead = {trial.number for trial in self._ahead}
+        for number in range(self._journal.count, end):
+            if number in ahead:
+                self._ahead_with_row.add(number)
+            self._journal.put(self._record(number))
 
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         try:

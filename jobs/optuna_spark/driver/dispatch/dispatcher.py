@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -15,11 +15,19 @@ from optuna_spark.wire.messages import (
     Answer,
     Ask,
     Durable,
+    Enqueue,
+    Enqueued,
     Next,
+    Noted,
+    Page,
     Prune,
     Pruning,
     Raised,
+    Read,
+    Relative,
+    RelativeParams,
     Request,
+    SetStudyAttr,
     Stop,
     Stopped,
     Suggest,
@@ -157,6 +165,15 @@ class Dispatcher:
                     self._answers.answer(worker, request, self._prune(worker, request, now))
                 case Update():
                     self._trials.update(worker, request.number, request.changes, now)
+                case Read():
+                    for page in self._read(request):
+                        self._answers.answer(worker, request, page)
+                case Relative():
+                    self._answers.answer(worker, request, self._relative(worker, request))
+                case Enqueue():
+                    self._answers.answer(worker, request, self._enqueue(request))
+                case SetStudyAttr():
+                    self._answers.answer(worker, request, self._set_study_attr(request))
                 case Stop():
                     self._trials.budget.stop(stopped_by(worker.name))
                     self._answers.answer(worker, request, Stopped())
@@ -221,5 +238,40 @@ class Dispatcher:
         except TuningError:
             raise
         except Exception as error:  # noqa: BLE001  # the objective sees what Optuna raises, as in study.optimize
-            kind = next((k.__name__ for k in PASSED_ON if isinstance(error, k)), RuntimeError.__name__)
-            return Raised(kind, str(error) if type(error) in PASSED_ON else f"{type(error).__name__}: {error}")
+            return _raised(error)
+
+    def _relative(self, worker: Worker, asked: Relative) -> Answer:
+        try:
+            return RelativeParams(*self._trials.relative(worker, asked.number))
+        except TuningError:
+            raise
+        except Exception as error:  # noqa: BLE001  # as in _suggest
+            return _raised(error)
+
+    def _read(self, asked: Read) -> Iterable[Answer]:
+        try:
+            return Page.all_of(self._trials.read(asked.part, asked.since))
+        except (ValueError, RuntimeError) as error:
+            return [_raised(error)]
+
+    def _enqueue(self, asked: Enqueue) -> Answer:
+        if asked.unfit is not None:
+            return Raised(ValueError.__name__, asked.unfit)
+        try:
+            return Enqueued(self._trials.enqueue(asked.params, asked.user_attrs))
+        except (ValueError, RuntimeError) as error:
+            return _raised(error)
+
+    def _set_study_attr(self, asked: SetStudyAttr) -> Answer:
+        if asked.unfit is not None:
+            return Raised(ValueError.__name__, asked.unfit)
+        try:
+            self._trials.set_study_attr(asked.key, asked.value, asked.system)
+        except ValueError as error:
+            return _raised(error)
+        return Noted()
+
+
+def _raised(error: Exception) -> Raised:
+    kind = next((k.__name__ for k in PASSED_ON if isinstance(error, k)), RuntimeError.__name__)
+    return Raised(kind, str(error) if type(error) in PASSED_ON else f"{type(error).__name__}: {error}")

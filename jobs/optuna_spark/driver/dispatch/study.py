@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from optuna.samplers import BaseSampler, GPSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from optuna_spark.driver.dispatch.study_access import StudyAccess
 from optuna_spark.errors import TuningError
 from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner, build_sampler
@@ -25,6 +27,7 @@ from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.sampling.search_space import distributions, suggest_params
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.choices import internal_repr
 from optuna_spark.wire.messages import Changes, Outcome
 
 
@@ -35,6 +38,7 @@ class StoredStudy:
     directions: Sequence[StudyDirection]
     trials: Sequence[FrozenTrial]
     system_attrs: Mapping[str, Any]
+    user_attrs: Mapping[str, Any] = field(default_factory=dict)
 
 
 class QueuedParametersError(Exception):
@@ -64,6 +68,9 @@ class SampledStudy:
         spec: The run.
         stored: The study as the database holds it.
 
+    Attributes:
+        access: What workers read of the study, and set on it.
+
     Raises:
         StudyMismatchError: A declared parameter is of another kind in the stored trials.
     """
@@ -75,10 +82,13 @@ class SampledStudy:
         self._memory = HistoryStorage(spec.coordinator.history, whole=sees_all(sampler))
         self._id = self._memory.load(spec.study_name, stored.directions, stored.trials)
         check_search_space(spec.study_name, distributions(spec.search_space), self._memory.stored_distributions)
+        for key, value in stored.user_attrs.items():
+            self._memory.set_study_user_attr(self._id, key, value)
         for key, value in stored.system_attrs.items():
             if portable(key):
                 self._memory.set_study_system_attr(self._id, key, value)
         self._attrs = self._memory.get_study_system_attrs(self._id)
+        self.access = StudyAccess(self._memory, self._id)
         self._study = _Study(spec.study_name, self._memory, sampler, build_pruner(spec.pruner, max_steps(spec)))
 
     @property
@@ -109,7 +119,7 @@ class SampledStudy:
             trial = self._study.ask()
             try:
                 suggest_params(trial, self._spec.search_space)
-            except ValueError as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 # Optuna marks a trial from enqueue_trial with this attribute: then its parameters are to blame.
                 if "fixed_params" in self.frozen(trial.number).system_attrs:
                     raise QueuedParametersError(trial, str(error)) from error
@@ -133,12 +143,22 @@ class SampledStudy:
             except Exception as error:
                 raise self._sampler_failed(error) from error
 
+    def begin(self, number: int, start: datetime.datetime) -> None:
+        """Note when a worker got a trial: Optuna notes when it was sampled."""
+        self._memory.get_trial(number).datetime_start = start
+
+    def relative(self, trial: Trial) -> tuple[dict[str, float], dict[str, BaseDistribution]]:
+        """A trial's `relative_params` in internal representation, and their distributions; raises what Optuna does."""
+        params = trial.relative_params
+        space = trial.relative_search_space or {}
+        return {name: internal_repr(space[name], value) for name, value in params.items()}, dict(space)
+
     def suggest(self, trial: Trial, name: str, distribution: BaseDistribution) -> float:
         """Suggest a parameter as `optuna.Trial` does, in internal representation; raises what Optuna raises."""
         value = _suggest(trial, name, distribution)
         if isinstance(distribution, CategoricalDistribution):
-            return _index(distribution, value)
-        return float(distribution.to_internal_repr(value))
+            self._note_choice(trial, name, distribution, value)
+        return internal_repr(distribution, value)
 
     def update(self, trial: Trial, changes: Changes) -> None:
         for step, value in changes.reports:
@@ -147,6 +167,8 @@ class SampledStudy:
             trial.set_user_attr(key, attr)
         for key, violation in changes.constraints.items():
             trial.set_constraint(key, violation)
+        for key, attr in changes.system_attrs.items():
+            self._memory.set_trial_system_attr(trial.number, key, attr)
 
     def should_prune(self, trial: Trial) -> bool:
         with self._memory.showing("pruner"):
@@ -172,10 +194,11 @@ class SampledStudy:
         self._memory.set_trial_user_attr(number, "error", error)
         self._memory.set_trial_state_values(number, TrialState.FAIL)
 
-    def queue(self, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> None:
-        """Queue these parameters for one of the next trials."""
+    def queue(self, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> int:
+        """Queue these parameters for one of the next trials; returns the number of the trial that waits."""
         with self._memory.showing("all"):
             self._study.enqueue_trial(dict(params), user_attrs=dict(attrs))
+        return self._memory.count - 1
 
     def take_new_attrs(self) -> dict[str, Any]:
         """The study's system attributes that the sampler has set since the last call."""
@@ -184,6 +207,15 @@ class SampledStudy:
             return {}
         self._attrs = attrs
         return {k: v for k, v in attrs.items() if portable(k) and before.get(k) != v}
+
+    def _note_choice(self, trial: Trial, name: str, distribution: CategoricalDistribution, value: Any) -> None:
+        """Note the choice that was sampled, where Optuna notes the first of those that are equal in Python.
+
+        A declared search space has no such choices.
+        """
+        index = internal_repr(distribution, value)
+        if index != distribution.to_internal_repr(value):
+            self._memory.set_trial_param(trial.number, name, index, distribution)
 
     def _sampler_failed(self, error: Exception) -> TuningError:
         return TuningError(f"sampler {self._spec.sampler.name} failed: {type(error).__name__}: {error}")
@@ -198,14 +230,6 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
         return trial.suggest_int(name, low, high, step=distribution.step, log=distribution.log)
     assert isinstance(distribution, CategoricalDistribution)
     return trial.suggest_categorical(name, distribution.choices)
-
-
-def _index(distribution: CategoricalDistribution, value: Any) -> float:
-    """The choice that Optuna chose. `to_internal_repr` alone takes True, 1 and 1.0 for the same."""
-    for index, choice in enumerate(distribution.choices):
-        if type(choice) is type(value) and choice == value:
-            return float(index)
-    return float(distribution.to_internal_repr(value))
 
 
 def sees_all(sampler: BaseSampler) -> bool:
