@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -18,12 +20,14 @@ from sqlalchemy.exc import DBAPIError
 from optuna_spark.database.mysql_errors import is_rolled_back
 from optuna_spark.database.retries import retried
 from optuna_spark.objectives.registry import max_steps, value_names
+from optuna_spark.sampling.enqueue import queued_trial
 from optuna_spark.sampling.open_study import join_study, open_study
 from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import LOST, is_forgiven, next_try_attrs
+from optuna_spark.stop_and_retry import LOST, is_forgiven
+from optuna_spark.storage import trial_marks
 from optuna_spark.storage.claims import Claim, Claims
-from optuna_spark.storage.optuna_storage import close_storage, create_storage, set_trial_attr
+from optuna_spark.storage.optuna_storage import close_storage, create_storage, set_trial_marks
 from optuna_spark.trial_callback import NOBODY, Callbacks
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.wire.messages import Outcome
@@ -57,6 +61,10 @@ class SharedStudy:
         study = join_study(spec, storage, seed, max_steps(spec))
         return cls(spec, storage, study, Claims(storage.engine, key), callbacks)
 
+    @functools.cached_property
+    def study_id(self) -> int:
+        return self.storage.get_study_id_from_name(self.spec.study_name)
+
     def close(self) -> None:
         """Close the storage's connections, which the claims use too."""
         close_storage(self.storage)
@@ -71,6 +79,7 @@ class DatabaseSource:
     def __init__(self, stored: SharedStudy, worker: str) -> None:
         self._stored, self._worker = stored, worker
         self._spec, self._study, self._claims = stored.spec, stored.study, stored.claims
+        self._marks: dict[str, Any] = {}  # of the trial that this worker has
         self._held: Claim | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -83,15 +92,17 @@ class DatabaseSource:
             return None
         # If `ask` is tried again, its first try may have left a trial behind. The driver closes that at the end.
         trial = patient(retried(self._study.ask)())
-        trial.set_user_attr("run_id", self._spec.run_id)
-        trial.set_user_attr("worker", self._worker)
+        self._marks = trial_marks.begun(self._spec.run_id, self._worker, datetime.now())
+        set_trial_marks(self._stored.storage, self._stored.study_id, trial.number, self._marks)
         self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
         self._stored.callbacks.trial_started(trial.number)
         return watched(trial, self._stored.callbacks) if self._stored.callbacks.registered else trial
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        marks = trial_marks.ended(self._marks, datetime.now())
         if outcome.error is not None:
-            trial.set_user_attr("error", outcome.error)
+            marks |= trial_marks.failed(outcome.error)
+        note(self._stored, trial.number, marks)
         values = None if outcome.values is None else list(outcome.values)
         ended = self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
         self._stored.callbacks.trial_ended(ended)
@@ -219,15 +230,20 @@ def close_lost(stored: SharedStudy, trial: FrozenTrial, error: str = LOST) -> Fr
         The trial as it is stored now. Its state is not FAIL if its worker finished it meanwhile.
     """
     log.warning("Trial %s was left running; closing it: %s", trial.number, error)
-    try:
-        set_trial_attr(stored.storage, stored.study, trial.number, "error", error)
-    except optuna.exceptions.UpdateFinishedTrialError:
-        log.info("Trial %s was finished meanwhile", trial.number)
+    note(stored, trial.number, trial_marks.ended(trial_marks.abandoned(trial, error), datetime.now()))
     closed = stored.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     stored.callbacks.trial_ended(closed)
     if closed.params and is_forgiven(closed, stored.spec.stop):
-        stored.study.enqueue_trial(dict(closed.params), user_attrs=next_try_attrs(closed))
+        stored.study.add_trial(queued_trial(closed.params, trial_marks.next_try(closed)))
     return closed
+
+
+def note(stored: SharedStudy, number: int, marks: Mapping[str, Any]) -> None:
+    """Make the last notes on a trial, unless another process has ended it meanwhile."""
+    try:
+        set_trial_marks(stored.storage, stored.study_id, number, marks)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        log.info("Trial %s was finished meanwhile", number)
 
 
 def close_abandoned(stored: SharedStudy, error: str = LOST) -> None:

@@ -16,6 +16,7 @@ from optuna_spark.errors import TuningError
 from optuna_spark.results.best import best_params, best_trials, state_counts
 from optuna_spark.results.snapshot import mask_passwords, snapshot
 from optuna_spark.results.trial_rows import to_json_value, trial_columns, trial_records, trial_rows
+from optuna_spark.storage.trial_marks import begun, error_of, failed
 
 DISTRIBUTIONS = {
     "depth": IntDistribution(1, 12),
@@ -250,6 +251,15 @@ def test_a_snapshot_keeps_numbers_and_masks_attributes_without_changing_the_stud
     assert numbers(copy.get_trials(deepcopy=False)) == [0, 1, 2]
     assert copy.trials[2].user_attrs == {"error": ["mysql://***@h/d"]}
     assert study.trials[2].user_attrs == {"error": ["mysql://u:p@h/d"]}
+
+
+def test_a_snapshot_masks_the_error_that_a_run_has_noted() -> None:
+    study = a_study([])
+    marks = {**begun("r"), **failed("OperationalError: mysql://u:p@h/d is gone")}
+    study.add_trial(create_trial(state=TrialState.FAIL, system_attrs=marks))
+    (trial,) = snapshot(study).trials
+    assert error_of(trial) == trial.user_attrs["error"] == "OperationalError: mysql://***@h/d is gone"
+    assert "u:p" in str(error_of(study.trials[0]))
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
