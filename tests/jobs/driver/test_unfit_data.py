@@ -87,7 +87,6 @@ CLASHES: dict[str, tuple[Action, str]] = {
     "attributes in case": (attrs("acc", "ACC"), "takes two names"),
     "a space at the end": (attrs("acc", "acc "), "takes two names"),
     "letters": (attrs("Größe", "Grösse"), "takes two names"),
-    "one of the run's own": (attrs("Worker"), "takes two names"),
     "constraints": (lambda t: (t.set_constraint("c", 1), t.set_constraint("C", 1)), "takes two names"),
 }
 MISFITS: dict[str, tuple[Action, str]] = {
