@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.database.engine import engine_options
@@ -97,8 +97,13 @@ def check_name(name: str, storage: RDBStorage) -> None:
         raise StudyNameError(f"the database holds study {stored!r}, and takes the name {name!r} for the same")
 
 
-def set_trial_marks(storage: RDBStorage, study_id: int, number: int, marks: Mapping[str, Any]) -> None:
-    """Make notes on a trial (storage/trial_marks.py), which may be one of another process.
+def set_trial_marks(storage: BaseStorage, study_id: int, number: int, marks: Mapping[str, Any]) -> None:
+    """Make notes on a trial (storage/trial_marks.py).
+
+    Args:
+        storage: Holds the trial. A trial's own storage knows its id without asking the database.
+        study_id, number: The trial.
+        marks: The notes.
 
     Raises:
         UpdateFinishedTrialError: The trial has ended.

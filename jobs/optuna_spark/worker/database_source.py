@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import FloatDistribution
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
@@ -93,7 +93,7 @@ class DatabaseSource:
         # If `ask` is tried again, its first try may have left a trial behind. The driver closes that at the end.
         trial = patient(retried(self._study.ask)())
         self._marks = trial_marks.begun(self._spec.run_id, self._worker, datetime.now())
-        set_trial_marks(self._stored.storage, self._stored.study_id, trial.number, self._marks)
+        set_trial_marks(trial.storage, self._stored.study_id, trial.number, self._marks)
         self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
         self._stored.callbacks.trial_started(trial.number)
         return watched(trial, self._stored.callbacks) if self._stored.callbacks.registered else trial
@@ -102,7 +102,7 @@ class DatabaseSource:
         marks = trial_marks.ended(self._marks, datetime.now())
         if outcome.error is not None:
             marks |= trial_marks.failed(outcome.error)
-        note(self._stored, trial.number, marks)
+        note(trial.storage, self._stored.study_id, trial.number, marks)
         values = None if outcome.values is None else list(outcome.values)
         ended = self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
         self._stored.callbacks.trial_ended(ended)
@@ -230,7 +230,8 @@ def close_lost(stored: SharedStudy, trial: FrozenTrial, error: str = LOST) -> Fr
         The trial as it is stored now. Its state is not FAIL if its worker finished it meanwhile.
     """
     log.warning("Trial %s was left running; closing it: %s", trial.number, error)
-    note(stored, trial.number, trial_marks.ended(trial_marks.abandoned(trial, error), datetime.now()))
+    marks = trial_marks.ended(trial_marks.abandoned(trial, error), datetime.now())
+    note(stored.storage, stored.study_id, trial.number, marks)
     closed = stored.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     stored.callbacks.trial_ended(closed)
     if closed.params and is_forgiven(closed, stored.spec.stop):
@@ -238,10 +239,10 @@ def close_lost(stored: SharedStudy, trial: FrozenTrial, error: str = LOST) -> Fr
     return closed
 
 
-def note(stored: SharedStudy, number: int, marks: Mapping[str, Any]) -> None:
+def note(storage: BaseStorage, study_id: int, number: int, marks: Mapping[str, Any]) -> None:
     """Make the last notes on a trial, unless another process has ended it meanwhile."""
     try:
-        set_trial_marks(stored.storage, stored.study_id, number, marks)
+        set_trial_marks(storage, study_id, number, marks)
     except optuna.exceptions.UpdateFinishedTrialError:
         log.info("Trial %s was finished meanwhile", number)
 
