@@ -159,9 +159,9 @@ def _history(connection: sa.Connection, study_id: int, direction: StudyDirection
 
 def _rate(connection: sa.Connection, study_id: int, key: str) -> float | None:
     query = (
-        _of_run(study_id, key)
+        _of_run(study_id, key, "COMPLETE", "PRUNED")
         .with_only_columns(_TRIALS.c.datetime_complete, _mark(RUN))
-        .where(_TRIALS.c.state.in_(["COMPLETE", "PRUNED"]), _TRIALS.c.datetime_complete.is_not(None))
+        .where(_TRIALS.c.datetime_complete.is_not(None))
         .order_by(_TRIALS.c.trial_id.desc())
         .limit(MAX_RECENT)
     )
@@ -172,9 +172,8 @@ def _rate(connection: sa.Connection, study_id: int, key: str) -> float | None:
 
 def _failures(connection: sa.Connection, study_id: int, key: str) -> list[FailureReason]:
     query = (
-        _of_run(study_id, key)
+        _of_run(study_id, key, "FAIL")
         .with_only_columns(_TRIALS.c.number, _mark(ERROR), _mark(RUN), _old_attr(OLD_ERROR))
-        .where(_TRIALS.c.state == "FAIL")
         .order_by(_TRIALS.c.trial_id.desc())
         .limit(MAX_ERRORS)
     )
@@ -214,9 +213,10 @@ def _breaks_constraint() -> sa.ColumnElement[bool]:
     )
 
 
-def _of_run(study_id: int, key: str) -> sa.Select[Any]:
-    """The trials of a run."""
-    return sa.select().select_from(_TRIALS).where(_TRIALS.c.study_id == study_id, _is_of_run(key))
+def _of_run(study_id: int, key: str, *states: str) -> sa.Select[Any]:
+    """The trials of a run that are in one of these states."""
+    found = sa.select().select_from(_TRIALS).where(_TRIALS.c.study_id == study_id)
+    return found.where(_TRIALS.c.state.in_(states), _is_of_run(key))
 
 
 def _is_of_run(key: str) -> sa.ColumnElement[bool]:
