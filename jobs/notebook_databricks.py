@@ -15,7 +15,6 @@
 import os
 import sys
 import tempfile
-import uuid
 from pathlib import Path
 
 import optuna
@@ -55,7 +54,6 @@ for distribution in ("joblib", "rdd", "dataframe"):
         trials=TRIALS,
         tasks=TASKS,
         distribution=distribution,
-        run_id=uuid.uuid4().hex,
     )
     best = tune(spec, STORAGE, spark).snapshot
     print(f"{distribution}: {best.finished} trials, best {best.best_value:.4f}")  # noqa: T201  # a cell's output
@@ -89,7 +87,6 @@ if TABLE and Path(TABLE).exists():
         tasks=TASKS,
         distribution="rdd",
         resources=ResourceSpec(gpus_per_task=GPUS),
-        run_id=uuid.uuid4().hex,
     )
     best = tune(spec, STORAGE, spark).snapshot
     print(f"xgboost: {best.finished} trials, best {best.best_value:.4f}")  # noqa: T201

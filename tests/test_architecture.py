@@ -20,11 +20,11 @@ ROOMS: dict[str, set[str]] = {
     "jobs/shown": set(),
     "jobs/spec": {"jobs/errors"},
     "jobs/device": {"jobs/errors", "jobs/spec"},
-    "jobs/stop_and_retry": {"jobs/spec"},
+    "jobs/stop_and_retry": {"jobs/spec", "jobs/storage"},
     "jobs/trial_callback": set(),
     "jobs/data": {"jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
-    "jobs/results": {"jobs/errors"},
+    "jobs/results": {"jobs/errors", "jobs/storage"},
     "jobs/sampling": {"jobs/database", "jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
     "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/objectives/quadratic": {"jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec"},
@@ -81,7 +81,7 @@ ROOMS: dict[str, set[str]] = {
         "plugins/study_file", "plugins/targets/registry",
     },
     "plugins/exports/folders": {"plugins/failures"},
-    "plugins/exports/report": {"jobs/results", "plugins/exports/folders"},
+    "plugins/exports/report": {"jobs/results", "jobs/storage", "plugins/exports/folders"},
     "plugins/exports": {
         "jobs/errors", "jobs/objectives/registry", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage",
         "plugins/database", "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
@@ -118,8 +118,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets"},
     "plugins/pages": {
-        "jobs/database", "jobs/errors", "jobs/shown", "jobs/storage", "plugins/database", "plugins/exports",
-        "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
+        "jobs/database", "jobs/errors", "jobs/results", "jobs/shown", "jobs/storage", "plugins/database",
+        "plugins/exports", "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
         "plugins/study_file/keys", "plugins/targets/databricks",
     },
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from optuna.study import StudyDirection
 from optuna.terminator import BestValueStagnationEvaluator
@@ -12,9 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.spec.sections import StopSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.trial_marks import error_of, marks_of
 
 MIN_TRIALS = 20  # as optuna.terminator.Terminator's default
-# The error attribute of a trial whose worker went away without a word.
+# The error of a trial whose worker went away without a word.
 LOST = "the worker that ran this trial died"
 # Why a run ends whose sampler has nothing more to try. As after its last trial, running ones may take their time.
 EXHAUSTED = "the sampler has tried all combinations of its search space"
@@ -96,14 +97,5 @@ def broken_limit(stop: StopSpec, failed: int, in_a_row: int) -> str | None:
 
 def is_forgiven(trial: FrozenTrial, stop: StopSpec) -> bool:
     """Whether a trial failed because its worker died, and not too often yet."""
-    lost = trial.state == TrialState.FAIL and trial.user_attrs.get("error") == LOST
-    return lost and _retries(trial) < stop.max_retries
-
-
-def next_try_attrs(lost: FrozenTrial) -> dict[str, Any]:
-    """User attributes of the trial that takes over a lost one's parameters."""
-    return {"retried_from": lost.number, "retries": _retries(lost) + 1}
-
-
-def _retries(trial: FrozenTrial) -> int:
-    return int(trial.user_attrs.get("retries", 0))
+    lost = trial.state == TrialState.FAIL and error_of(trial) == LOST
+    return lost and (marks_of(trial).retries or 0) < stop.max_retries

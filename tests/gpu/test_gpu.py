@@ -28,6 +28,7 @@ from optuna_spark.driver.run import tune
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.sections import ParamSpec, ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.trial_marks import error_of
 from tests.support.programs import run_program
 from tuning_pipeline.study_file.study_file import read_study
 
@@ -131,7 +132,7 @@ def test_a_trial_out_of_memory_fails_alone(url: str) -> None:
     tune(spec, url)
     assert len(trials_of(url, TrialState.COMPLETE)) == 4
     (failed,) = trials_of(url, TrialState.FAIL)
-    assert "emory" in failed.user_attrs["error"]
+    assert "emory" in str(error_of(failed))
 
 
 def test_the_pytorch_example_trains_on_the_gpu(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

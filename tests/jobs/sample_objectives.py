@@ -117,6 +117,17 @@ def dies_once(trial: Any) -> float:
     return value
 
 
+NAMES_OF_NOTES = {"run_id": "mine", "worker": 7, "retries": "many", "retried_from": "none", "error": "small"}
+
+
+def uses_the_names_of_notes(trial: Any) -> float:
+    """Has attributes named like the run's notes. The first trial ever kills its worker once these are known."""
+    for name, value in NAMES_OF_NOTES.items():
+        trial.set_user_attr(name, value)
+    trial.should_prune()  # sends them
+    return dies_once(trial)
+
+
 def table_shape(trial: Any, context: Any) -> float:
     """What the worker was given of the table that Spark read."""
     trial.set_user_attr("table", {"rows": context.table.num_rows, "columns": context.table.column_names})

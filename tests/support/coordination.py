@@ -25,6 +25,7 @@ from optuna_spark.errors import TuningError
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_tables import LETTERS
+from optuna_spark.storage.trial_marks import run_id_of
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.wire.sealing import WireError
 from optuna_spark.worker.driver_source import CoordinatorClient
@@ -315,4 +316,4 @@ def stored(url: Any, states: Sequence[TrialState] | None = None) -> list[FrozenT
 def finished(url: Any, run_id: str = "one") -> list[FrozenTrial]:
     """Complete and pruned trials of a run."""
     done = stored(url, (TrialState.COMPLETE, TrialState.PRUNED))
-    return [t for t in done if t.user_attrs.get("run_id") == run_id]
+    return [t for t in done if run_id_of(t) == run_id]

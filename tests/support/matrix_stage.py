@@ -15,6 +15,7 @@ from urllib.parse import quote
 import optuna
 from optuna.storages import RDBStorage
 
+from optuna_spark.storage.trial_marks import run_id_of
 from tests.support.site import Site
 
 TASKS = ("provision_database", "prepare_study", "tune", "export_best_trials")
@@ -143,7 +144,7 @@ class Stage:
         if name not in optuna.get_all_study_names(self.storage):
             return ""
         trials = optuna.load_study(study_name=name, storage=self.storage).get_trials(deepcopy=False)
-        return self._counted((str(trial.user_attrs.get("run_id")), trial.state.name) for trial in trials)
+        return self._counted((str(run_id_of(trial)), trial.state.name) for trial in trials)
 
     def _counted(self, trials: Iterator[tuple[str, str]]) -> str:
         counts = Counter((self._label(key), state) for key, state in trials)

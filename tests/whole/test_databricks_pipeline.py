@@ -21,6 +21,7 @@ from pyarrow import csv, parquet
 
 from init.local.layout import REPOSITORY
 from optuna_spark.storage.optuna_storage import create_storage
+from optuna_spark.storage.trial_marks import error_of
 from tests.support.airflow import DagFolder, migrated_home
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.databricks import VOLUME, Workspace
@@ -205,7 +206,7 @@ def test_a_study_on_the_driver_is_told_to_finish_and_exports_what_it_has(
     assert best["partial"] is False
     trials = kept_study(workspace, tmp_path.name).trials
     assert {trial.state.name for trial in trials[1:]} == {"COMPLETE"}
-    assert "did not end within grace_s (2 s)" in trials[0].user_attrs["error"]
+    assert "did not end within grace_s (2 s)" in str(error_of(trials[0]))
     assert not list(workspace.root.rglob("finish.json")), "it ends no later start of the run"
     # prepare_study forgets what was asked of an earlier start of the run.
     assert any(line.startswith("DELETE") and line.endswith("/finish.json") for line in workspace.requests)

@@ -28,6 +28,7 @@ from init.local.mysql import MysqlServer, find_program
 from init.local.processes import Service, birth
 from init.local.spark_conf import scratch_dir
 from init.local.stack import stop_services
+from optuna_spark.storage.trial_marks import run_id_of
 from tests.support.processes import processes_naming
 from tests.support.servers import scratch_folder, spark_environment
 from tests.support.site import Site, checkout, start
@@ -134,7 +135,7 @@ def running(place: Workplace, run_id: str) -> bool:
     assert "failed" not in states.values(), place.site.log(place.dag, run_id, "tune")
     if states["tune"] != "running":
         return False
-    mine = [t for t in place.trials("COMPLETE") if str(t.user_attrs.get("run_id")).startswith(f"{run_id}.")]
+    mine = [t for t in place.trials("COMPLETE") if str(run_id_of(t)).startswith(f"{run_id}.")]
     return len(mine) >= 2  # so that the workers are in the middle of others
 
 

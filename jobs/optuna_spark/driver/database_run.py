@@ -21,6 +21,7 @@ from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import EXHAUSTED, LOST, broken_limit, reaches_target, should_terminate
 from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, finished_early, mark, with_mark
+from optuna_spark.storage.trial_marks import error_of, run_id_of
 from optuna_spark.trial_callback import Callbacks, TrialCallback
 from optuna_spark.wire.payload import WorkerPayload
 from optuna_spark.worker.database_source import FINISHED, SharedStudy, close_abandoned, release
@@ -229,7 +230,7 @@ class DatabaseRun:
 
     def _mine(self, *states: TrialState) -> list[FrozenTrial]:
         trials = self._study.get_trials(deepcopy=False, states=states)
-        return [t for t in trials if t.user_attrs.get("run_id") == self._spec.run_id]
+        return [t for t in trials if run_id_of(t) == self._spec.run_id]
 
     def _too_many_failures(self) -> TrialLimitError | None:
         ended = sorted(self._mine(TrialState.FAIL, *FINISHED), key=_ended_at)
@@ -250,7 +251,7 @@ def failure_limit_error(spec: TuningSpec, ended: list[FrozenTrial]) -> TrialLimi
     if rule is None:
         return None
     first = failures[0]
-    return TrialLimitError(f"{rule}; the first, trial {first.number}: {first.user_attrs.get('error', '')}")
+    return TrialLimitError(f"{rule}; the first, trial {first.number}: {error_of(first) or ''}")
 
 
 def run_key(spec: TuningSpec) -> str:
@@ -263,4 +264,4 @@ def _ended_at(trial: FrozenTrial) -> float:
 
 
 def _lost(trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get("error") == LOST
+    return error_of(trial) == LOST

@@ -105,6 +105,7 @@ def tune(
         TuningError: The run cannot start, too many trials failed, or the workers ended early.
     """
     _refuse_in_a_worker_that_imports_the_program()
+    spec = spec.identified()
     check_objective(spec)
     if spec.data is not None and spec.data.connection and secrets is None:
         raise SpecError(
@@ -137,7 +138,7 @@ def _run(
     run, ended_well = _start(opened, session), False
     try:
         payload = replace(run.payload, data_secrets=secrets or DataSecrets())
-        log.info("%s Starting %s workers (%s)", PREFIX, spec.tasks, spec.distribution)
+        log.info("%s Starting %s workers (%s) for run %s", PREFIX, spec.tasks, spec.distribution, shown(spec.run_id))
         reports = _watch_while_launched(run, spec, payload, session)
         run.watch(run.snapshot())
         reason = run.stop_reason()

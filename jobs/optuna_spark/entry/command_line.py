@@ -103,7 +103,7 @@ def _spec_of_options(args: argparse.Namespace) -> TuningSpec:
         distribution=args.distribution,
         coordination=args.coordination,
         resources=ResourceSpec(gpus_per_task=args.gpus_per_task),
-        run_id=args.run_id or f"manual-{os.getpid()}-{os.urandom(4).hex()}",
+        run_id=args.run_id or "",
     )
 
 

@@ -70,8 +70,7 @@ def _run(args: argparse.Namespace, package: str) -> None:
     from pyspark.sql import SparkSession
 
     spec = read_spec(Path(args.spec_file))
-    if args.run_id:
-        spec = spec.with_changes(run_id=args.run_id)
+    spec = (spec.with_changes(run_id=args.run_id) if args.run_id else spec).identified()
     url = storage_url(args)
     # Databricks has made a session already, with the cluster's properties.
     spark = SparkSession.getActiveSession() or spark_session(spec)

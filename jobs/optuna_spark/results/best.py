@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.errors import ExportError
 from optuna_spark.results.trial_rows import to_json_value
+from optuna_spark.storage.trial_marks import error_of, run_id_of
 
 
 def best_trials(study: optuna.Study, top_k: int) -> list[FrozenTrial]:
@@ -83,7 +84,7 @@ def metric_names(study: optuna.Study) -> list[str]:
 
 def found_by(trial: FrozenTrial) -> str:
     """The run that a trial belongs to; empty for a trial of no run of ours."""
-    return str(trial.user_attrs.get("run_id", ""))
+    return run_id_of(trial) or ""
 
 
 def _rounds(trial: FrozenTrial) -> int | None:
@@ -117,6 +118,6 @@ def _order(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> tuple[An
 def _nothing_complete(study: optuna.Study) -> str:
     trials = study.get_trials(deepcopy=False)
     counts = ", ".join(f"{n} {state.lower()}" for state, n in state_counts(trials).items()) or "none at all"
-    errors = [t.user_attrs["error"] for t in trials if t.user_attrs.get("error")]
-    last = f"; the first failure says: {str(errors[0]).strip().splitlines()[-1]}" if errors else ""
+    errors = [error for t in trials if (error := error_of(t))]
+    last = f"; the first failure says: {errors[0].strip().splitlines()[-1]}" if errors else ""
     return f"study {study.study_name!r} has no complete trial to export (trials: {counts}){last}"

@@ -13,6 +13,9 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.results.shown_trials import shown_trials
+from optuna_spark.storage.trial_marks import ERROR, run_id_of
+
 # User and password in a URL: everything between "://" and the last "@" before a space.
 _CREDENTIALS = re.compile(r"(\b[A-Za-z][\w+.-]*://)\S*@")
 
@@ -35,14 +38,17 @@ class FixedTrials(optuna.storages.InMemoryStorage):
 
 
 def snapshot(study: optuna.Study) -> optuna.Study:
-    """A copy of the study as it is now, read from its storage once. Passwords in user attributes are masked."""
-    return with_trials(study, [_masked(t) for t in study.get_trials(deepcopy=False)])
+    """A copy of the study as people see it, read from its storage once.
+
+    The run's notes are among the user attributes (results/shown_trials.py), and passwords in them are masked.
+    """
+    return with_trials(study, [_masked(t) for t in shown_trials(study.get_trials(deepcopy=False))])
 
 
 def without_runs(study: optuna.Study, keys: Container[str]) -> optuna.Study:
     """A read-only copy of the study as it is now, without the trials of the runs `keys`."""
     trials = study.get_trials(deepcopy=False)
-    return with_trials(study, [t for t in trials if t.user_attrs.get("run_id") not in keys])
+    return with_trials(study, [t for t in trials if run_id_of(t) not in keys])
 
 
 def with_trials(study: optuna.Study, trials: Sequence[FrozenTrial]) -> optuna.Study:
@@ -87,10 +93,11 @@ def quiet() -> Iterator[None]:
 
 def _masked(trial: FrozenTrial) -> FrozenTrial:
     attrs = {name: _mask(value) for name, value in trial.user_attrs.items()}
-    if attrs == trial.user_attrs:
+    error = {name: _mask(value) for name, value in trial.system_attrs.items() if name == ERROR}
+    if attrs == trial.user_attrs and error.items() <= trial.system_attrs.items():
         return trial
     masked = copy.copy(trial)  # the storage may have the original in its cache
-    masked.user_attrs = attrs
+    masked.user_attrs, masked.system_attrs = attrs, trial.system_attrs | error
     return masked
 
 

@@ -1,4 +1,4 @@
-"""Picks, of the parameter sets to try first, those that are new to the study."""
+"""Parameters to try first: which of them are new to the study, and the trials that wait with them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+FIXED = "fixed_params"  # Optuna's system attribute with a queued trial's parameters
 
 
 def new_sets(sets: Sequence[Mapping[str, Any]], trials: Iterable[FrozenTrial]) -> list[Mapping[str, Any]]:
@@ -14,7 +16,7 @@ def new_sets(sets: Sequence[Mapping[str, Any]], trials: Iterable[FrozenTrial]) -
 
     Optuna's own `enqueue_trial(skip_if_exists=True)` would go through all trials for each set.
     """
-    known = {_text(trial.system_attrs.get("fixed_params", trial.params)) for trial in trials}
+    known = {_text(trial.system_attrs.get(FIXED, trial.params)) for trial in trials}
     found = []
     for params in sets:
         text = _text(params)
@@ -22,6 +24,14 @@ def new_sets(sets: Sequence[Mapping[str, Any]], trials: Iterable[FrozenTrial]) -
             known.add(text)
             found.append(params)
     return found
+
+
+def queued_trial(
+    params: Mapping[str, Any], marks: Mapping[str, Any], user_attrs: Mapping[str, Any] | None = None
+) -> FrozenTrial:
+    """A trial that waits with these parameters, as `enqueue_trial` makes it, and has notes (storage/trial_marks.py)."""
+    attrs = {FIXED: dict(params), **marks}
+    return create_trial(state=TrialState.WAITING, system_attrs=attrs, user_attrs=dict(user_attrs or {}))
 
 
 def _text(params: Mapping[str, Any]) -> str:

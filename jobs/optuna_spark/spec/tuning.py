@@ -7,6 +7,7 @@ password, travels in the driver's environment.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
@@ -27,12 +28,13 @@ class TuningSpec(RunKeys):
 
     Attributes:
         study_name: Name of the Optuna study.
-        run_id: Identity of the run: a second start with the same id goes on where the first stopped.
+        run_id: Identity of the run: a second start with the same id goes on where the first stopped. Without one, each
+            call of `tune` is a run of its own.
     """
 
     study_name: str
     _: KW_ONLY
-    run_id: str = "manual"
+    run_id: str = ""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.study_name):
@@ -122,6 +124,10 @@ class TuningSpec(RunKeys):
         except json.JSONDecodeError as error:
             raise SpecError(f"the tuning spec is not valid JSON: {error}") from None
         return from_dict(cls, data)
+
+    def identified(self) -> TuningSpec:
+        """The spec of one run: this one, with a new id if it has none."""
+        return self if self.run_id else self.with_changes(run_id=uuid.uuid4().hex)
 
     def with_changes(self, **changes: Any) -> TuningSpec:
         """A copy with some fields replaced, checked again."""

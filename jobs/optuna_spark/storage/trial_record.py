@@ -9,13 +9,11 @@ from typing import Any
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.storage import trial_marks
 from optuna_spark.storage.choices import internal_repr
-from optuna_spark.storage.limits import ERROR_CHARACTERS
 
 # TPE stores here what it sampled for a running trial, for samplers in other processes. Here only the driver samples.
 _SCRATCH = "tpe:relative_params"
-# The run's own attributes, which a record keeps when the database refuses the objective's.
-_OWN = ("run_id", "worker", "retried_from", "retries")
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ class TrialRecord:
     @classmethod
     def of(cls, trial: FrozenTrial, start: datetime.datetime | None) -> TrialRecord:
         """The record of a trial that a worker got at `start` (naive local time, as Optuna uses it)."""
+        attrs = lasting_system_attrs(trial)
         internal = {n: internal_repr(trial.distributions[n], v) for n, v in trial.params.items()}
         return cls(
             number=trial.number,
@@ -74,7 +73,7 @@ class TrialRecord:
             params=internal,
             distributions={n: distribution_to_json(d) for n, d in trial.distributions.items()},
             user_attrs=dict(trial.user_attrs),
-            system_attrs=lasting_system_attrs(trial),
+            system_attrs=trial_marks.ended(attrs, trial.datetime_complete) if trial.datetime_complete else attrs,
             intermediate_values=dict(trial.intermediate_values),
         )
 
@@ -83,14 +82,13 @@ class TrialRecord:
 
         A trial needs a row even then, because Optuna numbers trials in the order of their rows.
         """
-        attrs = {name: self.user_attrs[name] for name in _OWN if name in self.user_attrs}
-        state = self.state
+        attrs, state = trial_marks.own(self.system_attrs), self.state
         if state.is_finished():
-            said = self.user_attrs.get("error") if state == TrialState.FAIL else None
-            attrs["error"] = (f"{said}\n{reason}" if said not in (None, reason) else reason)[-ERROR_CHARACTERS:]
+            said = attrs.get(trial_marks.ERROR)
+            attrs |= trial_marks.failed(f"{said}\n{reason}" if said not in (None, reason) else reason)
             state = TrialState.FAIL
         return replace(
-            self, state=state, values=(), params={}, distributions={}, user_attrs=attrs, system_attrs={},
+            self, state=state, values=(), params={}, distributions={}, user_attrs={}, system_attrs=attrs,
             intermediate_values={},
         )  # fmt: skip
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
+from typing import Any
 
 import optuna
 from optuna.distributions import FloatDistribution
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.database.retries import retried
 from optuna_spark.objectives.registry import max_steps, value_names
+from optuna_spark.sampling.enqueue import queued_trial
 from optuna_spark.sampling.open_study import join_study, open_study
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import EXHAUSTED, LOST, is_forgiven, next_try_attrs, stopped_by
+from optuna_spark.stop_and_retry import EXHAUSTED, LOST, is_forgiven, stopped_by
+from optuna_spark.storage import trial_marks
 from optuna_spark.storage.claims import Claim, Claims
-from optuna_spark.storage.optuna_storage import close_storage, create_storage, set_trial_attr
+from optuna_spark.storage.optuna_storage import close_storage, create_storage, set_trial_marks
 from optuna_spark.trial_callback import NOBODY, Callbacks
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.wire.messages import Outcome
@@ -60,6 +65,10 @@ class SharedStudy:
         let_stop(study, claims, EXHAUSTED)
         return cls(spec, storage, study, claims, callbacks)
 
+    @functools.cached_property
+    def study_id(self) -> int:
+        return self.storage.get_study_id_from_name(self.spec.study_name)
+
     def close(self) -> None:
         """Close the storage's connections, which the claims use too."""
         close_storage(self.storage)
@@ -75,6 +84,7 @@ class DatabaseSource:
         self._stored, self._worker = stored, worker
         self._spec, self._study, self._claims = stored.spec, stored.study, stored.claims
         self._shown = WorkerStudy(stored.study, partial(stored.claims.stop, stopped_by(worker)))
+        self._marks: dict[str, Any] = {}  # of the trial that this worker has
         self._held: Claim | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -87,15 +97,17 @@ class DatabaseSource:
             return None
         # If `ask` is tried again, its first try may have left a trial behind. The driver closes that at the end.
         trial = DatabaseTrial(retried(self._study.ask)(), self._shown, self._stored.callbacks)
-        trial.set_user_attr("run_id", self._spec.run_id)
-        trial.set_user_attr("worker", self._worker)
+        self._marks = trial_marks.begun(self._spec.run_id, self._worker, datetime.now())
+        set_trial_marks(trial.storage, self._stored.study_id, trial.number, self._marks)
         self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
         self._stored.callbacks.trial_started(trial.number)
         return trial
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        marks = trial_marks.ended(self._marks, datetime.now())
         if outcome.error is not None:
-            trial.set_user_attr("error", outcome.error)
+            marks |= trial_marks.failed(outcome.error)
+        note(trial.storage, self._stored.study_id, trial.number, marks)
         values = None if outcome.values is None else list(outcome.values)
         ended = self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
         self._stored.callbacks.trial_ended(ended)
@@ -196,15 +208,21 @@ def close_lost(stored: SharedStudy, trial: FrozenTrial, error: str = LOST) -> Fr
         The trial as it is stored now. Its state is not FAIL if its worker finished it meanwhile.
     """
     log.warning("Trial %s was left running; closing it: %s", trial.number, error)
-    try:
-        set_trial_attr(stored.storage, stored.study, trial.number, "error", error)
-    except optuna.exceptions.UpdateFinishedTrialError:
-        log.info("Trial %s was finished meanwhile", trial.number)
+    marks = trial_marks.ended(trial_marks.abandoned(trial, error), datetime.now())
+    note(stored.storage, stored.study_id, trial.number, marks)
     closed = stored.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     stored.callbacks.trial_ended(closed)
     if closed.params and is_forgiven(closed, stored.spec.stop):
-        stored.study.enqueue_trial(dict(closed.params), user_attrs=next_try_attrs(closed))
+        stored.study.add_trial(queued_trial(closed.params, trial_marks.next_try(closed)))
     return closed
+
+
+def note(storage: BaseStorage, study_id: int, number: int, marks: Mapping[str, Any]) -> None:
+    """Make the last notes on a trial, unless another process has ended it meanwhile."""
+    try:
+        set_trial_marks(storage, study_id, number, marks)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        log.info("Trial %s was finished meanwhile", number)
 
 
 def close_abandoned(stored: SharedStudy, error: str = LOST) -> None:

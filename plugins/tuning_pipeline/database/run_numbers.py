@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
@@ -16,6 +16,7 @@ from optuna.study import StudyDirection
 from optuna_spark.results.best import direction_name, metric_names
 from optuna_spark.results.failure_reasons import FailureReason, failure_reasons
 from optuna_spark.results.snapshot import mask_passwords
+from optuna_spark.storage.trial_marks import ERROR, OLD_ERROR, OLD_RUN_ID, RUN, begins_with
 
 MAX_POINTS = 200
 # The newest failed trials, whose reasons are grouped, and the newest finished ones, which give the rate.
@@ -27,7 +28,7 @@ _VALUES = sa.table("trial_values", *map(sa.column, ("trial_id", "objective", "va
 _SYSTEM = sa.table(
     "trial_system_attributes", *(sa.column(name, sa.String) for name in ("trial_id", "key", "value_json"))
 )
-_ATTRS = sa.table("trial_user_attributes", *map(sa.column, ("trial_id", "key", "value_json")))
+_ATTRS = sa.table("trial_user_attributes", *(sa.column(name, sa.String) for name in ("trial_id", "key", "value_json")))
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,9 @@ def run_failures(name: str, key: str, storage: RDBStorage) -> list[FailureReason
 
 
 def _counts(connection: sa.Connection, study_id: int, key: str) -> dict[tuple[bool, str], int]:
-    mine = sa.case((_ATTRS.c.value_json == json.dumps(key), 1), else_=0).label("mine")
+    mine = sa.case((_is_of_run(key), 1), else_=0).label("mine")
     query = (
         sa.select(mine, _TRIALS.c.state, sa.func.count())
-        .select_from(_TRIALS.outerjoin(_ATTRS, _is_run_id()))
         .where(_TRIALS.c.study_id == study_id)
         .group_by(mine, _TRIALS.c.state)
     )
@@ -141,8 +141,7 @@ def _best(
     order = _VALUES.c.value.desc() if direction == StudyDirection.MAXIMIZE else _VALUES.c.value
     query = _values(study_id).with_only_columns(_VALUES.c.value, _TRIALS.c.number)
     if other_than is not None:
-        mine = sa.select(_ATTRS.c.trial_id).where(_is_run_id(), _ATTRS.c.value_json == json.dumps(other_than))
-        query = query.where(~mine.exists())
+        query = query.where(sa.case((_is_of_run(other_than), 0), else_=1) == 1)  # `not` would leave out what has no run
     row = connection.execute(query.order_by(order, _TRIALS.c.number).limit(1)).first()
     return None if row is None else Best(float(row[0]), int(row[1]))
 
@@ -160,29 +159,30 @@ def _history(connection: sa.Connection, study_id: int, direction: StudyDirection
 
 def _rate(connection: sa.Connection, study_id: int, key: str) -> float | None:
     query = (
-        _of_run(study_id, key)
-        .with_only_columns(_TRIALS.c.datetime_complete)
-        .where(_TRIALS.c.state.in_(["COMPLETE", "PRUNED"]), _TRIALS.c.datetime_complete.is_not(None))
+        _of_run(study_id, key, "COMPLETE", "PRUNED")
+        .with_only_columns(_TRIALS.c.datetime_complete, _mark(RUN))
+        .where(_TRIALS.c.datetime_complete.is_not(None))
         .order_by(_TRIALS.c.trial_id.desc())
         .limit(MAX_RECENT)
     )
-    ends = sorted(_moment(value) for (value,) in connection.execute(query))
+    ends = sorted(_end(column, mark) for column, mark in connection.execute(query))
     seconds = (ends[-1] - ends[0]).total_seconds() if len(ends) > 1 else 0.0
     return (len(ends) - 1) / seconds if seconds > 0 else None
 
 
 def _failures(connection: sa.Connection, study_id: int, key: str) -> list[FailureReason]:
-    error = _ATTRS.alias("error")
     query = (
-        _of_run(study_id, key)
-        .join(error, sa.and_(error.c.trial_id == _TRIALS.c.trial_id, error.c.key == "error"))
-        .with_only_columns(_TRIALS.c.number, error.c.value_json)
-        .where(_TRIALS.c.state == "FAIL")
+        _of_run(study_id, key, "FAIL")
+        .with_only_columns(_TRIALS.c.number, _mark(ERROR), _mark(RUN), _old_attr(OLD_ERROR))
         .order_by(_TRIALS.c.trial_id.desc())
         .limit(MAX_ERRORS)
     )
-    rows = connection.execute(query)
-    return failure_reasons((int(number), mask_passwords(str(json.loads(text)))) for number, text in rows)
+    found = [
+        (int(number), error if error is not None or run is not None else old)
+        for number, error, run, old in connection.execute(query)
+    ]
+    errors = [(number, str(json.loads(text))) for number, text in found if text is not None]
+    return failure_reasons((number, mask_passwords(text)) for number, text in errors)
 
 
 def _values(study_id: int) -> sa.Select[Any]:
@@ -213,15 +213,33 @@ def _breaks_constraint() -> sa.ColumnElement[bool]:
     )
 
 
-def _of_run(study_id: int, key: str) -> sa.Select[Any]:
-    """The trials of a run."""
-    mine = _ATTRS.c.value_json == json.dumps(key)
-    return sa.select().select_from(_TRIALS).join(_ATTRS, _is_run_id()).where(_TRIALS.c.study_id == study_id, mine)
+def _of_run(study_id: int, key: str, *states: str) -> sa.Select[Any]:
+    """The trials of a run that are in one of these states."""
+    found = sa.select().select_from(_TRIALS).where(_TRIALS.c.study_id == study_id)
+    return found.where(_TRIALS.c.state.in_(states), _is_of_run(key))
 
 
-def _is_run_id() -> sa.ColumnElement[bool]:
-    return sa.and_(_ATTRS.c.trial_id == _TRIALS.c.trial_id, _ATTRS.c.key == "run_id")
+def _is_of_run(key: str) -> sa.ColumnElement[bool]:
+    """Whether a trial is one of a run's, as `storage.trial_marks.run_id_of` says; null for one of no run."""
+    begins = begins_with(key)
+    begin = sa.func.substr(_mark(RUN), 1, len(begins))
+    # Only a trial without a mark is asked for what version 0.1.0 wrote, which is a text and so never equals a mark.
+    return sa.func.coalesce(begin, _old_attr(OLD_RUN_ID)).in_([begins, json.dumps(key)])
 
 
-def _moment(value: datetime | str) -> datetime:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value  # SQLite has texts
+def _mark(name: str) -> sa.ScalarSelect[Any]:
+    found = _SYSTEM.alias()
+    query = sa.select(found.c.value_json).where(found.c.trial_id == _TRIALS.c.trial_id, found.c.key == name)
+    return query.correlate(_TRIALS).scalar_subquery()
+
+
+def _old_attr(name: str) -> sa.ScalarSelect[Any]:
+    query = sa.select(_ATTRS.c.value_json).where(_ATTRS.c.trial_id == _TRIALS.c.trial_id, _ATTRS.c.key == name)
+    return query.correlate(_TRIALS).scalar_subquery()
+
+
+def _end(column: datetime | str, mark: str | None) -> datetime:
+    """When a trial ended: exactly if that is in its mark, else as Optuna's column has it."""
+    value = json.loads(mark).get("complete", column) if mark is not None else column
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value  # SQLite has texts
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)  # the column has UTC

@@ -73,7 +73,7 @@ def export_study(
         base: The folder of all exports: a path, or the URL of an object store.
         run_id: The run's id, for example Airflow's. `folder_name` makes a folder's name of it.
         top_k: How many trials best_trials.* hold at most. A Pareto front is always complete.
-        run_key: The `run_id` attribute of the run's trials; by default the same as `run_id`.
+        run_key: The key of the run, which its trials have; by default the same as `run_id`.
         latest: Whether `latest` should lead to this folder.
         ended: How the run ended before its trials were spent, if it did.
         facts: What best_params.json says of the run that found the best trial, by that run (see `facts_for`).

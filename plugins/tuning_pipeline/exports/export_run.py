@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from optuna_spark.results.snapshot import mask_passwords, without_runs
 from optuna_spark.storage.optuna_storage import opened_storage
+from optuna_spark.storage.trial_marks import run_id_of
 from tuning_pipeline.database.finish_marks import ended_early
 from tuning_pipeline.database.replaced_studies import drop_replaced
 from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone
@@ -105,7 +106,7 @@ def export_partial(run: StudyRun, url: sqlalchemy.URL, why: str) -> str | None:
         runs = _runs(run, storage)
         stored = optuna.load_study(study_name=settings.study, storage=storage)
         complete = stored.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not any(trial.user_attrs.get("run_id") == run.key for trial in complete):
+        if not any(run_id_of(trial) == run.key for trial in complete):
             return None
         best = export_study(
             without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,

@@ -23,6 +23,7 @@ from optuna.storages import BaseStorage
 
 from optuna_spark.errors import TuningError
 from tuning_pipeline.exports.spreadsheet import guarded_table
+from tuning_pipeline.pages.shown_storage import ShownStorage
 
 VERSION = "0.21.0"
 READ_ONLY = "The dashboard inside Airflow is read-only: change a study by its file or its trigger form."
@@ -73,7 +74,7 @@ class Dashboard:
 
     def __init__(self, storage: BaseStorage, look: Callable[[], None] = lambda: None) -> None:
         self.storage, self._look = storage, look
-        self._app: Callable[..., Iterable[bytes]] = optuna_dashboard.wsgi(storage)
+        self._app: Callable[..., Iterable[bytes]] = optuna_dashboard.wsgi(ShownStorage(storage))
 
     def reply(self, path: str, query: str, base: str) -> Reply:
         """Answer a GET request.

@@ -15,6 +15,7 @@ from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.sections import StopSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_storage import opened_storage
+from optuna_spark.storage.trial_marks import run_id_of
 from tuning_pipeline.study_file.study_names import RESCORE
 
 log = logging.getLogger(__name__)
@@ -67,5 +68,5 @@ def drop_unfit_rescores(spec: TuningSpec, url: sqlalchemy.URL) -> bool:
 def rescored_value(study: optuna.Study, run_id: str) -> float | None:
     """The value that this run's `rescoring` found; None if its trial did not complete."""
     done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    values = [trial.value for trial in done if trial.user_attrs.get("run_id") == run_id]
+    values = [trial.value for trial in done if run_id_of(trial) == run_id]
     return values[-1] if values else None

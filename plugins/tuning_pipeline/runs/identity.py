@@ -46,7 +46,7 @@ class RunIdentity:
 
     @property
     def key(self) -> str:
-        """The `run_id` attribute of the run's trials: Airflow's run id, and a hash that makes it unique."""
+        """The id that the run's trials have: Airflow's run id, and a hash that makes it unique."""
         if not self.made:
             return self.run_id
         whole = f"{self.dag_id}\n{self.run_id}\n{self.made}"

@@ -17,6 +17,7 @@ from init.local.spark import SparkCluster
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.sections import ParamSpec, ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.trial_marks import marks_of
 from tests.support.processes import processes_naming
 from tests.support.submit import submit, submit_command, submit_environment
 from tests.support.waiting import wait_until
@@ -199,7 +200,7 @@ def test_workers_take_part_as_dynamic_allocation_brings_executors(
     assert done.returncode == 0, done.stdout
     trials = study_at(url).get_trials(states=(TrialState.COMPLETE,))
     assert len(trials) == 7
-    assert len({t.user_attrs["worker"] for t in trials}) == 3
+    assert len({marks_of(t).worker for t in trials}) == 3
 
 
 @pytest.mark.skipif(not WINE.exists(), reason="the wine table is not here: see the study wine_quality")

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from optuna_spark.errors import StorageError, StudyMismatchError, TrialLimitError, TuningError
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, StopSpec
+from optuna_spark.storage.trial_marks import error_of, marks_of, run_id_of
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.driver_source import CoordinatorClient
 from tests.support.coordination import (
@@ -46,7 +47,7 @@ def url(tmp_path: Path) -> str:
 def test_a_run_finishes_exactly_its_trials_and_a_second_run_adds_exactly_its_own(url: str) -> None:
     run(spec_for(trials=7), url)
     run(spec_for(trials=3, run_id="two"), url)
-    assert Counter(t.user_attrs["run_id"] for t in stored(url)) == {"one": 7, "two": 3}
+    assert Counter(run_id_of(t) for t in stored(url)) == {"one": 7, "two": 3}
     assert {t.state for t in stored(url)} == {TrialState.COMPLETE}
 
 
@@ -202,7 +203,7 @@ def test_queued_points_that_do_not_fit_fail_alone(url: str) -> None:
     run(spec_for(trials=4, search_space=space, enqueue=({"kind": "c"}, {"kind": "b"})), url, workers=2)
     trials = stored(url)
     assert [t.state for t in trials].count(TrialState.FAIL) == 1
-    assert "do not fit" in next(t for t in trials if t.state == TrialState.FAIL).user_attrs["error"]
+    assert "do not fit" in str(error_of(next(t for t in trials if t.state == TrialState.FAIL)))
     assert len(finished(url)) == 4
 
 
@@ -221,7 +222,7 @@ def test_failed_trials_are_recorded_and_do_not_eat_the_budget(url: str, error: t
     failed = stored(url, (TrialState.FAIL,))
     assert len(finished(url)) == 10
     assert coordinator.snapshot().failed == len(failed) == 5
-    assert all(error.__name__ in t.user_attrs["error"] for t in failed)
+    assert all(error.__name__ in str(error_of(t)) for t in failed)
 
 
 def test_failed_trials_eat_the_budget_when_they_are_told_to(url: str) -> None:
@@ -342,7 +343,7 @@ def test_running_trials_and_their_progress_are_visible_in_the_database_meanwhile
     assert seen[0].state == TrialState.RUNNING
     assert seen[0].params.keys() == {"x", "y"}
     assert seen[0].user_attrs["phase"] == "training"
-    assert seen[0].user_attrs["worker"] == "test:1"
+    assert marks_of(seen[0]).worker == "test:1"
 
 
 @pytest.mark.parametrize(("long_s", "at_once"), [(1000.0, 1), (0.0, 0)])

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from init.local.mysql import MysqlServer
 from optuna_spark.driver.coordinator import Endpoint
 from optuna_spark.errors import StorageError
+from optuna_spark.storage.trial_marks import marks_of
 from tests.support.coordination import (
     Coordinator,
     admin_url,
@@ -105,7 +106,7 @@ def test_trials_that_run_when_their_driver_is_killed_are_closed_and_run_again(ur
 
 
 def retried(trials: list[FrozenTrial]) -> set[int]:
-    return {t.user_attrs["retried_from"] for t in trials if "retried_from" in t.user_attrs}
+    return {number for t in trials if (number := marks_of(t).retried_from) is not None}
 
 
 def kill_driver(url: sa.URL, log: Path, trials: int, done: int, held: int | None = None) -> None:

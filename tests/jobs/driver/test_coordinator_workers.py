@@ -19,6 +19,7 @@ from optuna_spark.driver.coordinator import Endpoint
 from optuna_spark.errors import TrialLimitError
 from optuna_spark.spec.sections import CoordinatorSpec, StopSpec
 from optuna_spark.stop_and_retry import LOST
+from optuna_spark.storage.trial_marks import error_of, marks_of
 from optuna_spark.wire.frames import FrameSocket, encode
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.wire.sealing import WireError, new_secret
@@ -55,8 +56,8 @@ def test_a_trial_whose_worker_vanished_has_failed_and_is_tried_again(url: str) -
         frames.close()
         assert work(endpoint, bowl) == 4
     lost, again = stored(url)[:2]
-    assert (lost.state, lost.user_attrs["error"]) == (TrialState.FAIL, LOST)
-    assert (again.state, again.params, again.user_attrs["retried_from"]) == (TrialState.COMPLETE, lost.params, 0)
+    assert (lost.state, error_of(lost)) == (TrialState.FAIL, LOST)
+    assert (again.state, again.params, marks_of(again).retried_from) == (TrialState.COMPLETE, lost.params, 0)
     assert coordinator.snapshot().failed == 0
 
 
@@ -71,7 +72,7 @@ def test_parameters_that_kill_every_worker_are_given_up_after_some_tries(url: st
         assert work(endpoint, bowl) == 3
     trials = stored(url)
     assert [t.state for t in trials[:3]] == [TrialState.FAIL] * 3
-    assert [t.user_attrs.get("retries") for t in trials] == [None, 1, 2, None, None, None]
+    assert [marks_of(t).retries for t in trials] == [None, 1, 2, None, None, None]
     assert len({t.params["x"] for t in trials}) == 4
     assert coordinator.snapshot().failed == 1
 
@@ -164,7 +165,7 @@ def test_a_worker_that_leaves_gives_back_the_trial_it_has_not_begun(url: str) ->
     trials = stored(url)
     assert [t.number for t in trials] == list(range(5))
     assert {t.state for t in trials} == {TrialState.COMPLETE}
-    assert [t.user_attrs["worker"] for t in trials[1:]] == ["staying"] * 4
+    assert [marks_of(t).worker for t in trials[1:]] == ["staying"] * 4
 
 
 def test_a_waiting_worker_gets_the_trial_of_one_that_died(url: str) -> None:
@@ -212,7 +213,7 @@ def test_trials_still_running_when_the_driver_ends_are_closed_and_tried_first_by
     trials = stored(url)
     assert len(trials) == 5
     assert trials[1].params == trials[0].params
-    assert trials[1].user_attrs["retried_from"] == 0
+    assert marks_of(trials[1]).retried_from == 0
 
 
 def test_an_early_stop_leaves_no_trial_behind_that_nobody_ran(url: str) -> None:
@@ -287,7 +288,7 @@ def test_a_worker_whose_connection_breaks_connects_again_and_the_budget_stays_ex
     lost = stored(url, (TrialState.FAIL,))
     assert len(finished(url)) == 12
     assert {t.number % 3 for t in lost} == {1}
-    assert all(t.user_attrs["error"] == LOST for t in lost)
+    assert all(error_of(t) == LOST for t in lost)
 
 
 def test_a_worker_of_another_run_is_told_that_it_is_wrong_here(url: str) -> None:

@@ -19,6 +19,7 @@ from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import EXHAUSTED
 from optuna_spark.storage.optuna_storage import opened_storage
 from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, LIMIT, mark, with_mark
+from optuna_spark.storage.trial_marks import error_of
 from optuna_spark.trial_callback import NOBODY
 from tests.support.waiting import wait_until
 
@@ -88,7 +89,7 @@ def test_a_run_whose_objective_hangs_ends_soon_after_its_timeout(url: str, coord
     assert results[0].stop_reason == "finished early by timeout_s (15 s)"
     (hung,) = trials_of(url, TrialState.FAIL)
     assert hung.number == 0
-    assert hung.user_attrs["error"] == (
+    assert error_of(hung) == (
         "the run was finished early by timeout_s (15 s), and this trial did not end within grace_s (1 s)"
     )
     assert trials_of(url, TrialState.COMPLETE)
@@ -106,7 +107,7 @@ def test_a_run_that_has_reached_its_target_ends_though_an_objective_hangs(url: s
     assert (last.failed, last.running) == (1, 0), "the trial that was cut off counts"
     assert last.finished == len(trials_of(url, TrialState.COMPLETE))
     (hung,) = trials_of(url, TrialState.FAIL)
-    assert hung.user_attrs["error"] == (
+    assert error_of(hung) == (
         "the run ends early: the target value 1000 was reached, and this trial did not end within grace_s (1 s)"
     )
     assert trials_of(url, TrialState.COMPLETE)

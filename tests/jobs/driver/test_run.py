@@ -14,6 +14,7 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
+from sample_objectives import NAMES_OF_NOTES  # type: ignore[import-not-found]  # see conftest.py
 
 from init.local.layout import REPOSITORY
 from optuna_spark.driver.coordinator import LoadedRun
@@ -22,6 +23,8 @@ from optuna_spark.driver.run import tune
 from optuna_spark.errors import StorageError, StudyGoneError, TrialLimitError, TuningError
 from optuna_spark.spec.sections import CoordinatorSpec, ParamSpec, StopSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.stop_and_retry import LOST
+from optuna_spark.storage.trial_marks import error_of, marks_of, run_id_of
 from tests.support.programs import run_program
 from tests.support.waiting import wait_until
 
@@ -52,13 +55,13 @@ def spec_for(function: str, **changes: Any) -> TuningSpec:
 
 def trials_of(url: str, *states: TrialState) -> list[FrozenTrial]:
     trials = optuna.load_study(study_name="study", storage=url).get_trials(states=states or None)
-    return [t for t in trials if t.user_attrs.get("run_id")]
+    return [t for t in trials if run_id_of(t)]
 
 
 def test_a_run_finishes_exactly_its_trials_and_a_second_run_adds_exactly_its_own(url: str) -> None:
     tune(spec_for("parabola"), url)
     tune(spec_for("parabola", run_id="two", trials=3), url)
-    assert Counter(t.user_attrs["run_id"] for t in trials_of(url)) == {"one": 6, "two": 3}
+    assert Counter(run_id_of(t) for t in trials_of(url)) == {"one": 6, "two": 3}
 
 
 def test_a_run_started_again_with_its_id_runs_nothing_that_was_done(url: str) -> None:
@@ -82,7 +85,7 @@ def test_failed_trials_do_not_eat_the_budget_and_say_why(url: str) -> None:
     assert len(trials_of(url, TrialState.COMPLETE)) == 6
     failed = trials_of(url, TrialState.FAIL)
     assert failed
-    assert all("every third trial fails" in t.user_attrs["error"] for t in failed)
+    assert all("every third trial fails" in str(error_of(t)) for t in failed)
 
 
 def test_failed_trials_eat_the_budget_when_asked_to(url: str) -> None:
@@ -121,7 +124,29 @@ def test_a_killed_worker_is_replaced_and_its_point_is_tried_again(
     assert len(finished) == 6
     lost = trials_of(url, TrialState.FAIL)
     assert len(lost) == 1
-    assert [t.params for t in finished if t.user_attrs.get("retried_from") == lost[0].number] == [lost[0].params]
+    assert [t.params for t in finished if marks_of(t).retried_from == lost[0].number] == [lost[0].params]
+
+
+def test_an_objective_may_use_the_names_of_the_runs_notes(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_MARKER", str(tmp_path / "died"))
+    beat = CoordinatorSpec(heartbeat_s=0.2)
+    for trials in (3, 5):  # the second is the same run again
+        tune(spec_for("uses_the_names_of_notes", trials=trials, coordinator=beat), url)
+        finished = trials_of(url, TrialState.COMPLETE)
+        assert len(finished) == trials
+    (lost,) = trials_of(url, TrialState.FAIL)
+    assert (error_of(lost), {run_id_of(t) for t in finished}) == (LOST, {"one"})
+    assert [t.params for t in finished if marks_of(t).retries == 1] == [lost.params]
+    assert all(t.user_attrs == NAMES_OF_NOTES for t in finished)
+
+
+def test_without_an_id_each_call_is_a_new_run(url: str) -> None:
+    spec = spec_for("parabola", run_id="", trials=1, tasks=1)
+    tune(spec, url)
+    tune(spec, url)
+    assert len({run_id_of(t) for t in trials_of(url, TrialState.COMPLETE)}) == 2
 
 
 def test_a_run_stops_at_its_timeout(url: str) -> None:

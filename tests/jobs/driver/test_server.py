@@ -23,6 +23,7 @@ from optuna_spark.driver.coordinator import Endpoint
 from optuna_spark.driver.server import WorkerServer
 from optuna_spark.shown import shown
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, StopSpec
+from optuna_spark.storage.trial_marks import marks_of, run_id_of
 from optuna_spark.wire.frames import MAX_HELLO, FrameSocket
 from optuna_spark.wire.messages import NAME_CHARACTERS, Outcome
 from optuna_spark.wire.sealing import WireError
@@ -163,7 +164,8 @@ def test_thousands_of_odd_messages_cost_their_senders_connection_and_one_line_ea
         assert coordinator.stop_reason() is None
         coordinator.raise_if_failed()
     mine = stored(url)[trial.number]
-    assert (mine.value, mine.user_attrs) == (bowl(trial), {"run_id": "one", "worker": "honest:1"})
+    assert (mine.value, mine.user_attrs) == (bowl(trial), {})
+    assert (run_id_of(mine), marks_of(mine).worker) == ("one", "honest:1")
     assert not mine.intermediate_values
     lines = [record for record in caplog.records if record.name == SERVER]
     assert ended > 300
@@ -215,7 +217,7 @@ def test_a_workers_name_is_shown_with_escapes(url: str, name: str, caplog: pytes
         wait_until(lambda: [r for r in caplog.records if r.name == SERVER], "the line")
         assert str(coordinator.stop_reason()).isprintable()
     assert all(record.getMessage().isprintable() for record in caplog.records if record.name.startswith("optuna_spark"))
-    assert stored(url)[0].user_attrs["worker"] == shown(name)[:NAME_CHARACTERS]
+    assert marks_of(stored(url)[0]).worker == shown(name)[:NAME_CHARACTERS]
     assert shown(name).isprintable()
     assert shown(name).isascii()
 

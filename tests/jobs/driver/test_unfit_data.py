@@ -17,6 +17,7 @@ from optuna.trial import TrialState, create_trial
 from init.local.mysql import MysqlServer
 from optuna_spark.errors import SpecError, TrialLimitError
 from optuna_spark.spec.sections import ParamSpec, StopSpec
+from optuna_spark.storage.trial_marks import error_of, run_id_of
 from optuna_spark.wire.messages import Changes, Next, Outcome, Suggest, Suggested, Tell
 from optuna_spark.worker.driver_source import CoordinatorClient
 from tests.support.coordination import (
@@ -86,7 +87,6 @@ CLASHES: dict[str, tuple[Action, str]] = {
     "attributes in case": (attrs("acc", "ACC"), "takes two names"),
     "a space at the end": (attrs("acc", "acc "), "takes two names"),
     "letters": (attrs("Größe", "Grösse"), "takes two names"),
-    "one of the run's own": (attrs("Worker"), "takes two names"),
     "constraints": (lambda t: (t.set_constraint("c", 1), t.set_constraint("C", 1)), "takes two names"),
 }
 MISFITS: dict[str, tuple[Action, str]] = {
@@ -120,8 +120,8 @@ def check_only_failed(url: Any, numbers: Sequence[int], wanted: int, rule: str) 
     assert len(finished(url)) == wanted
     for number in numbers:
         assert trials[number].state == TrialState.FAIL
-        assert rule in trials[number].user_attrs["error"]
-        assert trials[number].user_attrs["run_id"] == "one"
+        assert rule in str(error_of(trials[number]))
+        assert run_id_of(trials[number]) == "one"
 
 
 @pytest.mark.attack("the wire", "names and values of a trial that the tables cannot hold")
@@ -245,7 +245,7 @@ def test_parameters_to_try_again_that_are_too_long_together_fail_alone(url: sa.U
     trials = stored(url)
     assert [t.state for t in trials[:2]] == [TrialState.FAIL] * 2
     assert [t.state for t in trials[2:]] == [TrialState.COMPLETE] * 3
-    assert "the database cannot hold what this trial has set" in trials[1].user_attrs["error"]
+    assert "the database cannot hold what this trial has set" in str(error_of(trials[1]))
 
 
 @pytest.mark.parametrize("case", ["user_attrs", "constraints", "reports", "deep", "distribution", "name", "error"])
@@ -286,7 +286,7 @@ def test_the_driver_checks_what_a_worker_has_not(case: str, tmp_path: Path) -> N
     lost = case in changes or case == "error"
     assert states == ([TrialState.FAIL] if lost else []) + [TrialState.COMPLETE] * 2
     if lost:
-        assert ("at most" if case in changes else "the end") in stored(url)[0].user_attrs["error"]
+        assert ("at most" if case in changes else "the end") in str(error_of(stored(url)[0]))
 
 
 class UncheckedSuggest(Suggest):

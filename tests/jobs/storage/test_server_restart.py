@@ -16,6 +16,7 @@ from init.local.mysql import MysqlServer
 from optuna_spark.driver.run import tune
 from optuna_spark.spec.sections import CoordinatorSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.storage.trial_marks import run_id_of
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -58,7 +59,7 @@ def test_a_run_outlasts_a_server_that_goes_away_and_comes_back(
     assert not run.is_alive()
     study = optuna.load_study(study_name="study", storage=url)
     finished = study.get_trials(states=(TrialState.COMPLETE,))
-    assert len([t for t in finished if t.user_attrs.get("run_id") == spec.run_id]) == 30
+    assert len([t for t in finished if run_id_of(t) == spec.run_id]) == 30
     assert not study.get_trials(states=(TrialState.RUNNING,))
 
 

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.limits import TEXT_BYTES
+from optuna_spark.storage.trial_marks import error_of
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.driver_source import CoordinatorClient
 from tests.jobs.worker.conftest import Worker
@@ -217,6 +218,6 @@ def test_a_long_error_is_cut_and_keeps_its_end(tmp_path: Path) -> None:
         assert trial is not None
         client.tell(trial, Outcome(TrialState.FAIL, error="x" * 10**6 + "the end"))
         client.close()
-    error = stored(url)[0].user_attrs["error"]
+    error = str(error_of(stored(url)[0]))
     assert len(error) < 10_000
     assert error.endswith("the end")

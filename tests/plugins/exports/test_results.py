@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from optuna_spark.errors import TuningError
 from optuna_spark.results.best import best_params, best_trials, state_counts
 from optuna_spark.results.snapshot import mask_passwords, snapshot
 from optuna_spark.results.trial_rows import to_json_value, trial_columns, trial_records, trial_rows
+from optuna_spark.storage.trial_marks import begun, ended, error_of, failed
 
 DISTRIBUTIONS = {
     "depth": IntDistribution(1, 12),
@@ -250,6 +252,28 @@ def test_a_snapshot_keeps_numbers_and_masks_attributes_without_changing_the_stud
     assert numbers(copy.get_trials(deepcopy=False)) == [0, 1, 2]
     assert copy.trials[2].user_attrs == {"error": ["mysql://***@h/d"]}
     assert study.trials[2].user_attrs == {"error": ["mysql://u:p@h/d"]}
+
+
+def test_the_rows_of_a_snapshot_have_exact_times() -> None:
+    """MySQL's columns hold whole seconds."""
+    study, start = a_study([]), datetime(2026, 3, 1, 12, 0, 0, 250_000)
+    marks = ended(begun("r", "w:1", start), start + timedelta(seconds=0.5))
+    trial = create_trial(value=1.0, system_attrs=marks)
+    trial.datetime_start = trial.datetime_complete = start.replace(microsecond=0)
+    study.add_trial(trial)
+    trials = snapshot(study).trials
+    (row,) = trial_rows(trials, trial_columns(trials, 1))
+    assert (row["datetime_start"], row["duration_s"]) == (start, 0.5)
+    assert trial_records(trials)[0]["duration_s"] == 0.5
+
+
+def test_a_snapshot_masks_the_error_that_a_run_has_noted() -> None:
+    study = a_study([])
+    marks = {**begun("r"), **failed("OperationalError: mysql://u:p@h/d is gone")}
+    study.add_trial(create_trial(state=TrialState.FAIL, system_attrs=marks))
+    (trial,) = snapshot(study).trials
+    assert error_of(trial) == trial.user_attrs["error"] == "OperationalError: mysql://***@h/d is gone"
+    assert "u:p" in str(error_of(study.trials[0]))
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -19,8 +19,9 @@ from optuna_spark.errors import TuningError
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.sampling.history import FINISHED_WELL
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import EXHAUSTED, LOST, BestTrial, is_forgiven, next_try_attrs, should_terminate
+from optuna_spark.stop_and_retry import EXHAUSTED, LOST, BestTrial, is_forgiven, should_terminate
 from optuna_spark.storage.limits import ERROR_CHARACTERS
+from optuna_spark.storage.trial_marks import begun, kept, marks_of, next_try, run_id_of
 from optuna_spark.storage.trial_record import Refusal, TrialRecord
 from optuna_spark.trial_callback import TrialCallback
 from optuna_spark.wire.messages import Assignment, Changes, Outcome, Part, Worker
@@ -123,7 +124,7 @@ class Assignments:
         self._best = BestTrial(spec)
         self._best.see_all(stored.trials)
         # A resumed run counts the trials of its earlier starts, but not those of other runs of the study.
-        mine = [t for t in stored.trials if t.user_attrs.get("run_id") == spec.run_id]
+        mine = [t for t in stored.trials if run_id_of(t) == spec.run_id]
         failed = sum(t.state == TrialState.FAIL and not is_forgiven(t, spec.stop) for t in mine)
         pruned = sum(t.state == TrialState.PRUNED for t in mine)
         self.budget = Budget(spec, sum(t.state in FINISHED_WELL for t in mine), failed, pruned)
@@ -222,7 +223,7 @@ class Assignments:
             RuntimeError: Too many trials wait.
         """
         self._study.access.check_room()
-        number = self._study.queue(params, attrs)
+        number = self._study.queue(params, {}, attrs)
         self._give_rows(number + 1)
         return number
 
@@ -320,8 +321,9 @@ class Assignments:
         self._ahead.clear()
 
     def _hand_out(self, trial: Trial, worker: Worker, now: Now) -> Assignment:
-        trial.set_user_attr("run_id", self._spec.run_id)
-        trial.set_user_attr("worker", worker.name)
+        # A queued trial of version 0.1.0 has its notes as user attributes, which are not read from now on.
+        notes = kept(self._study.frozen(trial.number))
+        self._study.mark(trial.number, {**notes, **begun(self._spec.run_id, worker.name, now.local)})
         self._study.begin(trial.number, now.local)
         self._held[trial.number] = _Held(trial, worker, now, now.seconds)
         self._ahead_with_row.discard(trial.number)
@@ -351,7 +353,7 @@ class Assignments:
 
     def _fail_unbegun(self, trial: Trial, reason: str) -> None:
         self._give_rows(trial.number)
-        trial.set_user_attr("run_id", self._spec.run_id)
+        self._study.mark(trial.number, begun(self._spec.run_id, start=trial.datetime_start))
         self.budget.start()
         self._end(trial, Outcome(TrialState.FAIL, error=reason[:ERROR_CHARACTERS]))
         self.budget.end(trial.number, TrialState.FAIL, reason)
@@ -418,7 +420,7 @@ class Assignments:
 
     def _queue_again(self, lost: FrozenTrial) -> None:
         if lost.params and is_forgiven(lost, self._spec.stop):
-            self._study.queue(lost.params, {"run_id": self._spec.run_id} | next_try_attrs(lost))
+            self._study.queue(lost.params, {**begun(self._spec.run_id), **next_try(lost)})
 
     def _recover(self, trials: Sequence[FrozenTrial]) -> None:
         """Fail the trials that a dead driver left running, and queue the parameters to try first."""
@@ -427,13 +429,13 @@ class Assignments:
             self._journal.put(self._record(number))
             self._callbacks.trial_ended(self._study.frozen(number))
         # A lost trial that has a successor in the study was queued by an earlier start.
-        tried_again = {t.user_attrs.get("retried_from") for t in trials}
+        tried_again = {marks_of(t).retried_from for t in trials}
         for trial in self._study.trials():
-            mine = trial.user_attrs.get("run_id") == self._spec.run_id and trial.number not in tried_again
+            mine = run_id_of(trial) == self._spec.run_id and trial.number not in tried_again
             if mine and not self.budget.over:
                 self._queue_again(trial)
         for params in new_sets(self._spec.enqueue, self._study.trials()):
-            self._study.queue(params, {"run_id": self._spec.run_id})
+            self._study.queue(params, begun(self._spec.run_id))
         for trial in self._study.trials()[len(trials) :]:
             self._journal.put(self._record(trial.number))
 

@@ -23,11 +23,13 @@ from optuna_spark.driver.dispatch.study_access import StudyAccess
 from optuna_spark.errors import TuningError
 from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner, build_sampler
+from optuna_spark.sampling.enqueue import queued_trial
 from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.sampling.search_space import distributions, suggest_params
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.choices import internal_repr
+from optuna_spark.storage.trial_marks import abandoned, failed
 from optuna_spark.wire.messages import Changes, Outcome
 
 
@@ -181,7 +183,7 @@ class SampledStudy:
             TuningError: The sampler failed.
         """
         if outcome.error is not None:
-            trial.set_user_attr("error", outcome.error)
+            self.mark(trial.number, failed(outcome.error))
         try:
             self._study.tell(trial, outcome.values, outcome.state)
         except Exception as error:
@@ -191,13 +193,20 @@ class SampledStudy:
 
     def close_abandoned(self, number: int, error: str) -> None:
         """Fail a stored trial that no worker runs any more. The sampler is not told: this process did not sample it."""
-        self._memory.set_trial_user_attr(number, "error", error)
+        self.mark(number, abandoned(self.frozen(number), error))
         self._memory.set_trial_state_values(number, TrialState.FAIL)
 
-    def queue(self, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> int:
+    def mark(self, number: int, marks: Mapping[str, Any]) -> None:
+        """Make notes on a trial (storage/trial_marks.py)."""
+        for name, value in marks.items():
+            self._memory.set_trial_system_attr(number, name, value)
+
+    def queue(
+        self, params: Mapping[str, Any], marks: Mapping[str, Any], user_attrs: Mapping[str, Any] | None = None
+    ) -> int:
         """Queue these parameters for one of the next trials; returns the number of the trial that waits."""
         with self._memory.showing("all"):
-            self._study.enqueue_trial(dict(params), user_attrs=dict(attrs))
+            self._study.add_trial(queued_trial(params, marks, user_attrs))
         return self._memory.count - 1
 
     def take_new_attrs(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def draw_sections(study: optuna.Study, run_key: str = "") -> list[Section]:
 
     Args:
         study: The study.
-        run_key: The `run_id` attribute of the run's trials, which the timeline shows.
+        run_key: The key of the run, whose trials the timeline shows.
     """
     plain = plain_study(study, MAX_STEPS)
     of_run = {t.number for t in study.get_trials(deepcopy=False) if found_by(t) == run_key}

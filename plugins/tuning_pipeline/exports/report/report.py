@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.results.best import best_trials, direction_name, found_by, metric_names, state_counts
 from optuna_spark.results.failure_reasons import failure_reasons
+from optuna_spark.storage.trial_marks import error_of
 from tuning_pipeline.exports.report.page_policy import CONTENT_POLICY, PALETTE, SHARED_POLICY
 from tuning_pipeline.exports.report.plot_data import param_names
 from tuning_pipeline.exports.report.plotly_script import embedded, shared
@@ -89,7 +90,7 @@ def render_report(
             than a study in a database.
         run_id: The run that made this report.
         top_k: How many of the best trials to list, up to `MAX_BEST_TRIALS`.
-        run_key: The `run_id` attribute of the run's trials; by default the same as `run_id`.
+        run_key: The key of the run, which its trials have; by default the same as `run_id`.
         note: A sentence for the top of the page.
         shared_script: Whether to load Plotly's script from the file beside all exports.
 
@@ -162,14 +163,14 @@ def _params(best: FrozenTrial, n_values: int) -> str:
 
 def _states(trials: Sequence[FrozenTrial], run_key: str) -> str:
     study = state_counts(trials)
-    run = state_counts(t for t in trials if t.user_attrs.get("run_id") == run_key)
+    run = state_counts(t for t in trials if found_by(t) == run_key)
     rows = [[state.lower(), f"{n:,}", f"{run.get(state, 0):,}"] for state, n in study.items()]
     return f"<section><h2>Trials by state</h2>{_table(['state', 'study', 'this run'], rows)}</section>"
 
 
 def _failures(trials: Sequence[FrozenTrial], run_key: str) -> str:
     failed = [t for t in reversed(trials) if t.state == TrialState.FAIL and found_by(t) == run_key]
-    reasons = failure_reasons((t.number, str(t.user_attrs.get("error", ""))) for t in failed)
+    reasons = failure_reasons((t.number, error_of(t) or "") for t in failed)
     rows = [[f"{r.count:,}", r.error, r.place, str(r.trial)] for r in reasons[:MAX_REASONS]]
     if not rows:
         return ""

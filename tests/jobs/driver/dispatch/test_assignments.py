@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -17,6 +18,7 @@ from optuna_spark.driver.dispatch.study import StoredStudy
 from optuna_spark.spec.sections import ComponentSpec, StopSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import EXHAUSTED, LOST
+from optuna_spark.storage.trial_marks import ERROR, RETRY, RUN, begun
 from optuna_spark.trial_callback import NOBODY
 from optuna_spark.wire.messages import Assignment, Outcome, Worker
 from optuna_spark.wire.sealing import WireError
@@ -27,6 +29,7 @@ COMPLETE = Outcome(TrialState.COMPLETE, (1.0,))
 PRUNED = Outcome(TrialState.PRUNED)
 FAILED = Outcome(TrialState.FAIL, error="ValueError: no")
 RANDOM = ComponentSpec("RandomSampler")
+Write = Callable[[optuna.trial.FrozenTrial, str], None]
 NOW = Now(datetime.datetime(2026, 1, 1), 0.0)
 
 
@@ -122,10 +125,21 @@ def test_running_trials_are_bounded_when_something_was_left_to_try(reason: str, 
     assert budget.early_end == (reason if bounds else None)
 
 
-def test_a_resumed_run_counts_its_own_trials_and_nobody_elses() -> None:
+def written_now(trial: optuna.trial.FrozenTrial, run_id: str) -> None:
+    """As this version writes it, by an objective that has an attribute of the same name."""
+    trial.system_attrs, trial.user_attrs = begun(run_id), {"run_id": "one", "retries": "many"}
+
+
+def written_by_0_1_0(trial: optuna.trial.FrozenTrial, run_id: str) -> None:
+    trial.user_attrs = {"run_id": run_id, "worker": "old:1"}
+
+
+@pytest.mark.parametrize("write", [written_now, written_by_0_1_0])
+def test_a_resumed_run_counts_its_own_trials_and_nobody_elses(write: Write) -> None:
     def old(run_id: str, state: TrialState, number: int) -> optuna.trial.FrozenTrial:
         trial = create_trial(state=state, value=1.0 if state == TrialState.COMPLETE else None)
-        trial.number, trial.user_attrs = number, {"run_id": run_id}
+        write(trial, run_id)
+        trial.number = number
         return trial
 
     states = [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE]
@@ -134,7 +148,8 @@ def test_a_resumed_run_counts_its_own_trials_and_nobody_elses() -> None:
     assert (assignments.budget.finished, assignments.budget.failed, assignments.budget.left) == (3, 1, 2)
 
 
-def test_trials_left_running_are_closed_and_only_the_runs_own_are_tried_again() -> None:
+@pytest.mark.parametrize("write", [written_now, written_by_0_1_0])
+def test_trials_left_running_are_closed_and_only_the_runs_own_are_tried_again(write: Write) -> None:
     trials = []
     for number, run_id in enumerate(["one", "two"]):
         trial = create_trial(
@@ -142,15 +157,18 @@ def test_trials_left_running_are_closed_and_only_the_runs_own_are_tried_again() 
             params={"x": float(number)},
             distributions={"x": optuna.distributions.FloatDistribution(-10, 10)},
         )
-        trial.number, trial.user_attrs = number, {"run_id": run_id}
+        write(trial, run_id)
+        trial.number = number
         trials.append(trial)
     journal = Notebook(2)
     assignments = trials_for(spec_for(trials=5), journal, tuple(trials))
-    assert [journal.records[n].user_attrs["error"] for n in (0, 1)] == [LOST, LOST]
+    assert [journal.records[n].system_attrs[ERROR] for n in (0, 1)] == [LOST, LOST]
+    assert [journal.records[n].system_attrs[RUN]["run_id"] for n in (0, 1)] == ["one", "two"]
     assert [r.params for r in journal.records.values() if r.state == TrialState.WAITING] == [{}]
     first = assignments.ask(Worker(1, "test:1"), NOW)
     assert first is not None
-    assert (first.number, first.params["x"], first.user_attrs["retried_from"]) == (2, 0.0, 0)
+    assert (first.number, first.params["x"], first.user_attrs) == (2, 0.0, {})
+    assert journal.records[2].system_attrs[RETRY] == {"retried_from": 0, "retries": 1}
 
 
 def test_trials_are_sampled_ahead_for_many_workers_and_not_for_one() -> None:
@@ -179,9 +197,9 @@ def test_what_tpe_notes_with_a_running_trial_is_nothing_for_the_database() -> No
     )
     noted = []
     while (assignment := assignments.ask(worker, NOW)) is not None:
-        assert journal.records[assignment.number].system_attrs == {}
+        assert journal.records[assignment.number].system_attrs.keys() == {RUN}
         noted.append(assignments._study.frozen(assignment.number).system_attrs)
         assignments.tell(worker, assignment.number, COMPLETE)
-    assert [r.system_attrs for r in journal.records.values()] == [{}] * 4
+    assert [r.system_attrs.keys() for r in journal.records.values()] == [{RUN}] * 4
     # If this fails, Optuna notes nothing any more or under another name: see trial_record.py.
     assert any(key.startswith("tpe:relative_params") for attrs in noted for key in attrs)

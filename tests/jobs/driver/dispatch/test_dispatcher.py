@@ -124,7 +124,7 @@ def test_who_finds_no_trial_waits_and_gets_the_one_of_a_worker_that_goes() -> No
     ((worker, answer),) = bench.mail.take()
     assert isinstance(answer, Next)
     assert answer.trial is not None
-    assert (worker, answer.trial.user_attrs["retried_from"], answer.trial.start) == (TWO, lost.number, at(2).local)
+    assert (worker, answer.trial.params, answer.trial.start) == (TWO, lost.params, at(2).local)
 
 
 def test_those_for_whom_nothing_can_be_left_go_home_and_the_others_once_the_run_is_over() -> None:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optuna_spark.errors import TuningError
 from optuna_spark.results.snapshot import fixed_study
+from optuna_spark.storage.trial_marks import begun, failed
 from tests.support.browser import Browser, browser
 from tuning_pipeline.exports.export import export_study
 from tuning_pipeline.exports.report.plot_data import objective_views, plain_study, records, thin_out
@@ -145,7 +146,7 @@ def test_the_page_groups_why_trials_of_this_run_failed() -> None:
     study.add_trial(create_trial(value=1.0))
     for number, run in enumerate(["r", "r", "other"]):
         error = f'  File "/tmp/own.py", line 7, in tune\n    fit()\nValueError: odd {number}'
-        study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"run_id": run, "error": error}))
+        study.add_trial(create_trial(state=TrialState.FAIL, system_attrs={**begun(run), **failed(error)}))
     texts = Page(render_report(study, "r")).texts
     start = texts.index("Why trials of this run failed")
     assert texts[start + 5 : start + 9] == ["2", "ValueError: odd 1", "own.py, line 7", "2"]
@@ -155,8 +156,8 @@ def test_the_page_groups_why_trials_of_this_run_failed() -> None:
 @pytest.mark.parametrize(("run", "improved"), [("first", "no"), ("second", "yes")])
 def test_the_page_says_whether_the_run_improved_the_study(run: str, improved: str) -> None:
     study = optuna.create_study()
-    study.add_trial(create_trial(value=2.0, user_attrs={"run_id": "first"}))
-    study.add_trial(create_trial(value=1.0, user_attrs={"run_id": "second"}))
+    study.add_trial(create_trial(value=2.0, user_attrs={"run_id": "second"}, system_attrs=begun("first")))
+    study.add_trial(create_trial(value=1.0, system_attrs=begun("second")))
     texts = Page(render_report(study, run)).texts
     assert texts[texts.index("improved by this run") - 1] == improved
 
