@@ -1,166 +1,247 @@
-"""The budget of a run as rows in the database. It keeps the number of trials exact with `coordination: database`.
+"""The tables that keep the number of trials exact with `coordination: database`, and the SQL for them.
 
-There is one row, a claim, for each trial of the run. A worker takes a free claim, runs a trial for it, and marks it
-done; if the trial fails, the claim becomes free again.
+A run has one row with its counts (`Tally`). Every transaction that begins or ends a trial changes this row first, so
+these transactions come one after the other, whatever worker makes them. The counts change in the same transaction as
+the trial: no crash can come between the two.
 
-A claim changes by compare-and-swap on its version, which works in any SQL database. A worker renews the claim that it
-holds, which raises the version. Another worker that sees the same version for too long, by its own clock, takes the
-claim over. So no two machines' clocks are ever compared.
+A running trial has a row as well, its claim. Its worker raises the claim's version while it works. Who sees the same
+version for too long, by its own clock, takes the worker for dead and fails the trial. So no two machines' clocks are
+ever compared. What a worker writes of its trial is refused when its claim is gone.
+
+Parameters to try are queued in a table of their own, and not as waiting trials: what is left over when a run ends would
+stay in the study.
 """
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
-from typing import Any, Literal
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
+from optuna_spark.database.connection import Statement, Transaction
 from optuna_spark.database.mysql_errors import is_overtaken
 from optuna_spark.database.retries import retried
-
-ClaimState = Literal["free", "claimed", "done"]
+from optuna_spark.storage.optuna_tables import NEW_SYSTEM_ATTR, NEW_TRIAL, NEW_USER_ATTR
+from optuna_spark.storage.tally import Tally
 
 _metadata = sa.MetaData()
+# LONGTEXT in MySQL, where TEXT ends at 64 KiB.
+_LONG = sa.Text().with_variant(sa.Text(2**24), "mysql").with_variant(sa.Text(2**24), "mariadb")
 
-CLAIMS = sa.Table(
-    "optuna_spark_claims",
-    _metadata,
-    sa.Column("run_key", sa.String(250), primary_key=True),
-    sa.Column("slot", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("state", sa.String(8), nullable=False),
-    sa.Column("worker", sa.String(250), nullable=False, default=""),
-    sa.Column("trial", sa.Integer),
-    sa.Column("version", sa.BigInteger, nullable=False, default=0),
+
+def _table(name: str, *columns: sa.Column[Any]) -> sa.Table:
+    key = sa.Column("run_key", sa.String(64), primary_key=True)
+    return sa.Table(name, _metadata, key, sa.Column("study_id", sa.Integer, nullable=False, index=True), *columns)
+
+
+RUNS = _table(
+    "optuna_spark_tallies",
+    sa.Column("turn", sa.BigInteger, nullable=False),
+    sa.Column("tally", _LONG, nullable=False),
 )
-
-RUNS = sa.Table(
-    "optuna_spark_runs",
-    _metadata,
-    sa.Column("run_key", sa.String(250), primary_key=True),
-    sa.Column("stop_reason", sa.Text),
+CLAIMS = _table(
+    "optuna_spark_running",
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("trial_id", sa.Integer, nullable=False),
+    sa.Column("token", sa.String(32), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
 )
-
+QUEUE = _table(
+    "optuna_spark_queued",
+    sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("entry", _LONG, nullable=False),
+)
 
 # Several runs may start at once on an empty database; one of them makes the tables.
 make_tables = retried(_metadata.create_all, when=is_overtaken)
 
+# Every transaction that begins or ends a trial starts with this one. It locks the row: others wait here.
+_TURN = "UPDATE optuna_spark_tallies SET turn = turn + 1 WHERE run_key = %s"
+_TALLY = "SELECT tally FROM optuna_spark_tallies WHERE run_key = %s"
+_SAVE = "UPDATE optuna_spark_tallies SET tally = %s WHERE run_key = %s"
+_NEW_RUN = "INSERT INTO optuna_spark_tallies (run_key, study_id, turn, tally) VALUES (%s, %s, 0, %s)"
+_CLAIMS = "SELECT number, trial_id, token, version FROM optuna_spark_running WHERE run_key = %s"
+# Every transaction that gives a trial its number locks the study's row, as Optuna does. SQLite is locked by then.
+_LOCK_STUDY = "UPDATE studies SET study_name = study_name WHERE study_id = %s"
+_LAST_NUMBER = "SELECT number FROM trials WHERE study_id = %s ORDER BY trial_id DESC LIMIT 1"
+_LAST_ID = "SELECT MAX(trial_id) FROM trials WHERE study_id = %s"
+_THIS_TRIAL = f"({_LAST_ID})"
+_TAKE_WAITING = "UPDATE trials SET state = 'RUNNING', datetime_start = %s WHERE trial_id = %s AND state = 'WAITING'"
+_NEW_CLAIM = "INSERT INTO optuna_spark_running (run_key, study_id, number, trial_id, token, version)"
+_BEAT = "UPDATE optuna_spark_running SET version = version + 1 WHERE run_key = %s AND number = %s AND token = %s"
+_END_CLAIM = "DELETE FROM optuna_spark_running WHERE run_key = %s AND number = %s AND token = %s"
+_END_STALE_CLAIM = "DELETE FROM optuna_spark_running WHERE run_key = %s AND number = %s AND version = %s"
+_NEXT_QUEUED = "SELECT place, entry FROM optuna_spark_queued WHERE run_key = %s ORDER BY place LIMIT 1"
+_UNQUEUE = "DELETE FROM optuna_spark_queued WHERE run_key = %s AND place = %s"
+# The first one waits for whoever begins or ends a trial.
+_CLEAR = (
+    "DELETE FROM optuna_spark_tallies WHERE study_id = %s",
+    "DELETE FROM optuna_spark_running WHERE study_id = %s",
+    "DELETE FROM optuna_spark_queued WHERE study_id = %s",
+)
+_LAST_PLACE = "SELECT MAX(place) FROM optuna_spark_queued WHERE run_key = %s"
+_QUEUE = "INSERT INTO optuna_spark_queued (run_key, study_id, place, entry) VALUES (%s, %s, %s, %s)"
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim as it was read. `worker` and `trial` are who holds it and the trial's number, if somebody does."""
+    """A running trial, as it was read. Its worker knows the token and raises the version."""
 
-    slot: int
-    state: ClaimState
-    worker: str
-    trial: int | None
+    number: int
+    trial_id: int
+    token: str
     version: int
 
 
 @dataclass(frozen=True)
-class Counts:
-    """How many claims of a run are in each state."""
+class Queued:
+    """Parameters that one of the next trials is to have, and the user attributes that it begins with."""
 
-    free: int
-    claimed: int
-    done: int
+    params: Mapping[str, Any]
+    user_attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps({"params": dict(self.params), "user_attrs": dict(self.user_attrs)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Queued:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What came of asking for a trial: its claim, or None. `over`: no trial will begin any more."""
+
+    claim: Claim | None = None
+    over: bool = False
 
 
 class Claims:
-    """The claims of one run. Thread-safe: each call is one short transaction.
+    """The rows of one start of a run, within transactions of the caller. Each start has a key of its own.
+
+    Every method may run again in a new transaction, after one whose commit nobody confirmed.
 
     Args:
-        engine: The database. The caller closes it.
-        run_key: The run's key (driver/database_run.py).
+        key: Of this start. Who still works for an earlier start finds its rows gone, and changes nothing.
+        study_id: The study.
     """
 
-    def __init__(self, engine: sa.Engine, run_key: str) -> None:
-        self.run_key = run_key
-        self._engine = engine
+    def __init__(self, key: str, study_id: int) -> None:
+        self.key, self._study_id = key, study_id
 
-    @retried
-    def create(self, trials: int) -> None:
-        """Make the claims that do not exist yet. A resumed run keeps those that are done."""
-        make_tables(self._engine)
-        with self._engine.begin() as connection:
-            here = self._mine(sa.select(CLAIMS.c.slot), CLAIMS)
-            slots = set(connection.execute(here).scalars())
-            new = [self._row(slot) for slot in range(trials) if slot not in slots]
-            if new:
-                connection.execute(sa.insert(CLAIMS), new)
-            # A resumed run must not stop for the reason that stopped its earlier start.
-            connection.execute(sa.delete(RUNS).where(RUNS.c.run_key == self.run_key))
-            connection.execute(sa.insert(RUNS), {"run_key": self.run_key, "stop_reason": None})
+    def lock(self, transaction: Transaction) -> Tally | None:
+        """Let nobody else begin or end a trial until this transaction ends; None if this start of the run is over."""
+        turn, tally = transaction.run((_TURN, [(self.key,)]), (_TALLY, [(self.key,)]))
+        return Tally.from_json(tally.rows[0][0]) if turn.matched else None
 
-    def _row(self, slot: int) -> dict[str, Any]:
-        return {"run_key": self.run_key, "slot": slot, "state": "free", "worker": "", "version": 0}
+    def tally(self, transaction: Transaction) -> tuple[Tally | None, list[Claim]]:
+        """The counts and the running trials, without a lock."""
+        tally, claims = transaction.run((_TALLY, [(self.key,)]), (_CLAIMS, [(self.key,)]))
+        return (Tally.from_json(tally.rows[0][0]) if tally.rows else None), [Claim(*row) for row in claims.rows]
 
-    @retried
-    def counts(self) -> Counts:
-        query = self._mine(sa.select(CLAIMS.c.state, sa.func.count()), CLAIMS).group_by(CLAIMS.c.state)
-        with self._engine.connect() as connection:
-            rows = {row[0]: row[1] for row in connection.execute(query)}
-        return Counts(rows.get("free", 0), rows.get("claimed", 0), rows.get("done", 0))
+    def saving(self, tally: Tally) -> Statement:
+        """The statement that replaces the counts; after `lock`."""
+        return _SAVE, [(tally.to_json(), self.key)]
 
-    @retried
-    def held(self) -> list[Claim]:
-        """The claims that a worker holds."""
-        return self._read(CLAIMS.c.state == "claimed", limit=None)
+    def begin(
+        self, transaction: Transaction, token: str, start: str, attrs: Mapping[str, Any], waiting: Sequence[Claim]
+    ) -> Turn:
+        """Begin a trial, if the budget allows one.
 
-    @retried
-    def take_free(self, worker: str) -> Claim | None:
-        """Take a free claim for `worker`; None if there is none, or the run was stopped."""
-        while free := self._read(sa.and_(CLAIMS.c.state == "free", self._is_going_on()), limit=64):
-            # Workers begin at different claims, so that two of them rarely try the same one.
-            start = random.randrange(len(free))  # noqa: S311  # spreads load, no secret
-            for claim in free[start:] + free[:start]:
-                # Asked again in the same statement: the run may have been stopped since the claims were read.
-                taken = self.change(claim, "claimed", worker, None, self._is_going_on())
-                if taken is not None:
-                    return taken
+        Args:
+            transaction: Commits it.
+            token: A new one for each trial that is asked for.
+            start: The moment of the start, as it is stored.
+            attrs: User attributes that a new trial begins with.
+            waiting: Trials of the study that were seen waiting; the first one that still waits is taken.
+        """
+        mine, study = (self.key,), (self._study_id,)
+        turn, tally_row, claim_rows, locked, last, queued = transaction.run(
+            (_TURN, [mine]), (_TALLY, [mine]), (_CLAIMS, [mine]),
+            (_LOCK_STUDY, [study]), (_LAST_NUMBER, [study]), (_NEXT_QUEUED, [mine]),
+        )  # fmt: skip
+        if not turn.matched or not locked.matched:
+            return Turn(over=True)
+        claims, tally = [Claim(*row) for row in claim_rows.rows], Tally.from_json(tally_row.rows[0][0])
+        if landed := [claim for claim in claims if claim.token == token]:
+            return Turn(landed[0])
+        if not tally.left(len(claims)):
+            return Turn(over=tally.over)
+        number = last.rows[0][0] + 1 if last.rows else 0
+        if queued.rows:
+            place, entry = queued.rows[0]
+            first = Queued.from_json(entry)
+            return self._make(transaction, number, token, start, {**attrs, **first.user_attrs}, first.params, place)
+        return self._take(transaction, waiting, token, start) or self._make(transaction, number, token, start, attrs)
+
+    def _make(
+        self, transaction: Transaction, number: int, token: str, start: str, attrs: Mapping[str, Any],
+        params: Mapping[str, Any] | None = None, place: int | None = None,
+    ) -> Turn:  # fmt: skip
+        study = self._study_id
+        new_attr, fixed = (
+            text.replace("(%s, %s, %s)", f"({_THIS_TRIAL}, %s, %s)") for text in (NEW_USER_ATTR, NEW_SYSTEM_ATTR)
+        )
+        statements: list[Statement] = [
+            (NEW_TRIAL, [(number, study, "RUNNING", start, None)]),
+            (f"{_NEW_CLAIM} VALUES (%s, %s, %s, {_THIS_TRIAL}, %s, 0)", [(self.key, study, number, study, token)]),
+            (new_attr, [(study, key, json.dumps(value)) for key, value in attrs.items()]),
+        ]
+        if params is not None:
+            # How Optuna marks the parameters of a trial from `enqueue_trial`.
+            statements += [
+                (fixed, [(study, "fixed_params", json.dumps(dict(params)))]),
+                (_UNQUEUE, [(self.key, place)]),
+            ]
+        *_, made = transaction.run_and_commit(*statements, (_LAST_ID, [(study,)]))
+        return Turn(Claim(number, made.rows[0][0], token, 0))
+
+    def _take(self, transaction: Transaction, waiting: Sequence[Claim], token: str, start: str) -> Turn | None:
+        for seen in waiting:
+            (taken,) = transaction.run((_TAKE_WAITING, [(start, seen.trial_id)]))
+            if taken.matched:
+                row = (self.key, self._study_id, seen.number, seen.trial_id, token)
+                transaction.run_and_commit((f"{_NEW_CLAIM} VALUES (%s, %s, %s, %s, %s, 0)", [row]))
+                return Turn(Claim(seen.number, seen.trial_id, token, 0))
         return None
 
-    @retried
-    def change(
-        self,
-        claim: Claim,
-        state: ClaimState,
-        worker: str,
-        trial: int | None,
-        only_if: sa.ColumnElement[bool] | None = None,
-    ) -> Claim | None:
-        """Change a claim; None if somebody else has changed it since it was read, or `only_if` does not hold."""
-        update = (
-            sa.update(CLAIMS)
-            .where(CLAIMS.c.run_key == self.run_key, CLAIMS.c.slot == claim.slot)
-            .where(CLAIMS.c.version == claim.version, sa.true() if only_if is None else only_if)
-            .values(state=state, worker=worker, trial=trial, version=claim.version + 1)
-        )
-        with self._engine.begin() as connection:
-            changed = connection.execute(update).rowcount
-        return Claim(claim.slot, state, worker, trial, claim.version + 1) if changed else None
+    def beat(self, claim: Claim) -> Statement:
+        """Raises the version. It matches no row if the claim is gone."""
+        return _BEAT, [(self.key, claim.number, claim.token)]
 
-    @retried
-    def stop(self, reason: str) -> None:
-        """Let no worker take another claim."""
-        update = sa.update(RUNS).where(RUNS.c.run_key == self.run_key).values(stop_reason=reason)
-        with self._engine.begin() as connection:
-            connection.execute(update)
+    def ending(self, claim: Claim) -> Statement:
+        """Removes a claim, by its worker; after `lock`. It matches no row if the claim is gone."""
+        return _END_CLAIM, [(self.key, claim.number, claim.token)]
 
-    @retried
-    def stop_reason(self) -> str | None:
-        with self._engine.connect() as connection:
-            return connection.execute(self._mine(sa.select(RUNS.c.stop_reason), RUNS)).scalar()
+    def ending_stale(self, claim: Claim) -> Statement:
+        """Removes the claim of a worker that seems dead; after `lock`. It matches no row if the worker lives."""
+        return _END_STALE_CLAIM, [(self.key, claim.number, claim.version)]
 
-    def _is_going_on(self) -> sa.ColumnElement[bool]:
-        stopped = self._mine(sa.select(RUNS.c.run_key), RUNS).where(RUNS.c.stop_reason.is_not(None))
-        return ~stopped.exists()
+    def queue(self, transaction: Transaction, entries: Sequence[Queued]) -> None:
+        """Queue parameters after those that are queued; after `lock`."""
+        (last,) = transaction.run((_LAST_PLACE, [(self.key,)]))
+        first = (last.rows[0][0] or 0) + 1
+        rows = [(self.key, self._study_id, first + n, entry.to_json()) for n, entry in enumerate(entries)]
+        transaction.run((_QUEUE, rows))
 
-    def _read(self, condition: sa.ColumnElement[bool], limit: int | None) -> list[Claim]:
-        columns = (CLAIMS.c.slot, CLAIMS.c.state, CLAIMS.c.worker, CLAIMS.c.trial, CLAIMS.c.version)
-        query = self._mine(sa.select(*columns), CLAIMS).where(condition).order_by(CLAIMS.c.slot).limit(limit)
-        with self._engine.connect() as connection:
-            return [Claim(*row) for row in connection.execute(query)]
+    def clear(self, transaction: Transaction) -> None:
+        """Remove the rows of every start of every run of this study. Their workers change nothing from now on."""
+        transaction.run(*((text, [(self._study_id,)]) for text in _CLEAR))
 
-    def _mine(self, query: sa.Select[Any], table: sa.Table) -> sa.Select[Any]:
-        return query.where(table.c.run_key == self.run_key)
+    def create(self, transaction: Transaction, tally: Tally, entries: Sequence[Queued]) -> None:
+        """Make the rows of this start; after `clear`."""
+        transaction.run((_NEW_RUN, [(self.key, self._study_id, tally.to_json())]))
+        self.queue(transaction, entries)
+
+
+def lock_study(study_id: int) -> tuple[Statement, Statement]:
+    """Let nobody else add a trial until the transaction ends, and select the last trial's number."""
+    return (_LOCK_STUDY, [(study_id,)]), (_LAST_NUMBER, [(study_id,)])
+
+
+def new_token() -> str:
+    return secrets.token_hex(16)

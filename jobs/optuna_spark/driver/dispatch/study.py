@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -14,7 +13,6 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -22,7 +20,8 @@ from optuna_spark.errors import TuningError
 from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.fits_study import check_search_space
-from optuna_spark.sampling.history import RECENT, HistoryStorage
+from optuna_spark.sampling.history import HistoryStorage
+from optuna_spark.sampling.sampler_facts import needs_all, portable, recent_share, sampler_seed
 from optuna_spark.sampling.search_space import distributions, suggest_params
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.wire.messages import Changes, Outcome
@@ -207,37 +206,3 @@ def _index(distribution: CategoricalDistribution, value: Any) -> float:
         if type(choice) is type(value) and choice == value:
             return float(index)
     return float(distribution.to_internal_repr(value))
-
-
-def needs_all(sampler: BaseSampler) -> bool:
-    """Whether a sampler must be shown every trial, because it tries each combination once."""
-    return isinstance(sampler, GridSampler | BruteForceSampler)
-
-
-def recent_share(sampler: BaseSampler) -> float:
-    """The share of the most recent trials among those that a sampler is shown in a long study (sampling/history.py).
-
-    TPE compares the best 25 trials with all others, so it must be shown a picture of the whole history. Recent trials
-    are a small part of that, and TPE has placed them near the best ones. Other samplers go on from their last
-    generation, so they need more recent trials.
-    """
-    return 1 / 50 if isinstance(sampler, TPESampler) else RECENT
-
-
-def portable(key: str) -> bool:
-    """Whether a system attribute of the study means the same in memory and in the database.
-
-    Genetic samplers cache the ids of parent trials there. Ids differ between the two, and the samplers can compute the
-    parents again.
-    """
-    return ":parent:" not in key
-
-
-def sampler_seed(seed: int | None, history: int) -> int | None:
-    """The sampler's seed: the spec's for a new study, else one made from it and the number of stored trials.
-
-    With the same seed the sampler would suggest the stored trials again.
-    """
-    if seed is None or not history:
-        return seed
-    return int(np.random.SeedSequence([seed, history]).generate_state(1)[0])
