@@ -124,5 +124,5 @@ _PUTS: tuple[Callable[..., None], ...] = (_put_param, _put_value, _put_user_attr
 
 
 def numbers_have_gaps(trials: Iterable[FrozenTrial]) -> bool:
-    """Whether trials, in the order of their ids, are not numbered from 0 on: Optuna would give new ones other numbers."""
+    """Whether trials, in the order of their ids, are not numbered from 0 on. Then Optuna misnumbers new ones."""
     return any(trial.number != place for place, trial in enumerate(trials))

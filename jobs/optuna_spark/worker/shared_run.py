@@ -41,6 +41,9 @@ class SharedStudy(optuna.Study):
     def stop(self) -> None:
         self._stop()
 
+    def ask(self, *args: Any, **kwargs: Any) -> optuna.Trial:
+        raise RuntimeError("study.ask cannot be used inside a trial: the run itself hands out its trials")
+
     def optimize(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("study.optimize cannot be used inside a trial: the run itself hands out its trials")
 

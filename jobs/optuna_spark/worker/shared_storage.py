@@ -180,9 +180,7 @@ class SharedStorage(HistoryStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Add a trial of the objective's own, such as one from `study.enqueue_trial`."""
         if template_trial is None:
-            raise RuntimeError(
-                "study.ask and study.optimize cannot be used inside a trial: the run itself hands out its trials"
-            )
+            raise RuntimeError("a trial cannot begin another one: the run itself hands out its trials")
         self._database.run(lambda transaction: self._insert(transaction, template_trial))
         self.look()
         return len(self._trials) - 1
