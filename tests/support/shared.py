@@ -11,10 +11,10 @@ import optuna
 import sqlalchemy as sa
 
 from optuna_spark.driver.database_run import DatabaseRun, OpenedDatabaseRun
+from optuna_spark.shared_study.shared_run import SharedRun
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.trial_callback import NOBODY
 from optuna_spark.worker.database_source import DatabaseSource
-from optuna_spark.worker.shared_run import SharedRun
 from optuna_spark.worker.worker import run_trial
 from tests.support.coordination import bowl
 

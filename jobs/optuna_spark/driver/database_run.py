@@ -11,17 +11,17 @@ from optuna_spark.objectives.registry import value_names
 from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.open_study import open_study
 from optuna_spark.sampling.search_space import distributions
+from optuna_spark.shared_study.claims import make_tables
+from optuna_spark.shared_study.shared_run import SharedRun, new_key
+from optuna_spark.shared_study.tally import Tally
 from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, should_terminate
-from optuna_spark.storage.claims import make_tables
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.storage.run_marks import ENDED_EARLY, FINISH, finished_early, mark, with_mark
 from optuna_spark.storage.study_writer import check_schema
-from optuna_spark.storage.tally import Tally
 from optuna_spark.trial_callback import Callbacks, TrialCallback
 from optuna_spark.wire.payload import WorkerPayload
-from optuna_spark.worker.shared_run import SharedRun, new_key
 
 
 class OpenedDatabaseRun:

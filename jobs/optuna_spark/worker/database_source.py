@@ -14,13 +14,13 @@ from optuna.trial import TrialState
 from optuna_spark.errors import StorageError, error_text
 from optuna_spark.sampling.sampler_facts import sampler_seed
 from optuna_spark.sampling.search_space import suggest_params
-from optuna_spark.storage.claims import Claim
+from optuna_spark.shared_study.claims import Claim
+from optuna_spark.shared_study.shared_run import SharedRun, SharedStudy
+from optuna_spark.shared_study.shared_storage import UPDATE_S, SharedTrial
 from optuna_spark.storage.limits import ERROR_CHARACTERS
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.wire.messages import Outcome
-from optuna_spark.worker.shared_run import SharedRun, SharedStudy
-from optuna_spark.worker.shared_storage import UPDATE_S, SharedTrial
 
 log = logging.getLogger(__name__)
 

@@ -140,8 +140,8 @@ def _source(payload: WorkerPayload, spec: TuningSpec, name: str) -> TrialSource:
     if payload.driver is not None:
         return CoordinatorClient(payload.driver, payload.secret, name)
     # Imported here, because it loads SQLAlchemy. A worker that the driver coordinates starts sooner without.
+    from optuna_spark.shared_study.shared_run import SharedRun
     from optuna_spark.worker.database_source import DatabaseSource
-    from optuna_spark.worker.shared_run import SharedRun
 
     assert payload.storage_url is not None  # each coordination sets either `driver` or `storage_url`
     callbacks = Callbacks(payload.callbacks)

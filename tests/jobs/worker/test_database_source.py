@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 import sqlalchemy as sa
+from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from init.local.mysql import MysqlServer
+from optuna_spark.database import patient
+from optuna_spark.database.connection import Database, Transaction
 from optuna_spark.errors import StudyGoneError, TrialLimitError
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, StopSpec
 from optuna_spark.stop_and_retry import LOST
@@ -276,6 +281,68 @@ def test_a_trial_that_a_person_queued_is_taken_and_belongs_to_the_run(url: sa.UR
     assert len(finished(url)) == 2
     assert stored(url)[1].params == {"x": 1.5, "y": 2}
     assert stored(url)[1].user_attrs.items() >= {"who": "me", "run_id": "one"}.items()
+
+
+def test_a_waiting_trial_that_has_parameters_is_run_with_them(file: str) -> None:
+    begun = optuna.trial.create_trial(
+        state=TrialState.WAITING, params={"x": 2.5}, distributions={"x": FloatDistribution(-10, 10)}
+    )
+    with started(spec_for(trials=2), file) as run:
+        with opened_storage(file) as storage:
+            optuna.load_study(study_name="study", storage=storage).add_trial(begun)
+        work(run)
+    assert [t.state.name for t in stored(file)] == ["COMPLETE"] * 2
+    assert stored(file)[0].params["x"] == 2.5
+
+
+class LosesAnswers(Database):
+    """A database whose connection breaks in every transaction once: before its commit, or just after it."""
+
+    breaks_after = False
+    _broken = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        self._broken = not self._broken
+        with super().transaction() as transaction:
+            if self._broken and not self.breaks_after:
+                transaction.commit = transaction.run_and_commit = broken  # type: ignore[method-assign, assignment]
+            yield transaction
+        if self._broken and self.breaks_after:
+            self.close()
+            raise ConnectionError("broken after the commit")
+
+
+def broken(*_: Any) -> None:
+    raise ConnectionError("broken before the commit")
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_commit_that_nobody_confirmed_is_counted_once(
+    url: sa.URL, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LosesAnswers, "breaks_after", after)
+    monkeypatch.setattr(patient, "Database", LosesAnswers)
+    monkeypatch.setattr(patient, "pause", lambda attempt: None)
+    sets = ({"x": 1.0, "y": 1}, {"x": 2.0, "y": 2})
+
+    def reports(trial: optuna.Trial) -> float:
+        trial.report(1.0, 0)
+        trial.set_user_attr("a", 1)
+        trial.storage.put()
+        trial.set_user_attr("a", 2)
+        return bowl(trial)
+
+    with started(spec_for(trials=4, enqueue=sets), url) as run:
+        with worker_of(run) as source:
+            next_trial(source)
+            source._run.release(source._run.tally()[1][0])
+        assert work(run, reports) == 4
+        assert (run.snapshot().finished, run.snapshot().failed) == (4, 0)
+    trials = stored(url)
+    assert [t.state.name for t in trials] == ["FAIL"] + ["COMPLETE"] * 4
+    assert [t.params["x"] for t in trials[:3]] == [1.0, 2.0, 1.0]
+    assert all(t.user_attrs["a"] == 2 and t.intermediate_values == {0: 1.0} for t in trials[1:])
 
 
 def test_queued_parameters_that_do_not_fit_fail_their_trial_only(file: str) -> None:

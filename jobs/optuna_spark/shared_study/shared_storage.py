@@ -23,14 +23,14 @@ from optuna_spark.database.patient import PatientDatabase
 from optuna_spark.errors import StorageError, StudyGoneError
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.sampling.sampler_facts import needs_all, portable, recent_share
+from optuna_spark.shared_study.claims import Claim, Claims, Turn, lock_study, new_token
+from optuna_spark.shared_study.close_trial import changes, new_state, whole_record
+from optuna_spark.shared_study.study_attrs import SYSTEM, USER, AttrTable, read_attrs, write_attr
+from optuna_spark.shared_study.tally import Tally
+from optuna_spark.shared_study.trial_reader import numbers_have_gaps, read_trials, study_of
 from optuna_spark.spec.parameters import check_suggested
-from optuna_spark.storage.claims import Claim, Claims, Turn, lock_study, new_token
-from optuna_spark.storage.close_trial import changes, new_state, whole_record
 from optuna_spark.storage.limits import as_step, attr_text, check_distribution, check_name
 from optuna_spark.storage.optuna_tables import NEW_TRIAL, Written, new_trial_rows
-from optuna_spark.storage.study_attrs import SYSTEM, USER, AttrTable, read_attrs, write_attr
-from optuna_spark.storage.tally import Tally
-from optuna_spark.storage.trial_reader import numbers_have_gaps, read_trials, study_of
 from optuna_spark.storage.trial_record import TrialRecord, stored_moment
 from optuna_spark.trial_callback import Callbacks
 

@@ -25,8 +25,8 @@ import sqlalchemy as sa
 from optuna_spark.database.connection import Statement, Transaction
 from optuna_spark.database.mysql_errors import is_overtaken
 from optuna_spark.database.retries import retried
+from optuna_spark.shared_study.tally import Tally
 from optuna_spark.storage.optuna_tables import NEW_SYSTEM_ATTR, NEW_TRIAL, NEW_USER_ATTR
-from optuna_spark.storage.tally import Tally
 
 _metadata = sa.MetaData()
 # LONGTEXT in MySQL, where TEXT ends at 64 KiB.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna_spark.database.connection import Transaction
-from optuna_spark.storage.claims import lock_study
+from optuna_spark.shared_study.claims import lock_study
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from dataclasses import replace
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.database.connection import Statement, Transaction
+from optuna_spark.shared_study.trial_reader import read_trials
 from optuna_spark.storage.limits import ERROR_CHARACTERS
 from optuna_spark.storage.optuna_tables import NEW_STATE, Changes, Written
-from optuna_spark.storage.trial_reader import read_trials
 from optuna_spark.storage.trial_record import TrialRecord
 
 

@@ -16,14 +16,14 @@ from optuna_spark.database.patient import PatientDatabase
 from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.enqueue import new_sets
+from optuna_spark.shared_study.claims import Claim, Claims, Queued, Turn, lock_study
+from optuna_spark.shared_study.close_trial import fail_trial
+from optuna_spark.shared_study.counting import counted, counts_of, stopped
+from optuna_spark.shared_study.shared_storage import SharedStorage
+from optuna_spark.shared_study.tally import Tally
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import LOST, is_forgiven, next_try_attrs
-from optuna_spark.storage.claims import Claim, Claims, Queued, Turn, lock_study
-from optuna_spark.storage.close_trial import fail_trial
-from optuna_spark.storage.tally import Tally
 from optuna_spark.trial_callback import NOBODY, Callbacks
-from optuna_spark.worker.counting import counted, counts_of, stopped
-from optuna_spark.worker.shared_storage import SharedStorage
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark.shared_study.tally import Tally
 from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import BestTrial, broken_limit, is_forgiven, reaches_target
-from optuna_spark.storage.tally import Tally
 
 
 def counts_of(spec: TuningSpec, trials: Sequence[FrozenTrial], mine: Sequence[FrozenTrial]) -> Tally:
