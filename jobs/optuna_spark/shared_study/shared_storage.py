@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class SharedStorage(HistoryStorage):
 
     def __init__(self, database: PatientDatabase, name: str, sampler: BaseSampler, history: int) -> None:
         super().__init__(None if needs_all(sampler) else history, recent_share(sampler))
-        self._database = database
+        self._database, self._looking = database, threading.Lock()
         self._own: _Own | None = None
         self._view = "all"
         found = database.run(lambda transaction: transaction.run(study_of(name))[0].rows)
@@ -104,12 +105,8 @@ class SharedStorage(HistoryStorage):
 
     def look(self, transaction: Transaction | None = None) -> None:
         """Read what has changed since the last look, in this transaction or in one of its own."""
-        found = self._database.run(self._changed) if transaction is None else self._changed(transaction)
-        self._looked = time.monotonic()
-        for trial_id, trial in found.items():
-            if self._own is None or trial.number != self._own.claim.number:  # what is here of it is newer
-                self._adopt(trial_id, trial)
-        self._last_id = max(self._last_id, *found) if found else self._last_id
+        with self._looking:  # an objective may have threads
+            self._look(transaction)
 
     def look_now_and_then(self) -> None:
         if time.monotonic() - self._looked > UPDATE_S:
@@ -154,8 +151,9 @@ class SharedStorage(HistoryStorage):
         except _ClaimGoneError:
             return  # `set_trial_state_values` finds the same
         except Exception as error:
-            if not is_about_data(error):
-                raise  # the trial fails for it when it ends
+            if not is_about_data(error):  # for which the trial fails when it ends
+                own.changed = True
+                raise
 
     def put_now_and_then(self) -> None:
         """Write what the own trial has set, unless that was done a moment ago."""
@@ -248,8 +246,17 @@ class SharedStorage(HistoryStorage):
         text = attr_text(key, value)
         self._database.run(lambda transaction: write_attr(transaction, table, self.stored_id, key, text))
 
-    def _changed(self, transaction: Transaction) -> dict[int, FrozenTrial]:
-        return read_trials(transaction, self.stored_id, self._last_id, self._ids.values())
+    def _look(self, transaction: Transaction | None) -> None:
+        which = (self.stored_id, self._last_id, self._ids.values())
+        if transaction is None:
+            found = self._database.run(lambda own: read_trials(own, *which, commit=True))
+        else:
+            found = read_trials(transaction, *which)
+        self._looked = time.monotonic()
+        for trial_id, trial in found.items():
+            if self._own is None or trial.number != self._own.claim.number:  # what is here of it is newer
+                self._adopt(trial_id, trial)
+        self._last_id = max(self._last_id, *found) if found else self._last_id
 
     def _is_waiting(self, number: int) -> bool:
         return self.get_trial(number).state == TrialState.WAITING

@@ -32,7 +32,7 @@ _PARTS = (
 
 
 def read_trials(
-    transaction: Transaction, study_id: int, after: int = 0, also: Collection[int] = ()
+    transaction: Transaction, study_id: int, after: int = 0, also: Collection[int] = (), *, commit: bool = False
 ) -> dict[int, FrozenTrial]:
     """Read trials of a study.
 
@@ -41,12 +41,14 @@ def read_trials(
         study_id: The study.
         after: Trials whose id is larger are read. Ids only grow, so these are the new ones.
         also: Ids of earlier trials to read, too.
+        commit: Whether to end the transaction, which then takes no message of its own.
 
     Returns:
         The trials by id, in the order of their ids. Times are naive and local, as in Optuna.
     """
     texts, row = _statements(len(also)), (study_id, after, *sorted(also))
-    trials, *parts = (done.rows for done in transaction.run(*((text, [row]) for text in texts)))
+    run = transaction.run_and_commit if commit else transaction.run
+    trials, *parts = (done.rows for done in run(*((text, [row]) for text in texts)))
     found = {row[0]: _trial(*row) for row in trials}
     for rows, put in zip(parts, _PUTS, strict=True):
         for trial_id, *fields in rows:
