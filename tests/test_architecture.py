@@ -52,8 +52,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "jobs/driver": {
         "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/objectives/registry",
-        "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback",
-        "jobs/wire",
+        "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback", "jobs/wire",
     },
     "jobs/entry": {
         "jobs/database", "jobs/distribution", "jobs/driver", "jobs/errors", "jobs/objectives/registry", "jobs/sampling",

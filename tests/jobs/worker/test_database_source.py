@@ -18,6 +18,7 @@ from init.local.mysql import MysqlServer
 from optuna_spark.database import patient
 from optuna_spark.database.connection import Database, Transaction
 from optuna_spark.errors import StudyGoneError, TrialLimitError
+from optuna_spark.shared_study.shared_storage import SharedTrial
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, StopSpec
 from optuna_spark.stop_and_retry import LOST
 from optuna_spark.storage.optuna_storage import opened_storage
@@ -326,7 +327,7 @@ def test_a_commit_that_nobody_confirmed_is_counted_once(
     monkeypatch.setattr(patient, "pause", lambda attempt: None)
     sets = ({"x": 1.0, "y": 1}, {"x": 2.0, "y": 2})
 
-    def reports(trial: optuna.Trial) -> float:
+    def reports(trial: SharedTrial) -> float:
         trial.report(1.0, 0)
         trial.set_user_attr("a", 1)
         trial.storage.put()
