@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "jobs/data": {"jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
     "jobs/results": {"jobs/errors", "jobs/storage"},
-    "jobs/sampling": {"jobs/database", "jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
+    "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
     "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/objectives/quadratic": {"jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec"},
     "jobs/objectives/xgboost": {
@@ -35,9 +35,13 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/objectives", "jobs/objectives/quadratic", "jobs/objectives/xgboost", "jobs/spec",
     },
     "jobs/wire": {"jobs/errors", "jobs/shown", "jobs/spec", "jobs/storage", "jobs/trial_callback"},
+    "jobs/shared_study": {
+        "jobs/database", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/shown", "jobs/spec",
+        "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback",
+    },
     "jobs/worker": {
-        "jobs/database", "jobs/device", "jobs/errors", "jobs/objectives", "jobs/objectives/registry", "jobs/sampling",
-        "jobs/spec", "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
+        "jobs/device", "jobs/errors", "jobs/objectives", "jobs/objectives/registry", "jobs/sampling",
+        "jobs/shared_study", "jobs/spec", "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
     },
     "jobs/distribution": {
         "jobs/data", "jobs/errors", "jobs/objectives/registry", "jobs/shown", "jobs/spec", "jobs/wire", "jobs/worker",
@@ -48,8 +52,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "jobs/driver": {
         "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/objectives/registry",
-        "jobs/sampling", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback",
-        "jobs/wire", "jobs/worker",
+        "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback", "jobs/wire",
     },
     "jobs/entry": {
         "jobs/database", "jobs/distribution", "jobs/driver", "jobs/errors", "jobs/objectives/registry", "jobs/sampling",

@@ -24,7 +24,8 @@ _MYSQL: dict[str, Any] = {
     "write_timeout": WAIT_S,
     "charset": "utf8mb4",
 }
-_SQLITE: dict[str, Any] = {"timeout": WAIT_S}
+# Threads use a connection in turn (PatientDatabase), which SQLite must be told.
+_SQLITE: dict[str, Any] = {"timeout": WAIT_S, "check_same_thread": False}
 _MULTI_STATEMENTS = 1 << 16  # CLIENT_MULTI_STATEMENTS of MySQL's protocol
 _MAX_SENT = 1024 * 1024  # characters at a time; servers take 16 MiB and more
 
@@ -52,10 +53,11 @@ class Transaction:
         """Run the statements in their order, and return the result of each."""
         return [self._run(text.replace("%s", "?"), rows) for text, rows in statements]
 
-    def run_and_commit(self, *statements: Statement) -> None:
-        """Run the last statements, whose results are not needed, and commit."""
-        self.run(*statements)
+    def run_and_commit(self, *statements: Statement) -> list[Done]:
+        """Run the last statements, commit, and return the result of each."""
+        results = self.run(*statements)
         self.commit()
+        return results
 
     def commit(self) -> None:
         """Commit, unless that has been done."""
@@ -90,10 +92,11 @@ class PyMySqlTransaction(Transaction):
             self._send(portion)
         return results
 
-    def run_and_commit(self, *statements: Statement) -> None:
+    def run_and_commit(self, *statements: Statement) -> list[Done]:
         # COMMIT goes with the last statements: a message of its own would cost a round trip.
-        self.run(*statements, ("COMMIT", [()]))
+        *results, _ = self.run(*statements, ("COMMIT", [()]))
         self._open = False
+        return results
 
     def _texts(self, text: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[str]:
         """The statement with its parameters filled in, once for each row. Rows of an INSERT share one statement."""

@@ -29,6 +29,7 @@ class Ending:
     def __init__(self) -> None:
         self._asked = False
         self._tidying = 0
+        self._watch: threading.Timer | None = None
 
     @property
     def asked(self) -> bool:
@@ -38,6 +39,26 @@ class Ending:
     def on_sigterm(self) -> None:
         """Handle SIGTERM from now on. Only for the main thread of a program that is all ours."""
         signal.signal(signal.SIGTERM, self._end)
+
+    @contextlib.contextmanager
+    def during_a_run(self) -> Iterator[None]:
+        """Handle SIGTERM in this block if nobody does: it would end the program in the middle of its trials.
+
+        A program of somebody else's calls `tune`. Once that has ended, SIGTERM is theirs again, and the time is over in
+        which this process would be ended hard.
+        """
+        main = threading.current_thread() is threading.main_thread()
+        if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            yield
+            return
+        self.on_sigterm()
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if self._watch is not None:
+                self._watch.cancel()
+            self._asked, self._watch = False, None
 
     @contextlib.contextmanager
     def tidying(self) -> Iterator[None]:
@@ -53,9 +74,9 @@ class Ending:
             return
         self._asked = True
         # A thread, because the main one may hang in a call that no exception interrupts.
-        watch = threading.Timer(END_S, self._give_up)
-        watch.daemon = True
-        watch.start()
+        self._watch = threading.Timer(END_S, self._give_up)
+        self._watch.daemon = True
+        self._watch.start()
         if not self._tidying:
             raise RunEndedError("the run was ended from outside (SIGTERM)")
 

@@ -100,7 +100,10 @@ def tune(
         callbacks: Told of the trials and of the run's end. With `coordination: database` they travel to the workers by
             pickle, so their modules must be importable there.
 
+    In the main thread of a program that does not handle SIGTERM itself, SIGTERM ends the run in good order.
+
     Raises:
+        RunEndedError: SIGTERM came.
         SpecError: What the objective refuses before any trial; or a connection is named and no secrets are given.
         TuningError: The run cannot start, too many trials failed, or the workers ended early.
     """
@@ -111,7 +114,18 @@ def tune(
         raise SpecError(
             f"data.connection {spec.data.connection!r} is an Airflow connection: start the run from Airflow"
         )
-    told = Callbacks(callbacks)
+    with ENDING.during_a_run():
+        return _told_run(spec, url, spark, secrets, Callbacks(callbacks))
+
+
+def _told_run(
+    spec: TuningSpec,
+    url: str,
+    spark: SparkSession | Callable[[], SparkSession] | None,
+    secrets: DataSecrets | None,
+    told: Callbacks,
+) -> RunResult:
+    """The run, of whose end the callbacks hear, however it ends."""
     try:
         result = _run(spec, url, spark, secrets, told)
     except BaseException as error:

@@ -171,7 +171,7 @@ class HistoryStorage(InMemoryStorage):
         self._name, self._history = name, History(self._limit, directions)
         study_id = self.create_new_study(directions, name)
         for trial in trials:
-            self.create_new_trial(study_id, trial)
+            self.add(study_id, trial)
             for param, distribution in trial.distributions.items():
                 self.stored_distributions.setdefault(param, distribution)
         return study_id
@@ -188,13 +188,17 @@ class HistoryStorage(InMemoryStorage):
     @contextmanager
     def showing(self, view: View) -> Iterator[None]:
         """Show another part of the study in this block than a sampler's."""
-        self._view, self._shown = view, None
+        before, self._view, self._shown = self._view, view, None
         try:
             yield
         finally:
-            self._view, self._shown = "sampler", None
+            self._view, self._shown = before, None
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        return self.add(study_id, template_trial)
+
+    def add(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Add a trial to the memory; what `create_new_trial` does unless a subclass does more."""
         trial_id = super().create_new_trial(study_id, template_trial)
         self._note(self.get_trial(trial_id))
         return trial_id

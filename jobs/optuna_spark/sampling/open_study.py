@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import optuna
 from optuna.storages import RDBStorage
 
-from optuna_spark.database.retries import retried
 from optuna_spark.results.best import metric_names
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.fits_study import check_directions
@@ -53,17 +52,3 @@ def name_values(study: optuna.Study, names: Sequence[str]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(wanted)
-
-
-@retried
-def join_study(spec: TuningSpec, storage: RDBStorage, seed: int | None, max_steps: int | None) -> optuna.Study:
-    """Open the spec's study in a worker, once the driver has called `open_study`.
-
-    Args:
-        spec: The run.
-        storage: Its database.
-        seed: Of the worker's own sampler.
-        max_steps: The last step of a full trial, where it is known.
-    """
-    sampler, pruner = build_sampler(spec.sampler, seed), build_pruner(spec.pruner, max_steps)
-    return optuna.load_study(study_name=spec.study_name, storage=storage, sampler=sampler, pruner=pruner)

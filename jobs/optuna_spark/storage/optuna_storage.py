@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError
 
 from optuna_spark.database.engine import engine_options
@@ -95,19 +94,3 @@ def check_name(name: str, storage: RDBStorage) -> None:
         return
     if stored != name:
         raise StudyNameError(f"the database holds study {stored!r}, and takes the name {name!r} for the same")
-
-
-def set_trial_marks(storage: BaseStorage, study_id: int, number: int, marks: Mapping[str, Any]) -> None:
-    """Make notes on a trial (storage/trial_marks.py).
-
-    Args:
-        storage: Holds the trial. A trial's own storage knows its id without asking the database.
-        study_id, number: The trial.
-        marks: The notes.
-
-    Raises:
-        UpdateFinishedTrialError: The trial has ended.
-    """
-    trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
-    for name, value in marks.items():
-        storage.set_trial_system_attr(trial_id, name, value)

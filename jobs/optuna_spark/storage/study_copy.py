@@ -1,7 +1,7 @@
 """Copies a study's whole database into one SQLite file and back. The file outlives a cluster whose MySQL ends with it.
 
-Rows are copied as they are, with their ids. So a restored study is complete, down to the claims of an unfinished run
-and the trials that it left running.
+Rows are copied as they are, with their ids. So a restored study is complete, down to the trials that a run left
+running. Rows with which a run coordinates its workers are not copied: its next start makes them from the trials.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import sqlalchemy as sa
 from optuna_spark.database.engine import engine_options
 from optuna_spark.database.url import parse_url
 from optuna_spark.errors import StorageError
-from optuna_spark.storage.claims import make_tables
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 
 log = logging.getLogger(__name__)
@@ -94,9 +93,7 @@ def _check_versions(reading: sa.Connection, writing: sa.Connection, here: sa.Met
 
 
 def _make_tables(url: str | sa.URL) -> None:
-    storage = create_storage(url)
-    make_tables(storage.engine)
-    close_storage(storage)
+    close_storage(create_storage(url))
 
 
 def _engine(url: str | sa.URL) -> sa.Engine:

@@ -250,5 +250,5 @@ def check_schema(storage: RDBStorage) -> None:
     if found != SCHEMA:
         raise StorageError(
             f"the database holds Optuna schema {found}, this package writes {SCHEMA} (Optuna 3.2 to 5.0):"
-            " run `optuna storage upgrade`, or set coordination to database, which leaves the writing to Optuna"
+            " run `optuna storage upgrade`, or use a version of this package that was made for that schema"
         )

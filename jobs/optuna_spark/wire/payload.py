@@ -14,8 +14,7 @@ class WorkerPayload:
 
     Attributes:
         spec_json: The run's TuningSpec as JSON.
-        run_key: Key of the run's claims, with `coordination: database`.
-        history: How many trials the study held when the run started; part of the workers' seeds.
+        run_key: Key of this start of the run, with `coordination: database`.
         storage_url: The database, with `coordination: database`.
         driver: Host and port of the driver, with `coordination: driver`.
         secret: The run's secret, with which the worker proves to the driver that it belongs to the run.
@@ -25,7 +24,6 @@ class WorkerPayload:
 
     spec_json: str
     run_key: str = ""
-    history: int = 0
     storage_url: str | None = field(default=None, repr=False)
     driver: tuple[str, int] | None = None
     secret: bytes = field(default=b"", repr=False)

@@ -1,165 +1,123 @@
-"""Trials from the database, with `coordination: database`: each worker opens the storage itself."""
+"""Trials from the database, with `coordination: database`: each worker works on the study there itself."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import optuna
 from optuna.distributions import FloatDistribution
-from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import DBAPIError
+from optuna.trial import TrialState
 
-from optuna_spark.database.retries import retried
-from optuna_spark.objectives.registry import max_steps, value_names
-from optuna_spark.sampling.enqueue import queued_trial
-from optuna_spark.sampling.open_study import join_study, open_study
-from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import EXHAUSTED, LOST, is_forgiven, stopped_by
-from optuna_spark.storage import trial_marks
-from optuna_spark.storage.claims import Claim, Claims
-from optuna_spark.storage.optuna_storage import close_storage, create_storage, set_trial_marks
-from optuna_spark.trial_callback import NOBODY, Callbacks
+from optuna_spark.errors import StorageError, error_text
+from optuna_spark.sampling.sampler_facts import sampler_seed
+from optuna_spark.sampling.search_space import suggest_params
+from optuna_spark.shared_study.claims import Claim
+from optuna_spark.shared_study.shared_run import SampledStudy, SharedRun
+from optuna_spark.shared_study.shared_storage import UPDATE_S, SharedTrial
+from optuna_spark.stop_and_retry import stopped_by
+from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from optuna_spark.storage.trial_marks import failed
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.wire.messages import Outcome
-from optuna_spark.worker.database_trial import DatabaseTrial
 from optuna_spark.worker.study import WorkerStudy
 
 log = logging.getLogger(__name__)
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-WAIT_S = 0.5  # between two looks for a free claim
-
-
-@dataclass(frozen=True)
-class SharedStudy:
-    """One process's access to the run in the database: its study, its claims, and the callbacks of this process."""
-
-    spec: TuningSpec
-    storage: RDBStorage
-    study: optuna.Study
-    claims: Claims
-    callbacks: Callbacks
-
-    @classmethod
-    def open(cls, spec: TuningSpec, url: str, key: str, callbacks: Callbacks = NOBODY) -> SharedStudy:
-        """Open the study in the driver, which creates tables and study if they are missing."""
-        storage = create_storage(url)
-        study, claims = open_study(spec, storage, value_names(spec)), Claims(storage.engine, key)
-        let_stop(study, claims, EXHAUSTED)
-        return cls(spec, storage, study, claims, callbacks)
-
-    @classmethod
-    def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None, callbacks: Callbacks = NOBODY) -> SharedStudy:
-        """Open the study in a worker, once the driver has called `open`."""
-        storage = create_storage(url, prepared=True)
-        study, claims = join_study(spec, storage, seed, max_steps(spec)), Claims(storage.engine, key)
-        let_stop(study, claims, EXHAUSTED)
-        return cls(spec, storage, study, claims, callbacks)
-
-    @functools.cached_property
-    def study_id(self) -> int:
-        return self.storage.get_study_id_from_name(self.spec.study_name)
-
-    def close(self) -> None:
-        """Close the storage's connections, which the claims use too."""
-        close_storage(self.storage)
+WAIT_S = 0.5  # between two looks for a trial
 
 
 class DatabaseSource:
-    """A TrialSource over Optuna's RDBStorage and the run's claims.
+    """A TrialSource over the run's rows in the database.
 
-    One thread uses it. Another one renews the claim that is held, so that no other worker takes it over.
+    One thread uses it. Another one says that its trial's worker lives, and writes what the trial has set.
     """
 
-    def __init__(self, stored: SharedStudy, worker: str) -> None:
-        self._stored, self._worker = stored, worker
-        self._spec, self._study, self._claims = stored.spec, stored.study, stored.claims
-        self._shown = WorkerStudy(stored.study, partial(stored.claims.stop, stopped_by(worker)))
-        self._marks: dict[str, Any] = {}  # of the trial that this worker has
-        self._held: Claim | None = None
-        self._lock = threading.Lock()
+    def __init__(self, run: SharedRun, worker: str) -> None:
+        self._run, self._spec, self._worker = run, run.spec, worker
+        self._study: SampledStudy | None = None
         self._closed = threading.Event()
-        self._watch = StaleWatch(SILENT_BEATS * stored.spec.coordinator.heartbeat_s)
+        self._watch = StaleWatch(SILENT_BEATS * run.spec.coordinator.heartbeat_s)
         threading.Thread(target=self._beat, daemon=True, name="claim-beat").start()
 
     def ask(self) -> optuna.Trial | None:
-        claim = self._next_claim()
-        if claim is None:
-            return None
-        # If `ask` is tried again, its first try may have left a trial behind. The driver closes that at the end.
-        trial = DatabaseTrial(retried(self._study.ask)(), self._shown, self._stored.callbacks)
-        self._marks = trial_marks.begun(self._spec.run_id, self._worker, datetime.now())
-        set_trial_marks(trial.storage, self._stored.study_id, trial.number, self._marks)
-        self._hold(self._claims.change(claim, "claimed", self._worker, trial.number))
-        self._stored.callbacks.trial_started(trial.number)
-        return trial
+        while (claim := self._next_claim()) is not None:
+            trial = self._trial(claim.number)
+            if trial is not None:
+                return trial
+        return None
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        marks = trial_marks.ended(self._marks, datetime.now())
+        storage = self._run.storage
         if outcome.error is not None:
-            marks |= trial_marks.failed(outcome.error)
-        note(trial.storage, self._stored.study_id, trial.number, marks)
+            for name, note in failed(outcome.error).items():
+                storage.set_trial_system_attr(trial.number, name, note)
         values = None if outcome.values is None else list(outcome.values)
-        ended = self._study.tell(trial, values, state=outcome.state, skip_if_finished=True)
-        self._stored.callbacks.trial_ended(ended)
-        # A driver that is being ended fails the trials that still run, perhaps this one. Then its claim becomes free.
-        lost = ended.state == TrialState.FAIL and outcome.state != TrialState.FAIL
-        spent = not lost and (outcome.state in FINISHED or self._spec.stop.failures_count)
-        with self._lock:  # the beats must not renew a claim that is being given back
-            held, self._held = self._held, None
-        if held is not None:
-            self._claims.change(held, "done" if spent else "free", self._worker, trial.number)
+        with storage.showing("sampler"):
+            ended = self._sampled_study(trial.number).tell(trial, values, state=outcome.state)
+        if ended.state != outcome.state:
+            log.warning("Trial %s ended as %s, but is stored as %s", ended.number, outcome.state.name, ended.state.name)
+        self._run.callbacks.trial_ended(ended)
 
     def close(self) -> None:
         self._closed.set()
-        self._stored.close()
-        self._stored.callbacks.close()
+        self._run.close()
+        self._run.callbacks.close()
 
     def _next_claim(self) -> Claim | None:
-        # No claim is free. One that another worker holds may become free, when its trial fails or its worker dies.
-        while (claim := self._claims.take_free(self._worker)) is None:
-            held = self._claims.held()
-            if not held or self._claims.stop_reason() is not None:
+        # There may be no trial now, but one later: when a running one fails, or its worker dies.
+        while (turn := self._run.begin(self._worker)).claim is None:
+            if turn.over:
                 return None
-            for stale in self._watch.stale(held):
-                release(self._stored, stale)
+            for stale in self._watch.stale(self._run.tally()[1]):
+                self._run.release(stale)
             time.sleep(WAIT_S)
-        return claim
+        return turn.claim
 
-    def _hold(self, claim: Claim | None) -> None:
-        with self._lock:
-            self._held = claim
+    def _trial(self, number: int) -> SharedTrial | None:
+        """The trial, with its declared parameters sampled and written; None if that has failed it."""
+        storage, study = self._run.storage, self._sampled_study(number)
+        study._thread_local.cached_all_trials = None  # as `study.ask` does
+        with storage.showing("sampler"):
+            trial = SharedTrial(study, number)
+        trial.on_report(self._run.callbacks)
+        self._run.callbacks.trial_started(number)
+        trial.ahead = True
+        try:
+            suggest_params(trial, self._spec.search_space)
+        except Exception as error:  # queued parameters that do not fit, or the sampler's own
+            log.exception("No parameters for trial %s", number)
+            self.tell(trial, Outcome(TrialState.FAIL, error=error_text(error)))
+            return None
+        trial.ahead = False
+        trial.study = WorkerStudy(study, partial(self._run.stop, stopped_by(self._worker)))
+        if self._spec.search_space:
+            storage.put()
+        return trial
+
+    def _sampled_study(self, number: int) -> SampledStudy:
+        """The study, opened for a worker whose first trial has this number.
+
+        No other worker ever gets the same number, so no two samplers get the same seed, and one that is started again
+        goes on with other samples. In a new study, the only worker samples what the driver would sample.
+        """
+        if self._study is None:
+            self._study = self._run.study(sampler_seed(self._spec.seed, number))
+        return self._study
 
     def _beat(self) -> None:
-        while not self._closed.wait(self._spec.coordinator.heartbeat_s):
+        beat_s, beaten = self._spec.coordinator.heartbeat_s, time.monotonic()
+        while not self._closed.wait(min(UPDATE_S, beat_s)):
+            beat = time.monotonic() - beaten >= beat_s
             try:
-                with self._lock:
-                    if self._held is not None:
-                        held = self._held
-                        self._held = self._claims.change(held, "claimed", held.worker, held.trial)
-            except DBAPIError as error:
-                # The next beat tries again. Others take the claim over only after six missed beats.
-                log.warning("The claim on a trial could not be renewed: %s", error)
-
-
-def let_stop(study: optuna.Study, claims: Claims, reason: str) -> None:
-    """Let a sampler end the run by `study.stop()`. Optuna's own works within `study.optimize` alone.
-
-    Args:
-        study: Samplers call it when they have tried everything.
-        claims: The run's.
-        reason: Why it ends.
-    """
-    setattr(study, "stop", partial(claims.stop, reason))  # noqa: B010  # a method's name cannot be assigned to
+                self._run.storage.put(beat=beat)
+            except StorageError as error:
+                # The next beat tries again. Others take the trial for lost only after six missed beats.
+                log.warning("The running trial could not be written: %s", error)
+            beaten = time.monotonic() if beat else beaten
 
 
 class StaleWatch:
@@ -175,61 +133,12 @@ class StaleWatch:
     def stale(self, held: Iterable[Claim]) -> list[Claim]:
         now, result = time.monotonic(), []
         for claim in held:
-            version, since = self._seen.get(claim.slot, (-1, now))
+            version, since = self._seen.get(claim.number, (-1, now))
             if version != claim.version:
-                self._seen[claim.slot] = (claim.version, now)
+                self._seen[claim.number] = (claim.version, now)
             elif now - since > self._grace_s:
                 result.append(claim)
         return result
-
-
-def release(stored: SharedStudy, claim: Claim) -> None:
-    """Take over the claim of a dead worker: done if its trial has finished; else the trial fails, the claim is free."""
-    mine = stored.claims.change(claim, "claimed", "taken over", claim.trial)
-    if mine is None:  # its worker lives, or another one was faster
-        return
-    trial = None if claim.trial is None else _find(stored.study, claim.trial)
-    if trial is not None and not trial.state.is_finished():
-        # The worker may only be slow, and tell its trial at this moment. Whichever is stored first counts.
-        trial = close_lost(stored, trial)
-    told = trial is not None and trial.state in FINISHED
-    stored.claims.change(mine, "done" if told else "free", "", claim.trial)
-
-
-def close_lost(stored: SharedStudy, trial: FrozenTrial, error: str = LOST) -> FrozenTrial:
-    """Fail a trial that no worker runs any more, and queue its parameters again, a few times at most.
-
-    Args:
-        stored: The study.
-        trial: The trial.
-        error: Its error. With another one than LOST its parameters are not queued again.
-
-    Returns:
-        The trial as it is stored now. Its state is not FAIL if its worker finished it meanwhile.
-    """
-    log.warning("Trial %s was left running; closing it: %s", trial.number, error)
-    marks = trial_marks.ended(trial_marks.abandoned(trial, error), datetime.now())
-    note(stored.storage, stored.study_id, trial.number, marks)
-    closed = stored.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-    stored.callbacks.trial_ended(closed)
-    if closed.params and is_forgiven(closed, stored.spec.stop):
-        stored.study.add_trial(queued_trial(closed.params, trial_marks.next_try(closed)))
-    return closed
-
-
-def note(storage: BaseStorage, study_id: int, number: int, marks: Mapping[str, Any]) -> None:
-    """Make the last notes on a trial, unless another process has ended it meanwhile."""
-    try:
-        set_trial_marks(storage, study_id, number, marks)
-    except optuna.exceptions.UpdateFinishedTrialError:
-        log.info("Trial %s was finished meanwhile", number)
-
-
-def close_abandoned(stored: SharedStudy, error: str = LOST) -> None:
-    """Fail every trial of the study that is still RUNNING. Only where no worker can be alive."""
-    running = retried(stored.study.get_trials)(deepcopy=False, states=(TrialState.RUNNING,))
-    for trial in running:
-        close_lost(stored, trial, error)
 
 
 def rehearse() -> None:
@@ -244,7 +153,3 @@ def rehearse() -> None:
         study.tell(study.ask({"x": FloatDistribution(0, 1)}), 0.0)
     finally:
         close_storage(storage)
-
-
-def _find(study: optuna.Study, number: int) -> FrozenTrial | None:
-    return next((t for t in study.get_trials(deepcopy=False) if t.number == number), None)

@@ -64,7 +64,7 @@ def run_worker(
         quotes = spec.errors_may_quote
         objective = _objective(spec, addresses, table, payload.data_secrets)
         del table  # frees its memory for the trials, unless the objective still works on it
-        source = _source(payload, spec, index, name)
+        source = _source(payload, spec, name)
         try:
             while (trial := source.ask()) is not None:
                 source.tell(trial, run_trial(objective, trial, len(spec.directions), quotes=quotes))
@@ -140,26 +140,13 @@ def _objective(
     return build_objective(ObjectiveContext(spec, device, table, secrets))
 
 
-def _source(payload: WorkerPayload, spec: TuningSpec, index: int, name: str) -> TrialSource:
+def _source(payload: WorkerPayload, spec: TuningSpec, name: str) -> TrialSource:
     if payload.driver is not None:
         return CoordinatorClient(payload.driver, payload.secret, name)
     # Imported here, because it loads SQLAlchemy. A worker that the driver coordinates starts sooner without.
-    from optuna_spark.worker.database_source import DatabaseSource, SharedStudy
+    from optuna_spark.shared_study.shared_run import SharedRun
+    from optuna_spark.worker.database_source import DatabaseSource
 
     assert payload.storage_url is not None  # each coordination sets either `driver` or `storage_url`
-    seed = None if spec.seed is None else worker_seed(spec.seed, payload.history, index)
     callbacks = Callbacks(payload.callbacks)
-    return DatabaseSource(SharedStudy.join(spec, payload.storage_url, payload.run_key, seed, callbacks), name)
-
-
-def worker_seed(seed: int, history: int, index: int) -> int:
-    """A different seed for each worker and each run of a study: equal seeds would give equal suggestions.
-
-    Args:
-        seed: The spec's seed.
-        history: How many trials the study held when the run started.
-        index: Number of the worker, from 0.
-    """
-    import numpy as np
-
-    return int(np.random.SeedSequence([seed, history, index]).generate_state(1)[0])
+    return DatabaseSource(SharedRun.open(spec, payload.storage_url, payload.run_key, callbacks), name)

@@ -13,12 +13,14 @@ from optuna_spark.database.connection import Database
 from optuna_spark.database.mysql_connection import TlsConnection, connect
 from optuna_spark.database.tls import TlsSettings
 from optuna_spark.database.url import parse_url
+from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.errors import StorageError, TlsError
 from optuna_spark.sampling.open_study import open_study
+from optuna_spark.shared_study.shared_run import SharedRun
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.storage.study_writer import StudyWriter
 from optuna_spark.storage.writer_process import WriterProcess
-from optuna_spark.worker.database_source import SharedStudy
+from optuna_spark.trial_callback import NOBODY
 from tests.support.coordination import new_database, run, spec_for
 from tests.support.mysql_impostor import impostor
 from tests.support.mysql_proxy import StrippingProxy, stripping_proxy
@@ -65,11 +67,11 @@ def test_a_run_and_the_workers_of_coordination_database_work_over_tls(tls_server
     sealed = url.update_query_dict(tls_server.keys("VERIFY_IDENTITY"))
     run(spec_for(trials=3), sealed)
     text = sealed.render_as_string(hide_password=False)
-    driver = SharedStudy.open(spec_for(coordination="database"), text, "key")
-    worker = SharedStudy.join(spec_for(coordination="database"), text, "key", None)
-    assert len(worker.study.trials) == 3
-    for stored in (driver, worker):
-        stored.close()
+    driver = OpenedDatabaseRun(spec_for(coordination="database"), text, NOBODY)
+    worker = SharedRun.open(spec_for(coordination="database"), text, "key")
+    assert len(worker.study(None).trials) == 3
+    worker.close()
+    driver.close()
 
 
 @every_mode
@@ -109,9 +111,9 @@ def test_a_worker_says_nothing_when_the_offer_is_stripped(
 ) -> None:
     sealed = url.update_query_dict(tls_server.keys(mode))
     spec = spec_for(coordination="database")
-    SharedStudy.open(spec, sealed.render_as_string(hide_password=False), "key").close()
+    OpenedDatabaseRun(spec, sealed.render_as_string(hide_password=False), NOBODY).close()
     with pytest.raises((TlsError, sa.exc.OperationalError), match="offers none; no password was sent"):
-        SharedStudy.join(spec, sealed.set(port=stripped.port).render_as_string(hide_password=False), "key", None)
+        SharedRun.open(spec, sealed.set(port=stripped.port).render_as_string(hide_password=False), "key")
     assert stripped.stripped >= 1
     assert stripped.heard == b""
 

@@ -55,7 +55,7 @@ from optuna_spark.distribution import python_daemon as daemon
 daemon.import_early(Path(), {modules!r})
 threads, before = len(os.listdir("/proc/self/task")), set(sys.modules)
 import optuna, pymysql
-from optuna_spark.worker.database_source import SharedStudy, rehearse
+from optuna_spark.worker.database_source import DatabaseSource, rehearse
 rehearse()
 print(threads, *sorted(set(sys.modules) - before))
 """

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from init.local.spark import SparkCluster
 from optuna_spark.driver import ending
 from optuna_spark.driver.ending import Ending
 from optuna_spark.driver.run import tune
+from optuna_spark.errors import RunEndedError
 from optuna_spark.spec.run_keys import Coordination, Distribution
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.processes import children_naming
@@ -184,6 +186,28 @@ def own_handler() -> Iterator[Ending]:
     signal.signal(signal.SIGTERM, before)
 
 
+def ends_itself(end: Ending) -> None:
+    with end.during_a_run():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+
+def test_sigterm_is_a_programs_own_again_once_its_run_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "END_S", 3600.0)
+    end, before = Ending(), signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(RunEndedError):
+            ends_itself(end)
+        assert not end.asked
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        wait_until(lambda: not any(isinstance(t, threading.Timer) for t in threading.enumerate()), "the timer to end")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with end.during_a_run():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_what_a_run_does_to_end_is_not_interrupted(own_handler: Ending, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "END_S", 3600.0)  # this process goes on
     with own_handler.tidying():
@@ -194,13 +218,29 @@ def test_what_a_run_does_to_end_is_not_interrupted(own_handler: Ending, monkeypa
     time.sleep(0.01)
 
 
+# Somebody's own program, which does not handle SIGTERM.
+OWN_PROGRAM = """
+import sys
+from pathlib import Path
+from optuna_spark.driver.run import tune
+from optuna_spark.errors import RunEndedError
+from optuna_spark.spec.tuning import TuningSpec
+
+if __name__ == "__main__":
+    tune(TuningSpec.from_json(Path(sys.argv[2]).read_text()), sys.argv[4])
+"""
+
+
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("coordination", ["driver", "database"])
-def test_a_run_without_spark_is_ended_too(coordination: Coordination, tmp_path: Path) -> None:
+def test_a_run_without_spark_is_ended_too(coordination: Coordination, own: bool, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/s.db"
     spec = spec_of(coordination, "local").with_changes(trials=100)
     (tmp_path / "spec.json").write_text(spec.to_json())
+    (tmp_path / "own.py").write_text(OWN_PROGRAM)
+    program = tmp_path / "own.py" if own else TUNE
     job = subprocess.Popen(
-        [sys.executable, TUNE, "--spec-file", tmp_path / "spec.json", "--storage", storage],
+        [sys.executable, program, "--spec-file", tmp_path / "spec.json", "--storage", storage],
         env=JOBS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:

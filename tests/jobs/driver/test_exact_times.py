@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from optuna.trial import TrialState
 
 from init.local.mysql import MysqlServer
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.trial_marks import times_of
-from optuna_spark.wire.messages import Outcome
-from optuna_spark.worker.database_source import DatabaseSource, SharedStudy
 from tests.support.coordination import new_database, run, spec_for, stored
+from tests.support.shared import started, work
 
 SLEPT: list[float] = []
 
@@ -32,13 +30,8 @@ def by_the_driver(url: sa.URL) -> None:
 
 def by_the_worker(url: sa.URL) -> None:
     spec = TuningSpec("study", trials=1, coordination="database", run_id="one")
-    shared = SharedStudy.open(spec, url.render_as_string(hide_password=False), "run")
-    shared.claims.create(1)
-    source = DatabaseSource(shared, "worker:1")
-    trial = source.ask()
-    assert trial is not None
-    source.tell(trial, Outcome(TrialState.COMPLETE, (sleeper(trial),)))
-    source.close()
+    with started(spec, url) as begun:
+        work(begun, sleeper)
 
 
 @pytest.mark.parametrize("tune", [by_the_driver, by_the_worker])

@@ -11,9 +11,9 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from optuna_spark.driver.dispatch.study import sees_all
 from optuna_spark.sampling.build import build_sampler
 from optuna_spark.sampling.history import History, HistoryStorage
+from optuna_spark.sampling.sampler_facts import sees_all
 from optuna_spark.spec.sections import ComponentSpec
 
 LIMIT = 40

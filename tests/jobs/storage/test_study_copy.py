@@ -11,7 +11,6 @@ import sqlalchemy as sa
 
 from init.local.mysql import MysqlServer
 from optuna_spark.errors import StorageError
-from optuna_spark.storage.claims import Claims
 from optuna_spark.storage.optuna_storage import create_storage
 from optuna_spark.storage.study_copy import StudyCopy, copy_database, sqlite_url
 from tests.support.waiting import wait_until
@@ -54,7 +53,6 @@ def fill(url: sa.URL) -> None:
     for step, value in enumerate((1.5, float("nan"), float("inf"))):
         trial.report(value, step)
     pruned.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    Claims(pruned_storage.engine, "run").create(3)
 
 
 def content(url: sa.URL) -> dict[str, list[tuple[Any, ...]]]:

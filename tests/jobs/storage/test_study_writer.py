@@ -181,7 +181,7 @@ class LosesAnswers(Database):
     def transaction(self) -> Iterator[Transaction]:
         with super().transaction() as transaction:
             if self._now("before"):
-                transaction.run_and_commit = broken_before_the_commit  # type: ignore[method-assign]
+                transaction.run_and_commit = broken_before_the_commit  # type: ignore[method-assign, assignment]
             yield transaction
         if self._now("after"):
             self.close()

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from optuna_spark.shared_study.claims import make_tables
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.claims import make_tables
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
-from optuna_spark.worker.database_source import DatabaseSource, SharedStudy
 from optuna_spark.worker.worker import TrialSource
 from tests.support.coordination import spec_for
 from tests.support.memory_driver import MemoryDriver
+from tests.support.shared import started, worker_of
 
 Worker = Callable[..., TrialSource]
 
@@ -51,14 +51,5 @@ def worker(request: pytest.FixtureRequest, tables: Path, tmp_path: Path) -> Iter
 
 
 def _by_database(spec: TuningSpec, database: str, stack: ExitStack) -> Worker:
-    url = f"sqlite:///{database}"
-    stored = SharedStudy.open(spec, url, "key")
-    stack.callback(stored.close)
-    stored.claims.create(spec.trials)
-
-    def make() -> TrialSource:
-        source = DatabaseSource(SharedStudy.join(spec, url, "key", spec.seed), "test:1")
-        stack.callback(source.close)
-        return source
-
-    return make
+    run = stack.enter_context(started(spec, f"sqlite:///{database}"))
+    return lambda: stack.enter_context(worker_of(run, "test:1"))

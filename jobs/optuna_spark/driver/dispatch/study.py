@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -15,7 +14,6 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, GPSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -26,6 +24,7 @@ from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.enqueue import queued_trial
 from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.history import HistoryStorage
+from optuna_spark.sampling.sampler_facts import portable, sampler_seed, sees_all
 from optuna_spark.sampling.search_space import distributions, suggest_params
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.choices import internal_repr
@@ -239,30 +238,3 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
         return trial.suggest_int(name, low, high, step=distribution.step, log=distribution.log)
     assert isinstance(distribution, CategoricalDistribution)
     return trial.suggest_categorical(name, distribution.choices)
-
-
-def sees_all(sampler: BaseSampler) -> bool:
-    """Whether a sampler is shown every trial of a long study.
-
-    The only one that is not is GPSampler: its time grows with the cube of the number of trials.
-    """
-    return not isinstance(sampler, GPSampler)
-
-
-def portable(key: str) -> bool:
-    """Whether a system attribute of the study means the same in memory and in the database.
-
-    Genetic samplers cache the ids of parent trials there. Ids differ between the two, and the samplers can compute the
-    parents again.
-    """
-    return ":parent:" not in key
-
-
-def sampler_seed(seed: int | None, history: int) -> int | None:
-    """The sampler's seed: the spec's for a new study, else one made from it and the number of stored trials.
-
-    With the same seed the sampler would suggest the stored trials again.
-    """
-    if seed is None or not history:
-        return seed
-    return int(np.random.SeedSequence([seed, history]).generate_state(1)[0])

@@ -1,0 +1,1 @@
+"""A run with `coordination: database`: what its driver and its workers share through the database."""
