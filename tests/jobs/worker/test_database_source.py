@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -402,6 +403,62 @@ def test_an_attribute_is_stored_as_it_was_when_it_was_set(file: str) -> None:
     with started(spec_for(trials=1), file) as run:
         work(run, changes_it_afterwards)
     assert stored(file)[0].user_attrs["value"] == {"a": 1}
+
+
+def test_choices_that_python_takes_for_equal_are_stored_and_tried_again_as_they_were_chosen(file: str) -> None:
+    chosen: list[Any] = []
+
+    def chooses(trial: Any) -> float:
+        chosen.append(trial.suggest_categorical("c", [1, True, 1.0]))
+        assert trial.suggest_categorical("c", [1, True, 1.0]) is chosen[-1]
+        return 1.0
+
+    with started(spec_for(trials=8, search_space={}, enqueue=({"c": True}, {"c": 1.0})), file) as run:
+        with worker_of(run) as source:
+            chooses(next_trial(source))
+            source._run.release(source._run.tally()[1][0])
+        work(run, chooses)
+    found = [t.params["c"] for t in stored(file)]
+    assert [(type(c), c) for c in found] == [(type(c), c) for c in chosen]
+    assert [type(c) for c in found[:2]] == [bool, float]
+    assert sum(c is True for c in found) >= 2, "the lost one was tried again"
+
+
+def test_an_objective_may_use_the_names_of_the_runs_own_notes(file: str) -> None:
+    attrs = {"run_id": "another", "worker": 1, "retries": 99, "retried_from": 0, "error": LOST}
+
+    def names(trial: Any) -> float:
+        for key, value in attrs.items():
+            trial.set_user_attr(key, value)
+        return fails(trial) if trial.number == 0 else 1.0
+
+    with started(spec_for(trials=2), file) as run:
+        work(run, names)
+        assert (run.snapshot().finished, run.snapshot().failed) == (2, 1)
+    assert [t.user_attrs for t in stored(file)] == [attrs] * 3
+    assert [t.number for t in finished(file)] == [1, 2]
+
+
+def test_a_pickled_trial_does_not_hold_the_database_and_changes_nothing(file: str) -> None:
+    def pickles(trial: Any) -> float:
+        text = pickle.dumps(trial)
+        assert file.removeprefix("sqlite:///").encode() not in text
+        copied = pickle.loads(text)
+        assert [t.number for t in copied.study.trials] == [trial.number]
+        for change in (
+            lambda: copied.report(1.0, 0),
+            lambda: copied.set_user_attr("k", 1),
+            lambda: copied.suggest_float("z", 0, 1),
+            lambda: copied.study.set_user_attr("k", 1),
+        ):
+            with pytest.raises(RuntimeError, match="this trial was pickled"):
+                change()
+        return 1.0
+
+    with started(spec_for(trials=1), file) as run:
+        assert work(run, pickles) == 1
+    (trial,) = stored(file)
+    assert (trial.state, trial.user_attrs) == (TrialState.COMPLETE, {})
 
 
 def test_a_running_trial_is_seen_with_its_parameters_by_everybody(url: sa.URL) -> None:

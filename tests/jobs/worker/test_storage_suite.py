@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec
+from optuna_spark.storage.trial_marks import PREFIX
 from optuna_spark.wire.messages import Next, Outcome, Tell
 from optuna_spark.worker.driver_source import CoordinatorClient
 from optuna_spark.worker.driver_storage import STUDY_ID, DriverStorage
@@ -192,7 +193,7 @@ class Cluster(BaseStorage):
     def _with_id(self, trial: FrozenTrial, study_id: int) -> FrozenTrial:
         trial._trial_id = study_id * IDS + trial.number
         # What the run itself notes with its trials is no part of these tests.
-        trial.user_attrs = {k: v for k, v in trial.user_attrs.items() if k not in ("run_id", "worker")}
+        trial.system_attrs = {k: v for k, v in trial.system_attrs.items() if not k.startswith(PREFIX)}
         return trial
 
 
