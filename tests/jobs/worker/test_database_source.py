@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -445,12 +445,13 @@ def test_a_pickled_trial_does_not_hold_the_database_and_changes_nothing(file: st
         assert file.removeprefix("sqlite:///").encode() not in text
         copied = pickle.loads(text)
         assert [t.number for t in copied.study.trials] == [trial.number]
-        for change in (
+        refused: list[Callable[[], Any]] = [
             lambda: copied.report(1.0, 0),
             lambda: copied.set_user_attr("k", 1),
             lambda: copied.suggest_float("z", 0, 1),
             lambda: copied.study.set_user_attr("k", 1),
-        ):
+        ]
+        for change in refused:
             with pytest.raises(RuntimeError, match="this trial was pickled"):
                 change()
         return 1.0
