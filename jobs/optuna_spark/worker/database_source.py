@@ -48,7 +48,8 @@ class SharedStudy:
     def open(cls, spec: TuningSpec, url: str, key: str, callbacks: Callbacks = NOBODY) -> SharedStudy:
         """Open the study in the driver, which creates tables and study if they are missing."""
         storage = create_storage(url)
-        return cls(spec, storage, open_study(spec, storage, value_names(spec)), Claims(storage.engine, key), callbacks)
+        study = open_study(spec, storage, value_names(spec), max_steps(spec))
+        return cls(spec, storage, study, Claims(storage.engine, key), callbacks)
 
     @classmethod
     def join(cls, spec: TuningSpec, url: str, key: str, seed: int | None, callbacks: Callbacks = NOBODY) -> SharedStudy:
