@@ -49,7 +49,7 @@ def _in_a_file(study: StudyFile) -> TaskError:
     name, file = study.settings.study, kind_of(study.settings).kept_file(study.settings)
     return TaskError(
         Failure(
-            what=f"study {name!r} lives in a file that its cluster works on, and studies are restored in a database only",
+            what=f"study {name!r} lives in a file that its cluster works on, and this restores in a database only",
             next=f"While no run goes on, fetch {file}, delete study {name} in it, copy the replaced study to that name"
             " (optuna.delete_study, optuna.copy_study), and put the file back.",
         )
