@@ -53,7 +53,8 @@ class SharedStudy:
     def open(cls, spec: TuningSpec, url: str, key: str, callbacks: Callbacks = NOBODY) -> SharedStudy:
         """Open the study in the driver, which creates tables and study if they are missing."""
         storage = create_storage(url)
-        study, claims = open_study(spec, storage, value_names(spec)), Claims(storage.engine, key)
+        study = open_study(spec, storage, value_names(spec), max_steps(spec))
+        claims = Claims(storage.engine, key)
         let_stop(study, claims, EXHAUSTED)
         return cls(spec, storage, study, claims, callbacks)
 
