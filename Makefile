@@ -51,7 +51,7 @@ ui: ## start Airflow's web pages and scheduler, MySQL and Spark, and print addre
 
 check-studies: ## read all study files, import their own objectives, name what is wrong, start nothing
 	@$(LOCAL) setup
-	@AIRFLOW_HOME=.state/airflow AIRFLOW__CORE__LOAD_EXAMPLES=False PYTHONPATH=jobs:plugins \
+	@AIRFLOW_HOME="$$PWD/.state/airflow" AIRFLOW__CORE__LOAD_EXAMPLES=False PYTHONPATH=jobs:plugins \
 		$(AIRFLOW_ENV)/python -m tuning_pipeline.dag.check dags/studies $(SPARK_ENV)/python
 
 studies: ## list the studies: trials, best value, size, last trial
@@ -71,7 +71,7 @@ tidy: ## remove Airflow's rows and logs of runs that are older than DAYS=30 days
 
 reference: ## write docs/study_file.md and the annotated study anew from the keys' declarations
 	@$(LOCAL) setup
-	@AIRFLOW_HOME=.state/airflow PYTHONPATH=jobs:plugins $(AIRFLOW_ENV)/python -m tuning_pipeline.reference .
+	@AIRFLOW_HOME="$$PWD/.state/airflow" PYTHONPATH=jobs:plugins $(AIRFLOW_ENV)/python -m tuning_pipeline.reference .
 
 screenshots: ## take the README's pictures anew: a real run in a real browser (chromium, chromium-driver)
 	@$(LOCAL) setup --tests

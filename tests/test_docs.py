@@ -31,7 +31,7 @@ FIRST = {
 # What pages call so and is no file of the repository: a path of Databricks' API.
 ELSEWHERE = {"jobs/runs/list"}
 # Studies that a page lets its reader write.
-READERS_OWN = {"mine", "prices", "forest"}
+READERS_OWN = {"mine", "prices", "forest", "houses"}
 
 PAGES = [pytest.param(path, id=str(path.relative_to(REPOSITORY))) for path in [*DOCUMENTS, REPOSITORY / "SECURITY.md"]]
 
@@ -73,6 +73,15 @@ def test_a_module_that_is_run_is_there(page: Path) -> None:
     for line in command_lines(page.read_text(encoding="utf-8")):
         for module in re.findall(r"python3? -m ([\w.]+)", line):
             assert importlib.util.find_spec(module) is not None, f"python -m {module}: no such module"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pip_is_told_that_a_lock_leaves_packages_out(page: Path) -> None:
+    """Without --no-deps pip asks for hashes of what is not in the lock, and ends."""
+    for line in command_lines(page.read_text(encoding="utf-8")):
+        for name in re.findall(r"pip install .*-r (requirements/[\w-]+\.txt)", line):
+            left_out = "packages were excluded" in (REPOSITORY / name).read_text(encoding="utf-8")
+            assert not left_out or "--no-deps" in line, f"{line}: {name} leaves packages out, so pip needs --no-deps"
 
 
 def paths(text: str) -> Iterator[str]:

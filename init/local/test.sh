@@ -27,6 +27,8 @@ failed=()
 # These tests start Airflow's services and take the longest, so they are a part of their own.
 services=(tests/whole/test_ui.py tests/whole/test_databricks_killed.py tests/whole/test_ended_tasks.py tests/init/local/test_keeper.py
     tests/whole/test_load.py tests/whole/test_matrix.py)
+# Whole runs, installations and the machine's set-up: they mostly wait for programs that they start.
+whole=(tests/whole tests/init)
 declare -A beside=()
 
 part() { # name, command...
@@ -65,10 +67,13 @@ if [ "${1:-}" != attacks ]; then part lint init/local/lint.sh; fi
 start_beside spark-side .state/envs/spark/bin/python -m pytest "${wanted[@]}" tests/jobs tests/gpu
 start_beside services-side env AIRFLOW_HOME="$AIRFLOW_HOME-services" \
     $airflow_python -m pytest "${wanted[@]}" "${services[@]}"
+start_beside whole-side env AIRFLOW_HOME="$AIRFLOW_HOME-whole" \
+    $airflow_python -m pytest "${wanted[@]}" "${whole[@]}" "${services[@]/#/--ignore=}"
 part airflow-side $airflow_python -m pytest "${wanted[@]}" \
-    tests --ignore=tests/jobs --ignore=tests/gpu "${services[@]/#/--ignore=}"
+    tests --ignore=tests/jobs --ignore=tests/gpu "${whole[@]/#/--ignore=}"
 finish spark-side
 finish services-side
+finish whole-side
 
 if [ "${1:-}" = attacks ]; then
     echo "== attacks"

@@ -74,7 +74,7 @@ def test_logging(run_example: Run) -> None:
 def test_pytorch(run_example: Run) -> None:
     python = spark_environment() / "bin" / "python"
     if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode:
-        pytest.skip("torch is not installed in the Spark environment")
+        pytest.skip("torch is not installed in the Spark environment; TUNING_SPARK_ENV may name one that has it")
     study = run_example("pytorch", resources=ResourceSpec()).study
     assert study.best_value < 0.3
     assert study.best_trial.user_attrs["device"] == "cpu"

@@ -24,7 +24,7 @@ from optuna_spark.driver.progress import Snapshot
 from optuna_spark.driver.request_handler import RequestHandler
 from optuna_spark.driver.server import WorkerServer
 from optuna_spark.errors import StorageError
-from optuna_spark.objectives.registry import value_names
+from optuna_spark.objectives.registry import max_steps, value_names
 from optuna_spark.sampling.open_study import open_study
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.shown import shown
@@ -310,7 +310,7 @@ def _load(spec: TuningSpec, url: str | sa.URL) -> tuple[StudyWriter, StoredStudy
     database = Database(url)
     try:
         storage = create_storage(url)
-        study = open_study(spec, storage, value_names(spec))
+        study = open_study(spec, storage, value_names(spec), max_steps(spec))
         writer = StudyWriter(storage, database, spec.study_name, spec.run_id)
         writer.take_over()  # before the study is read: a forgotten driver cannot change it afterwards
         trials = study.get_trials(deepcopy=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna_spark.driver.progress import Snapshot
 from optuna_spark.errors import StudyGoneError, TrialLimitError
-from optuna_spark.objectives.registry import value_names
+from optuna_spark.objectives.registry import max_steps, value_names
 from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.open_study import open_study
 from optuna_spark.sampling.search_space import distributions
@@ -33,7 +33,7 @@ class OpenedDatabaseRun:
         storage = create_storage(url)
         try:
             check_schema(storage)
-            open_study(spec, storage, value_names(spec))
+            open_study(spec, storage, value_names(spec), max_steps(spec))
             make_tables(storage.engine)
         finally:
             close_storage(storage)

@@ -17,13 +17,16 @@ from optuna_spark.storage.empty_study import take_directions
 from optuna_spark.storage.optuna_storage import check_name
 
 
-def open_study(spec: TuningSpec, storage: RDBStorage, value_names: Sequence[str] = ()) -> optuna.Study:
+def open_study(
+    spec: TuningSpec, storage: RDBStorage, value_names: Sequence[str] = (), max_steps: int | None = None
+) -> optuna.Study:
     """Open the spec's study for a run of its own. Creates it if it does not exist; an empty one takes its directions.
 
     Args:
         spec: The run.
         storage: Its database.
         value_names: What the values are called; empty where nobody knows, so that names somebody else gave stay.
+        max_steps: The last step of a full trial, where it is known.
 
     Raises:
         StudyMismatchError: The stored study has other directions.
@@ -35,7 +38,7 @@ def open_study(spec: TuningSpec, storage: RDBStorage, value_names: Sequence[str]
         study_name=spec.study_name,
         storage=storage,
         sampler=build_sampler(spec.sampler, spec.seed),
-        pruner=build_pruner(spec.pruner),
+        pruner=build_pruner(spec.pruner, max_steps),
         directions=list(spec.directions),
         load_if_exists=True,
     )

@@ -15,11 +15,11 @@ def study_url(study: StudyFile) -> str:
         TaskError: The study lives in a file, or its connection is missing or incomplete.
     """
     if not study.has_database:
-        folder = kind_of(study.settings).study_folder(study.settings)
+        file = kind_of(study.settings).kept_file(study.settings)
         raise TaskError(
             Failure(
                 what=f"study {study.settings.study!r} lives in a file that its cluster works on",
-                next=f"Fetch {folder} and open the file as sqlite:///<path>.",
+                next=f"Fetch {file} and open it as sqlite:///<path>.",
             )
         )
     url = storage_url(database_connection(study.settings.connections.database))

@@ -5,6 +5,7 @@ With PYTHON, that of the Spark environment, their own objectives are imported as
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,17 @@ def check(folder: Path, spark_python: Path | None = None) -> tuple[list[str], in
 
     Args:
         folder: Of the study files.
-        spark_python: Python of the Spark environment; None to import no objective.
+        spark_python: Python of the Spark environment, as a shell would find it; None to import no objective.
     """
+    if spark_python is None:
+        return _check(folder, None)
+    program = shutil.which(spark_python)
+    if program is None:
+        return [f"error: there is no program {spark_python}: name the Python of the Spark environment"], 2
+    return _check(folder, Path(program).absolute())
+
+
+def _check(folder: Path, spark_python: Path | None) -> tuple[list[str], int]:
     found = read_studies(folder)
     if not found.studies and not found.errors:
         return [f"error: no study file in {folder}"], 2

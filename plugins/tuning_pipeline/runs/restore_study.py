@@ -12,7 +12,8 @@ from tuning_pipeline.database.connections import database_connection, storage_ur
 from tuning_pipeline.database.replaced_studies import put_back, replaced_studies
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.runs.refusal import refuse_while_held
-from tuning_pipeline.study_file.study_file import read_study
+from tuning_pipeline.study_file.study_file import StudyFile, read_study
+from tuning_pipeline.targets.registry import kind_of
 
 
 def restore(file: Path, wanted: str = "") -> list[str]:
@@ -31,12 +32,7 @@ def restore(file: Path, wanted: str = "") -> list[str]:
     """
     study = read_study(file)
     if not study.has_database:
-        raise TaskError(
-            Failure(
-                what=f"study {study.settings.study!r} lives in a file on a Databricks Volume, which this cannot change",
-                next="Fetch the file, rename the studies in it, and put it back.",
-            )
-        )
+        raise _in_a_file(study)
     name = study.settings.study
     with opened_storage(storage_url(database_connection(study.settings.connections.database))) as storage:
         found = replaced_studies(storage, name)
@@ -47,6 +43,17 @@ def restore(file: Path, wanted: str = "") -> list[str]:
         kept = put_back(storage, name, back)
         lines = [f"study {name} is what was {back}"]
         return [*lines, f"what had its name is kept as {kept}"] if kept else lines
+
+
+def _in_a_file(study: StudyFile) -> TaskError:
+    name, file = study.settings.study, kind_of(study.settings).kept_file(study.settings)
+    return TaskError(
+        Failure(
+            what=f"study {name!r} lives in a file that its cluster works on, and this restores in a database only",
+            next=f"While no run goes on, fetch {file}, delete study {name} in it, copy the replaced study to that name"
+            " (optuna.delete_study, optuna.copy_study), and put the file back.",
+        )
+    )
 
 
 def _none(name: str, wanted: str, found: list[str]) -> TaskError:

@@ -37,7 +37,7 @@ def refused_by_spark(study: StudyFile, python: Path) -> str | None:
 
     Args:
         study: A study that `runs_here`.
-        python: The Spark environment's.
+        python: The Spark environment's; absolute, because the program starts in a folder of its own.
     """
     with tempfile.TemporaryDirectory(prefix="tuning-check-") as folder:
         scratch = Path(folder)

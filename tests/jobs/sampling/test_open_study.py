@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.storages import RDBStorage
 
+from optuna_spark.driver.coordinator import LoadedRun
+from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.run import tune
 from optuna_spark.objectives.registry import value_names
 from optuna_spark.sampling.open_study import open_study
 from optuna_spark.sampling.versions import VERSIONS
 from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.sections import ComponentSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.storage.run_notes import note_of
+from optuna_spark.trial_callback import Callbacks
 
 TABLE = DataSpec("sklearn:wine")
 
@@ -80,3 +84,11 @@ def test_a_run_names_values_and_notes_its_versions_in_the_study(coordination: st
     assert {str(trial.user_attrs["fixed_params"]) for trial in study.trials} == {"{'num_class': 3}"}
     assert [trial.user_attrs["best_iteration"] for trial in study.trials] == [2, 2]
     close_storage(storage)
+
+
+@pytest.mark.parametrize("open_run", [LoadedRun, OpenedDatabaseRun])
+def test_the_driver_tells_our_pruner_the_last_round_of_xgboost(
+    open_run: Callable[[TuningSpec, str, Callbacks], LoadedRun | OpenedDatabaseRun], url: str
+) -> None:
+    spec = TuningSpec("s", objective="xgboost", data=TABLE, pruner=ComponentSpec("ExtrapolationPruner"))
+    open_run(spec, url, Callbacks()).close()

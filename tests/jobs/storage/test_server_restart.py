@@ -44,6 +44,7 @@ def test_a_run_outlasts_a_server_that_goes_away_and_comes_back(
         "study",
         objective="sample_objectives:slow_parabola",
         trials=30,
+        run_id="away",
         distribution="local",
         coordination="database",
         coordinator=CoordinatorSpec(heartbeat_s=0.5),

@@ -18,12 +18,13 @@ from init.local.mysql import MysqlServer
 from optuna_spark.sampling.search_space import distributions
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.optuna_storage import close_storage, create_storage
+from optuna_spark.storage.optuna_storage import close_storage, create_storage, opened_storage
 from tests.support.airflow import migrated_home
 from tests.support.cards import unwrapped
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.programs import run_program
 from tests.support.studies import study_reader
+from tuning_pipeline.commands.study_url import study_url
 from tuning_pipeline.database.lease_table import LEASES
 from tuning_pipeline.database.prepare_study import check_prepared, prepare_study
 from tuning_pipeline.database.provision import provision
@@ -139,6 +140,29 @@ def test_a_name_that_nobody_kept_is_refused_with_those_there_are(
         restore(file, wanted)
     assert caught.value.failure.next == f"There is: {replaced_studies(storage, name)[0]}."
     assert trials_of(storage, name) == 1
+
+
+def test_a_study_in_a_file_of_its_cluster_is_left_alone_and_the_way_out_named(tmp_path: Path) -> None:
+    cluster = "databricks: {files: /Volumes/a/b/c, cluster: {node_type: n}}"
+    study = study_reader(tmp_path)(f"objective: quadratic\nstudy: s\ntarget: databricks\n{cluster}\n")
+    with pytest.raises(TaskError, match="study 's' lives in a file that its cluster works on") as restored:
+        restore(study.path)
+    assert "fetch /Volumes/a/b/c/studies/s/study.db, delete study s in it" in restored.value.failure.next
+    with pytest.raises(TaskError) as asked:
+        study_url(study)
+    assert asked.value.failure.next.startswith("Fetch /Volumes/a/b/c/studies/s/study.db and open it")
+
+
+def test_the_way_out_works(tmp_path: Path) -> None:
+    with opened_storage(f"sqlite:///{tmp_path}/study.db") as storage:
+        prepare_study(TuningSpec("s", search_space=SPACE, run_id="run 1"), url := storage.engine.url, "resume")
+        before = optuna.load_study(study_name="s", storage=storage)
+        before.tell(before.ask(distributions(SPACE)), 1.0)
+        prepare_study(TuningSpec("s", search_space=SPACE, run_id="run 2"), url, "reset")
+        (kept,) = replaced_studies(storage, "s")
+        optuna.delete_study(study_name="s", storage=storage)
+        optuna.copy_study(from_study_name=kept, from_storage=storage, to_storage=storage, to_study_name="s")
+        assert trials_of(storage, "s") == 1
 
 
 @pytest.mark.parametrize(("busy", "limit_s"), [(True, DEAD_S), (False, STRANGER_S)])

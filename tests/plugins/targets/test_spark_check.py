@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from init.local.layout import REPOSITORY
+from tests.support.programs import run_program
 from tests.support.servers import spark_environment
 from tuning_pipeline.dag.check import check, main
 from tuning_pipeline.targets import spark_check
@@ -104,3 +107,24 @@ def test_user_code_gets_no_secret_of_the_environment(folder: Path, monkeypatch: 
     monkeypatch.setenv("AIRFLOW_CONN_TUNING_DB", "mysql://tuning:secret@host/db")
     code = f"import os\nassert not [name for name in os.environ if 'AIRFLOW' in name]\n{OBJECTIVE}"
     assert lines(folder, code) == ["ok: mine.yaml, DAG tune_mine"]
+
+
+def test_make_check_studies_works_in_a_new_checkout(tmp_path: Path) -> None:
+    """What make runs after its set-up, with the paths that it has there, before Airflow has a folder of its own."""
+    for name in ("Makefile", "dags", "init", "jobs", "plugins"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    (tmp_path / ".state").mkdir()
+    (tmp_path / ".state" / "envs").symlink_to(spark_environment().parent)
+    recipe = run_program(["make", "--dry-run", "check-studies"], cwd=tmp_path).stdout
+    commands = recipe.split("-m init.local setup\n")[1]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    done = run_program(["bash", "-euc", commands], cwd=tmp_path, env=env)
+    assert "ok: diabetes.yaml, DAG tune_diabetes\n" in done.stdout
+
+
+def test_a_python_that_is_not_there_is_named(folder: Path) -> None:
+    (folder / "fine.yaml").write_text("objective: quadratic\n")
+    assert check(folder, Path("not/there")) == (
+        ["error: there is no program not/there: name the Python of the Spark environment"],
+        2,
+    )

@@ -54,6 +54,6 @@ class TargetKind:
         """Whether the study names something that may install modules where its trials run."""
         return False
 
-    def study_folder(self, _keys: StudyKeys) -> str:
+    def kept_file(self, _keys: StudyKeys) -> str:
         """Where that file is kept between two runs, as a person finds it; empty with a database."""
         return ""

@@ -37,8 +37,8 @@ class DatabricksKind(TargetKind):
     def has_database(self, keys: StudyKeys) -> bool:
         return databricks_settings(keys).database == "external"
 
-    def study_folder(self, keys: StudyKeys) -> str:
-        return "" if self.has_database(keys) else f"{databricks_settings(keys).folder}/studies"
+    def kept_file(self, keys: StudyKeys) -> str:
+        return "" if self.has_database(keys) else databricks_settings(keys).study_copy(keys.study)
 
     def runs_folder(self, keys: StudyKeys) -> str:
         return "" if self.has_database(keys) else databricks_settings(keys).runs_folder(keys.study)

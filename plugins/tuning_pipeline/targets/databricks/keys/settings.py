@@ -169,6 +169,10 @@ class DatabricksSettings:
     def scripts_folder(self) -> str:
         return (self.scripts or self.files).rstrip("/")
 
+    def study_copy(self, study_name: str) -> str:
+        """The file that holds the study between two runs, with `database: driver`."""
+        return f"{self.folder}/studies/{study_name}/study.db"
+
     def runs_folder(self, study_name: str) -> str:
         """The folder in which each run of a study has its own."""
         return f"{self.folder}/runs/{study_name}"

@@ -39,7 +39,7 @@ def output_folder(settings: DatabricksSettings, study_name: str, run_folder: str
 
 def study_copy_path(settings: DatabricksSettings, study_name: str) -> str:
     """The file that holds the study between two runs, with `database: driver`."""
-    return f"{settings.folder}/studies/{study_name}/study.db"
+    return settings.study_copy(study_name)
 
 
 def run_name(study_name: str, run_id: str) -> str:
