@@ -19,8 +19,8 @@ from optuna_spark.wire.sealing import LENGTH, TAG, Introduction, Seal, WireError
 
 __all__ = ["FrameSocket", "FrameStream", "Message", "WireError", "decode", "encode", "new_secret"]
 
-# The largest message of a worker holds 256 KiB of changes (worker/own_trial.py), one more attribute (64 KiB) and the
-# text of an error. Or it holds a distribution: 64 KiB of JSON, which are escaped once more.
+# The largest message of a worker holds 256 KiB of changes (worker/own_trial.py), one more attribute (64 KiB) and an
+# error's text. Or it holds a distribution: 64 KiB of JSON, which are escaped once more.
 MAX_REQUEST = 1024 * 1024
 # The driver sends more: a search space with long lists of choices, or a queued trial with many attributes.
 MAX_REPLY = 16 * 1024 * 1024
