@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
@@ -33,7 +32,6 @@ from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.storage.limits import as_step, attr_text, check_distribution, check_name
 from optuna_spark.storage.optuna_tables import NEW_TRIAL, Written, new_trial_rows
 from optuna_spark.storage.trial_record import TrialRecord, stored_moment
-from optuna_spark.trial_callback import Callbacks
 
 # The rows of a running trial are written, and those of others read, at most this often where nothing needs it sooner.
 UPDATE_S = 0.5
@@ -360,45 +358,3 @@ class SharedStorage(HistoryStorage):
         self._set_trial(trial.number, trial)
         self._update_cache(trial.number, self.memory_id)
         self._note(trial)
-
-
-class SharedTrial(optuna.Trial):
-    """A trial of a SharedStorage. Optuna samples and prunes it with the part of the study that is shown to them.
-
-    Attributes:
-        ahead: Whether its parameters are sampled before the objective asks for them, and are written together.
-    """
-
-    storage: SharedStorage
-    ahead = False
-    _callbacks: Callbacks | None = None
-
-    def on_report(self, callbacks: Callbacks) -> None:
-        """Set who is told of each report."""
-        self._callbacks = callbacks
-
-    def report(self, value: float, step: int) -> None:
-        super().report(value, step)
-        if self._callbacks is not None:
-            self._callbacks.trial_reported(self.number, int(step), float(value))
-
-    def suggest_float(self, *args: Any, **kwargs: Any) -> float:
-        return float(self._sampled(super().suggest_float, args, kwargs))
-
-    def suggest_int(self, *args: Any, **kwargs: Any) -> int:
-        return int(self._sampled(super().suggest_int, args, kwargs))
-
-    def suggest_categorical(self, *args: Any, **kwargs: Any) -> Any:
-        return self._sampled(super().suggest_categorical, args, kwargs)
-
-    def should_prune(self) -> bool:
-        self.storage.look_now_and_then()
-        with self.storage.showing("pruner"):
-            return bool(super().should_prune())
-
-    def _sampled(self, suggest: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        with self.storage.showing("sampler"):
-            value = suggest(*args, **kwargs)
-        if not self.ahead:
-            self.storage.put_now_and_then()
-        return value

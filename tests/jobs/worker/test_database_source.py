@@ -18,7 +18,7 @@ from init.local.mysql import MysqlServer
 from optuna_spark.database import patient
 from optuna_spark.database.connection import Database, Transaction
 from optuna_spark.errors import StudyGoneError, TrialLimitError
-from optuna_spark.shared_study.shared_storage import SharedTrial
+from optuna_spark.shared_study.shared_trial import SharedTrial
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, StopSpec
 from optuna_spark.stop_and_retry import LOST
 from optuna_spark.storage.optuna_storage import opened_storage
