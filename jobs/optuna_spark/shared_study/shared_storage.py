@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -35,7 +34,6 @@ from optuna_spark.storage.choices import internal_repr
 from optuna_spark.storage.limits import as_step, attr_text, check_distribution, check_name
 from optuna_spark.storage.optuna_tables import NEW_TRIAL, Written, new_trial_rows
 from optuna_spark.storage.trial_record import TrialRecord, stored_moment
-from optuna_spark.trial_callback import Callbacks
 
 # The rows of a running trial are written, and those of others read, at most this often where nothing needs it sooner.
 UPDATE_S = 0.5
@@ -394,54 +392,3 @@ class SharedStorage(HistoryStorage):
         self._set_trial(trial.number, trial)
         self._update_cache(trial.number, self.memory_id)
         self._note(trial)
-
-
-class SharedTrial(optuna.Trial):
-    """A trial of a SharedStorage. Optuna samples and prunes it with the part of the study that is shown to them.
-
-    A pickled trial is a copy: what it knows can be read, what needs the database is refused.
-
-    Attributes:
-        ahead: Whether its parameters are sampled before the objective asks for them, and are written together.
-    """
-
-    storage: SharedStorage
-    ahead = False
-    _callbacks: Callbacks | None = None
-
-    def on_report(self, callbacks: Callbacks) -> None:
-        """Set who is told of each report."""
-        self._callbacks = callbacks
-
-    def report(self, value: float, step: int) -> None:
-        super().report(value, step)
-        if self._callbacks is not None:
-            self._callbacks.trial_reported(self.number, int(step), float(value))
-
-    def should_prune(self) -> bool:
-        self.storage.look_now_and_then()
-        with self.storage.showing("pruner"):
-            return bool(super().should_prune())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> SharedTrial:
-        return self  # a handle on the running trial, which scikit-learn's `clone` copies with its callbacks
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_callbacks": None}
-
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        is_new, storage = name not in self._cached_frozen_trial.distributions, self.storage
-        with storage.settling if is_new and _has_twins(distribution) else contextlib.nullcontext():
-            with storage.showing("sampler"):
-                value = super()._suggest(name, distribution)
-            if is_new and (index := internal_repr(distribution, value)) != distribution.to_internal_repr(value):
-                storage.set_trial_param(self._trial_id, name, index, distribution)
-        if is_new and not self.ahead:
-            storage.put_now_and_then()
-        return value
-
-
-def _has_twins(distribution: BaseDistribution) -> bool:
-    """Whether Python may take two choices for one, such as 1 and True. Optuna then notes the first of them."""
-    choices = distribution.choices if isinstance(distribution, CategoricalDistribution) else ()
-    return len({type(choice) for choice in choices if isinstance(choice, int | float)}) > 1

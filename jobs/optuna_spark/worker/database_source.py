@@ -17,7 +17,8 @@ from optuna_spark.sampling.sampler_facts import sampler_seed
 from optuna_spark.sampling.search_space import suggest_params
 from optuna_spark.shared_study.claims import Claim
 from optuna_spark.shared_study.shared_run import SampledStudy, SharedRun
-from optuna_spark.shared_study.shared_storage import UPDATE_S, SharedTrial
+from optuna_spark.shared_study.shared_storage import UPDATE_S
+from optuna_spark.shared_study.shared_trial import SharedTrial
 from optuna_spark.stop_and_retry import stopped_by
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.storage.trial_marks import failed

@@ -19,7 +19,7 @@ from init.local.mysql import MysqlServer
 from optuna_spark.database import patient
 from optuna_spark.database.connection import Database, Transaction
 from optuna_spark.errors import StudyGoneError, TrialLimitError
-from optuna_spark.shared_study.shared_storage import SharedTrial
+from optuna_spark.shared_study.shared_trial import SharedTrial
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, StopSpec
 from optuna_spark.stop_and_retry import LOST
 from optuna_spark.storage.optuna_storage import opened_storage
@@ -530,11 +530,11 @@ def test_a_study_whose_numbers_have_gaps_is_refused_in_words(file: str) -> None:
         pass
 
 
-def test_a_trial_takes_few_messages_and_as_many_after_a_long_history(mysql_server: MysqlServer) -> None:
+def test_a_trial_takes_few_commits_and_statements(mysql_server: MysqlServer) -> None:
     """Plain Optuna sends about 31 statements and 7 commits for it, each in a message of its own."""
     url = new_database(mysql_server)
     with started(spec_for(trials=400), url) as run:
-        work(run, most=300)
+        work(run, most=50)
         engine = sa.create_engine(text_of(url), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection, worker_of(run) as source:
 
