@@ -30,7 +30,6 @@ from optuna_spark.shared_study.tally import Tally
 from optuna_spark.shared_study.trial_reader import numbers_have_gaps, read_trials, study_of
 from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.storage import trial_marks
-from optuna_spark.storage.choices import internal_repr
 from optuna_spark.storage.limits import as_step, attr_text, check_distribution, check_name
 from optuna_spark.storage.optuna_tables import NEW_TRIAL, Written, new_trial_rows
 from optuna_spark.storage.trial_record import TrialRecord, stored_moment
