@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from init.local.layout import REPOSITORY
 from init.local.spark import SparkCluster
+from optuna_spark.storage.trial_marks import run_id_of
 from tests.support.airflow import DagFolder, migrated_home
 from tests.support.connections import SPARK, TUNING, set_connection
 from tests.support.servers import spark_environment
@@ -56,7 +58,10 @@ def test_a_study_of_an_earlier_version_goes_on(
     assert [trial.number for trial in after] == list(range(len(before) + 3))
     assert [trial.values for trial in after[: len(before)]] == [trial.values for trial in before]
     assert len(list(exports.glob("manual__*"))) == 2
-    assert len((exports / "latest" / "trials.csv").read_text().splitlines()) == 1 + len(after)
+    with (exports / "latest" / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["user_attrs_run_id"] for row in rows] == [run_id_of(trial) for trial in after]
+    assert all(row["user_attrs_worker"] for row in rows)
     assert (exports / "latest" / "report.html").stat().st_size > 100_000
 
 
