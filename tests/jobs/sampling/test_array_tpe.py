@@ -17,6 +17,7 @@ from optuna_spark.sampling.array_tpe import ArrayTPESampler
 from optuna_spark.sampling.build import SAME_TPE, build_sampler, read_constraints
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.spec.sections import ComponentSpec
+from tests.support.same_search import assert_same
 
 TRIALS = 120
 AT_ONCE = 4
@@ -92,16 +93,6 @@ def run(sampler: BaseSampler, objective: Objective, storage: optuna.storages.Bas
         for trial, values, state in reversed(told):
             study.tell(trial, values, state=state, skip_if_finished=False)
     return [trial.params for trial in study.get_trials(deepcopy=False)]
-
-
-def assert_same(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
-    """The same values, but for the last digits: Optuna computes them by other functions."""
-    assert len(ours) == len(theirs)
-    for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        assert mine.keys() == other.keys()
-        for name, value in other.items():
-            same = pytest.approx(value, rel=1e-8, abs=1e-8) if isinstance(value, float) else value
-            assert mine[name] == same, f"trial {number}, {name}"
 
 
 @pytest.mark.parametrize(
