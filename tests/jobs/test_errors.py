@@ -40,3 +40,20 @@ def test_a_child_takes_over_what_its_parent_says() -> None:
 def test_an_error_of_which_only_the_log_knows_more_says_so() -> None:
     for error in (TuningError("the workers ended"), OSError("disk")):
         assert describe_failure(error)["next"] == "Read the log above this card from its first error on."
+
+
+@pytest.mark.parametrize(
+    ("error", "headline"),
+    [
+        (KeyError("grid_id"), "KeyError: 'grid_id'"),
+        (ValueError("\n  x = 1 / 0\nfailed"), "ValueError: x = 1 / 0"),
+        (AssertionError(), "AssertionError"),
+        (
+            RuntimeError("stage failed\nCaused by: java.io.IOException: disk full\n\tat x"),
+            "java.io.IOException: disk full",
+        ),
+        (RuntimeError("stage failed\nValueError: no label\n\tat x"), "ValueError: no label"),
+    ],
+)
+def test_the_headline_of_an_error_that_is_not_ours_names_its_class(error: Exception, headline: str) -> None:
+    assert describe_failure(error)["what"] == headline

@@ -41,10 +41,14 @@ def write_failure(failure: dict[str, str]) -> None:
 
 
 def _first_cause(error: BaseException) -> str:
-    """The cause inside Spark's stack trace: the last Python exception, else the last `Caused by`."""
+    """The cause inside Spark's stack trace: the last Python exception, else the last `Caused by`, else the error."""
     text = str(error)
     python = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception|Exit)): (.+)$", text, re.MULTILINE)
     if python:
         return ": ".join(python[-1])
     caused = re.findall(r"^Caused by: (.+)$", text, re.MULTILINE)
-    return str(caused[-1] if caused else text.splitlines()[0] if text else type(error).__name__)
+    if caused:
+        return str(caused[-1])
+    # The class first: the text alone may be a name (KeyError) or a line of code.
+    said = text.strip().splitlines()
+    return f"{type(error).__name__}: {said[0].strip()}" if said else type(error).__name__
