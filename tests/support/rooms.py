@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -46,18 +46,18 @@ def _imported(path: Path) -> set[str]:
     return names & modules().keys()
 
 
-def reached(module: str, without: str = "") -> set[str]:
+def reached(module: str, without: Collection[str] = ()) -> set[str]:
     """A module and all that it imports of ours, directly or through others, wherever in its functions.
 
     Args:
         module: Its dotted name.
-        without: A module that is not followed.
+        without: Modules that are not followed.
     """
     seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in seen and name != without:
+        if name not in seen and name not in without:
             seen.add(name)
             waiting += module_arrows()[name]
     return seen
