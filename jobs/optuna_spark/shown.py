@@ -12,6 +12,12 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def last_line(error: str | None) -> str:
+    """The last line of a traceback, which names the error, made fit to be shown."""
+    lines = (error or "").strip().splitlines()
+    return shown(lines[-1]) if lines else "no reason was given"
+
+
 def duration(seconds: float) -> str:
     """Seconds as 42 s, 3 min 20 s or 2 h 5 min."""
     whole = round(seconds)

@@ -40,13 +40,14 @@ class History:
     Args:
         limit: How many finished trials are shown at most; None means all.
         directions: The study's directions. With several, the best trials are those that no other dominates.
+        whole: Whether samplers are shown all trials all the same. Pruners are not.
 
     Attributes:
         unfinished: Numbers of the trials that wait or run.
     """
 
-    def __init__(self, limit: int | None, directions: Sequence[StudyDirection]) -> None:
-        self._limit = limit
+    def __init__(self, limit: int | None, directions: Sequence[StudyDirection], whole: bool = False) -> None:
+        self._limit, self._whole = limit, whole
         self._signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions]
         shown = limit or 0
         self._n_best, self._n_recent = (max(1, int(share * shown)) for share in (BEST, RECENT))
@@ -65,7 +66,7 @@ class History:
 
     def for_samplers(self) -> list[int]:
         """Numbers of the finished trials that samplers are shown, ascending."""
-        if not self.bounded:
+        if self._whole or not self.bounded:
             return self._numbers
         recent = itertools.islice(self._recent, len(self._recent) - self._n_recent, None)
         best = [n for *_, n in self._best] + [n for _, n in self._front]
@@ -88,6 +89,8 @@ class History:
         if self._limit is None:
             return
         self._recent.append(trial.number)
+        if self._whole:
+            return
         # Multiples of the golden ratio, modulo 1, fill [0, 1) evenly. So the trials with the smallest ones are spread
         # evenly over time, however many trials are still to come.
         bisect.insort(self._spread, (len(self._numbers) * GOLDEN % 1, trial.number))
@@ -158,7 +161,7 @@ class HistoryStorage(InMemoryStorage):
         super().__init__()
         self.changes = ChangeLog()
         self._limit, self._whole = limit, whole
-        self._history = History(limit, [])
+        self._history = History(limit, [], whole)
         self._name, self.stored_distributions = "", dict[str, BaseDistribution]()
         self._view: View = "sampler"
         self._shown: list[int] | None = None  # numbers shown in this view; None: to be chosen again
@@ -168,7 +171,7 @@ class HistoryStorage(InMemoryStorage):
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
         """Create the study with its stored trials, whose numbers start at 0 without gaps; returns its id."""
-        self._name, self._history = name, History(self._limit, directions)
+        self._name, self._history = name, History(self._limit, directions, self._whole)
         study_id = self.create_new_study(directions, name)
         for trial in trials:
             self.add(study_id, trial)

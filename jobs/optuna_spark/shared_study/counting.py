@@ -8,7 +8,7 @@ from dataclasses import replace
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.shared_study.tally import Tally
-from optuna_spark.shown import shown
+from optuna_spark.shown import last_line
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import BestTrial, broken_limit, is_forgiven, reaches_target
 from optuna_spark.storage.trial_marks import error_of
@@ -56,7 +56,7 @@ def stopped(tally: Tally, reason: str, *, broken: bool = False) -> Tally:
 
 
 def _failed(spec: TuningSpec, tally: Tally, trial: FrozenTrial) -> Tally:
-    first = tally.first_failure or f"trial {trial.number}: {_last_line(error_of(trial))}"
+    first = tally.first_failure or f"trial {trial.number}: {last_line(error_of(trial))}"
     tally = replace(
         tally,
         failed=tally.failed + 1,
@@ -66,12 +66,6 @@ def _failed(spec: TuningSpec, tally: Tally, trial: FrozenTrial) -> Tally:
     )
     rule = broken_limit(spec.stop, tally.failed_now, tally.failed_in_a_row)
     return tally if rule is None else stopped(tally, f"{rule}; the first, {first}", broken=True)
-
-
-def _last_line(error: str | None) -> str:
-    """The last line of a traceback, which names the error. The trial's own note holds all of it."""
-    lines = (error or "").strip().splitlines()
-    return shown(lines[-1]) if lines else "no reason was given"
 
 
 def _with_best(spec: TuningSpec, tally: Tally, trial: FrozenTrial) -> Tally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from optuna.trial import TrialState
 
 from optuna_spark.errors import TrialLimitError, TuningError
-from optuna_spark.shown import shown
+from optuna_spark.shown import last_line
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import EXHAUSTED, broken_limit
 
@@ -105,16 +105,10 @@ class Budget:
         self.failed += 1
         self._failed_now += 1
         self._failed_in_a_row = in_a_row
-        self._first_failure = self._first_failure or f"trial {number}: {_last_line(error)}"
+        self._first_failure = self._first_failure or f"trial {number}: {last_line(error)}"
         self._check_failures()
 
     def _check_failures(self) -> None:
         rule = broken_limit(self._spec.stop, self._failed_now, self._failed_in_a_row)
         if rule is not None:
             self.fail(TrialLimitError(f"{rule}; the first, {self._first_failure}"))
-
-
-def _last_line(error: str | None) -> str:
-    """The last line of a traceback, which names the error. The trial's attribute `error` holds all of it."""
-    lines = (error or "").strip().splitlines()
-    return shown(lines[-1]) if lines else "no reason was given"
