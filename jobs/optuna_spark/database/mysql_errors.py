@@ -74,12 +74,6 @@ def is_transient(error: BaseException) -> bool:
     return found is not None and (found.connection_invalidated or _is_one_of(found, TRANSIENT))
 
 
-def is_rolled_back(error: BaseException) -> bool:
-    """Whether a call failed by a deadlock or a lock wait. Then it has certainly stored nothing."""
-    found = _wrapped(error)
-    return found is not None and _is_one_of(found, LOCKED)
-
-
 def is_overtaken(error: BaseException) -> bool:
     """Whether making tables failed because another process makes the same ones."""
     found = _wrapped(error)

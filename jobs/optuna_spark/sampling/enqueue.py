@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-FIXED = "fixed_params"  # Optuna's system attribute with a queued trial's parameters
+from optuna_spark.storage.trial_record import FIXED
 
 
 def new_sets(sets: Sequence[Mapping[str, Any]], trials: Iterable[FrozenTrial]) -> list[Mapping[str, Any]]:

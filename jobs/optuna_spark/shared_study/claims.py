@@ -25,9 +25,9 @@ import sqlalchemy as sa
 from optuna_spark.database.connection import Statement, Transaction
 from optuna_spark.database.mysql_errors import is_overtaken
 from optuna_spark.database.retries import retried
-from optuna_spark.sampling.enqueue import FIXED
 from optuna_spark.shared_study.tally import Tally
 from optuna_spark.storage.optuna_tables import NEW_SYSTEM_ATTR, NEW_TRIAL
+from optuna_spark.storage.trial_record import FIXED
 
 _metadata = sa.MetaData()
 # LONGTEXT in MySQL, where TEXT ends at 64 KiB.
@@ -69,8 +69,8 @@ _CLAIMS = "SELECT number, trial_id, token, version FROM optuna_spark_running WHE
 # Every transaction that gives a trial its number locks the study's row, as Optuna does. SQLite is locked by then.
 _LOCK_STUDY = "UPDATE studies SET study_name = study_name WHERE study_id = %s"
 _LAST_NUMBER = "SELECT number FROM trials WHERE study_id = %s ORDER BY trial_id DESC LIMIT 1"
-_LAST_ID = "SELECT MAX(trial_id) FROM trials WHERE study_id = %s"
-_THIS_TRIAL = f"({_LAST_ID})"
+LAST_ID = "SELECT MAX(trial_id) FROM trials WHERE study_id = %s"
+_THIS_TRIAL = f"({LAST_ID})"
 _NEW_ATTR = NEW_SYSTEM_ATTR.replace("(%s, %s, %s)", f"({_THIS_TRIAL}, %s, %s)")
 _TAKE_WAITING = "UPDATE trials SET state = 'RUNNING', datetime_start = %s WHERE trial_id = %s AND state = 'WAITING'"
 _NEW_CLAIM = "INSERT INTO optuna_spark_running (run_key, study_id, number, trial_id, token, version)"
@@ -194,7 +194,7 @@ class Claims:
         ]
         if place is not None:
             statements.append((_UNQUEUE, [(self.key, place)]))
-        *_, made = transaction.run_and_commit(*statements, (_LAST_ID, [(study,)]))
+        *_, made = transaction.run_and_commit(*statements, (LAST_ID, [(study,)]))
         return Turn(Claim(number, made.rows[0][0], token, 0))
 
     def _take(self, transaction: Transaction, waiting: Sequence[Claim], token: str, start: str) -> Turn | None:

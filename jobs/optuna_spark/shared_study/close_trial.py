@@ -9,7 +9,7 @@ from dataclasses import replace
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.database.connection import Statement, Transaction
-from optuna_spark.shared_study.trial_reader import read_trials
+from optuna_spark.shared_study.trial_reader import read_trial
 from optuna_spark.storage.optuna_tables import NEW_STATE, Changes, Written
 from optuna_spark.storage.trial_marks import abandoned, ended
 from optuna_spark.storage.trial_record import TrialRecord
@@ -17,7 +17,7 @@ from optuna_spark.storage.trial_record import TrialRecord
 
 def fail_trial(transaction: Transaction, study_id: int, trial_id: int, error: str) -> FrozenTrial | None:
     """Store a trial as failed, unless it has ended. Returns it as it is stored then; None if it is gone."""
-    before = read_trials(transaction, study_id, after=trial_id, also=[trial_id]).get(trial_id)
+    before = read_trial(transaction, study_id, trial_id)
     if before is None or before.state.is_finished():
         return before
     failed = copy.copy(before)

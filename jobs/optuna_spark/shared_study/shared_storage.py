@@ -23,11 +23,11 @@ from optuna_spark.database.patient import PatientDatabase
 from optuna_spark.errors import StorageError, StudyGoneError
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.sampling.sampler_facts import portable, sees_all
-from optuna_spark.shared_study.claims import Claim, Claims, Turn, lock_study, new_token
+from optuna_spark.shared_study.claims import LAST_ID, Claim, Claims, Turn, lock_study, new_token
 from optuna_spark.shared_study.close_trial import changes, new_state, whole_record
 from optuna_spark.shared_study.study_attrs import SYSTEM, USER, AttrTable, read_attrs, write_attr
 from optuna_spark.shared_study.tally import Tally
-from optuna_spark.shared_study.trial_reader import numbers_have_gaps, read_trials, study_of
+from optuna_spark.shared_study.trial_reader import numbers_have_gaps, read_trial, read_trials, study_of
 from optuna_spark.spec.parameters import check_suggested
 from optuna_spark.storage import trial_marks
 from optuna_spark.storage.limits import as_step, attr_text, check_distribution, check_name
@@ -318,7 +318,7 @@ class SharedStorage(HistoryStorage):
         if written is not None:
             return written
         trial_id = own.claim.trial_id
-        stored = read_trials(transaction, self.stored_id, trial_id, [trial_id]).get(trial_id)
+        stored = read_trial(transaction, self.stored_id, trial_id)
         if stored is None:
             raise _ClaimGoneError
         return Written.of(whole_record(stored), trial_id)
@@ -347,7 +347,7 @@ class SharedStorage(HistoryStorage):
         if tally is None or not claim.matched:
             raise _ClaimGoneError
         if not state.matched:  # somebody without a claim has ended it, by hand or with a program of their own
-            stored = read_trials(transaction, self.stored_id, trial_id, [trial_id]).get(trial_id)
+            stored = read_trial(transaction, self.stored_id, trial_id)
             if stored is None:
                 raise _ClaimGoneError
             transaction.run_and_commit(self._claims.saving(self._count(tally, stored)))
@@ -364,7 +364,7 @@ class SharedStorage(HistoryStorage):
         record = whole_record(trial)
         _, made = transaction.run(
             (NEW_TRIAL, new_trial_rows([record], study)),
-            ("SELECT MAX(trial_id) FROM trials WHERE study_id = %s", [(study,)]),
+            (LAST_ID, [(study,)]),
         )
         transaction.run_and_commit(*changes(record, Written(made.rows[0][0], record.state)))
 

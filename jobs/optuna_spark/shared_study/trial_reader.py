@@ -57,6 +57,11 @@ def read_trials(
     return found
 
 
+def read_trial(transaction: Transaction, study_id: int, trial_id: int) -> FrozenTrial | None:
+    """Read one trial of a study; None if it is gone."""
+    return read_trials(transaction, study_id, trial_id, [trial_id]).get(trial_id)
+
+
 @lru_cache(maxsize=256)
 def _statements(also: int) -> tuple[str, ...]:
     ids = f" OR t.trial_id IN ({', '.join(['%s'] * also)})" if also else ""

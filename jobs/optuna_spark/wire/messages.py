@@ -26,6 +26,7 @@ from optuna_spark.storage.limits import (
     check_study_system_attr,
     check_trial_system_attr,
 )
+from optuna_spark.storage.trial_record import FIXED
 from optuna_spark.wire import checks
 from optuna_spark.wire.checks import UnfitError
 from optuna_spark.wire.frames import Message
@@ -381,7 +382,7 @@ class Enqueue:
         attrs = checks.of_kind(dict, message.get("user_attrs", {}), "user_attrs")
         checks.few(attrs, "user_attrs")
         try:
-            checks.checked(attr_text, "fixed_params", params)
+            checks.checked(attr_text, FIXED, params)
             for name in params:
                 checks.name(name)
             for key, value in attrs.items():

@@ -13,12 +13,12 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.storage.limits import attr_text, check_name, check_study_system_attr
+from optuna_spark.storage.trial_record import FIXED
 from optuna_spark.wire.messages import Part
 from optuna_spark.worker.own_trial import OwnTrial, TrialLink
 from optuna_spark.worker.study_copy import StudyCopy, in_states, needs_running
 
 STUDY_ID = 0  # the driver has one study
-_FIXED = "fixed_params"  # where Optuna keeps the parameters of a trial that waits
 _PICKLED = (
     "this trial was pickled, and a copy has no connection to the driver: read what it knows, and suggest, report and"
     " read the study where the trial runs"
@@ -137,9 +137,9 @@ class DriverStorage(BaseStorage):
         if template_trial is None:
             raise refused("make trials", "the run hands them out; study.enqueue_trial() queues parameters")
         queued = template_trial.state == TrialState.WAITING and not template_trial.params
-        if not queued or template_trial.system_attrs.keys() != {_FIXED}:
+        if not queued or template_trial.system_attrs.keys() != {FIXED}:
             raise refused("add trials to the run's study", "study.enqueue_trial() queues parameters")
-        return self._enqueue(template_trial.system_attrs[_FIXED], template_trial.user_attrs)
+        return self._enqueue(template_trial.system_attrs[FIXED], template_trial.user_attrs)
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -209,7 +209,7 @@ class DriverStorage(BaseStorage):
         return mine
 
     def _enqueue(self, params: dict[str, Any], user_attrs: dict[str, Any]) -> int:
-        attr_text(_FIXED, params)
+        attr_text(FIXED, params)
         for name in params:
             check_name(name)
         for key, value in user_attrs.items():

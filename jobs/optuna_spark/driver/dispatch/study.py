@@ -29,6 +29,7 @@ from optuna_spark.sampling.search_space import distributions, suggest_params
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.choices import internal_repr
 from optuna_spark.storage.trial_marks import abandoned, failed
+from optuna_spark.storage.trial_record import FIXED
 from optuna_spark.wire.messages import Changes, Outcome
 
 
@@ -122,7 +123,7 @@ class SampledStudy:
                 suggest_params(trial, self._spec.search_space)
             except (ValueError, TypeError, OverflowError) as error:
                 # Optuna marks a trial from enqueue_trial with this attribute: then its parameters are to blame.
-                if "fixed_params" in self.frozen(trial.number).system_attrs:
+                if FIXED in self.frozen(trial.number).system_attrs:
                     raise QueuedParametersError(trial, str(error)) from error
                 raise
             return trial
