@@ -21,6 +21,16 @@ LOST = "the worker that ran this trial died"
 EXHAUSTED = "the sampler has tried all combinations of its search space"
 
 
+def early_end(reason: str | None, left: int) -> str | None:
+    """Why a run ends although something is left to try; None if it does not.
+
+    Args:
+        reason: Why no further trial begins; None while trials may begin.
+        left: How many trials the run has still to finish.
+    """
+    return None if reason == EXHAUSTED or left <= 0 else reason
+
+
 def stopped_by(worker: str) -> str:
     """Why a run ends whose objective called `study.stop()`."""
     return f"the objective in worker {worker} called study.stop()"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from optuna_spark.stop_and_retry import EXHAUSTED
+from optuna_spark.stop_and_retry import early_end
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Tally:
     @property
     def early_end(self) -> str | None:
         """Why the run ends although something is left to try; None if it does not."""
-        return None if self.stop_reason == EXHAUSTED or self.spent >= self.trials else self.stop_reason
+        return early_end(self.stop_reason, self.trials - self.spent)
 
     def left(self, running: int) -> int:
         """How many trials may begin now, while so many run."""

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from optuna_spark.errors import TrialLimitError, TuningError
 from optuna_spark.shown import last_line
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import EXHAUSTED, broken_limit
+from optuna_spark.stop_and_retry import broken_limit, early_end
 
 
 class Budget:
@@ -52,7 +52,7 @@ class Budget:
     @property
     def early_end(self) -> str | None:
         """Why the run ends although something is left to try; None if it does not."""
-        return None if self.reason == EXHAUSTED or self.spent >= self._spec.trials else self.reason
+        return early_end(self.reason, self._spec.trials - self.spent)
 
     def start(self) -> None:
         self.started += 1
