@@ -16,6 +16,10 @@ from tests.support.tls_server import TlsServer, private_tls_server
 # A process loads Airflow's plugins once, in whichever test is the first to need them: always with the pipeline's pages.
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(REPOSITORY / "plugins")
 
+# Under `make test`, a make that a test starts would act as a part of it, and write other lines than by itself.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"):
+    os.environ.pop(name, None)
+
 pytest_plugins = ["tests.support.attacks"]
 
 
