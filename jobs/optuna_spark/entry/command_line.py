@@ -30,6 +30,7 @@ from optuna_spark.spec.run_keys import COORDINATIONS, DISTRIBUTIONS
 from optuna_spark.spec.run_secrets import take_secrets
 from optuna_spark.spec.sections import ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.tracking.mirror import mirrors
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -154,7 +155,7 @@ def storage_url(args: argparse.Namespace) -> str:
 
 
 def _run(args: argparse.Namespace) -> None:
-    spec = spec_from_arguments(args)
+    spec = spec_from_arguments(args).identified()
     secrets = take_secrets(Path(args.secrets_file)) if args.secrets_file else None
     url = storage_url(args)
     os.environ.pop(URL_VARIABLE, None)  # programs that Spark or an objective starts must not get the password
@@ -165,7 +166,9 @@ def _run(args: argparse.Namespace) -> None:
             at_the_end.callback(_stop, spark)
             return spark
 
-        run_spec(spec, url, None if spec.distribution == "local" else connect, secrets.data if secrets else None)
+        session = None if spec.distribution == "local" else connect
+        callbacks = mirrors(spec, secrets.tracking if secrets else None)
+        run_spec(spec, url, session, secrets.data if secrets else None, callbacks)
 
 
 def _stop(spark: SparkSession) -> None:
