@@ -8,7 +8,7 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
-from init.local.layout import REPOSITORY
+from init.local.layout import REPOSITORY, Layout
 from init.local.ports import free_ports
 from tests.support.waiting import wait_until
 
@@ -17,7 +17,7 @@ PYTHON_VARIABLE = "TUNING_MLFLOW_PYTHON"
 
 
 def server_python() -> Path:
-    return Path(os.environ.get(PYTHON_VARIABLE, REPOSITORY / ".state/envs/mlflow/bin/python"))
+    return Path(os.environ.get(PYTHON_VARIABLE, Layout(REPOSITORY).mlflow_env / "bin" / "python"))
 
 
 class MlflowServer:

@@ -48,7 +48,7 @@ class MlflowMirror:
         self._target, self._run_id = target, run_id
         self._waiting: queue.Queue[FrozenTrial | Ended] = queue.Queue(QUEUE)
         self._process: TrackingProcess | None = None
-        self._down = self._warned = False
+        self._up = self._warned = False
         self._left_out = 0
 
     def trial_started(self, number: int) -> None:
@@ -70,7 +70,7 @@ class MlflowMirror:
             return
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(Ended(reason is None))
-            if not self._down:
+            if self._up:  # else all is left to the catch-up, and the run ends at once
                 process.ends_within(END_S)
         process.end()
         if self._left_out:
@@ -95,8 +95,8 @@ class MlflowMirror:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 said: Answers = process.pipe.recv()
-                self._down = bool(said.problem)
-                if self._down and not self._warned:
+                self._up = not said.problem
+                if said.problem and not self._warned:
                     self._warned = True
                     log.warning(
                         "[tuning] MLflow at %s does not take trials (%s): the run goes on, and they follow later",

@@ -43,7 +43,7 @@ def tracking_target(spec: TuningSpec, server: TrackingSecrets | None) -> Trackin
         )
     if importlib.util.find_spec(PACKAGE) is None:
         raise SpecError(
-            "tracking needs the package mlflow-skinny beside Optuna: install requirements/spark.txt anew, or remove"
-            " tracking from the study file"
+            "tracking needs the package mlflow-skinny, which is not installed here: install the locked packages anew"
+            " (make setup), or remove tracking from the study file"
         )
     return TrackingTarget(server, spec.tracking.experiment or spec.study_name, spec.study_name, spec.metric_names)

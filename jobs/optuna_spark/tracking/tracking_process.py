@@ -97,7 +97,7 @@ class _Mirroring:
     def __init__(self, pipe: Connection, asked: Mirror) -> None:
         self._pipe, self._asked, self._starter = pipe, asked, os.getppid()
         self._runs: MlflowRuns | None = None
-        self._told = False  # that the server does not answer
+        self._answers: bool | None = None  # as the starter was told
 
     def run(self) -> None:
         self._patiently(lambda: self._opened().begin())
@@ -131,8 +131,8 @@ class _Mirroring:
                 return
 
     def _tell(self, problem: str) -> None:
-        if bool(problem) != self._told:
-            self._told = bool(problem)
+        if (not problem) is not self._answers:
+            self._answers = not problem
             self._pipe.send(Answers(problem))
 
 

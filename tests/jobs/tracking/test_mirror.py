@@ -11,6 +11,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_spark import trial_callback
 from optuna_spark.driver.run import tune
 from optuna_spark.entry.run_spec import run_spec
 from optuna_spark.errors import SpecError
@@ -23,6 +24,7 @@ from optuna_spark.tracking.catch_up import CaughtUp, sync
 from optuna_spark.tracking.mirror import mirrors
 from optuna_spark.tracking.target import tracking_target
 from tests.support.mlflow_server import MlflowServer
+from tests.support.waiting import wait_until
 
 TOKEN = "token-that-nobody-may-see-7231"  # noqa: S105  # the tests look for it
 
@@ -45,8 +47,15 @@ def secrets(server: MlflowServer) -> TrackingSecrets:
     return TrackingSecrets(server.uri, password=TOKEN)
 
 
-def run(spec: TuningSpec, url: str, server: MlflowServer, *further: Any) -> None:
-    tune(spec, url, callbacks=[*mirrors(spec, secrets(server)), *further])
+def run(spec: TuningSpec, url: str, server: MlflowServer, first: Any = None) -> None:
+    """Run the spec; the callback `first` hears of everything before the mirror does, and may hold it up."""
+    tune(spec, url, callbacks=[*filter(None, [first]), *mirrors(spec, secrets(server))])
+
+
+@pytest.fixture(autouse=True)
+def callbacks_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's end waits for the callbacks of a test, however slow the machine."""
+    monkeypatch.setattr(trial_callback, "CLOSE_S", 300)
 
 
 def trials_of(spec: TuningSpec, url: str) -> list[FrozenTrial]:
@@ -104,14 +113,16 @@ def ms(moment: Any) -> int:
 
 def test_fifty_trials_are_there_with_their_values(spec: TuningSpec, url: str, mlflow_server: MlflowServer) -> None:
     spec = spec.with_changes(trials=50)
-    run(spec, url, mlflow_server)
-    before = len(runs(mlflow_server, spec.study_name, "trial"))
+    run(spec, url, mlflow_server, AtTrial({50: lambda: wait_for_children(spec, mlflow_server, 49)}))
     caught = catch_up(spec, url, mlflow_server)
-    assert before > 0
     assert caught.there == 50
-    assert caught.written <= 50 - before + 1  # one may have been begun
+    assert caught.written <= 2  # one may have been begun, and the last one may have come too late
     assert_mirrored(spec, url, mlflow_server)
     assert catch_up(spec, url, mlflow_server) == CaughtUp(written=0, there=50, missing=0)
+
+
+def wait_for_children(spec: TuningSpec, server: MlflowServer, number: int) -> None:
+    wait_until(lambda: len(runs(server, spec.study_name, "trial")) >= number, f"{number} children")
 
 
 class AtTrial:
@@ -135,7 +146,15 @@ def test_a_server_that_is_killed_and_comes_back_gets_every_trial_once(
     spec: TuningSpec, url: str, mlflow_server: MlflowServer
 ) -> None:
     spec = spec.with_changes(trials=30)
-    run(spec, url, mlflow_server, AtTrial({8: mlflow_server.kill, 16: mlflow_server.start}))
+
+    def kill() -> None:
+        wait_for_children(spec, mlflow_server, 1)
+        mlflow_server.kill()
+
+    def wait_for_most() -> None:
+        wait_for_children(spec, mlflow_server, 25)  # without a catch-up
+
+    run(spec, url, mlflow_server, AtTrial({8: kill, 16: mlflow_server.start, 30: wait_for_most}))
     assert catch_up(spec, url, mlflow_server).missing == 0
     assert_mirrored(spec, url, mlflow_server)
 
@@ -143,16 +162,18 @@ def test_a_server_that_is_killed_and_comes_back_gets_every_trial_once(
 def test_a_server_that_is_down_costs_one_line_and_is_mended_later(
     spec: TuningSpec, url: str, mlflow_server: MlflowServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def warnings() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
     mlflow_server.kill()
     try:
-        run(spec, url, mlflow_server)
-        warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+        run(spec, url, mlflow_server, AtTrial({spec.trials: lambda: wait_until(warnings)}))
         caught = catch_up(spec, url, mlflow_server, patience_s=0.1)
     finally:
         mlflow_server.start()
     assert len(trials_of(spec, url)) == spec.trials
-    assert len(warnings) == 1
-    assert warnings[0].startswith(f"[tuning] MLflow at {mlflow_server.uri} does not take trials (")
+    (warning,) = warnings()
+    assert warning.startswith(f"[tuning] MLflow at {mlflow_server.uri} does not take trials (")
     assert (caught.there, caught.missing) == (0, spec.trials)
     assert caught.problem
     assert catch_up(spec, url, mlflow_server).written == spec.trials
@@ -163,7 +184,8 @@ def test_a_retried_run_goes_on_in_the_same_mlflow_run(
     spec: TuningSpec, url: str, mlflow_server: MlflowServer
 ) -> None:
     run(spec, url, mlflow_server)
-    run(spec.with_changes(trials=20), url, mlflow_server)
+    longer = spec.with_changes(trials=20)
+    run(longer, url, mlflow_server, AtTrial({8: lambda: wait_for_children(spec, mlflow_server, 1)}))
     assert catch_up(spec, url, mlflow_server).there == 20
     assert_mirrored(spec, url, mlflow_server)
 
