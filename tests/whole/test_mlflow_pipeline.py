@@ -61,12 +61,17 @@ def folder(door: Guarded, tmp_path: Path, spark_cluster: SparkCluster, monkeypat
 
 @pytest.mark.attack("data sources", "MLflow's token looked for in ps, the log, rendered fields, XComs, exports", times=5)
 def test_a_run_is_mirrored_and_nobody_sees_the_token(
-    folder: DagFolder, door: Guarded, mlflow_server: MlflowServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    folder: DagFolder,
+    door: Guarded,
+    mlflow_server: MlflowServer,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with CommandLines() as lines:
         assert set(folder.test("tune_mirrored").values()) == {"success"}
     output = "".join(capfd.readouterr())
-    assert "MLflow has the study's 6 trials" in output
+    assert "MLflow has the study's 6 trials" in caplog.text
     assert (door.let_in > 0, door.turned_away) == (True, 0)
     values = children(mlflow_server)
     study = optuna.load_study(study_name="mirrored", storage=f"sqlite:///{tmp_path}/study.db")
@@ -74,7 +79,7 @@ def test_a_run_is_mirrored_and_nobody_sees_the_token(
 
     assert lines.holding("tracking_process")
     exported = "".join(file.read_text(errors="replace") for file in (tmp_path / "exports").rglob("*") if file.is_file())
-    for text in ("\n".join(lines.seen), output, everything_airflow_keeps(), exported):
+    for text in ("\n".join(lines.seen), output, caplog.text, everything_airflow_keeps(), exported):
         assert HUSH not in text
 
     assert main(["mlflow-sync", "mirrored", "--folder", str(folder.path / "studies")]) == 0
