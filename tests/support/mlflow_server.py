@@ -39,8 +39,8 @@ class MlflowServer:
 
     def start(self) -> None:
         command = [
-            server_python(), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.sqlite3",
+            str(server_python()), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
+            "--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.sqlite3",
             "--artifacts-destination", str(self.folder / "artifacts"),
         ]  # fmt: skip
         own = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -59,7 +59,9 @@ def folder(door: Guarded, tmp_path: Path, spark_cluster: SparkCluster, monkeypat
     return folder
 
 
-@pytest.mark.attack("data sources", "MLflow's token looked for in ps, the log, rendered fields, XComs, exports", times=5)
+@pytest.mark.attack(
+    "data sources", "MLflow's token looked for in ps, the log, rendered fields, XComs, exports", times=5
+)
 def test_a_run_is_mirrored_and_nobody_sees_the_token(
     folder: DagFolder,
     door: Guarded,

@@ -202,6 +202,7 @@ class RunKeys:
         CoordinatorSpec(), "How workers reach the driver that hands out the trials.", group=Group.RUNS
     )
     tracking: TrackingSpec | None = key(
-        None, "An MLflow server that gets a run for each run of this study, and one below it for each trial.",
+        None,
+        "An MLflow server that gets a run for each run of this study, and one below it for each trial.",
         group=Group.EXPORTED,
     )

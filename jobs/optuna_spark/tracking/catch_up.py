@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial
 
 from optuna_spark.storage.trial_marks import run_id_of
-from optuna_spark.tracking.messages import Answers, AskMirrored, Sync, Synced
+from optuna_spark.tracking.messages import AskMirrored, Sync, Synced
 from optuna_spark.tracking.target import TrackingTarget
 from optuna_spark.tracking.tracking_process import TrackingProcess
 
@@ -96,15 +96,15 @@ def _synced(
         process.pipe.send(Sync(target, run_id, trials, max(0.0, deadline - time.monotonic()), patience_s))
         synced = _answer(process, deadline)
         if not isinstance(synced, Synced):
-            return CaughtUp(written, there, total - there, synced.problem)
+            return CaughtUp(written, there, total - there, "no answer")
         written, there = written + synced.written, there + synced.written + synced.before
         if synced.problem:
             return CaughtUp(written, there, total - there, synced.problem)
     return CaughtUp(written, there, total - there)
 
 
-def _answer(process: TrackingProcess, deadline: float) -> Synced | Answers | dict[str, int]:
+def _answer(process: TrackingProcess, deadline: float) -> object:
+    """What the process answers; None where it takes too long."""
     if not process.pipe.poll(max(0.0, deadline - time.monotonic()) + _ANSWER_S):
-        return Answers("no answer")
-    said: Synced | Answers | dict[str, int] = process.pipe.recv()
-    return said
+        return None
+    return process.pipe.recv()

@@ -76,9 +76,7 @@ def child_run(trial: FrozenTrial, metric_names: Sequence[str] = ()) -> ChildRun:
     return ChildRun(trial.number, STATUS[trial.state], start, end, params, metrics, tags)
 
 
-def _metrics(
-    trial: FrozenTrial, metric_names: Sequence[str], start: int, end: int, names: Names
-) -> list[MetricPoint]:
+def _metrics(trial: FrozenTrial, metric_names: Sequence[str], start: int, end: int, names: Names) -> list[MetricPoint]:
     duration, intermediate = names.of(DURATION), names.of(INTERMEDIATE)
     values = trial.values or []
     given = metric_names or (["value"] if len(values) == 1 else [f"value_{place}" for place in range(len(values))])

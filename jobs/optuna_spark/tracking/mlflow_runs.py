@@ -116,7 +116,7 @@ class MlflowRuns:
         return str(run.info.run_id)
 
     def _one_parent(self) -> str:
-        """The parent run's id. The run is made if there is none. Of several, made when answers were lost, the first stays."""
+        """The parent run's id. It is made if there is none; of several, which lost answers leave, one stays."""
         runs = runs_of(self._client, self._experiment, self._target.study, PARENT)
         mine = sorted((run for run in runs if run.data.tags.get(RUN_ID) == self._run_id), key=_age)
         if not mine:

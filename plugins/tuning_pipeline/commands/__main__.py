@@ -1,4 +1,4 @@
-"""tuning check | studies | study-url | restore | finish | mlflow-sync: study files and studies, from a shell beside Airflow."""
+"""tuning check | studies | study-url | restore | finish | mlflow-sync: studies, from a shell beside Airflow."""
 
 from __future__ import annotations
 

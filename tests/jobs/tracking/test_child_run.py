@@ -26,10 +26,11 @@ def test_parameters_are_the_values_of_the_trial() -> None:
 
 
 def test_values_duration_and_history_are_metrics() -> None:
-    found = child_run(trial(value=None, values=[1.0, 2.0], intermediate_values={3: 0.5, 1: math.nan}), ("a", "b")).metrics
-    assert [(point.key, point.value, point.step) for point in found[:3]] == [("a", 1, 0), ("b", 2, 0), ("duration_s", 2, 0)]
+    two = {"value": None, "values": [1.0, 2.0]}
+    found = child_run(trial(**two, intermediate_values={3: 0.5, 1: math.nan}), ("a", "b")).metrics
+    assert [(point.key, point.value) for point in found[:3]] == [("a", 1), ("b", 2), ("duration_s", 2)]
     assert [point.step for point in found[3:]] == [1, 3]
-    assert [point.key for point in child_run(trial(value=None, values=[1.0, 2.0])).metrics][:2] == ["value_0", "value_1"]
+    assert [point.key for point in child_run(trial(**two)).metrics][:2] == ["value_0", "value_1"]
 
 
 def test_user_attributes_cannot_be_taken_for_mlflows_own_tags() -> None:

@@ -26,7 +26,7 @@ from optuna_spark.tracking.target import tracking_target
 from tests.support.mlflow_server import MlflowServer
 from tests.support.waiting import wait_until
 
-TOKEN = "token-that-nobody-may-see-7231"  # noqa: S105  # the tests look for it
+TOKEN = "token-that-nobody-may-see-7231"
 
 
 @pytest.fixture
@@ -180,9 +180,7 @@ def test_a_server_that_is_down_costs_one_line_and_is_mended_later(
     assert_mirrored(spec, url, mlflow_server)
 
 
-def test_a_retried_run_goes_on_in_the_same_mlflow_run(
-    spec: TuningSpec, url: str, mlflow_server: MlflowServer
-) -> None:
+def test_a_retried_run_goes_on_in_the_same_mlflow_run(spec: TuningSpec, url: str, mlflow_server: MlflowServer) -> None:
     run(spec, url, mlflow_server)
     longer = spec.with_changes(trials=20)
     run(longer, url, mlflow_server, AtTrial({8: lambda: wait_for_children(spec, mlflow_server, 1)}))

@@ -25,7 +25,10 @@ def test_what_is_committed_is_what_would_be_written(path: Path) -> None:
 def test_the_example_holds_every_key() -> None:
     document = read_study(REPOSITORY / EXAMPLE).document
     missing = [declared.path for declared in study_keys() if not holds(document, declared.path)]
-    assert missing == ["databricks.cluster.autoscale.min_workers", "databricks.cluster.autoscale.max_workers"]
+    assert missing == [
+        "databricks.cluster.autoscale.min_workers", "databricks.cluster.autoscale.max_workers",
+        "tracking.mlflow", "tracking.experiment",
+    ]  # fmt: skip
     commented = (REPOSITORY / EXAMPLE).read_text()
     assert "#      min_workers:" in commented
     assert "#      max_workers:" in commented
