@@ -16,12 +16,18 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from optuna_spark.errors import SpecError
+from optuna_spark.sampling.exhaustive.brute_force import ExactBruteForceSampler
+from optuna_spark.sampling.exhaustive.grid import ExactGridSampler
 from optuna_spark.sampling.extrapolation_pruner import ExtrapolationPruner
 from optuna_spark.spec.decode import unknown_key
 from optuna_spark.spec.sections import ComponentSpec
 
 CONSTRAINTS_ATTR = "constraints"
 OWN = (ExtrapolationPruner,)
+EXACT: dict[type, type] = {
+    optuna.samplers.GridSampler: ExactGridSampler,
+    optuna.samplers.BruteForceSampler: ExactBruteForceSampler,
+}
 MAX_GRID = 1_000_000
 # What samplers import when they sample for the first time, in the middle of a run.
 PACKAGES = {"CmaEsSampler": "cmaes", "GPSampler": "torch", "QMCSampler": "scipy"}
@@ -29,7 +35,7 @@ PACKAGES = {"CmaEsSampler": "cmaes", "GPSampler": "torch", "QMCSampler": "scipy"
 SAME_TPE = ("5.0",)
 
 
-def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
+def build_sampler(component: ComponentSpec, seed: int | None, *, nested: bool = False) -> BaseSampler:
     """Build the sampler that a spec names.
 
     An argument whose value is a mapping with `name` (and `args`) is itself a sampler. With the argument `constraints`
@@ -39,6 +45,7 @@ def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
     Args:
         component: Class name and arguments.
         seed: Used if the sampler takes a seed and the arguments do not set it.
+        nested: Whether the sampler is an argument of another one.
 
     Raises:
         SpecError: There is no such sampler, or it does not take an argument, or it refuses a value.
@@ -54,7 +61,7 @@ def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
         args["constraints_func"] = read_constraints
     if cls is optuna.samplers.GridSampler:
         _check_grid(args.get("search_space"))
-    return cast(BaseSampler, _build(cls, args, "sampler", seed))
+    return cast(BaseSampler, _build(cls, args, "sampler", seed, nested))
 
 
 def _check_grid(space: object) -> None:
@@ -97,11 +104,14 @@ def _find(module: ModuleType, base: type, name: str, kind: str) -> type:
     return valid[name]
 
 
-def _faster(cls: type) -> type:
-    """Our own class that proposes the same sooner, if there is one for this release of Optuna.
+def _ours(cls: type, nested: bool) -> type:
+    """Our own class in place of one of Optuna's, if there is one: it proposes the same sooner, or no point twice.
 
-    It needs SciPy, which drivers have. Airflow, which only checks arguments here, need not have it.
+    A nested sampler does not see all that the other one proposes, so which points are left is for Optuna's class.
+    The one for TPE needs SciPy, which drivers have. Airflow, which only checks arguments here, need not have it.
     """
+    if cls in EXACT and not nested:
+        return EXACT[cls]
     tested = optuna.__version__.rpartition(".")[0] in SAME_TPE
     if cls is not optuna.samplers.TPESampler or not tested or importlib.util.find_spec("scipy") is None:
         return cls
@@ -115,7 +125,7 @@ def _is_component(value: object) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("name"), str) and value.keys() <= {"name", "args"}
 
 
-def _build(cls: type, args: dict[str, Any], kind: str, seed: int | None = None) -> Any:
+def _build(cls: type, args: dict[str, Any], kind: str, seed: int | None = None, nested: bool = False) -> Any:
     package = PACKAGES.get(cls.__name__)
     if package is not None and importlib.util.find_spec(package) is None:
         raise SpecError(
@@ -128,11 +138,11 @@ def _build(cls: type, args: dict[str, Any], kind: str, seed: int | None = None) 
         if name not in parameters:
             raise SpecError(unknown_key(name, parameters), f"{kind}.args")
         if _is_component(value):
-            nested = ComponentSpec(value["name"], dict(value.get("args", {})))
-            args[name] = build_sampler(nested, seed) if kind == "sampler" else build_pruner(nested)
+            inner = ComponentSpec(value["name"], dict(value.get("args", {})))
+            args[name] = build_sampler(inner, seed, nested=True) if kind == "sampler" else build_pruner(inner)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return _faster(cls)(**args)
+            return _ours(cls, nested)(**args)
     except (TypeError, ValueError, ImportError) as error:
         raise SpecError(f"{cls.__name__} refuses its arguments: {error}", f"{kind}.args") from error
