@@ -26,7 +26,9 @@ RUN = f"{PREFIX}run"
 RETRY = f"{PREFIX}retry"
 # A text. Not in RUN, because with it that could be longer than a column holds.
 ERROR = f"{PREFIX}error"
-# Optuna's GridSampler notes here which point a trial evaluates, and of which grid.
+# {parameter: value}: the point of a grid that a trial evaluates, before its objective has asked for any of it.
+POINT = f"{PREFIX}point"
+# Optuna's GridSampler notes here which point that is, and of which grid. What the number means depends on the seed.
 GRID_ID, GRID_SPACE = "grid_id", "search_space"
 # What version 0.1.0 named the run and the error, as user attributes.
 OLD_RUN_ID, OLD_ERROR = "run_id", "error"
@@ -111,13 +113,13 @@ def failed(error: str) -> dict[str, Any]:
 
 def next_try(lost: FrozenTrial) -> dict[str, Any]:
     """The notes on the trial that takes over a lost one's parameters, or its point of a grid."""
-    point = {name: lost.system_attrs[name] for name in (GRID_ID, GRID_SPACE) if name in lost.system_attrs}
+    point = {POINT: lost.system_attrs[POINT]} if POINT in lost.system_attrs else {}
     return {RETRY: {"retried_from": lost.number, "retries": (marks_of(lost).retries or 0) + 1}, **point}
 
 
 def has_something_to_try(lost: FrozenTrial) -> bool:
     """Whether a lost trial had parameters, or a point of a grid, that another one can take over."""
-    return bool(lost.params) or GRID_ID in lost.system_attrs
+    return bool(lost.params) or POINT in lost.system_attrs
 
 
 def abandoned(trial: FrozenTrial, error: str) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from optuna import Study
+from optuna.distributions import BaseDistribution
 from optuna.samplers import GridSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -17,7 +20,7 @@ from optuna_spark.errors import SpecError
 from optuna_spark.sampling.exhaustive.exhaustive import Unread, never, takes_its_point
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.storage.limits import TEXT_BYTES
-from optuna_spark.storage.trial_marks import GRID_ID, GRID_SPACE
+from optuna_spark.storage.trial_marks import GRID_ID, GRID_SPACE, POINT
 from optuna_spark.storage.trial_record import FIXED
 
 
@@ -25,21 +28,23 @@ class ExactGridSampler(GridSampler):
     """Proposes what `optuna.samplers.GridSampler` proposes, from the same arguments, but no point twice.
 
     Optuna's sampler evaluates running points again once all have begun, does not know the points of queued trials, and
-    counts a point as evaluated whose worker died. It keeps its notes on trials in Optuna's form, so that either class
-    can go on with a study of the other. Not thread-safe.
+    counts a point as evaluated whose worker died. It numbers points in an order that the seed decides, and a run that
+    goes on has another seed; so here a trial's note names the point itself, beside Optuna's notes. Not thread-safe.
     """
 
     grows = False
 
     def __init__(self, search_space: Mapping[str, Sequence[Any]], seed: int | None = None) -> None:
-        super().__init__(search_space, seed)
+        axes = {name: {_key(value): value for value in search_space[name]} for name in sorted(search_space)}
+        super().__init__({name: list(values.values()) for name, values in axes.items()}, seed)
+        self._places = [{key: place for place, key in enumerate(values)} for values in axes.values()]
+        self._note = _note(self._search_space)
         self._is_interrupted: Callable[[FrozenTrial], bool] = never
         self._unread = Unread()
+        # Points are counted in the order of itertools.product here. Optuna's order, _all_grids, depends on the seed.
         self._takers = np.zeros(self._n_min_trials, dtype=np.int32)  # (n_points,) how many trials have taken each
         self._taken = 0  # how many points are
         self._held: dict[int, int] = {}  # point of each unfinished trial, by number
-        self._points: dict[tuple[Any, ...], int] = {}  # made when it is needed
-        self._note = _note(self._search_space)
 
     def serve(self, space: Mapping[str, ParamSpec], is_interrupted: Callable[[FrozenTrial], bool]) -> None:
         self._is_interrupted = is_interrupted
@@ -55,22 +60,37 @@ class ExactGridSampler(GridSampler):
         return self._taken < self._n_min_trials
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        if GRID_ID in trial.system_attrs or FIXED in trial.system_attrs:
+        if POINT in trial.system_attrs or FIXED in trial.system_attrs:
             return
         self._look(study._storage, study._study_id)
-        point = self._next(trial.number)
-        study._storage.set_trial_system_attr(trial._trial_id, GRID_SPACE, self._note)
-        study._storage.set_trial_system_attr(trial._trial_id, GRID_ID, point)
+        grid_id = self._next(trial.number)
+        point = dict(zip(self._param_names, self._all_grids[grid_id], strict=True))
+        for key, note in {POINT: point, GRID_ID: grid_id, GRID_SPACE: self._note}.items():
+            study._storage.set_trial_system_attr(trial._trial_id, key, note)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        point = trial.system_attrs.get(POINT, {})
+        if param_name not in point:  # for which Optuna's method has the right words
+            return super().sample_independent(study, trial, param_name, param_distribution)
+        value = point[param_name]
+        if not param_distribution._contains(param_distribution.to_internal_repr(value)):
+            warnings.warn(
+                f"the grid's value {value} of {param_name} is out of range: {param_distribution}", stacklevel=2
+            )
+        return value
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Nothing: the run sees itself when no point is left. Optuna's method fails on queued trials."""
 
     def _next(self, number: int) -> int:
-        """The point of a new trial: as in Optuna the one of its number, else any that is free."""
-        if number < self._n_min_trials and not self._takers[number]:
+        """Optuna's number for the point of a new trial: as in Optuna the trial's own number, else any that is free."""
+        if number < self._n_min_trials and not self._takers[self._place(self._all_grids[number])]:
             return number
         free = np.flatnonzero(self._takers == 0)
-        return int(self._rng.rng.choice(free if len(free) else self._n_min_trials))
+        place = int(self._rng.rng.choice(free if len(free) else self._n_min_trials))
+        return next(n for n, values in enumerate(self._all_grids) if self._place(values) == place)
 
     def _look(self, storage: BaseStorage, study_id: int) -> None:
         for trial in self._unread.take(storage.get_all_trials(study_id, deepcopy=False)):
@@ -90,17 +110,21 @@ class ExactGridSampler(GridSampler):
 
     def _point(self, trial: FrozenTrial) -> int | None:
         """The point that a trial evaluates; None for one outside of the grid, or of which it is not known."""
-        attrs = trial.system_attrs
-        if GRID_ID in attrs and self._is_of_this_grid(attrs.get(GRID_SPACE)):
-            return int(attrs[GRID_ID])
-        params = {**attrs.get(FIXED, {}), **trial.params}
-        if not params.keys() >= self._search_space.keys():
-            return None
-        self._points = self._points or {_key(values): place for place, values in enumerate(self._all_grids)}
-        return self._points.get(_key([params[name] for name in self._param_names]))
+        known = trial.system_attrs.get(POINT) or {**trial.system_attrs.get(FIXED, {}), **trial.params}
+        return (
+            self._place([known[name] for name in self._param_names])
+            if known.keys() >= self._search_space.keys()
+            else None
+        )
 
-    def _is_of_this_grid(self, note: Any) -> bool:
-        return note == self._note or (isinstance(note, dict) and self._same_search_space(note))
+    def _place(self, values: Sequence[Any]) -> int | None:
+        """A point's place in the order of itertools.product; None for one outside of the grid."""
+        place = 0
+        for places, value in zip(self._places, values, strict=True):
+            if (at := places.get(_key(value))) is None:
+                return None
+            place = place * len(places) + at
+        return place
 
 
 def _note(space: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,6 +133,6 @@ def _note(space: Mapping[str, Any]) -> dict[str, Any]:
     return dict(space) if len(text) < TEXT_BYTES // 2 else {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _key(values: Sequence[Any]) -> tuple[Any, ...]:
-    """Equal for equal points. 1 and 1.0 are equal, 1 and true are not."""
-    return tuple((isinstance(value, bool), value) for value in values)
+def _key(value: Any) -> tuple[bool, Any]:
+    """Equal for equal values. 1 and 1.0 are equal, 1 and true are not, and NaN equals NaN."""
+    return isinstance(value, bool), "NaN" if isinstance(value, float) and math.isnan(value) else value
