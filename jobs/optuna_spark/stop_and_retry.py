@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.spec.sections import StopSpec
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.trial_marks import error_of, marks_of
+from optuna_spark.storage.trial_marks import error_of, marks_of, run_id_of
 
 MIN_TRIALS = 20  # as optuna.terminator.Terminator's default
 # The error of a trial whose worker went away without a word.
@@ -113,6 +113,11 @@ def is_forgiven(trial: FrozenTrial, stop: StopSpec) -> bool:
     return lost and (marks_of(trial).retries or 0) < stop.max_retries
 
 
-def was_interrupted(trial: FrozenTrial, stop: StopSpec) -> bool:
-    """Whether a failed trial says nothing of its parameters: its worker died, or the end of its run cut it off."""
-    return is_forgiven(trial, stop) or CUT_OFF in (error_of(trial) or "")
+def was_interrupted(trial: FrozenTrial, spec: TuningSpec) -> bool:
+    """Whether a failed trial says nothing of its parameters, and no other trial takes them over by itself.
+
+    The end of its run cut it off, or its worker died in another run. This run queues the parameters of its own ones.
+    """
+    if run_id_of(trial) != spec.run_id and is_forgiven(trial, spec.stop):
+        return True
+    return CUT_OFF in (error_of(trial) or "")

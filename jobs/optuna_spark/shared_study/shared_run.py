@@ -27,7 +27,7 @@ from optuna_spark.shared_study.shared_storage import SharedStorage
 from optuna_spark.shared_study.tally import Tally, stopped
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import EXHAUSTED, LOST, is_forgiven, was_interrupted
-from optuna_spark.storage.trial_marks import begun, has_something_to_try, marks_of, next_try, run_id_of
+from optuna_spark.storage.trial_marks import begun, left_to_try, marks_of, next_try, run_id_of
 from optuna_spark.trial_callback import NOBODY, Callbacks
 
 log = logging.getLogger(__name__)
@@ -189,8 +189,8 @@ class SharedRun:
         return [again for t in mine if t.number not in taken_over and (again := self._again(t)) is not None]
 
     def _again(self, trial: FrozenTrial) -> Queued | None:
-        forgiven = has_something_to_try(trial) and is_forgiven(trial, self.spec.stop)
-        return Queued(trial.params, next_try(trial)) if forgiven else None
+        params = left_to_try(trial) if is_forgiven(trial, self.spec.stop) else None
+        return None if params is None else Queued(params, next_try(trial))
 
     def _clear(self, transaction: Transaction, error: str) -> list[FrozenTrial]:
         """Remove the rows of every start, and close what runs."""
@@ -222,7 +222,7 @@ class SharedRun:
 def _sampler(spec: TuningSpec, seed: int | None) -> BaseSampler:
     sampler = build_sampler(spec.sampler, seed)
     if isinstance(sampler, ExhaustiveSampler):
-        sampler.serve(spec.search_space, lambda trial: was_interrupted(trial, spec.stop))
+        sampler.serve(spec.search_space, lambda trial: was_interrupted(trial, spec))
     return sampler
 
 

@@ -30,6 +30,8 @@ ERROR = f"{PREFIX}error"
 POINT = f"{PREFIX}point"
 # Optuna's GridSampler notes here which point that is, and of which grid. What the number means depends on the seed.
 GRID_ID, GRID_SPACE = "grid_id", "search_space"
+# Optuna's system attribute with the parameters of a trial that was queued.
+FIXED = "fixed_params"
 # What version 0.1.0 named the run and the error, as user attributes.
 OLD_RUN_ID, OLD_ERROR = "run_id", "error"
 
@@ -117,9 +119,13 @@ def next_try(lost: FrozenTrial) -> dict[str, Any]:
     return {RETRY: {"retried_from": lost.number, "retries": (marks_of(lost).retries or 0) + 1}, **point}
 
 
-def has_something_to_try(lost: FrozenTrial) -> bool:
-    """Whether a lost trial had parameters, or a point of a grid, that another one can take over."""
-    return bool(lost.params) or POINT in lost.system_attrs
+def left_to_try(lost: FrozenTrial) -> dict[str, Any] | None:
+    """The parameters that another trial takes over from a lost one; None if there is nothing to take over.
+
+    A trial that was queued may be lost before it suggests all of them. One of a grid has its point in `next_try`.
+    """
+    params = {**lost.system_attrs.get(FIXED, {}), **lost.params}
+    return params if params or POINT in lost.system_attrs else None
 
 
 def abandoned(trial: FrozenTrial, error: str) -> dict[str, Any]:

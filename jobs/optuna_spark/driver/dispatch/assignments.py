@@ -21,7 +21,7 @@ from optuna_spark.sampling.history import FINISHED_WELL
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import EXHAUSTED, LOST, BestTrial, is_forgiven, should_terminate
 from optuna_spark.storage.limits import ERROR_CHARACTERS
-from optuna_spark.storage.trial_marks import begun, has_something_to_try, kept, marks_of, next_try, run_id_of
+from optuna_spark.storage.trial_marks import begun, kept, left_to_try, marks_of, next_try, run_id_of
 from optuna_spark.storage.trial_record import Refusal, TrialRecord
 from optuna_spark.trial_callback import TrialCallback
 from optuna_spark.wire.messages import Assignment, Changes, Outcome, Part, Worker
@@ -427,8 +427,9 @@ class Assignments:
             self._queue_again(lost)
 
     def _queue_again(self, lost: FrozenTrial) -> None:
-        if has_something_to_try(lost) and is_forgiven(lost, self._spec.stop):
-            self._study.queue(lost.params, {**begun(self._spec.run_id), **next_try(lost)})
+        params = left_to_try(lost) if is_forgiven(lost, self._spec.stop) else None
+        if params is not None:
+            self._study.queue(params, {**begun(self._spec.run_id), **next_try(lost)})
 
     def _recover(self, trials: Sequence[FrozenTrial]) -> None:
         """Fail the trials that a dead driver left running, and queue the parameters to try first."""

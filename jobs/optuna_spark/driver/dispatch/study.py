@@ -101,7 +101,7 @@ class SampledStudy:
         self._components = Components.of(self._study, spec)
         self._points = sampler if isinstance(sampler, ExhaustiveSampler) else None
         if self._points is not None:
-            self._points.serve(spec.search_space, lambda trial: was_interrupted(trial, spec.stop))
+            self._points.serve(spec.search_space, lambda trial: was_interrupted(trial, spec))
 
     @property
     def has_next(self) -> bool:

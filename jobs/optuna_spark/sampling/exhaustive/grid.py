@@ -45,6 +45,7 @@ class ExactGridSampler(GridSampler):
         self._takers = np.zeros(self._n_min_trials, dtype=np.int32)  # (n_points,) how many trials have taken each
         self._taken = 0  # how many points are
         self._held: dict[int, int] = {}  # point of each unfinished trial, by number
+        self._choosing: set[int] = set()  # running trials that another process has begun, and will give a point to
 
     def serve(self, space: Mapping[str, ParamSpec], is_interrupted: Callable[[FrozenTrial], bool]) -> None:
         self._is_interrupted = is_interrupted
@@ -57,7 +58,7 @@ class ExactGridSampler(GridSampler):
 
     def has_free(self, storage: BaseStorage, study_id: int) -> bool:
         self._look(storage, study_id)
-        return self._taken < self._n_min_trials
+        return self._taken + len(self._choosing) < self._n_min_trials
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         if POINT in trial.system_attrs or FIXED in trial.system_attrs:
@@ -95,12 +96,15 @@ class ExactGridSampler(GridSampler):
     def _look(self, storage: BaseStorage, study_id: int) -> None:
         for trial in self._unread.take(storage.get_all_trials(study_id, deepcopy=False)):
             before = self._held.pop(trial.number, None)
+            self._choosing.discard(trial.number)
             point = self._point(trial) if takes_its_point(trial, self._is_interrupted) else None
             if before != point:
                 self._count(before, -1)
                 self._count(point, 1)
             if point is not None and not trial.state.is_finished():
                 self._held[trial.number] = point
+            elif trial.state == TrialState.RUNNING and not {POINT, FIXED} & trial.system_attrs.keys():
+                self._choosing.add(trial.number)
 
     def _count(self, point: int | None, change: int) -> None:
         if point is not None:

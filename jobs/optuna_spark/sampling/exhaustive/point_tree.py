@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers._brute_force import _enumerate_candidates
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.sampling.search_space import suggest_params
 from optuna_spark.spec.sections import ParamSpec
@@ -86,6 +86,8 @@ class PointTree:
             _count(before)
         path, is_whole = self._path(trial)
         if not taken or (trial.state.is_finished() and not is_whole):
+            return
+        if trial.state == TrialState.FAIL and len(path) == 1:  # before its first parameter, which says nothing of any
             return
         if trial.state.is_finished():
             path[-1].tried = True
