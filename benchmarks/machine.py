@@ -126,6 +126,7 @@ class Machine:
         timeout_s: float,
         python: Path | None = None,
         submit: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> Outcome:
         """Run a contender to its end, and leave none of its processes behind.
 
@@ -136,6 +137,7 @@ class Machine:
             timeout_s: It is stopped after this many seconds.
             python: Its interpreter; by default that of the Spark environment.
             submit: Options of spark-submit; empty for a program that does not use Spark.
+            variables: Further variables of its environment.
 
         Raises:
             ContenderError: The contender failed.
@@ -147,7 +149,7 @@ class Machine:
         result.unlink(missing_ok=True)
         self.times.unlink(missing_ok=True)
         token = secrets.token_hex(8)
-        env = contender_environment(python, token, result, url) | {TIMES_VARIABLE: str(self.times)}
+        env = contender_environment(python, token, result, url) | {TIMES_VARIABLE: str(self.times), **(variables or {})}
         log = self.logs / f"{contender}.log"
         with log.open("ab") as output:
             output.write(f"--- {time.ctime()} {contender} {' '.join(arguments)[:200]}\n".encode())
