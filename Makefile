@@ -25,11 +25,11 @@ REPLACED ?=
 DAYS ?= 30
 # Of Airflow's web pages; a free one is taken where somebody else has it.
 UI_PORT ?= 8080
-# Of the benchmark: which cases, how often each contender runs, with how many seeds the searches of case d run, which
-# contenders (all), and where the numbers go.
+# Of the benchmark: which cases, how often each contender runs, with how many seeds the long searches of case d run,
+# which contenders (all), and where the numbers go.
 CASES ?=
 RUNS ?= 3
-SEEDS ?= 10
+SEEDS ?= 3
 ONLY ?=
 RESULTS ?= benchmarks/results/latest.json
 # Of `make test-debian13`: what make does there, targets and settings.
@@ -115,7 +115,7 @@ test-databricks: ## only the tests of target databricks
 	@$(LOCAL) setup --dev
 	@init/local/test-part.sh databricks
 
-bench: ## measure the engine beside its peers, about an hour: CASES=a,c RUNS=3 (installs the peers, 1.3 GB)
+bench: ## measure the engine beside its peers, about 2 hours: CASES=a,c RUNS=3 SEEDS=3 (installs the peers, 1.6 GB)
 	@$(LOCAL) setup --bench
 	@TUNING_SPARK_ENV="$$PWD/.state/envs/spark" PYTHONPATH=jobs \
 		$(SPARK_ENV)/python -m benchmarks --cases "$$CASES" --runs "$$RUNS" \

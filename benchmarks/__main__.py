@@ -42,7 +42,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--cases", default="", help="some of them, as a,c; all by default")
     parser.add_argument("--runs", type=int, default=3, help="how often each contender runs; the median counts")
-    parser.add_argument("--seeds", type=int, default=10, help="with how many seeds each search of case d runs")
+    parser.add_argument("--seeds", type=int, default=3, help="with how many seeds the long searches of case d run")
     parser.add_argument("--only", default="", help="contenders whose name holds one of these texts, as floor;ours, rdd")
     parser.add_argument("--results", type=Path, default=RESULTS / "latest.json")
     return parser.parse_args(arguments)

@@ -20,14 +20,14 @@ class Bench:
         machine: The servers.
         runs: How often each contender runs.
         only: Run only contenders whose name contains one of these; empty means all.
-        seeds: The samplers' seeds in the searches of case d.
+        seeds: The samplers' seeds in the long searches of case d.
         too_slow: The contenders of case a that would exceed the time limit with more trials.
     """
 
     machine: Machine
     runs: int
     only: tuple[str, ...] = ()
-    seeds: Sequence[int] = range(1, 11)
+    seeds: Sequence[int] = range(1, 4)
     too_slow: set[str] = field(default_factory=set)
 
     @contextmanager

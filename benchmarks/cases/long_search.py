@@ -21,7 +21,8 @@ SHORT, LONG = 5000, 20_000
 SLOTS = 64
 OURS, OPTUNA, RUSTUNA = "ours", "Optuna", "Rustuna"
 QUANTILES = {"hundredth": "best hundredth", "tenth": "best tenth", "median": "median"}
-GOAL = 1.2
+# How much worse than the whole history's a value may be, and the fewest seeds that tell.
+GOAL, GOAL_SEEDS = 1.2, 10
 LIMIT_S = 6 * 3600.0
 
 
@@ -133,5 +134,7 @@ def _verdicts(samples: Samples) -> list[str]:
         share = divided(samples.median(OURS, name), samples.median(base, name))
         what = f"{samples.case.partition(' ')[2]}: {words}, times that of {base}'s"
         luck = spread(samples.values(OURS, name), samples.values(base, name), np.median)
+        few = 0 < len(samples.values(OURS, name)) < GOAL_SEEDS
         lines.append(verdict(what, share, GOAL, at_most=True) + luck)
+        lines[-1] += f"; the target is for SEEDS={GOAL_SEEDS} or more" if few else ""
     return lines
