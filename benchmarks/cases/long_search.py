@@ -59,17 +59,17 @@ class Job:
 
 def run(bench: Bench, trials: int) -> CaseResult:
     """Search the three functions with each sampler and seed."""
-    samplers = [sampler for sampler in SAMPLERS if _runs(bench, sampler, trials)]
+    samplers = [sampler for sampler in SAMPLERS if takes_part(bench, sampler, trials)]
     names = ", ".join(sampler.name for sampler in samplers)
     say(f"d/{trials}: {trials} trials, {SLOTS} at a time, {len(bench.seeds)} seeds: {names}")
     jobs = [Job(*parts) for parts in itertools.product(bench.seeds, SEARCHED, samplers)]
     found = in_lanes(bench.machine, jobs, lambda machine, job: _search(machine, job, trials))
-    cases = [_samples(searched, trials, jobs, found) for searched in SEARCHED]
+    cases = [samples_of(searched, trials, jobs, found) for searched in SEARCHED]
     measurements = [measurement for samples in cases for measurement in samples.measurements()]
     return CaseResult(measurements, [table(cases, trials)])
 
 
-def _runs(bench: Bench, sampler: Sampler, trials: int) -> bool:
+def takes_part(bench: Bench, sampler: Sampler, trials: int) -> bool:
     """Whether a sampler takes part. Optuna's needs hours for the longest searches, so there it must be named."""
     if sampler.name == OPTUNA and trials > SHORT and not bench.only:
         return False
@@ -91,7 +91,7 @@ def _search(machine: Machine, job: Job, trials: int) -> dict[str, float] | None:
     return outcome.measured or None
 
 
-def _samples(searched: str, trials: int, jobs: Sequence[Job], found: Sequence[dict[str, float] | None]) -> Samples:
+def samples_of(searched: str, trials: int, jobs: Sequence[Job], found: Sequence[dict[str, float] | None]) -> Samples:
     """The measurements of one function. Values count from the least one: only then can they be divided."""
     samples = Samples(f"d/{trials} {searched}")
     mine = [(job, values) for job, values in zip(jobs, found, strict=True) if job.searched == searched and values]
