@@ -30,9 +30,11 @@ class Ran:
     output: str
 
 
-def submission_of(name: str, folder: Path, **changes: Any) -> tuple[TuningSpec, Submission]:
-    """What spark-submit is told of an example; files of the run lie in `folder`."""
-    given = read_study(EXAMPLES / f"{name}.yaml")
+def submission_of(
+    name: str, folder: Path, studies: Path = EXAMPLES, **changes: Any
+) -> tuple[TuningSpec, Submission]:
+    """What spark-submit is told of an example, or another study; files of the run lie in `folder`."""
+    given = read_study(studies / f"{name}.yaml")
     spec = given.to_spec("test").with_changes(**changes)
     ship(code_of(given), folder)
     spec_file = folder / "spec.json"

@@ -110,19 +110,17 @@ def test_the_chain_runs_and_runs_again(
     assert "hush" not in everything_airflow_keeps()
 
 
-@pytest.mark.parametrize("distribution", ["rdd", "joblib", "dataframe", "local"])
 def test_code_beside_the_study_file_travels_to_the_workers_with_its_data(
-    distribution: str, folder: DagFolder, database: sqlalchemy.URL, cluster: SparkCluster, tmp_path: Path
+    folder: DagFolder, database: sqlalchemy.URL, cluster: SparkCluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    studies = folder.path / "studies"
-    write_own_code(studies)
-    text = QUICK_STUDY.replace("objective: quadratic", "objective: churn:objective").replace("rdd", distribution)
-    (studies / "table.csv").write_text("rooms,price\n1,11\n2,22\n")
-    text += "data: {path: table.csv, label: price}\n"
+    write_own_code(folder.path / "studies")
+    text = QUICK_STUDY.replace("objective: quadratic", "objective: churn:objective")
     folder.write_study("quick", f"{text}study: {tmp_path.name}\n{SPARK_CONF}")
     assert set(folder.test("tune_quick").values()) == {"success"}
     trials = stored(database, tmp_path.name).trials
     assert [(trial.state.name, trial.user_attrs["weights"]) for trial in trials] == [("COMPLETE", [3, 4])] * 4
+    sent = "churn.py (1 kB), churn_features.py (1 kB), mymodel (2 files, 1 kB), lookup (2 files, 1 kB)"
+    assert f"Travels to driver and workers: {sent}" in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("coordination", ["driver", "database"])
