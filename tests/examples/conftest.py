@@ -30,9 +30,7 @@ class Ran:
     output: str
 
 
-def submission_of(
-    name: str, folder: Path, studies: Path = EXAMPLES, **changes: Any
-) -> tuple[TuningSpec, Submission]:
+def submission_of(name: str, folder: Path, studies: Path = EXAMPLES, **changes: Any) -> tuple[TuningSpec, Submission]:
     """What spark-submit is told of an example, or another study; files of the run lie in `folder`."""
     given = read_study(studies / f"{name}.yaml")
     spec = given.to_spec("test").with_changes(**changes)
@@ -49,7 +47,7 @@ def run_example(tmp_path: Path) -> Callable[..., Ran]:
         pytest.skip("no Spark environment: run `make setup`")
 
     def run(name: str, **changes: Any) -> Ran:
-        spec, made = submission_of(name, tmp_path, **{"distribution": "local", "tasks": 1} | changes)
+        spec, made = submission_of(name, tmp_path, EXAMPLES, **{"distribution": "local", "tasks": 1} | changes)
         url = f"sqlite:///{tmp_path}/study.sqlite3"
         env = plain_submit.environment({"--py-files": made.py_files}) | {"OPTUNA_STORAGE_URL": url}
         command = [str(spark_environment() / "bin" / "python"), made.application, *made.application_args]

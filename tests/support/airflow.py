@@ -60,7 +60,7 @@ class DagFolder:
 
 
 def write_own_code(studies: Path) -> None:
-    """An objective as people have it, churn:objective: a module, a helper, a package with data, one without __init__."""
+    """An objective as people have it, churn:objective: module, helper, a package with data, one without __init__."""
     files = {
         # As `jupyter nbconvert --to script` writes it.
         "churn.py": "#!/usr/bin/env python\n# coding: utf-8\n\n# In[1]:\n\n\nimport churn_features\n\n\n# In[2]:\n\n\n"

@@ -111,7 +111,11 @@ def test_the_chain_runs_and_runs_again(
 
 
 def test_code_beside_the_study_file_travels_to_the_workers_with_its_data(
-    folder: DagFolder, database: sqlalchemy.URL, cluster: SparkCluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    folder: DagFolder,
+    database: sqlalchemy.URL,
+    cluster: SparkCluster,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     write_own_code(folder.path / "studies")
     text = QUICK_STUDY.replace("objective: quadratic", "objective: churn:objective")

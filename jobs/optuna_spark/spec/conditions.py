@@ -1,4 +1,4 @@
-"""Conditions of parameters (`when`): which parameters a trial has, in which order they are suggested, and what is wrong.
+"""Conditions of parameters (`when`): which parameters a trial has, in which order, and what is wrong with them.
 
 A condition names other parameters of the search space, each with the value or values that it may have. All must hold. A
 parameter that does not exist meets no condition, so conditions may be nested.

@@ -37,7 +37,7 @@ class ParamSpec:
         step: Distance between allowed values; not together with `log`.
         log: Sample on a logarithmic scale; `low` must then be positive.
         choices: The values of a categorical.
-        when: Other parameters by name, each with the value, or a list of values, that it must have for this one to exist
+        when: Other parameters by name, each with the value, or a list of values, with which this one exists
             (spec/conditions.py).
     """
 

@@ -24,7 +24,7 @@ def module_in(folder: Path, name: str) -> Path | None:
 
 
 def is_open(module: Path) -> bool:
-    """Whether a module is a folder without `__init__.py`: an installed package may have the same name and more in it."""
+    """Whether a module is a folder without `__init__.py`: an installed package may have its name and more in it."""
     return module.is_dir() and not (module / "__init__.py").is_file()
 
 

@@ -18,10 +18,10 @@ from tuning_pipeline.study_file.notebook import parse
 # Bounds of what travels with one study, so that a run never sends a data set or an environment by accident.
 MOST_FILES, MOST_BYTES = 2_000, 64 * 2**20
 # What driver and workers import themselves: a file of that name would hide it from them.
-OURS = frozenset(
-    "cloudpickle cryptography joblib joblibspark numpy optuna optuna_spark pandas py4j pyarrow pymysql pyspark scipy"
-    " sklearn sqlalchemy xgboost".split()
-)
+OURS = frozenset({
+    "cloudpickle", "cryptography", "joblib", "joblibspark", "numpy", "optuna", "optuna_spark", "pandas", "py4j",
+    "pyarrow", "pymysql", "pyspark", "scipy", "sklearn", "sqlalchemy", "xgboost",
+})  # fmt: skip
 
 
 def own_objective(folder: Path, objective: str) -> Path | None:

@@ -60,7 +60,13 @@ def brings_code(keys: StudyKeys) -> bool:
 
 
 def _no_module(folder: Path, name: str) -> str:
-    near = difflib.get_close_matches(name, list(modules_of(folder)), n=1)
+    modules = modules_of(folder)
+    if name in modules:  # a folder without __init__.py
+        return (
+            f"{name} beside the study file is a folder without __init__.py: name the module in it,"
+            f" {name}.<module>:function, or give it an __init__.py"
+        )
+    near = difflib.get_close_matches(name, list(modules), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     if (folder / f"{name}.ipynb").is_file():
         return (

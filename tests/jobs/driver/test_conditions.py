@@ -27,7 +27,7 @@ WITH_DART = {"rate_drop", "rate_drop_on"}
 
 
 def value(params: dict[str, Any]) -> float:
-    return params["depth"] + params.get("rate_drop", 2.0) + params.get("leaves", 0)
+    return float(params["depth"] + params.get("rate_drop", 2.0) + params.get("leaves", 0))
 
 
 def objective(trial: Any) -> float:
@@ -61,7 +61,7 @@ def run_shared(spec: Any, url: str, function: Callable[[Any], float]) -> None:
         work(shared, function)
 
 
-RUN = {"driver": run, "database": run_shared}
+RUN: dict[str, Callable[..., object]] = {"driver": run, "database": run_shared}
 
 
 def check_every_trial(study: optuna.Study) -> None:
@@ -90,7 +90,11 @@ def test_a_parameter_is_sampled_where_its_condition_holds(
 ) -> None:
     for trials, run_id in ((20, "one"), (10, "two")):  # the second goes on with the study of the first
         spec = spec_for(
-            search_space=SPACE, trials=trials, run_id=run_id, sampler=ComponentSpec(name, args), coordination=coordination
+            search_space=SPACE,
+            trials=trials,
+            run_id=run_id,
+            sampler=ComponentSpec(name, args),
+            coordination=coordination,
         )
         RUN[coordination](spec, url, objective)
     study = stored(url)

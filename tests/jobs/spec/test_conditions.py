@@ -85,7 +85,10 @@ def test_conditions_travel_with_the_spec() -> None:
             {"booster": choice("a"), "x": number(boster="a")},
             "search_space.x.when: unknown parameter 'boster' (did you mean 'booster'?); valid parameters: booster, x",
         ),
-        ({"lr": number(), "x": number(lr=0.5)}, "x.when: a condition needs a categorical or int parameter, and lr is a f"),
+        (
+            {"lr": number(), "x": number(lr=0.5)},
+            "x.when: a condition needs a categorical or int parameter, and lr is a f",
+        ),
         ({"b": choice("a", "c"), "x": number(b="d")}, "search_space.x.when.b: must be one of a, c, got str 'd'"),
         ({"b": choice("a", "c"), "x": number(b=["a", "d"])}, "search_space.x.when.b: must be one of a, c, got str 'd'"),
         ({"b": choice(True, False), "x": number(b=1)}, "search_space.x.when.b: must be one of true, false, got int 1"),
@@ -113,10 +116,16 @@ def test_a_condition_that_cannot_be_is_refused(space: dict[str, ParamSpec], sent
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"booster": "gbtree", "kind": "tree"}, "kind exists only when booster is dart, and here booster is gbtree: give"),
+        (
+            {"booster": "gbtree", "kind": "tree"},
+            "kind exists only when booster is dart, and here booster is gbtree: give",
+        ),
         ({"kind": "tree"}, "kind exists only when booster is dart, and here booster has no value: give what its"),
         ({"booster": "dart", "skip_drop": 1}, "skip_drop exists only when kind is forest, and here kind has no value"),
-        ({"deep": True, "depth": 5, "leaves": 1}, "leaves exists only when deep is true and depth is 7 or 9, and here d"),
+        (
+            {"deep": True, "depth": 5, "leaves": 1},
+            "leaves exists only when deep is true and depth is 7 or 9, and here d",
+        ),
     ],
 )
 def test_a_first_try_that_no_trial_could_have_is_refused(params: dict[str, Any], sentence: str) -> None:
@@ -140,8 +149,14 @@ FIXED = {"name": "GridSampler", "args": {"search_space": {"x": [1]}}}
     ("chosen", "sentence"),
     [
         (sampler("GridSampler"), "sampler: GridSampler would try every value of rate also where it does not exist"),
-        (sampler("PartialFixedSampler", base_sampler=FIXED), "BruteForceSampler tries each combination that exists once"),
-        (sampler("CmaEsSampler"), "sampler: CmaEsSampler needs the same numbers in every trial, and would choose all at"),
+        (
+            sampler("PartialFixedSampler", base_sampler=FIXED),
+            "BruteForceSampler tries each combination that exists once",
+        ),
+        (
+            sampler("CmaEsSampler"),
+            "sampler: CmaEsSampler needs the same numbers in every trial, and would choose all at",
+        ),
     ],
 )
 def test_a_sampler_that_cannot_search_such_a_space_is_refused(chosen: ComponentSpec, sentence: str) -> None:

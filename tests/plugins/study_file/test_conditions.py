@@ -1,4 +1,4 @@
-"""`when` in a study file: what is refused, what the DAG's page and a form say, what is tried first and what is exported."""
+"""`when` in a study file: what is refused, what page and form say, what is tried first and what is exported."""
 
 from __future__ import annotations
 
@@ -38,16 +38,26 @@ def study(tmp_path: Path) -> Study:
     ("old", "new", "sentence"),
     [
         ("{booster: dart}}\n  b", "{boster: dart}}\n  b", "rate_drop.when: unknown parameter 'boster' (did you mean"),
-        ("{booster: dart}}\n  b", "{booster: darts}}\n  b", "when.booster: must be one of gbtree, dart, got str 'darts'"),
+        (
+            "{booster: dart}}\n  b",
+            "{booster: darts}}\n  b",
+            "when.booster: must be one of gbtree, dart, got str 'darts'",
+        ),
         ("{booster: dart}}\n  b", "dart}\n  b", "search_space.rate_drop.when: must be a mapping of keys to values"),
         ("[8, 9]", "[8, 10]", "search_space.max_leaves.when.max_depth: must be from 1 to 9, got 10"),
-        ("{max_depth: [8, 9], ", "{rate_drop: 1, ", "max_leaves.when: a condition needs a categorical or int parameter"),
+        (
+            "{max_depth: [8, 9], ",
+            "{rate_drop: 1, ",
+            "max_leaves.when: a condition needs a categorical or int parameter",
+        ),
         ("high: 9}", "high: 9, when: {max_leaves: 9}}", "go in a circle: max_depth needs max_leaves needs max_depth"),
         ("data:", "sampler: GridSampler\ndata:", "sampler: GridSampler would try every value of rate_drop also where"),
         ("data:", "enqueue: [{rate_drop: 0.5}]\ndata:", "enqueue[0]: rate_drop exists only when booster is dart, and"),
     ],
 )
-def test_a_wrong_condition_is_one_sentence_when_the_file_is_read(study: Study, old: str, new: str, sentence: str) -> None:
+def test_a_wrong_condition_is_one_sentence_when_the_file_is_read(
+    study: Study, old: str, new: str, sentence: str
+) -> None:
     study(XGBOOST)
     assert old in XGBOOST
     with pytest.raises(StudyFileError) as caught:

@@ -1,4 +1,4 @@
-"""What travels with an objective: the modules beside the study file that it imports, within bounds, and nothing else."""
+"""What travels with an objective: modules beside the study file that it imports, within bounds, nothing else."""
 
 from __future__ import annotations
 
@@ -78,12 +78,18 @@ def test_what_py_files_names_is_not_sent_twice(folder: Path, study: Study) -> No
 
 
 def test_a_folder_without_init_is_a_package_where_it_has_the_module(folder: Path, study: Study) -> None:
-    write(folder, mymodel__train=f"from mymodel import features\n{OBJECTIVE}", mymodel__features="", mymodel__deep__a="")
+    write(
+        folder, mymodel__train=f"from mymodel import features\n{OBJECTIVE}", mymodel__features="", mymodel__deep__a=""
+    )
     study("objective: mymodel.train:objective\n")
     assert names(folder, "mymodel.train:objective") == ["mymodel"]
     assert names(folder, "mymodel.elsewhere:objective") == []  # an installed package may have it
     with pytest.raises(StudyFileError, match=r"train.py has no function 'training'; it has: features, objective"):
         study("objective: mymodel.train:training\n")
+    with pytest.raises(
+        StudyFileError, match=r"mymodel beside the study file is a folder without __init__.py: name the"
+    ):
+        study("objective: mymodel:objective\n")
     with zipfile.ZipFile(pack_module(folder / "m.zip", folder / "mymodel")) as archive:
         assert archive.namelist() == [
             "mymodel/__init__.py", "mymodel/deep/__init__.py", "mymodel/deep/a.py", "mymodel/features.py",
@@ -127,9 +133,7 @@ def test_more_than_a_run_may_send_is_refused_with_the_largest_file(
 @pytest.mark.parametrize(
     ("name", "whose"), [("statistics", "is Python's own"), ("sklearn", "driver and workers have installed")]
 )
-def test_a_file_that_would_hide_an_installed_module_is_named(
-    folder: Path, study: Study, name: str, whose: str
-) -> None:
+def test_a_file_that_would_hide_an_installed_module_is_named(folder: Path, study: Study, name: str, whose: str) -> None:
     write(folder, mine=f"import {name}\n{OBJECTIVE}", **{name: ""})
     with pytest.raises(StudyFileError) as caught:
         study("objective: mine:objective\n")
@@ -181,23 +185,27 @@ def test_a_magic_in_the_export_of_a_notebook_is_named_with_its_line(folder: Path
     with pytest.raises(StudyFileError) as caught:
         study("objective: mine:objective\n")
     assert str(caught.value).endswith(
-        "objective: mine.py, line 7, uses get_ipython, which only a notebook has, as the export of a notebook writes its"
-        " magics (%) and shell commands (!): take the line out, or define what it needs"
+        "objective: mine.py, line 7, uses get_ipython, which only a notebook has, as the export of a notebook writes"
+        " its magics (%) and shell commands (!): take the line out, or define what it needs"
     )
 
 
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("%matplotlib inline", r"line 2: a notebook's magic \(%\) or shell command \(!\) is no Python: take the line out$"),
+        (
+            "%matplotlib inline",
+            r"line 2: a notebook's magic \(%\) or shell command \(!\) is no Python: take the line out$",
+        ),
         ("!pip install x", r"line 2: a notebook's magic \(%\) or shell command \(!\) is no Python: take the line out$"),
-        ("table = spark.table('t')", "line 2, uses spark, which only a notebook has: take the line out, or define what"),
+        (
+            "table = spark.table('t')",
+            "line 2, uses spark, which only a notebook has: take the line out, or define what",
+        ),
         ("display(1)", "line 2, uses display, which only a notebook has: take the line out"),
     ],
 )
-def test_a_helper_that_only_a_notebook_can_run_is_named(
-    folder: Path, study: Study, line: str, sentence: str
-) -> None:
+def test_a_helper_that_only_a_notebook_can_run_is_named(folder: Path, study: Study, line: str, sentence: str) -> None:
     write(folder, mine=f"import helper\n{OBJECTIVE}", helper=f"\n{line}\n")
     with pytest.raises(StudyFileError, match=f"objective: helper.py, {sentence}"):
         study("objective: mine:objective\n")
