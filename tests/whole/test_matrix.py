@@ -19,7 +19,6 @@ import sqlalchemy as sa
 from init.local import airflow, machine, passwords
 from init.local.layout import REPOSITORY, Layout
 from init.local.mysql import MysqlServer, find_program
-from init.local.stack import stop_services
 from optuna_spark.storage.optuna_storage import create_storage
 from tests.support.airflow import DAGS
 from tests.support.cards import unwrapped
@@ -28,7 +27,7 @@ from tests.support.matrix_actions import GATED, STARTER
 from tests.support.matrix_stage import Condition, Held, Play, Stage
 from tests.support.plain_submit import install
 from tests.support.servers import scratch_folder, spark_environment
-from tests.support.site import Site, checkout, serve
+from tests.support.site import Site, checkout, end_services, serve
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +59,7 @@ def played(request: pytest.FixtureRequest) -> Iterator[Mapping[tuple[str, int], 
         try:
             yield play(stories, *started(layout, len(stories)))
         finally:
-            stop_services(layout)
+            end_services(layout)
 
 
 def wanted(items: Sequence[pytest.Item]) -> list[Story]:
@@ -135,7 +134,7 @@ def play(stories: Sequence[Story], site: Site, url: sa.URL) -> Mapping[tuple[str
             one.stage.runs = [run for run in runs if run["dag_id"] == one.stage.dag]
             if not goes_on(one, name, seen):
                 del plays[name]
-        time.sleep(2)
+        time.sleep(0.5)
     return seen
 
 
