@@ -57,7 +57,8 @@ def played(request: pytest.FixtureRequest) -> Iterator[Mapping[tuple[str, int], 
         layout, stories = checkout(folder, {}), wanted(request.session.items)
         prepare(layout, stories)
         try:
-            yield play(stories, *started(layout, len(stories)))
+            dags = len(stories) + sum(story.twin is not None for story in stories)
+            yield play(stories, *started(layout, dags))
         finally:
             end_services(layout)
 
@@ -88,6 +89,11 @@ def prepare(layout: Layout, stories: Sequence[Story]) -> None:
         (studies.parent / "tuning.py").write_bytes((DAGS / "tuning.py").read_bytes())
         (studies / f"{story.name}.yaml").write_text(story.text)
         (studies / f"{story.name}.py").write_text(GATED)
+        if story.twin is not None:
+            twin = layout.root / "dags" / f"{story.name}_twin" / "studies" / f"{story.name}_twin.yaml"
+            twin.parent.mkdir(parents=True)
+            (twin.parents[1] / "tuning.py").write_bytes((DAGS / "tuning.py").read_bytes())
+            twin.write_text(story.twin)
     write_config(layout)
 
 
@@ -106,14 +112,14 @@ def write_config(layout: Layout) -> None:
     )
 
 
-def started(layout: Layout, stories: int) -> tuple[Site, sa.URL]:
+def started(layout: Layout, dags: int) -> tuple[Site, sa.URL]:
     known = passwords.load_or_create(layout.state / "secrets.env")
     server = MysqlServer(layout.state, known[passwords.DATABASE_ADMIN])
     server.ensure()
     connections = airflow.connections(layout, server, 0, known)
     local = json.dumps({"conn_type": "spark", "host": "local[1]"})
     site = serve(layout, {**connections, "AIRFLOW_CONN_TUNING_SPARK": local}, machine.java_home())
-    site.wait_for_dags(stories + 2)  # with `starter` and `use_best_params`
+    site.wait_for_dags(dags + 2)  # with `starter` and `use_best_params`
     account = (server.admin_user, server.admin_password, server.host, server.port, airflow.DATABASE)
     return site, sa.URL.create("mysql+pymysql", *account)
 
