@@ -313,13 +313,18 @@ class Twin:
         site, twin = stage.site, f"{stage.dag}_twin"
         stage.api("PATCH", f"/dags/{twin}", {"is_paused": False})
         stage.api("POST", f"/dags/{twin}/dagRuns", {"dag_run_id": self.beside, "logical_date": None, "conf": {}})
-        yield lambda: bool({"up_for_reschedule", "failed"} & set(site.states(twin, self.beside).values()))
+        path = f"/dags/{twin}/dagRuns/{self.beside}"
+        waits = ("up_for_reschedule", "failed")
+        yield lambda: any(s in waits for s in site.states(twin, self.beside).values()) or has_ended(stage, path)
         stage.noted = "\n".join(site.log(twin, self.beside, "provision_database"))
         stage.set_gate(is_open=True)
-        path = f"/dags/{twin}/dagRuns/{self.beside}"
-        yield lambda: stage.all_ended() and stage.api("GET", path)["state"] in ENDED
+        yield lambda: stage.all_ended() and has_ended(stage, path)
         assert stage.api("GET", path)["state"] == "success", site.states(twin, self.beside)
         stage.takes_in(self.beside)
+
+
+def has_ended(stage: Stage, path: str) -> bool:
+    return stage.api("GET", path)["state"] in ENDED
 
 
 @dataclass(frozen=True)
