@@ -136,6 +136,9 @@ def long_searches() -> Iterator[str]:
     ran = [f"d/{size} {name}" for size in (5000, 20000) for name in searched if measured(f"d/{size} {name}", "ours")]
     if not ran:
         yield f"(`make bench CASES=d/5000,d/20000 SEEDS=10`) {NOT_YET}"
+    if ran:
+        same = min(GOT(case, "ours", "of_optunas") for case in ran)
+        yield f"In each of these searches at least {same:.2f} of the proposals are the same."
     for case in ran:
         contenders = [name for name in ("ours", "Optuna", "Rustuna") if measured(case, name)]
         base = "Optuna" if "Optuna" in contenders else "Rustuna"

@@ -23,6 +23,8 @@ OURS, OPTUNA, RUSTUNA = "ours", "Optuna", "Rustuna"
 QUANTILES = {"hundredth": "best hundredth", "tenth": "best tenth", "median": "median"}
 # How much worse than the whole history's a value may be, and the fewest seeds that tell.
 GOAL, GOAL_SEEDS = 1.2, 10
+# Now and then the last digits decide which of two proposals is taken.
+SAME = 0.95
 LIMIT_S = 6 * 3600.0
 
 
@@ -101,7 +103,8 @@ def samples_of(searched: str, trials: int, jobs: Sequence[Job], found: Sequence[
     samples.note("all", "least", least)
     for job, values in mine:
         above = {name: values[name] - least for name in QUANTILES}
-        samples.add(job.sampler.name, {**above, "cpu_ms": values["cpu_ms"]})
+        rest = {name: values[name] for name in ("cpu_ms", "of_optunas") if name in values}
+        samples.add(job.sampler.name, above | rest)
     return samples
 
 
@@ -129,10 +132,13 @@ def _base(samples: Samples) -> str:
 
 
 def _verdicts(samples: Samples) -> list[str]:
-    base, lines = _base(samples), []
+    base, searched = _base(samples), samples.case.partition(" ")[2]
+    share = samples.median(OURS, "of_optunas")
+    same = f"{searched}: share of the {SLOTS} proposals after the last trial that are Optuna's own"
+    lines = [verdict(same, share, SAME, at_most=False)]
     for name, words in QUANTILES.items():
         share = divided(samples.median(OURS, name), samples.median(base, name))
-        what = f"{samples.case.partition(' ')[2]}: {words}, times that of {base}'s"
+        what = f"{searched}: {words}, times that of {base}'s"
         luck = spread(samples.values(OURS, name), samples.values(base, name), np.median)
         few = 0 < len(samples.values(OURS, name)) < GOAL_SEEDS
         lines.append(verdict(what, share, GOAL, at_most=True) + luck)

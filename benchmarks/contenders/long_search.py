@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import heapq
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from benchmarks.contenders.report import report
-from benchmarks.contenders.samplers import SAMPLERS, Sampler
+from benchmarks.contenders.samplers import SAMPLERS, Sampler, share_of_optunas
 from benchmarks.searched import SEARCHED, Searched
 from benchmarks.workload import duration_s
 
@@ -19,10 +21,11 @@ LAST = 1000
 
 @dataclass(frozen=True)
 class Found:
-    """The values of a search and the CPU milliseconds of its proposals, both by the trial's number."""
+    """The values of a search, the CPU milliseconds of its proposals and their parameters, all by the trial's number."""
 
     values: list[float]
     cpu_ms: list[float]
+    params: list[Mapping[str, Any]] = field(default_factory=list)
 
     def summary(self) -> dict[str, float]:
         """What the last trials reached: of these, a hundredth (a tenth, a half) are at or below the number."""
@@ -34,7 +37,7 @@ class Found:
 
 def search(sampler: Sampler, searched: Searched, trials: int, slots: int) -> Found:
     """Run the trials on a clock of its own, on which a trial takes as long as it would sleep in case a."""
-    found = Found([0.0] * trials, [0.0] * trials)
+    found = Found([0.0] * trials, [0.0] * trials, [{}] * trials)
     running: list[tuple[float, int, int, float]] = []  # when it ends, number, slot, value
     free = [(0.0, slot) for slot in reversed(range(slots))]
     asked = 0
@@ -44,6 +47,7 @@ def search(sampler: Sampler, searched: Searched, trials: int, slots: int) -> Fou
             before = time.process_time()
             number, params = sampler.ask(slot)
             found.cpu_ms[number] += 1000 * (time.process_time() - before)
+            found.params[number] = params
             asked += 1
             heapq.heappush(running, (moment + duration_s(number), number, slot, searched.value(params)))
         if not running:
@@ -67,7 +71,11 @@ def main() -> None:
     args = parser.parse_args()
     searched = SEARCHED[args.searched]()
     sampler = SAMPLERS[args.sampler](searched.space, args.trials, args.slots, args.seed)
-    report(**search(sampler, searched, args.trials, args.slots).summary())
+    found = search(sampler, searched, args.trials, args.slots)
+    result = found.summary()
+    if args.sampler == "ours":
+        result["of_optunas"] = share_of_optunas(searched.space, found.values, found.params, args.slots)
+    report(**result)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Each sees all trials. Imports are in the functions: no environment has all of th
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,10 +15,13 @@ from optuna_spark.sampling.search_space import distributions, suggest_params
 from optuna_spark.spec.sections import ParamSpec
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from optuna_spark.driver.dispatch.assignments import Now
     from optuna_spark.storage.trial_record import Refusal, TrialRecord
 
 Space = Mapping[str, ParamSpec]
+SEED = 1  # of `share_of_optunas`
 
 
 class Sampler(Protocol):
@@ -40,9 +44,10 @@ class Ours:
         trials: How many trials will be asked for.
         slots: How many run at once. With more than one, some are sampled ahead, as in the driver.
         seed: The sampler's.
+        stored: Trials that the study has already.
     """
 
-    def __init__(self, space: Space, trials: int, slots: int, seed: int) -> None:
+    def __init__(self, space: Space, trials: int, slots: int, seed: int, stored: Sequence[FrozenTrial] = ()) -> None:
         import optuna
         from optuna.study import StudyDirection
         from optuna.trial import TrialState
@@ -55,8 +60,8 @@ class Ours:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         spec = engine_spec("bowl", search_space=dict(space), trials=trials, tasks=slots, seed=seed)
-        stored = StoredStudy([StudyDirection.MINIMIZE], (), {})
-        self._trials = Assignments(spec, stored, _NothingWritten(), NOBODY)
+        study = StoredStudy([StudyDirection.MINIMIZE], stored, {})
+        self._trials = Assignments(spec, study, _NothingWritten(), NOBODY)
         self._distributions = distributions(space)
         self._workers = [Worker(slot, f"slot:{slot}") for slot in range(slots)]
         self._outcome: Callable[[float], Outcome] = lambda value: Outcome(TrialState.COMPLETE, (value,))
@@ -82,14 +87,14 @@ class Optuna:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
-        self._study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+        self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
 
     def ask(self, slot: int) -> tuple[int, Mapping[str, Any]]:
-        trial = self._study.ask()
+        trial = self.study.ask()
         return trial.number, suggest_params(trial, self._space)
 
     def tell(self, slot: int, number: int, value: float) -> None:
-        self._study.tell(number, value)
+        self.study.tell(number, value)
 
 
 class Rustuna(Optuna):
@@ -99,10 +104,37 @@ class Rustuna(Optuna):
         import rustuna
 
         self._space = space
-        self._study = rustuna.create_study(sampler=rustuna.samplers.TPESampler(seed=seed))
+        self.study = rustuna.create_study(sampler=rustuna.samplers.TPESampler(seed=seed))
 
 
 SAMPLERS: dict[str, Callable[[Space, int, int, int], Sampler]] = {"ours": Ours, "optuna": Optuna, "rustuna": Rustuna}
+
+
+def share_of_optunas(space: Space, values: Sequence[float], params: Sequence[Mapping[str, Any]], slots: int) -> float:
+    """Which share of ours' next proposals are Optuna's own, when both start from the same trials and random numbers.
+
+    Args:
+        space: The search space.
+        values: Values of the trials by number.
+        params: Their parameters.
+        slots: How many trials are asked for. None is told, so each of them sees those before it run.
+    """
+    import optuna
+
+    from optuna_spark.sampling.sampler_facts import sampler_seed
+
+    theirs = Optuna(space, slots, slots, sampler_seed(SEED, len(values)) or 0)
+    known = distributions(space)
+    for value, chosen in zip(values, params, strict=True):
+        theirs.study.add_trial(optuna.create_trial(value=value, params=dict(chosen), distributions=known))
+    ours = Ours(space, slots, slots, SEED, theirs.study.get_trials())
+    pairs = [(ours.ask(slot)[1], theirs.ask(slot)[1]) for slot in range(slots)]
+    return sum(all(_near(one[name], other[name]) for name in space) for one, other in pairs) / slots
+
+
+def _near(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter are the same but for the last digits."""
+    return one == other if isinstance(one, str) else math.isclose(one, other, rel_tol=1e-6)
 
 
 class _NothingWritten:

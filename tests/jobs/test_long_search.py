@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.contenders.long_search import Found, search
 from benchmarks.contenders.pruner_view import TwiceAsked
-from benchmarks.contenders.samplers import Optuna, Ours
+from benchmarks.contenders.samplers import Optuna, Ours, share_of_optunas
 from benchmarks.searched import DESCENT, REPORTED, SEARCHED, Searched, descent
 from optuna_spark.spec.sections import ComponentSpec
 
@@ -56,6 +56,22 @@ def test_with_several_at_a_time_ours_samples_ahead_as_the_driver_does() -> None:
     ours, optuna = (search(kind(searched.space, TRIALS, 16, 7), searched, TRIALS, 16) for kind in (Ours, Optuna))
     assert ours.values != pytest.approx(optuna.values, rel=1e-9)
     assert len(ours.values) == TRIALS
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_after_the_same_trials_ours_proposes_what_optuna_proposes(name: str) -> None:
+    searched = SEARCHED[name]()
+    found = search(Ours(searched.space, TRIALS, SLOTS, 7), searched, TRIALS, SLOTS)
+    assert share_of_optunas(searched.space, found.values, found.params, 64) == 1.0
+
+
+def test_other_random_numbers_are_seen_as_other_proposals(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = SEARCHED["bowl, 2 dimensions"]()
+    found = search(Ours(searched.space, TRIALS, SLOTS, 7), searched, TRIALS, SLOTS)
+    monkeypatch.setattr(
+        "optuna_spark.sampling.sampler_facts.sampler_seed", lambda seed, history: seed
+    )  # Optuna's alone
+    assert share_of_optunas(searched.space, found.values, found.params, 64) < 0.1
 
 
 def test_the_last_thousand_trials_count() -> None:
