@@ -143,6 +143,14 @@ class _Finished(FrozenTrial):
         return finished
 
 
+def with_own_values(trial: FrozenTrial) -> FrozenTrial:
+    """The same trial, whose reported values and attributes may change without changing the original's."""
+    own = copy.copy(trial)
+    own.intermediate_values = dict(trial.intermediate_values)
+    own.user_attrs, own.system_attrs = dict(trial.user_attrs), dict(trial.system_attrs)
+    return own
+
+
 class HistoryStorage(InMemoryStorage):
     """Optuna's in-memory storage with one study, of which it shows a bounded part. Not thread-safe.
 
@@ -168,6 +176,7 @@ class HistoryStorage(InMemoryStorage):
         self._finished = np.zeros(0, dtype=np.intp)  # numbers of the finished trials that samplers are shown
         self._new: list[int] = []  # trials that finished since
         self._trials: list[FrozenTrial] = []
+        self._growing: dict[int, FrozenTrial] = {}  # by number, those that may be changed in place
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
         """Create the study with its stored trials, whose numbers start at 0 without gaps; returns its id."""
@@ -210,6 +219,28 @@ class HistoryStorage(InMemoryStorage):
         changed = super().set_trial_state_values(trial_id, state, values)
         self._note(self.get_trial(trial_id))
         return changed
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        self._to_change(trial_id).intermediate_values[step] = intermediate_value
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._to_change(trial_id).user_attrs[key] = value
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._to_change(trial_id).system_attrs[key] = value
+
+    def _to_change(self, trial_id: int) -> FrozenTrial:
+        """A trial whose values and attributes nobody else holds.
+
+        InMemoryStorage copies all of them for each new one: a trial with twice the reports takes four times as long.
+        """
+        trial = self.get_trial(trial_id)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        if self._growing.get(trial_id) is not trial:
+            trial = with_own_values(trial)
+            self._set_trial(trial_id, trial)
+            self._growing[trial_id] = trial
+        return trial
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -277,6 +308,7 @@ class HistoryStorage(InMemoryStorage):
             if trial.state in FINISHED_WELL:
                 self._new.append(trial.number)
             self._trials[trial.number] = _Finished.of(trial)
+            self._growing.pop(trial.number, None)
             self._history.close(trial)
         else:
             self._history.open(trial.number)
