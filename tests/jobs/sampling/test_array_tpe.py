@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from optuna_spark.sampling.array_tpe import ArrayTPESampler
-from optuna_spark.sampling.build import SAME_TPE, build_sampler, read_constraints
+from optuna_spark.sampling.build import SAME_TPE, build_sampler
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.spec.sections import ComponentSpec
 from tests.support.same_search import assert_same
@@ -66,7 +66,7 @@ def failing(trial: Trial) -> float:
 
 def constrained(trial: Trial) -> float:
     value = mixed(trial)
-    trial.set_user_attr("constraints", [trial.params["x"] - 1])
+    trial.set_constraint("x at most 1", trial.params["x"] - 1)
     return value
 
 
@@ -109,7 +109,7 @@ def run(sampler: BaseSampler, objective: Objective, storage: optuna.storages.Bas
         (pruned, {}),
         (mostly_pruned, {}),
         (failing, {}),
-        (constrained, {"constraints_func": read_constraints}),
+        (constrained, {}),
         (ties, {}),
         (two_values, {}),
     ],
