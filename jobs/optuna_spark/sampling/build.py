@@ -16,6 +16,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from optuna_spark.errors import SpecError
+from optuna_spark.sampling.array_percentile import ArrayMedianPruner, ArrayPercentilePruner
 from optuna_spark.sampling.extrapolation_pruner import ExtrapolationPruner
 from optuna_spark.sampling.own_class import load_class
 from optuna_spark.spec.decode import unknown_key
@@ -25,8 +26,9 @@ OWN = (ExtrapolationPruner,)
 MAX_GRID = 1_000_000
 # What samplers import when they sample for the first time, in the middle of a run.
 PACKAGES = {"CmaEsSampler": "cmaes", "GPSampler": "torch", "QMCSampler": "scipy"}
-# The releases of Optuna whose TPESampler array_tpe was compared with. With any other one, Optuna's own class samples.
-SAME_TPE = ("5.0",)
+# The releases of Optuna that array_tpe and array_percentile were compared with. With any other one, Optuna's own
+# classes sample and prune.
+SAME = ("5.0",)
 
 
 def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
@@ -102,16 +104,19 @@ def _find(module: ModuleType, base: type, name: str, kind: str) -> type:
 
 
 def _faster(cls: type) -> type:
-    """Our own class that proposes the same sooner, if there is one for this release of Optuna.
+    """Our own class that does the same sooner, if there is one for this release of Optuna.
 
-    It needs SciPy, which drivers have. Airflow, which only checks arguments here, need not have it.
+    ArrayTPESampler needs SciPy, which drivers have. Airflow, which only checks arguments here, need not have it.
     """
-    tested = optuna.__version__.rpartition(".")[0] in SAME_TPE
-    if cls is not optuna.samplers.TPESampler or not tested or importlib.util.find_spec("scipy") is None:
+    if optuna.__version__.rpartition(".")[0] not in SAME:
         return cls
-    from optuna_spark.sampling.array_tpe import ArrayTPESampler
+    if cls is optuna.samplers.TPESampler and importlib.util.find_spec("scipy") is not None:
+        from optuna_spark.sampling.array_tpe import ArrayTPESampler
 
-    return ArrayTPESampler
+        return ArrayTPESampler
+    return {optuna.pruners.PercentilePruner: ArrayPercentilePruner, optuna.pruners.MedianPruner: ArrayMedianPruner}.get(
+        cls, cls
+    )
 
 
 def _parameters(cls: type) -> Mapping[str, Parameter]:

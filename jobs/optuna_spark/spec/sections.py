@@ -269,7 +269,7 @@ class CoordinatorSpec:
     )
     history: int = key(
         1000,
-        "Finished trials that pruners and GPSampler look at, at most. All other samplers look at all.",
+        "Finished trials that GPSampler looks at, at most. All other samplers, and pruners, look at all.",
         minimum=100,
         maximum=10_000_000,
     )

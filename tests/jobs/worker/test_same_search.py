@@ -14,7 +14,6 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from optuna_spark.driver.dispatch.study import SampledStudy, StoredStudy
-from optuna_spark.sampling.build import build_sampler
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.wire.messages import Outcome
@@ -23,7 +22,7 @@ from tests.support.coordination import run_one, spec_for
 from tests.support.same_search import assert_same
 
 Worker = Callable[..., TrialSource]
-LEAST_HISTORY = CoordinatorSpec(history=100)  # of finished trials that pruners may be shown; samplers see all
+LEAST_HISTORY = CoordinatorSpec(history=100)  # what GPSampler sees; all others see more
 NEEDS_TORCH = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="GPSampler needs torch")
 TWO = ("minimize", "minimize")
 
@@ -166,3 +165,27 @@ def test_so_they_do_with_workers(worker: Worker, name: str) -> None:
 def generations(trials: list[FrozenTrial], name: str) -> dict[int, int]:
     """How many trials each generation has."""
     return dict(Counter(trial.system_attrs[f"{name}:generation"] for trial in trials))
+
+
+def rising(trial: Any) -> float:
+    """Later trials are better, so what is usual among the recent ones is not what is usual among all."""
+    value = (trial.number * 37 % 101) / 101 - trial.number / 200
+    for step in range(1, 9):
+        trial.report(value + 1 / step, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return value
+
+
+@pytest.mark.parametrize(
+    "pruner", [ComponentSpec("MedianPruner"), ComponentSpec("SuccessiveHalvingPruner", {"reduction_factor": 2})]
+)
+def test_pruners_judge_by_all_trials(worker: Worker, pruner: ComponentSpec) -> None:
+    random, trials = ComponentSpec("RandomSampler"), 150
+    source = worker(trials=trials, sampler=random, pruner=pruner, coordinator=LEAST_HISTORY)
+    ours = [run_one(source, rising).state for _ in range(trials)]
+    theirs = getattr(optuna.pruners, pruner.name)(**pruner.args)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(), pruner=theirs)
+    study.optimize(rising, n_trials=trials)
+    assert ours == [trial.state for trial in study.trials]
+    assert len(set(ours)) == 2
