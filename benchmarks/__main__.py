@@ -15,7 +15,7 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.cases import memory, pipeline, search, speedup, trial_cost, utilisation
+from benchmarks.cases import memory, pipeline, sampler_cost, search, speedup, trial_cost, utilisation
 from benchmarks.cases.bench import Bench, CaseResult
 from benchmarks.machine import machine
 from benchmarks.results import Measurement, save
@@ -30,6 +30,7 @@ CASES: dict[str, Callable[[Bench], CaseResult]] = {
     "d": search.run,
     "e": pipeline.run,
     "f": memory.run,
+    "samplers": sampler_cost.run,
 }
 RESULTS = REPOSITORY / "benchmarks" / "results"
 LOGS = REPOSITORY / ".state" / "bench"

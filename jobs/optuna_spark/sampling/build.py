@@ -114,9 +114,11 @@ def _faster(cls: type) -> type:
         from optuna_spark.sampling.array_tpe import ArrayTPESampler
 
         return ArrayTPESampler
-    return {optuna.pruners.PercentilePruner: ArrayPercentilePruner, optuna.pruners.MedianPruner: ArrayMedianPruner}.get(
-        cls, cls
-    )
+    faster: dict[type, type] = {
+        optuna.pruners.PercentilePruner: ArrayPercentilePruner,
+        optuna.pruners.MedianPruner: ArrayMedianPruner,
+    }
+    return faster.get(cls, cls)
 
 
 def _parameters(cls: type) -> Mapping[str, Parameter]:

@@ -32,7 +32,7 @@ def load_class(name: str, base: type, kind: str) -> type:
     if not inspect.isclass(cls) or not issubclass(cls, base):
         raise SpecError(f"{name!r} must be a class derived from optuna's {base.__name__}", kind)
     if inspect.isabstract(cls):
-        missing = ", ".join(sorted(cls.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         raise SpecError(f"{name!r} must be a whole {kind}, but lacks {missing}", kind)
     return cls
 

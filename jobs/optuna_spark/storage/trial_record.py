@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -107,7 +106,7 @@ class TrialRecord:
         )  # fmt: skip
 
 
-def _last(values: Mapping[int, float], count: int) -> dict[int, float]:
+def _last(values: dict[int, float], count: int) -> dict[int, float]:
     """The values that were reported last, in their order. Does not touch the others, which may be many."""
     return dict([*islice(reversed(values.items()), count)][::-1])
 

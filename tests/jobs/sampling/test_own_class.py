@@ -12,6 +12,7 @@ import pytest
 from optuna_spark.errors import SpecError
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.spec.sections import ComponentSpec
+from optuna_spark.spec.tuning import TuningSpec
 from tests.support.coordination import run, spec_for
 from tests.support.shared import started
 
@@ -135,10 +136,12 @@ def test_one_derived_from_optunas_needs_the_same_package(monkeypatch: pytest.Mon
 def test_the_driver_refuses_it_before_any_trial(tmp_path: Path, coordination: str, kind: str) -> None:
     url = f"sqlite:///{tmp_path}/study.sqlite3"
     spec = spec_for(coordination=coordination, **{kind: ComponentSpec("no_such_package.x:A")})
+    begin = run if coordination == "driver" else _start
     with pytest.raises(SpecError, match=f"{kind}: there is no package 'no_such_package'"):
-        if coordination == "driver":
-            run(spec, url)
-        else:
-            with started(spec, url):
-                pass
+        begin(spec, url)
     assert optuna.get_all_study_names(optuna.storages.RDBStorage(url)) == []
+
+
+def _start(spec: TuningSpec, url: str) -> None:
+    with started(spec, url):
+        pass

@@ -53,9 +53,7 @@ def zdt1(trial: Any) -> tuple[float, float]:
     return first, g * (1 - math.sqrt(first / g))
 
 
-def optunas(
-    sampler: ComponentSpec, objective: Callable[[Any], Any], trials: int, n_values: int
-) -> list[FrozenTrial]:
+def optunas(sampler: ComponentSpec, objective: Callable[[Any], Any], trials: int, n_values: int) -> list[FrozenTrial]:
     """The trials of Optuna's own search, in one process."""
     cls = getattr(optuna.samplers, sampler.name)
     study = optuna.create_study(sampler=cls(seed=1, **sampler.args), directions=TWO[:n_values])
