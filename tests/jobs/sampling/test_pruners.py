@@ -7,7 +7,7 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -56,10 +56,10 @@ def curve(trial: Any) -> float:
             raise optuna.TrialPruned
     if chance.random() < 0.05:
         raise ValueError
-    return end
+    return float(end)
 
 
-def optunas(name: str, args: dict[str, Any], direction: str) -> optuna.Study:
+def optunas(name: str, args: dict[str, Any], direction: Literal["minimize", "maximize"]) -> optuna.Study:
     built = {n: _plain(value) if n == "wrapped_pruner" and value else value for n, value in args.items()}
     pruner = getattr(optuna.pruners, name)(**built)
     study = optuna.create_study(study_name="study", sampler=_random(), pruner=pruner, direction=direction)
@@ -76,7 +76,7 @@ def _random() -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=1)
 
 
-def signed(direction: str) -> Any:
+def signed(direction: Literal["minimize", "maximize"]) -> Any:
     return curve if direction == "minimize" else lambda trial: -curve(Negative(trial))
 
 
@@ -92,7 +92,9 @@ class Negative:
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 @pytest.mark.parametrize(("name", "args"), PRUNERS, ids=lambda value: str(value)[:40])
-def test_a_long_study_is_pruned_as_in_optuna(name: str, args: dict[str, Any], direction: str) -> None:
+def test_a_long_study_is_pruned_as_in_optuna(
+    name: str, args: dict[str, Any], direction: Literal["minimize", "maximize"]
+) -> None:
     if direction == "maximize" and name == "ThresholdPruner":
         args = {"lower": -4.0}
     sampler, least = ComponentSpec("RandomSampler"), CoordinatorSpec(history=100)

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -24,7 +24,7 @@ from tests.support.same_search import assert_same
 Worker = Callable[..., TrialSource]
 LEAST_HISTORY = CoordinatorSpec(history=100)  # what GPSampler sees; all others see more
 NEEDS_TORCH = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="GPSampler needs torch")
-TWO = ("minimize", "minimize")
+TWO: tuple[Literal["minimize"], ...] = ("minimize", "minimize")
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +172,7 @@ def rising(trial: Any) -> float:
         trial.report(value + 1 / step, step)
         if trial.should_prune():
             raise optuna.TrialPruned
-    return value
+    return float(value)
 
 
 @pytest.mark.parametrize(
