@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import importlib.util
 import inspect
 import math
@@ -18,7 +20,6 @@ from optuna.samplers import BaseSampler
 from optuna_spark.errors import SpecError
 from optuna_spark.sampling.array_percentile import ArrayMedianPruner, ArrayPercentilePruner
 from optuna_spark.sampling.extrapolation_pruner import ExtrapolationPruner
-from optuna_spark.sampling.own_class import load_class
 from optuna_spark.spec.decode import unknown_key
 from optuna_spark.spec.sections import ComponentSpec
 
@@ -94,13 +95,58 @@ def build_pruner(component: ComponentSpec, max_steps: int | None = None) -> Base
 
 def _find(module: ModuleType, base: type, name: str, kind: str) -> type:
     if ":" in name:
-        return load_class(name, base, kind)
+        return _load_class(name, base, kind)
     classes = {n: getattr(module, n) for n in module.__all__ if n not in ("BaseSampler", "BaseGASampler", "BasePruner")}
     classes |= {c.__name__: c for c in OWN}
     valid = {n: c for n, c in classes.items() if isinstance(c, type) and issubclass(c, base)}
     if name not in valid:
         raise SpecError(unknown_key(name, list(valid), kind), kind)
     return valid[name]
+
+
+def _load_class(name: str, base: type, kind: str) -> type:
+    """Import a class.
+
+    Args:
+        name: `module:Class`.
+        base: What it must be derived from: Optuna's BaseSampler or BasePruner.
+        kind: sampler or pruner, for messages.
+
+    Raises:
+        SpecError: There is no such module or class, it cannot be imported, or it is no class of that kind.
+    """
+    module_name, _, class_name = name.partition(":")
+    module = _import(module_name, kind)
+    cls = getattr(module, class_name, None)
+    if cls is None:
+        names = [n for n, v in vars(module).items() if inspect.isclass(v) and issubclass(v, base) and v is not base]
+        near = difflib.get_close_matches(class_name, names, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else f"; its {kind}s: {', '.join(names) or 'none'}"
+        raise SpecError(f"module {module_name!r} has no class {class_name!r}{hint}", kind)
+    if not inspect.isclass(cls) or not issubclass(cls, base):
+        raise SpecError(f"{name!r} must be a class derived from optuna's {base.__name__}", kind)
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise SpecError(f"{name!r} must be a whole {kind}, but lacks {missing}", kind)
+    return cls
+
+
+def _import(name: str, kind: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        top = name.partition(".")[0]
+        if error.name == top:
+            raise SpecError(
+                f"there is no package {top!r} where the driver runs: install it there (with coordination database"
+                " also where the workers run), or name its file in spark.py_files",
+                kind,
+            ) from error
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise SpecError(f"there is no module {error.name!r} in the package {top!r}", kind) from error
+        raise SpecError(f"module {name!r} needs {error.name!r}, which is not installed", kind) from error
+    except Exception as error:
+        raise SpecError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}", kind) from error
 
 
 def _faster(cls: type) -> type:
