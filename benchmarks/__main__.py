@@ -15,7 +15,17 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.cases import long_search, memory, pipeline, pruner_view, search, speedup, trial_cost, utilisation
+from benchmarks.cases import (
+    long_search,
+    memory,
+    pipeline,
+    pruner_view,
+    sampler_cost,
+    search,
+    speedup,
+    trial_cost,
+    utilisation,
+)
 from benchmarks.cases.bench import Bench, CaseResult
 from benchmarks.machine import machine
 from benchmarks.results import Measurement, save
@@ -33,6 +43,7 @@ CASES: dict[str, Callable[[Bench], CaseResult]] = {
     "d/20000": partial(long_search.run, trials=long_search.LONG),
     "e": pipeline.run,
     "f": memory.run,
+    "samplers": sampler_cost.run,
 }
 RESULTS = REPOSITORY / "benchmarks" / "results"
 LOGS = REPOSITORY / ".state" / "bench"
