@@ -16,7 +16,7 @@ from optuna_spark.errors import StorageError, TuningError
 from optuna_spark.sampling.calling.components import Components
 from optuna_spark.sampling.calling.end_trial import end_trial
 from optuna_spark.sampling.sampler_facts import sampler_seed
-from optuna_spark.sampling.search_space import suggest_params
+from optuna_spark.sampling.search_space import suggest_queued
 from optuna_spark.shared_study.claims import Claim
 from optuna_spark.shared_study.shared_run import SampledStudy, SharedRun
 from optuna_spark.shared_study.shared_storage import UPDATE_S
@@ -24,6 +24,7 @@ from optuna_spark.shared_study.shared_trial import SharedTrial
 from optuna_spark.stop_and_retry import stopped_by
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.storage.trial_marks import failed
+from optuna_spark.storage.trial_record import FIXED
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.study import WorkerStudy
@@ -104,7 +105,7 @@ class DatabaseSource:
             trial = SharedTrial(study, number)
         trial.belongs_to(self._run.callbacks, Components.of(study, self._spec))
         trial.ahead, trial.alone = True, study.is_exhaustive
-        suggest_params(trial, self._spec.search_space)
+        suggest_queued(trial, self._spec.search_space, storage.get_trial(number).system_attrs.get(FIXED, {}))
         trial.ahead = False
         return trial
 

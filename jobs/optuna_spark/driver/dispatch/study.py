@@ -29,11 +29,12 @@ from optuna_spark.sampling.exhaustive.exhaustive import ExhaustiveSampler
 from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.sampling.sampler_facts import portable, sampler_seed, sees_all
-from optuna_spark.sampling.search_space import distributions, suggest_params
+from optuna_spark.sampling.search_space import distributions, suggest_queued
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import was_interrupted
 from optuna_spark.storage.choices import internal_repr
 from optuna_spark.storage.trial_marks import abandoned, failed
+from optuna_spark.storage.trial_record import FIXED
 from optuna_spark.wire.messages import Changes, Outcome
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ class SampledStudy:
         number = self._memory.begin_next(self._id)
         try:
             trial = Trial(self._study, number)
-            suggest_params(trial, self._spec.search_space)
+            suggest_queued(trial, self._spec.search_space, self.frozen(number).system_attrs.get(FIXED, {}))
         except TuningError:
             raise
         except Exception as error:

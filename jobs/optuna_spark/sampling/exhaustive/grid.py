@@ -66,7 +66,8 @@ class ExactGridSampler(GridSampler):
         self._look(study._storage, study._study_id)
         grid_id = self._next(trial.number)
         point = dict(zip(self._param_names, self._all_grids[grid_id], strict=True))
-        for key, note in {POINT: point, GRID_ID: grid_id, GRID_SPACE: self._note}.items():
+        notes: dict[str, Any] = {POINT: point, GRID_ID: grid_id, GRID_SPACE: self._note}
+        for key, note in notes.items():
             study._storage.set_trial_system_attr(trial._trial_id, key, note)
 
     def sample_independent(

@@ -75,7 +75,10 @@ class Workers:
                 return
             if self.assignments.wants_ahead(len(self.idle) + len(self.busy)):
                 self.assignments.sample_ahead()
-            self.chance.choice([self.ask, lambda: self.end(deadly, failing)])()
+            if self.chance.random() < 0.5:
+                self.ask()
+            else:
+                self.end(deadly, failing)
         raise AssertionError("the run goes on for ever")
 
     def ask(self) -> None:
