@@ -1,4 +1,4 @@
-"""Finds a table's file on this machine: it resolves local paths, and downloads a URL once."""
+"""Downloads a table from a URL once, and tells what a path with a scheme is on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import logging
 import os
-import socket
 import tempfile
 import urllib.parse
 import urllib.request
@@ -17,7 +16,7 @@ from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO
 
-from optuna_spark.data.reader_errors import fetch_words
+from optuna_spark.data.files.reader_errors import fetch_words
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -27,29 +26,6 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 30
 _BLOCK = 1 << 20
 _AUTHORIZATION = "Authorization"
-
-
-def local_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
-    """The path of the table's file on this machine. Downloads it if `data.path` is a URL.
-
-    Args:
-        data: The table.
-        secrets: The login of its connection, if it has one.
-
-    Raises:
-        DataError: The file does not exist, cannot be fetched, or does not have the digest `data.sha256`.
-    """
-    if data.is_url:
-        return _fetched(data, secrets or DataSecrets())
-    path = Path(plain_path(data.path))
-    if not path.exists():
-        raise DataError(
-            f"data.path {str(path.absolute())!r} does not exist on {socket.gethostname()}: put the file where"
-            " every Spark worker can read it, or give a URL, or use distribution dataframe"
-        )
-    if data.sha256 is not None:
-        _check_digest(path, data, data.sha256)
-    return path
 
 
 def plain_path(path: str) -> str:
@@ -97,14 +73,19 @@ def cached_path(data: DataSpec) -> Path:
     return cache_folder() / f"{(data.sha256 or '')[:16]}-{Path(name).name}"
 
 
-def _fetched(data: DataSpec, secrets: DataSecrets) -> Path:
+def fetched_file(data: DataSpec, secrets: DataSecrets) -> Path:
+    """The path of a URL's file on this machine, downloaded if it is not there yet.
+
+    Raises:
+        DataError: It cannot be fetched, or does not have the digest `data.sha256`.
+    """
     path = cached_path(data)
     # One worker of a machine downloads the file, the others wait for it.
     with _locked(path.with_name(path.name + ".lock")):
         if not path.exists():
             _download(data, secrets, path)
         elif data.sha256 is not None:
-            _check_digest(path, data, data.sha256)
+            check_digest(path, data, data.sha256)
     return path
 
 
@@ -114,7 +95,7 @@ def _download(data: DataSpec, secrets: DataSecrets, path: Path) -> None:
         with part:
             _copy(data, secrets, path, part)
         if data.sha256 is not None:
-            _check_digest(Path(part.name), data, data.sha256, data.path)
+            check_digest(Path(part.name), data, data.sha256, data.path)
         Path(part.name).replace(path)  # only a whole and checked file gets the name that others look for
     except BaseException:
         Path(part.name).unlink(missing_ok=True)
@@ -161,9 +142,12 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def _check_digest(path: Path, data: DataSpec, sha256: str, source: str = "") -> None:
-    if path.is_dir():
-        raise DataError(f"sha256 is for one file and {path} is a folder: remove data.sha256")
+def check_digest(path: Path, data: DataSpec, sha256: str, source: str = "") -> None:
+    """Refuse a file of another content than the digest says.
+
+    Raises:
+        DataError: Naming `source`, if it was fetched from there, else the file.
+    """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:

@@ -1,0 +1,73 @@
+"""The one place that opens `data.path`: on which file system its files are, and which those are."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from pyarrow import fs
+
+from optuna_spark.data.fetch import check_digest, fetched_file, plain_path
+from optuna_spark.data.files.listing import TableFile, TableFiles, list_files
+from optuna_spark.errors import DataError
+from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.run_secrets import DataSecrets
+
+
+def table_files(data: DataSpec, secrets: DataSecrets | None = None) -> TableFiles:
+    """The files of a table on this machine. Downloads it if `data.path` is a URL.
+
+    Args:
+        data: The table.
+        secrets: The login of its connection, if it has one.
+
+    Raises:
+        DataError: There is no such file, it cannot be fetched, or it does not have the digest `data.sha256`.
+    """
+    local = fs.LocalFileSystem()
+    paths = [str(fetched_file(data, secrets or DataSecrets()))] if data.is_url else [*map(plain_path, data.paths)]
+    files = [file for path in paths for file in _files_at(local, str(Path(path).absolute()))]
+    if data.sha256 is not None and not data.is_url:
+        if len(files) != 1:
+            raise DataError(f"sha256 is for one file and data.path means {len(files)}: remove data.sha256")
+        check_digest(Path(files[0].path), data, data.sha256)
+    return TableFiles(tuple(files), local)
+
+
+def absent_here(data: DataSpec) -> str | None:
+    """Why this machine has none of the table's files; None if it has, or can fetch them.
+
+    Raises:
+        OSError: The file system refuses.
+    """
+    if data.is_url or data.is_bundled:
+        return None
+    try:
+        paths = [str(Path(plain_path(path)).absolute()) for path in data.paths]
+    except DataError as error:  # of a scheme that only Spark knows
+        return str(error)
+    absent = [path for path in paths if list_files(fs.LocalFileSystem(), path) is None]
+    return _absent(absent[0]) if len(absent) == len(paths) else None
+
+
+def _files_at(filesystem: fs.FileSystem, path: str) -> list[TableFile]:
+    host = socket.gethostname()
+    try:
+        files = list_files(filesystem, path)
+    except OSError as error:
+        raise DataError(f"data.path {path!r} cannot be read on {host}: {error.strerror or 'it is refused'}") from None
+    if files is None:
+        raise DataError(_absent(path))
+    if not files:
+        raise DataError(
+            f"data.path {path!r} on {host} is a folder that holds no file (names that begin with . or _ do not count)"
+        )
+    return files
+
+
+def _absent(path: str) -> str:
+    missing = "matches no file" if any(sign in path for sign in "*?[") else "does not exist"
+    return (
+        f"data.path {path!r} {missing} on {socket.gethostname()}: put the file where every Spark worker can read it, or"
+        " give a URL, or use distribution dataframe"
+    )
