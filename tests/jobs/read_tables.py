@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 Asked = tuple[str, dict[str, Any], str]
 Facts = dict[str, Any]
@@ -101,7 +101,7 @@ def by_dataframe(spark: SparkSession, asked: list[Asked]) -> list[Facts]:
 
 
 def by_spark(spark: SparkSession, asked: list[Asked]) -> list[Facts]:
-    """As distribution dataframe reads what executors do not see as files: an option of Spark's reader has it read so."""
+    """As distribution dataframe reads what is no file to executors: an option of Spark's reader has it read so."""
     options = {"format_options": {"ignoreMissingFiles": "false"}}
     return by_dataframe(spark, [(name, {**data, **options}, task) for name, data, task in asked])
 

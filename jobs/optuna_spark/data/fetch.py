@@ -69,7 +69,7 @@ def cache_folder() -> Path:
 
 def cached_path(data: DataSpec) -> Path:
     """The path of a URL's file in the cache. Its name holds the digest, so that two versions do not collide."""
-    name = urllib.parse.unquote(Path(urllib.parse.urlsplit(data.path).path).name) or "table"
+    name = urllib.parse.unquote(Path(urllib.parse.urlsplit(data.location).path).name) or "table"
     return cache_folder() / f"{(data.sha256 or '')[:16]}-{Path(name).name}"
 
 
@@ -95,7 +95,7 @@ def _download(data: DataSpec, secrets: DataSecrets, path: Path) -> None:
         with part:
             _copy(data, secrets, path, part)
         if data.sha256 is not None:
-            check_digest(Path(part.name), data, data.sha256, data.path)
+            check_digest(Path(part.name), data, data.sha256, data.location)
         Path(part.name).replace(path)  # only a whole and checked file gets the name that others look for
     except BaseException:
         Path(part.name).unlink(missing_ok=True)
@@ -103,8 +103,8 @@ def _download(data: DataSpec, secrets: DataSecrets, path: Path) -> None:
 
 
 def _copy(data: DataSpec, secrets: DataSecrets, path: Path, target: IO[bytes]) -> None:
-    log.info("Fetching %s to %s", data.path, path)
-    request = urllib.request.Request(data.path)  # noqa: S310  # DataSpec.is_url
+    log.info("Fetching %s to %s", data.location, path)
+    request = urllib.request.Request(data.location)  # noqa: S310  # DataSpec.is_url
     # "Unredirected": urllib would otherwise send the login to wherever a redirect points. See _SameOrigin.
     if secrets.authorization:
         request.add_unredirected_header(_AUTHORIZATION, secrets.authorization)
@@ -115,12 +115,12 @@ def _copy(data: DataSpec, secrets: DataSecrets, path: Path, target: IO[bytes]) -
     except (OSError, ValueError, http.client.HTTPException) as error:
         if data.connection and getattr(error, "code", None) in (401, 403):
             raise DataError(
-                f"the server of {data.path} refuses the login of connection {data.connection!r} ({fetch_words(error)}):"
-                " correct it in Airflow"
+                f"the server of {data.location} refuses the login of connection {data.connection!r}"
+                f" ({fetch_words(error)}): correct it in Airflow"
             ) from None
         raise DataError(
-            f"cannot fetch {data.path} ({fetch_words(error)}): download it by hand and save it as {path} on every Spark"
-            " worker, or set data.path to a copy you can reach"
+            f"cannot fetch {data.location} ({fetch_words(error)}): download it by hand and save it as {path} on every"
+            " Spark worker, or set data.path to a copy you can reach"
         ) from None
 
 

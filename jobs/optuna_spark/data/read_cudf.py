@@ -32,7 +32,7 @@ def read_matrix(paths: Sequence[str], schema: pa.Schema, words: Mapping[str, str
         device: The GPU.
 
     Returns:
-        None if cuDF is not installed, or if a column does not hold numbers: Arrow then reads it, and says what is wrong.
+        None if cuDF is not installed, or a column does not hold numbers: Arrow then reads it, and says what is wrong.
 
     Raises:
         DataError: The files cannot be read, or a column holds a number that cannot be trained on.
@@ -57,7 +57,7 @@ def read_matrix(paths: Sequence[str], schema: pa.Schema, words: Mapping[str, str
 
 
 def _is_plain_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _matrix(frame: Any, words: Mapping[str, str]) -> Any:
@@ -67,12 +67,17 @@ def _matrix(frame: Any, words: Mapping[str, str]) -> Any:
     matrix = cupy.empty((len(frame), len(words)), dtype=cupy.float32)
     for i, name in enumerate(words):
         column = frame[name]
-        if column.dtype.kind in "iu" and column.dtype.itemsize == 8 and column.count():
-            if int(column.max()) > EXACT or int(column.min()) < -EXACT:
-                raise DataError(not_exact(words[name]))
+        if _is_inexact(column):
+            raise DataError(not_exact(words[name]))
         matrix[:, i] = column.astype("float32").to_cupy(na_value=float("nan"))
         check_finite(words[name], int(cupy.isinf(matrix[:, i]).sum()))
     return matrix
+
+
+def _is_inexact(column: Any) -> bool:
+    """As matrix.check_exact."""
+    is_long = column.dtype.kind in "iu" and column.dtype.itemsize == 8 and column.count() > 0
+    return is_long and (int(column.max()) > EXACT or int(column.min()) < -EXACT)
 
 
 def to_device(features: Any, device: Device) -> Any:

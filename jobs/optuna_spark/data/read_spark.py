@@ -18,8 +18,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
+    TableMaker = Callable[[Sequence[pa.RecordBatch]], pa.Table]
+
+# Names are taken literally (a and A are two columns), and values in names of folders as text, like those of CSV.
+LITERALLY = {"spark.sql.caseSensitive": "true", "spark.sql.sources.partitionColumnTypeInference.enabled": "false"}
 # Quotes as in RFC 4180, and every cell as text: which of them are missing, and the types, follow from our own rules.
-_CSV = {"header": True, "inferSchema": False, "quote": '"', "escape": '"', "multiLine": True, "mode": "FAILFAST"}
+_CSV = {
+    "header": "true",
+    "inferSchema": "false",
+    "quote": '"',
+    "escape": '"',
+    "multiLine": "true",
+    "enforceSchema": "false",
+    "mode": "FAILFAST",
+}
 
 
 def is_for_spark(data: DataSpec) -> bool:
@@ -52,26 +64,31 @@ def read_frame(spark: SparkSession, data: DataSpec, options: Mapping[str, str]) 
     """Read the table with Spark, and let Spark's errors through. `options` are reader options besides the table's."""
     if data.is_catalog_table:
         return spark.table(data.location)
-    kind = spark_format(data)
+    kind = spark_format(spark, data)
     reader = spark.read.format(kind)
     if kind == "csv":
         reader = reader.options(**_CSV, sep=data.separator, encoding=data.encoding or "UTF-8")
-    return reader.options(**{**data.format_options, **options}).load(list(data.paths) if len(data.paths) > 1 else data.location)
+    return reader.options(**{**data.format_options, **options}).load(
+        list(data.paths) if len(data.paths) > 1 else data.location
+    )
 
 
-def spark_format(data: DataSpec) -> str:
-    """The format for Spark, which cannot look into a file before: what the spec says, else what the ending says."""
-    return data.format or ("parquet" if data.location.endswith(PARQUET_ENDINGS) else "csv")
+def spark_format(spark: SparkSession, data: DataSpec) -> str:
+    """The format for Spark, which looks into no file before: the spec's, else what the first file's name says."""
+    if data.format is not None:
+        return data.format
+    file, *_ = *spark.read.format("text").load(list(data.paths)).inputFiles(), ""  # lists them, and reads none
+    return "parquet" if file.endswith(PARQUET_ENDINGS) else "csv"
 
 
-def table_maker(frame: DataFrame, data: DataSpec) -> Callable[[Sequence[pa.RecordBatch]], pa.Table]:
+def table_maker(spark: SparkSession, frame: DataFrame, data: DataSpec) -> TableMaker:
     """What makes the table of the frame's rows, wherever they are; the columns may come under any names.
 
     Raises:
         DataError: In what is returned: `data.columns` names no column, or two have the same name.
     """
     names, folders = list(frame.columns), _folder_names(frame, data)
-    is_csv = not data.is_catalog_table and spark_format(data) == "csv"
+    is_csv = not data.is_catalog_table and spark_format(spark, data) == "csv"
 
     def table_of(batches: Sequence[pa.RecordBatch]) -> pa.Table:
         from optuna_spark.data.files.from_spark import table_of_batches

@@ -34,6 +34,25 @@ def table_files(data: DataSpec, secrets: DataSecrets | None = None) -> TableFile
     return TableFiles(tuple(files), local)
 
 
+def local_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
+    """The path of `data` on this machine, for whoever reads it otherwise: a file of any format, or a folder.
+
+    Raises:
+        DataError: As table_files; or there are several.
+    """
+    if data.is_url:
+        return fetched_file(data, secrets or DataSecrets())
+    if len(data.paths) > 1:
+        raise DataError(f"data.path lists {len(data.paths)} files and data_file() is for one: use read_table()")
+    path = Path(plain_path(data.location))
+    if path.is_dir() and data.sha256 is None:
+        return path
+    files = table_files(data, secrets).files
+    if len(files) > 1:
+        raise DataError(f"data.path means {len(files)} files and data_file() is for one: use read_table()")
+    return Path(files[0].path)
+
+
 def absent_here(data: DataSpec) -> str | None:
     """Why this machine has none of the table's files; None if it has, or can fetch them.
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from optuna_spark.data.cache import LruCache
-from optuna_spark.data.fetch import fetched_file, plain_path
 from optuna_spark.data.files.columns import Columns, chosen
 from optuna_spark.data.files.listing import TableFiles
 from optuna_spark.data.files.missing import without_missing_words
 from optuna_spark.data.files.read_arrow import bundled_table, open_files
-from optuna_spark.data.sources import table_files
+from optuna_spark.data.sources import local_file, table_files
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -45,18 +44,11 @@ def data_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
     """The file of `data` on this machine: fetched where it is a URL, checked where there is a digest.
 
     Raises:
-        DataError: It is missing, is another than the digest says, or is no file, or more than one.
+        DataError: It is missing, is another than the digest says, or there is none, or more than one.
     """
     if data.is_bundled:
         raise DataError(f"data.path {data.path!r} is a table of scikit-learn's and has no file: use read_table()")
-    if data.is_url:
-        return fetched_file(data, secrets or DataSecrets())
-    if len(data.paths) > 1:
-        raise DataError(f"data.path lists {len(data.paths)} files and data_file() is for one: use read_table()")
-    path = Path(plain_path(data.location))
-    if path.is_dir() and data.sha256 is None:  # an objective may read what is no table
-        return path
-    return Path(table_files(data, secrets).files[0].path)
+    return local_file(data, secrets)
 
 
 def open_columns(data: DataSpec, files: TableFiles | None) -> Columns:

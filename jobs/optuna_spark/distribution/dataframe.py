@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from optuna_spark.data.read_spark import is_for_spark, read_frame, spark_errors, table_maker
+from optuna_spark.data.read_spark import LITERALLY, is_for_spark, read_frame, spark_errors, table_maker
 from optuna_spark.distribution.packed_table import ABSENT, PACKED_SCHEMA, pack, problem, unpack
 from optuna_spark.distribution.spark_tasks import gpu_addresses
 from optuna_spark.errors import DataError, TuningError, error_text
@@ -29,8 +29,6 @@ REPORT_SCHEMA = "`index` int, trials int, worker string, error string, error_kin
 
 # A piece of the table is large: two in one batch could be more than Arrow's binary columns hold.
 _ONE_PIECE = {"spark.sql.execution.arrow.maxRecordsPerBatch": "1"}
-# Names are taken literally: a and A are two columns.
-_LITERAL_NAMES = {"spark.sql.caseSensitive": "true"}
 
 
 def launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession) -> list[WorkerReport]:
@@ -43,9 +41,9 @@ def launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSessi
     if not spec.errors_may_quote:
         # Spark's log quotes the text that it cannot read, which this run's errors may not show.
         spark.sparkContext.setLogLevel("OFF")
-    with _conf(spark, _ONE_PIECE), packed_table(spark, spec.data, secrets) as whole:
-        with nullcontext() if spec.errors_may_quote else spark_errors(spec.data, secrets):
-            return _run_on_copies(sent, copies_of(whole, spec.tasks), has_data=True)
+    running = nullcontext() if spec.errors_may_quote else spark_errors(spec.data, secrets)
+    with packed_table(spark, spec.data, secrets) as whole, running:
+        return _run_on_copies(sent, copies_of(whole, spec.tasks), has_data=True)
 
 
 @contextmanager
@@ -57,7 +55,7 @@ def packed_table(spark: SparkSession, data: DataSpec, secrets: DataSecrets) -> I
     Raises:
         DataError: It cannot be read.
     """
-    reading = nullcontext() if data.is_catalog_table else _conf(spark, _LITERAL_NAMES)
+    reading = nullcontext() if data.is_catalog_table else _conf(spark, LITERALLY)
     with reading, spark_errors(data, secrets):
         whole = _kept(_read_by_spark(spark, data, secrets) if is_for_spark(data) else _read_by_task(spark, data))
         if (found := _problem_of(whole)) is not None and found[1] == ABSENT:
@@ -67,7 +65,8 @@ def packed_table(spark: SparkSession, data: DataSpec, secrets: DataSecrets) -> I
     try:
         if found is not None:
             raise DataError(found[0])
-        yield whole
+        with _conf(spark, _ONE_PIECE):
+            yield whole
     finally:
         whole.unpersist()
 
@@ -91,7 +90,7 @@ def _read_by_task(spark: SparkSession, data: DataSpec) -> DataFrame:
 def _read_by_spark(spark: SparkSession, data: DataSpec, secrets: DataSecrets) -> DataFrame:
     """The table as Spark reads it, made into the same by the same rules."""
     frame = read_frame(spark, data, secrets.options)
-    table_of, shown = table_maker(frame, data), _shown(data)
+    table_of, shown = table_maker(spark, frame, data), _shown(data)
 
     def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = list(batches)

@@ -55,7 +55,8 @@ class DataSpec:
         None, "Column to predict. null: the last one.", field=plain(DATA, schema={"maxLength": 250})
     )
     encoding: str | None = key(
-        None, "Encoding of a CSV file, such as latin-1, cp1252 or utf-16. null: UTF-8, with or without a byte order mark."
+        None,
+        "Encoding of a CSV file, such as latin-1, cp1252 or utf-16. null: UTF-8, with or without a byte order mark.",
     )
     missing: tuple[str, ...] | None = key(
         None,

@@ -115,13 +115,18 @@ def _data(spec: TuningSpec, fingerprint: str) -> dict[str, Any] | None:
     if data is None:
         return None
     return {
-        "path": shareable_path(data.path),
+        "path": _shareable(data),
         "format": data.format,
         "label": data.label,
         "separator": data.separator,
         "sha256": data.sha256,
         "fingerprint": shareable_path(fingerprint) or None,
     }
+
+
+def _shareable(data: DataSpec) -> str | list[str]:
+    paths = [shareable_path(path) for path in data.paths]
+    return paths[0] if isinstance(data.path, str) else paths
 
 
 def _own_version() -> Mapping[str, str]:

@@ -81,6 +81,11 @@ def head_of(filesystem: fs.FileSystem, path: str) -> bytes:
         return bytes(stream.read(_HEAD))
 
 
+def local_head(path: str) -> bytes:
+    """The same of a file on this machine."""
+    return head_of(fs.LocalFileSystem(), path)
+
+
 def is_parquet(head: bytes) -> bool:
     return head.startswith(_PARQUET)
 

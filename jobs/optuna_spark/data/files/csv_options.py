@@ -1,4 +1,4 @@
-"""How text becomes values, the same wherever text is read: in CSV files, names of folders, and what Spark hands over."""
+"""How text becomes values, the same wherever text is read: CSV files, names of folders, what Spark hands over."""
 
 from __future__ import annotations
 

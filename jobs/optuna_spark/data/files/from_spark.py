@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 import pyarrow.csv
 
-from optuna_spark.data.files.columns import chosen, of_folder
+from optuna_spark.data.files.columns import chosen, is_of_folder, of_folder
 from optuna_spark.data.files.csv_options import convert_options
 from optuna_spark.data.files.missing import without_missing_words
 from optuna_spark.spec.data import DataSpec
@@ -28,17 +28,22 @@ def table_of_batches(
     Raises:
         DataError: `data.columns` names no column, or two have the same name.
     """
-    table = pa.Table.from_batches(batches) if batches else pa.table({name: pa.nulls(0) for name in map(str, range(len(names)))})
+    table = (
+        pa.Table.from_batches(batches)
+        if batches
+        else pa.table({name: pa.nulls(0) for name in map(str, range(len(names)))})
+    )
     fields = [field.with_name(name) for field, name in zip(table.schema, names, strict=True)]
     fields = [of_folder(field) if field.name in folders else field for field in fields]
     table = pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
     table = table.select(chosen(table.schema, data, data.location))
-    return _typed(table, data) if is_csv else without_missing_words(table, data)
+    table = _typed(table, data, [i for i, field in enumerate(table.schema) if is_csv or is_of_folder(field)])
+    return table if is_csv else without_missing_words(table, data)
 
 
-def _typed(table: pa.Table, data: DataSpec) -> pa.Table:
-    """Text as the values that it stands for: what a CSV reader makes of it."""
-    texts = [i for i, field in enumerate(table.schema) if pa.types.is_string(field.type)]
+def _typed(table: pa.Table, data: DataSpec, columns: Sequence[int]) -> pa.Table:
+    """Text in some columns as the values that it stands for: what a CSV reader makes of it."""
+    texts = [i for i in columns if pa.types.is_string(table.schema.field(i).type)]
     if not texts:
         return table
     sink = pa.BufferOutputStream()

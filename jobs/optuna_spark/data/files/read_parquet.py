@@ -46,7 +46,7 @@ class ParquetColumns:
         try:
             kind = compression_of(files.filesystem, path)
             content = _content(files, path) if kind else files.filesystem.open_input_file(path)
-            # Not the fragment's schema: a dataset takes no file in which a name stands twice, of which one may be dropped.
+            # Not the fragment's schema: a dataset takes no file in which a name stands twice.
             file = pa.parquet.ParquetFile(content)
             own, n_rows = file.schema_arrow, int(file.metadata.num_rows)
             parquet = ds.ParquetFileFormat()
