@@ -77,8 +77,8 @@ def spark_format(spark: SparkSession, data: DataSpec) -> str:
     """The format for Spark, which looks into no file before: the spec's, else what the first file's name says."""
     if data.format is not None:
         return data.format
-    file, *_ = *spark.read.format("text").load(list(data.paths)).inputFiles(), ""  # lists them, and reads none
-    return "parquet" if file.endswith(PARQUET_ENDINGS) else "csv"
+    files: list[str] = spark.read.format("text").load(list(data.paths)).inputFiles()  # lists them, and reads none
+    return "parquet" if files and files[0].endswith(PARQUET_ENDINGS) else "csv"
 
 
 def table_maker(spark: SparkSession, frame: DataFrame, data: DataSpec) -> TableMaker:

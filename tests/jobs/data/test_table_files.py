@@ -106,3 +106,9 @@ def test_the_words_for_missing_values_are_those_of_pandas(tmp_path: Path) -> Non
     file.write_text("word,n\n" + "".join(f"{word},1\n" for word in words))
     missing = pandas.read_csv(file)["word"].isna()
     assert [word for word, is_missing in zip(words, missing, strict=True) if is_missing] == list(MISSING_IN_CSV)
+
+
+def test_the_page_lists_the_words_for_missing_values() -> None:
+    page = (REPOSITORY / "docs" / "tables.md").read_text()
+    (row,) = [line for line in page.splitlines() if line.startswith("| CSV |")]
+    assert re.findall(r"`([^`]+)`", row)[:-1] == list(MISSING_IN_CSV)
