@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 from pyarrow import fs
@@ -31,6 +32,8 @@ def table_files(data: DataSpec, secrets: DataSecrets | None = None) -> TableFile
         if len(files) != 1:
             raise DataError(f"sha256 is for one file and data.path means {len(files)}: remove data.sha256")
         check_digest(Path(files[0].path), data, data.sha256)
+    if not data.names_in_errors and len(files) > 1:  # the names of files are a folder's content
+        files = [replace(file, name=f"file {number} of {data.location}") for number, file in enumerate(files, 1)]
     return TableFiles(tuple(files), local)
 
 

@@ -128,10 +128,13 @@ def _separator(filepath: str) -> str:
     """The separator of a CSV file, from its header, decompressed; a comma if there is no file or no clear separator."""
     if not Path(filepath).is_file():
         return ","
-    from optuna_spark.data.files.content import UNREADABLE, first_line, local_head
+    from optuna_spark.data.files.content import UNREADABLE, first_line, is_parquet, local_head
 
     try:
-        header = first_line(local_head(filepath))
+        head = local_head(filepath)
+        if is_parquet(head):
+            return ","
+        header = first_line(head)
         return csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter
     except (csv.Error, DataError, *UNREADABLE):  # whoever reads the file says what is wrong with it
         return ","

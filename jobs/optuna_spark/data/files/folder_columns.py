@@ -24,7 +24,7 @@ def folder_columns(files: TableFiles, data: DataSpec) -> pa.Table:
     for file in files.files:
         if [name for name, _ in file.folders] != names:
             raise DataError(
-                f"{file.path} lies in folders for other columns than {files.files[0].path}: name folders of one table"
+                f"{file} lies in folders for other columns than {files.files[0]}: name folders of one table"
                 " in data.path"
             )
     columns = [_typed([file.folders[i][1] for file in files.files], data) for i in range(len(names))]

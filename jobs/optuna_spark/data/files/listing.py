@@ -26,11 +26,16 @@ class TableFile:
         path: On its file system.
         version: A value that changes with its content.
         folders: The `name=value` of the folders that it lies in, below the path that was given; None for no value.
+        name: What errors call it, where its path may not be told.
     """
 
     path: str
-    version: Hashable
+    version: Hashable = None
     folders: tuple[tuple[str, str | None], ...] = ()
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.path
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,12 @@ def format_of(files: TableFiles, data: DataSpec) -> str:
     """
     if data.format is not None:
         return data.format
-    path = files.files[0].path
-    kind = "parquet" if path.endswith(PARQUET_ENDINGS) else "csv"
+    file = files.files[0]
+    kind = "parquet" if file.path.endswith(PARQUET_ENDINGS) else "csv"
     try:
-        return "parquet" if is_parquet(head_of(files.filesystem, path)) else kind
+        return "parquet" if is_parquet(head_of(files.filesystem, file)) else kind
     except UNREADABLE as error:
-        raise unreadable(path, kind, error, compression_of(files.filesystem, path)) from None
+        raise unreadable(file, kind, error, compression_of(files.filesystem, file)) from None
 
 
 def bundled_table(path: str) -> pa.Table:

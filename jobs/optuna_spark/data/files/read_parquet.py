@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from optuna_spark.data.files.columns import chosen, same_columns
 from optuna_spark.data.files.content import UNREADABLE, compression_of, open_content
-from optuna_spark.data.files.listing import TableFiles
+from optuna_spark.data.files.listing import TableFile, TableFiles
 from optuna_spark.data.files.missing import without_missing_words
 from optuna_spark.data.files.reader_errors import unreadable
 from optuna_spark.spec.data import DataSpec
@@ -31,32 +31,34 @@ class ParquetColumns:
 
     def __init__(self, files: TableFiles, folders: pa.Table, data: DataSpec) -> None:
         self._data, self._folders = data, folders
-        self._paths = [file.path for file in files.files]
+        self._files = files.files
         self._fragments: list[ds.ParquetFileFragment] = []
         self._is_packed = False
         schemas = []
         self.num_rows = 0
-        for path in self._paths:
-            fragment, schema = self._opened(files, path)
+        for file in files.files:
+            fragment, schema = self._opened(files, file)
             self._fragments.append(fragment)
             schemas.append(schema)
-        self.schema = schemas[0] if len(schemas) == 1 else same_columns(schemas, self._paths, data)
+        self.schema = (
+            schemas[0] if len(schemas) == 1 else same_columns(schemas, [str(file) for file in files.files], data)
+        )
 
-    def _opened(self, files: TableFiles, path: str) -> tuple[ds.ParquetFileFragment, pa.Schema]:
+    def _opened(self, files: TableFiles, file: TableFile) -> tuple[ds.ParquetFileFragment, pa.Schema]:
         try:
-            kind = compression_of(files.filesystem, path)
-            content = _content(files, path) if kind else files.filesystem.open_input_file(path)
+            kind = compression_of(files.filesystem, file)
+            content = _content(files, file) if kind else files.filesystem.open_input_file(file.path)
             # Not the fragment's schema: a dataset takes no file in which a name stands twice.
-            file = pa.parquet.ParquetFile(content)
-            own, n_rows = file.schema_arrow, int(file.metadata.num_rows)
+            opened = pa.parquet.ParquetFile(content)
+            own, n_rows = opened.schema_arrow, int(opened.metadata.num_rows)
             parquet = ds.ParquetFileFormat()
-            fragment = parquet.make_fragment(*((content,) if kind else (path, files.filesystem)))
+            fragment = parquet.make_fragment(*((content,) if kind else (file.path, files.filesystem)))
         except UNREADABLE as error:
-            raise unreadable(path, "parquet", error, "") from None
+            raise unreadable(file, "parquet", error) from None
         self.num_rows += n_rows
         self._is_packed |= bool(kind)
         whole = pa.schema([*own, *self._folders.schema], own.metadata)
-        return fragment, pa.schema([whole.field(i) for i in chosen(whole, self._data, path)])
+        return fragment, pa.schema([whole.field(i) for i in chosen(whole, self._data, str(file))])
 
     def select(self, columns: Sequence[str]) -> pa.Table:
         """Read these columns.
@@ -80,9 +82,9 @@ class ParquetColumns:
                 else read.column(name)
                 for name in schema.names
             ]  # fmt: skip
-            arrays = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
+            arrays = [column.cast(field.type, safe=False) for column, field in zip(columns, schema, strict=True)]
         except UNREADABLE as error:
-            raise unreadable(self._paths[number], "parquet", error, "") from None
+            raise unreadable(self._files[number], "parquet", error) from None
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def plain_files(self, columns: Sequence[str]) -> list[str] | None:
@@ -94,10 +96,14 @@ class ParquetColumns:
             if field.name not in self._folders.column_names
         )
         of_folders = any(name in self._folders.column_names for name in columns)
-        return None if self._is_packed or self._data.missing or of_folders or not alike else self._paths
+        return (
+            None
+            if self._is_packed or self._data.missing or of_folders or not alike
+            else [file.path for file in self._files]
+        )
 
 
-def _content(files: TableFiles, path: str) -> Any:
+def _content(files: TableFiles, file: TableFile) -> Any:
     """The whole content of a compressed file: Parquet is read from its end."""
-    with open_content(files.filesystem, path) as stream:
+    with open_content(files.filesystem, file) as stream:
         return pa.BufferReader(stream.read())

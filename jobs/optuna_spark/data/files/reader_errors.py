@@ -11,7 +11,6 @@ import os
 import re
 import ssl
 import urllib.error
-from pathlib import Path
 
 from optuna_spark.errors import DataError
 
@@ -22,12 +21,12 @@ _COUNTS = re.compile(r"Expected (\d+) columns, got (\d+)")
 _TYPE = re.compile(r"conversion error to ([a-z0-9]+)")
 
 
-def unreadable(path: Path | str, kind: str, error: BaseException, compression: str = "") -> DataError:
-    """The DataError for a file that cannot be read as `kind`, whichever library tried. `compression` is the file's."""
+def unreadable(file: object, kind: str, error: BaseException, compression: str = "") -> DataError:
+    """The DataError for a file, by its name, that cannot be read as `kind`. `compression` is the file's."""
     words = reader_words(error, kind)
     if compression and words.startswith("it is no"):
         words = f"its {compression} data are broken or cut off, or hold no {kind}"
-    return DataError(f"cannot read {path} as {kind}: {words}")
+    return DataError(f"cannot read {file} as {kind}: {words}")
 
 
 def reader_words(error: BaseException, kind: str) -> str:
