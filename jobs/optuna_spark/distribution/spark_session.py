@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optuna_spark.distribution.python_daemon import IMPORTS_VARIABLE
+from optuna_spark.distribution.python_daemon import IMPORTS_VARIABLE, without_zipped_pyspark
 from optuna_spark.distribution.spark_errors import readable_settings
 from optuna_spark.objectives.registry import kind_of
 from optuna_spark.spec.tuning import TuningSpec
@@ -46,6 +47,7 @@ def spark_session(spec: TuningSpec, secret_conf: Mapping[str, str] | None = None
         spec: The run.
         secret_conf: Spark properties that hold secrets. No page, log or event log of Spark shows them.
     """
+    sys.path[:] = without_zipped_pyspark(sys.path)
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 

@@ -27,6 +27,7 @@ from optuna_spark.errors import StorageError
 from optuna_spark.objectives.registry import max_steps, value_names
 from optuna_spark.sampling.open_study import open_study
 from optuna_spark.sampling.search_space import distributions
+from optuna_spark.shared_study.trial_reader import read_trials
 from optuna_spark.shown import shown
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.group_commit import Committer
@@ -313,10 +314,11 @@ def _load(spec: TuningSpec, url: str | sa.URL) -> tuple[StudyWriter, StoredStudy
         study = open_study(spec, storage, value_names(spec), max_steps(spec))
         writer = StudyWriter(storage, database, spec.study_name, spec.run_id)
         writer.take_over()  # before the study is read: a forgotten driver cannot change it afterwards
-        trials = study.get_trials(deepcopy=False)
+        study_id = storage.get_study_id_from_name(spec.study_name)
+        with database.transaction() as transaction:
+            trials = sorted(read_trials(transaction, study_id).values(), key=lambda trial: trial.number)
         open_trials = [t for t in trials if not t.state.is_finished()]
         writer.resume([TrialRecord.of(t, t.datetime_start) for t in open_trials])
-        study_id = storage.get_study_id_from_name(spec.study_name)
         system, user = storage.get_study_system_attrs(study_id), storage.get_study_user_attrs(study_id)
         return writer, StoredStudy(study.directions, trials, system, user)
     except (SQLAlchemyError, database.driver_error) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from optuna_spark.sampling.tpe_axis import Floats, Numbers, Width
 from optuna_spark.sampling.tpe_mixture import Choices, Mixture, Number, Part
 from optuna_spark.sampling.tpe_trials import TrialArrays
 
+KEPT_WEIGHTS = 8
+
 
 class ArrayTPESampler(TPESampler):
     """Proposes what `optuna.samplers.TPESampler` proposes, from the same arguments, trials and random numbers.
@@ -30,6 +34,11 @@ class ArrayTPESampler(TPESampler):
     """
 
     _arrays: TrialArrays | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._weights: dict[int, Floats] = {}  # of mixtures, by the number of their trials
+        self._good_parts: dict[str, tuple[Numbers, BaseDistribution, Part | None]] = {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         if self._group or not self._is_multivariate(study) or not isinstance(study._storage, HistoryStorage):
@@ -102,35 +111,58 @@ class ArrayTPESampler(TPESampler):
         others = np.sort(np.concatenate([others, np.array([t.number for t in running], dtype=np.intp)]), kind="stable")
         names = list(search_space)
         good, others = arrays.with_all(good, names), arrays.with_all(others, names)
+        # Of several directions, the good trials all count alike.
+        good_weights = self._with_prior(np.ones(len(good))) if several else self._weights_of(len(good))
         densities = (
-            self._mixture(arrays, good, search_space, np.ones(len(good)) if several else None),
-            self._mixture(arrays, others, search_space, None),
+            _mixture(search_space, partial(self._good_part, arrays, good), good_weights),
+            _mixture(search_space, partial(self._part, arrays, others), self._weights_of(len(others))),
         )
         return None if densities[0] is None or densities[1] is None else (densities[0], densities[1])
 
-    def _mixture(
-        self,
-        arrays: TrialArrays,
-        numbers: Numbers,
-        search_space: dict[str, BaseDistribution],
-        weights: Floats | None,
-    ) -> Mixture | None:
+    def _good_part(
+        self, arrays: TrialArrays, numbers: Numbers, name: str, distribution: BaseDistribution
+    ) -> Part | None:
+        """As `_part`, of trials that are mostly the same as at the last call."""
+        made = self._good_parts.get(name)
+        if made is None or made[0] is not numbers or made[1] != distribution:
+            part = self._part(arrays, numbers, name, distribution)
+            made = self._good_parts[name] = (numbers, distribution, part)
+        return made[2]
+
+    def _part(self, arrays: TrialArrays, numbers: Numbers, name: str, distribution: BaseDistribution) -> Part | None:
         asked = self._parzen_estimator_parameters
-        width = Width(asked.consider_magic_clip, asked.consider_endpoints)
-        parts: dict[str, Part] = {}
-        for name, distribution in search_space.items():
-            if isinstance(distribution, CategoricalDistribution):
-                prior = asked.prior_weight / (len(numbers) + 1) if len(numbers) else 1.0
-                observed = arrays.values(name)[numbers].astype(np.intp)
-                parts[name] = Choices(len(distribution.choices), observed, prior)
-                continue
-            assert isinstance(distribution, FloatDistribution | IntDistribution)
-            axis = arrays.axis(name, distribution)
-            kernels = axis.kernels(numbers, width)
-            if kernels is None:
-                return None
-            parts[name] = Number(axis, kernels)
+        if isinstance(distribution, CategoricalDistribution):
+            prior = asked.prior_weight / (len(numbers) + 1) if len(numbers) else 1.0
+            observed = arrays.values(name)[numbers].astype(np.intp)
+            return Choices(len(distribution.choices), observed, prior)
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        axis = arrays.axis(name, distribution)
+        kernels = axis.kernels(numbers, Width(asked.consider_magic_clip, asked.consider_endpoints))
+        return None if kernels is None else Number(axis, kernels)
+
+    def _weights_of(self, count: int) -> Floats:
+        """(count + 1,) weights of the kernels of trials in their order, and of the prior."""
+        weights = self._weights.get(count)
         if weights is None:
-            weights = _ParzenEstimator._call_weights_func(asked.weights, len(numbers))
-        weights = np.append(weights, asked.prior_weight) if len(numbers) else np.ones(1)
-        return Mixture(parts, weights / weights.sum())
+            if len(self._weights) > KEPT_WEIGHTS:
+                self._weights.clear()
+            given = _ParzenEstimator._call_weights_func(self._parzen_estimator_parameters.weights, count)
+            weights = self._weights[count] = self._with_prior(given)
+        return weights
+
+    def _with_prior(self, weights: Floats) -> Floats:
+        with_prior = np.append(weights, self._parzen_estimator_parameters.prior_weight) if len(weights) else np.ones(1)
+        normalised: Floats = with_prior / with_prior.sum()
+        return normalised
+
+
+def _mixture(
+    search_space: dict[str, BaseDistribution], part_of: Callable[[str, BaseDistribution], Part | None], weights: Floats
+) -> Mixture | None:
+    parts: dict[str, Part] = {}
+    for name, distribution in search_space.items():
+        part = part_of(name, distribution)
+        if part is None:
+            return None
+        parts[name] = part
+    return Mixture(parts, weights)

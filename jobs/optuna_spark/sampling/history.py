@@ -142,6 +142,33 @@ class _Finished(FrozenTrial):
         vars(finished).update(vars(trial))
         return finished
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTrial:
+        """A copy as Python would make it, but that distributions, which never change, are shared."""
+        copied = FrozenTrial.__new__(FrozenTrial)
+        for name, value in vars(self).items():
+            if name not in _COMPUTED_ONCE:
+                shared = name == "_distributions" or not value
+                vars(copied)[name] = copy.copy(value) if shared else copy.deepcopy(value, memo)
+        return copied
+
+
+_COMPUTED_ONCE = {name for name, value in vars(_Finished).items() if isinstance(value, functools.cached_property)}
+
+
+class _Given(FrozenTrial):
+    """A trial that nobody else has, so that its copy in the memory may share its dicts."""
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> _Given:
+        given = cls.__new__(cls)
+        vars(given).update(vars(trial))
+        return given
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTrial:
+        shared = FrozenTrial.__new__(FrozenTrial)
+        vars(shared).update(vars(self))
+        return shared
+
 
 class HistoryStorage(InMemoryStorage):
     """Optuna's in-memory storage with one study, of which it shows a bounded part. Not thread-safe.
@@ -170,11 +197,14 @@ class HistoryStorage(InMemoryStorage):
         self._trials: list[FrozenTrial] = []
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
-        """Create the study with its stored trials, whose numbers start at 0 without gaps; returns its id."""
+        """Create the study with its stored trials, whose numbers start at 0 without gaps; returns its id.
+
+        The memory keeps the trials' own dicts, so the caller leaves them alone.
+        """
         self._name, self._history = name, History(self._limit, directions, self._whole)
         study_id = self.create_new_study(directions, name)
         for trial in trials:
-            self.add(study_id, trial)
+            self.add(study_id, _Given.of(trial))
             for param, distribution in trial.distributions.items():
                 self.stored_distributions.setdefault(param, distribution)
         return study_id
@@ -276,7 +306,8 @@ class HistoryStorage(InMemoryStorage):
         if trial.state.is_finished():
             if trial.state in FINISHED_WELL:
                 self._new.append(trial.number)
-            self._trials[trial.number] = _Finished.of(trial)
+            self._trials[trial.number] = finished = _Finished.of(trial)
+            self._set_trial(trial._trial_id, finished)
             self._history.close(trial)
         else:
             self._history.open(trial.number)

@@ -65,6 +65,8 @@ class Axis:
         self.points = np.zeros(0)
         self._values = np.zeros(0)
         self._narrow, self._log_mass = (self.high - self.low) / NARROW, np.zeros(0)  # of kernels with this width
+        self._middle = np.array([(self.low + self.high) / 2])
+        self._prior_log_mass = self.log_mass(self._middle, self.high - self.low)
         self._ranked = np.zeros(0, dtype=np.intp)  # numbers of the trials, by their points
 
     def place(self, values: Floats) -> Floats:
@@ -113,11 +115,10 @@ class Axis:
         log_mass = self._log_mass[numbers]
         wide = np.flatnonzero(widths != self._narrow)
         log_mass[wide] = self.log_mass(points[wide], widths[wide])
-        middle = np.array([(self.low + self.high) / 2])
         return Kernels(
-            np.concatenate([points, middle]),
-            np.append(widths, span),
-            np.concatenate([log_mass, self.log_mass(middle, span)]),
+            np.concatenate([points, self._middle]),
+            np.concatenate([widths, [span]]),
+            np.concatenate([log_mass, self._prior_log_mass]),
             smallest,
         )
 
@@ -125,7 +126,7 @@ class Axis:
         """(n,) the larger of the distances of each point to its two neighbours, of which the ends are two."""
         order = self._order(points, numbers)
         line = np.concatenate([[self.low], points[order], [self.high]])
-        steps = np.diff(line)
+        steps = line[1:] - line[:-1]
         larger = np.maximum(steps[:-1], steps[1:])
         if not endpoints and len(line) >= 4:
             larger[0], larger[-1] = steps[1], steps[-2]

@@ -17,6 +17,10 @@ from optuna_spark.sampling.tpe_axis import Axis, Floats, Kernels, Numbers
 
 # Kernels in a block. Products of matrices this small are computed by one thread, on the processor that asked.
 BLOCK = 512
+# A logarithm up to which, and down to whose negative, the exponential function has all its digits.
+SAFE = 500.0
+# Far below that. Processors are many times slower where the exponential function is nearly 0, so it is not asked there.
+FLOOR = -600.0
 # The points of a grid whose masses are computed whether a trial is there or not.
 SMALL_GRID = 64
 
@@ -104,31 +108,67 @@ class Mixture:
                     logs = np.log(part.probabilities().T)
                 tables.append((logs[samples[name].astype(np.intp)], part.kernels()))
             elif part.axis.distribution.step is None:
-                constant -= smooth.add(part, samples[name])
+                smooth.add(part, samples[name])
             else:
                 tables.append(_cells(part, samples[name]))
-        return _log_sum(smooth, tables, constant, len(next(iter(samples.values()))))
+        size = len(next(iter(samples.values())))
+        quick = None if tables else smooth.quick_log_sum(constant)
+        if quick is not None:
+            return quick
+        return _log_sum(*smooth.matrices(size, len(constant)), tables, constant - smooth.taken_off, size)
 
 
 class _Smooth:
-    """The parameters without a step: squared distances of samples to means, all by one product of matrices."""
+    """The parameters without a step: squared distances of samples to means, all by one product of matrices.
+
+    Attributes:
+        taken_off: (n + 1,) what is taken off each kernel's logarithm, the same for all samples.
+    """
+
+    taken_off: Floats | float = 0.0
 
     def __init__(self) -> None:
         self._left: list[Floats] = []
         self._right: list[Floats] = []
+        self._heights: Floats | float = 0.0  # (n + 1,) logarithms of the kernels at their means
 
-    def add(self, part: Number, values: Floats) -> Floats:
-        """Add a parameter; returns (n + 1,) what is the same for all samples and is taken off."""
+    def add(self, part: Number, values: Floats) -> None:
+        """Add a parameter."""
         axis, kernels = part.axis, part.kernels
         span, middle = axis.high - axis.low, (axis.low + axis.high) / 2
         # From -0.5 to 0.5, so that little is lost where two large squares nearly cancel out.
         samples, means = (axis.place(values) - middle) / span, (kernels.means - middle) / span
         widths = kernels.widths / span
-        precision = widths**-2
-        self._left += [samples**2, samples]
-        self._right += [-0.5 * precision, means * precision]
-        off: Floats = 0.5 * means**2 * precision + np.log(widths) + kernels.log_mass
-        return off
+        precision = 1 / (widths * widths)
+        slope = means * precision
+        self._left += [samples * samples, samples]
+        self._right += [-0.5 * precision, slope]
+        height = np.log(widths) + kernels.log_mass
+        self._heights = self._heights - height
+        self.taken_off = self.taken_off + (0.5 * means * slope + height)
+
+    def quick_log_sum(self, constant: Floats) -> Floats | None:
+        """(m,) logarithms of the sums over all kernels, by one pass over them.
+
+        Args:
+            constant: (n + 1,) logarithms of the kernels' weights.
+
+        Returns:
+            None where a sum might be too large or too small for a number: `_log_sum` knows a way.
+        """
+        heights = constant + self._heights
+        # No sum is larger than n times the highest kernel, nor smaller than the prior, which is as wide as its axis.
+        if heights.max() > SAFE or heights[-1] - len(self._left) < -SAFE:
+            return None
+        left = np.array([*self._left, np.ones(len(self._left[0]))]).T
+        right = np.array([*self._right, constant - self.taken_off])
+        total = np.zeros(len(left))
+        for start in range(0, len(constant), BLOCK):
+            logs = left @ right[:, start : start + BLOCK]
+            np.maximum(logs, FLOOR, out=logs)
+            total += np.exp(logs, out=logs).sum(axis=1)
+        summed: Floats = np.log(total)
+        return summed
 
     def matrices(self, samples: int, kernels: int) -> tuple[Floats, Floats]:
         """Two matrices whose product (samples, kernels) is the logarithm, but for what `add` returned."""
@@ -171,9 +211,10 @@ def _log_mass_between(left: Floats, right: Floats) -> Floats:
     return mass
 
 
-def _log_sum(smooth: _Smooth, tables: Sequence[tuple[Floats, Numbers]], constant: Floats, size: int) -> Floats:
-    """(m,) logarithms of the sums over all kernels, block by block."""
-    left, right = smooth.matrices(size, len(constant))
+def _log_sum(
+    left: Floats, right: Floats, tables: Sequence[tuple[Floats, Numbers]], constant: Floats, size: int
+) -> Floats:
+    """(m,) logarithms of the sums over all kernels, block by block; see `_Smooth.matrices` and `_cells`."""
     peak, total = np.full(size, -np.inf), np.zeros(size)
     for start in range(0, len(constant), BLOCK):
         block = slice(start, start + BLOCK)
@@ -182,10 +223,11 @@ def _log_sum(smooth: _Smooth, tables: Sequence[tuple[Floats, Numbers]], constant
             logs += table[:, columns[block]]
         higher = np.maximum(peak, logs.max(axis=1))
         shift = np.where(np.isneginf(higher), 0.0, higher)
-        total = total * np.exp(peak - shift) + np.exp(logs - shift[:, np.newaxis]).sum(axis=1)
+        logs -= shift[:, np.newaxis]
+        np.maximum(logs, FLOOR, out=logs)
+        total = total * np.exp(peak - shift) + np.exp(logs, out=logs).sum(axis=1)
         peak = higher
-    with np.errstate(divide="ignore"):
-        summed: Floats = np.log(total) + np.where(np.isneginf(peak), 0.0, peak)
+    summed: Floats = np.log(total) + peak  # minus infinity where no kernel reaches
     return summed
 
 

@@ -29,12 +29,13 @@ class TrialArrays:
 
     Attributes:
         storage: The study's storage.
+        directions: The study's directions.
         sampled: Parameters that a sampler chose for trials that run, by number: they count though the objective has not
             asked for all of them yet.
     """
 
     def __init__(self, storage: HistoryStorage, directions: Sequence[StudyDirection]) -> None:
-        self.storage = storage
+        self.storage, self.directions = storage, directions
         self.sampled: dict[int, dict[str, float]] = {}
         self._signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions])
         self._seen = np.zeros(0, dtype=bool)
@@ -49,6 +50,7 @@ class TrialArrays:
         self._placed: dict[str, int] = {}  # of these, how many an axis has seen
         self._running: dict[int, int] = {}  # how many parameters of a running trial were read
         self._good: tuple[int, int, Numbers] | None = None
+        self._last_good = np.zeros(0, dtype=np.intp)
 
     def look_at(self, finished: Numbers, running: Sequence[FrozenTrial]) -> None:
         """Read the finished trials that were not read before, and the parameters of the running ones."""
@@ -64,12 +66,17 @@ class TrialArrays:
     def split(self, finished: Numbers, n_good: int) -> tuple[Numbers, Numbers]:
         """The numbers of the good trials and of the others, both ascending.
 
+        The array of the good ones is the same object as before if they are the same trials.
+
         Args:
             finished: Numbers of the finished trials, ascending.
             n_good: How many are good.
         """
         if self._good is None or self._good[:2] != (len(finished), n_good):
-            self._good = (len(finished), n_good, finished[self._best(finished, n_good)])
+            good = finished[self._best(finished, n_good)]
+            if not np.array_equal(good, self._last_good):
+                self._last_good = good
+            self._good = (len(finished), n_good, self._last_good)
         good = self._good[2]
         others = np.ones(len(finished), dtype=bool)
         others[np.searchsorted(finished, good)] = False
@@ -82,9 +89,15 @@ class TrialArrays:
         return self._values[name]
 
     def with_all(self, numbers: Numbers, names: Sequence[str]) -> Numbers:
-        """The trials among these that have all parameters: like Optuna, TPE learns only from them."""
+        """The trials among these that have all parameters: like Optuna, TPE learns only from them.
+
+        Returns:
+            The array that was given if that holds for all.
+        """
         for name in names:
-            numbers = numbers[~np.isnan(self.values(name)[numbers])]
+            lacking = np.isnan(self.values(name)[numbers])
+            if lacking.any():
+                numbers = numbers[~lacking]
         return numbers
 
     def axis(self, name: str, distribution: FloatDistribution | IntDistribution) -> Axis:
