@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from optuna_spark.objectives.registry import fixed_params
 from optuna_spark.results.trial_rows import to_json_value
 from optuna_spark.sampling.versions import VERSIONS
+from optuna_spark.spec.decode import to_dict
 from optuna_spark.storage.run_notes import note_of, noted
 from tuning_pipeline.exports.git_commit import git_commit
 
@@ -119,6 +120,9 @@ def _data(spec: TuningSpec, fingerprint: str) -> dict[str, Any] | None:
         "format": data.format,
         "label": data.label,
         "separator": data.separator,
+        "encoding": data.encoding,
+        "missing": None if data.missing is None else list(data.missing),
+        "columns": to_dict(data.columns),
         "sha256": data.sha256,
         "fingerprint": shareable_path(fingerprint) or None,
     }
