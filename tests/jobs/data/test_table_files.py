@@ -55,7 +55,8 @@ def test_a_gpu_is_given_the_same(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.slow
 def test_every_way_to_start_workers_on_spark_gives_the_same(spark_cluster: SparkCluster, tmp_path: Path) -> None:
-    check(spark_cluster, tmp_path, CASES, "rdd", "joblib", "dataframe")
+    bundled = Case(lambda _: "sklearn:iris", task="multiclass")
+    check(spark_cluster, tmp_path, {**CASES, "a table of scikit-learn's": bundled}, "rdd", "joblib", "dataframe")
 
 
 @pytest.mark.slow
@@ -83,9 +84,16 @@ def check(cluster: SparkCluster, folder: Path, cases: Mapping[str, Case], *reade
     assert found == dict.fromkeys(readers, json.loads(json.dumps(here)))
 
 
+def write_alone(folder: Path) -> Path:
+    (folder / "xylophone.csv").write_text("a,y\n1,2\n")
+    return folder
+
+
 @pytest.mark.attack("the trigger", "a pattern for what is in a folder")
 def test_a_run_that_gives_the_path_is_not_told_the_names_of_files(tmp_path: Path) -> None:
-    (tmp_path / "xylophone.csv").write_text("a,y\n1,2\n")
+    found = facts({"path": f"{write_alone(tmp_path)}/xylo*", "names_in_errors": False}, "regression")
+    assert "must have at least 4 rows" in found["error"]
+    assert "xylophone" not in found["error"]
     for content in ("a,b\n1,2\n", "", "a,y\n1,2,3\n", "a,y\nx,2\n", "a,y\n\xff,2\n"):
         (tmp_path / "zebra.csv").write_bytes(content.encode("latin-1"))
         found = facts({"path": f"{tmp_path}/*.csv", "names_in_errors": False}, "regression")
