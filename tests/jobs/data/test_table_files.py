@@ -1,4 +1,7 @@
-"""One table, whatever reads it: each file gives the same types, names, missing values and errors with every reader."""
+"""One table, whatever reads it: each file gives the same types, names, missing values and errors with every reader.
+
+tests/gpu has the reader that needs a GPU.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +46,6 @@ def test_a_worker_reads_the_file(tmp_path: Path, name: str) -> None:
     assert list(found["types"].items()) == list(case.types.items())
     assert found["features"] == [column for column in case.types if column != case.label]
     assert found["labels"] == list(case.labels)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_gpu_is_given_the_same(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("cudf", reason="cuDF is for machines with a GPU, and not installed here")
-    case = CASES[name]
-    given = asked(case, tmp_path)
-    assert facts(given, case.task, device="cuda") == facts(given, case.task)
 
 
 @pytest.mark.slow
