@@ -17,7 +17,7 @@ from optuna_spark.data.matrix import FEATURE_STEP, is_number, not_numbers
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import AUTO, DataSpec
 
-# A column of texts is taken for categories if it has at most MAX_TEXTS of them, and beyond FEW_TEXTS if it repeats them.
+# Texts are taken for categories if they are at most MAX_TEXTS different ones, and repeat if they are above FEW_TEXTS.
 MAX_TEXTS = 1000
 FEW_TEXTS = 100
 # From here on, float32 and XGBoost cannot tell codes apart:

@@ -93,8 +93,9 @@ def _on_gpu(table: Columns, words: Mapping[str, str], device: Device, encoder: E
     from optuna_spark.data import read_cudf
 
     # cuDF reads plain Parquet files of numbers straight into GPU memory. All else is read on the CPU and copied.
-    is_plain = isinstance(table, ParquetColumns) and not encoder.columns
-    plain = table.plain_files(list(words)) if is_plain else None
+    plain = None
+    if isinstance(table, ParquetColumns) and not encoder.columns:
+        plain = table.plain_files(list(words))
     features = None if plain is None else read_cudf.read_matrix(plain, table.schema, words, device)
     return read_cudf.to_device(to_matrix(table, words, encoder), device) if features is None else features
 

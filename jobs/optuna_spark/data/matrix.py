@@ -139,10 +139,7 @@ def not_numbers(column: pa.ChunkedArray, words: str, next_step: str) -> str:
         row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if v is not None), (1, None))
     # Name neither the value nor the fields of a nested type: errors quote nothing that is in a file.
     kind = str(column.type).partition("<")[0]
-    return (
-        f"{words} must hold numbers, got a value of type {kind} in row {row} ({type(value).__name__}):"
-        f" {next_step}"
-    )
+    return f"{words} must hold numbers, got a value of type {kind} in row {row} ({type(value).__name__}): {next_step}"
 
 
 def _values(column: pa.ChunkedArray) -> Any:

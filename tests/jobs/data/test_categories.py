@@ -103,7 +103,9 @@ NAMED = {
     "floating numbers": ([1.5, float("nan"), None, -1.0], [1, np.nan, np.nan, 0], (-1.0, 1.5)),
     "decimals": ([Decimal("1.5"), Decimal("0.5"), None, Decimal("1.5")], [1, 0, np.nan, 1], (0.5, 1.5)),
     "booleans": ([True, False, None, True], [1, 0, np.nan, 1], (False, True)),
-    "dates": ([dt.date(2026, 2, 1), dt.date(2026, 1, 9), None, None], [1, 0, np.nan, np.nan], ("2026-01-09", "2026-02-01")),
+    "dates": (
+        [dt.date(2026, 2, 1), dt.date(2026, 1, 9), None, None], [1, 0, np.nan, np.nan], ("2026-01-09", "2026-02-01")
+    ),
     "texts of numbers": (["10", "9", None, "10"], [0, 1, np.nan, 0], ("10", "9")),
 }  # fmt: skip
 

@@ -81,9 +81,7 @@ def chosen(schema: pa.Schema, data: DataSpec, path: str) -> list[int]:
     return left
 
 
-def matching(
-    names: Sequence[str], patterns: Iterable[str], key: str, data: DataSpec, what: str = "column"
-) -> set[str]:
+def matching(names: Sequence[str], patterns: Iterable[str], key: str, data: DataSpec, what: str = "column") -> set[str]:
     """The names that match any pattern. A pattern that is a name means only this one.
 
     Raises:

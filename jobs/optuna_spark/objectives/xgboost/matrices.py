@@ -40,7 +40,9 @@ class Matrices:
 
     def folds(self, max_bin: int) -> list[Fold]:
         """One per part of the split."""
-        return self._folds.get(max_bin, lambda: [self._fold(*each, max_bin) for each in zip(self.parts, self.unseen, strict=True)])
+        return self._folds.get(
+            max_bin, lambda: [self._fold(*each, max_bin) for each in zip(self.parts, self.unseen, strict=True)]
+        )
 
     def clear(self) -> None:
         """Drop every matrix, for instance after an out-of-memory error."""

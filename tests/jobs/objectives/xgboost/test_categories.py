@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pyarrow as pa
 import pytest
 import xgboost
