@@ -1,4 +1,7 @@
-"""One table, whatever reads it: each file gives the same types, names, missing values and errors with every reader."""
+"""One table, whatever reads it: each file gives the same types, names, missing values and errors with every reader.
+
+tests/gpu has the reader that needs a GPU.
+"""
 
 from __future__ import annotations
 
@@ -53,17 +56,10 @@ def test_a_worker_reads_the_file(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal([row[found["features"].index(column)] for row in rows], values)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_gpu_is_given_the_same(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("cudf", reason="cuDF is for machines with a GPU, and not installed here")
-    case = CASES[name]
-    given = asked(case, tmp_path)
-    assert facts(given, case.task, device="cuda") == facts(given, case.task)
-
-
 @pytest.mark.slow
 def test_every_way_to_start_workers_on_spark_gives_the_same(spark_cluster: SparkCluster, tmp_path: Path) -> None:
-    check(spark_cluster, tmp_path, CASES, "rdd", "joblib", "dataframe")
+    bundled = Case(lambda _: "sklearn:iris", task="multiclass")
+    check(spark_cluster, tmp_path, {**CASES, "a table of scikit-learn's": bundled}, "rdd", "joblib", "dataframe")
 
 
 @pytest.mark.slow
@@ -91,9 +87,16 @@ def check(cluster: SparkCluster, folder: Path, cases: Mapping[str, Case], *reade
     assert found == dict.fromkeys(readers, json.loads(json.dumps(here)))
 
 
+def write_alone(folder: Path) -> Path:
+    (folder / "xylophone.csv").write_text("a,y\n1,2\n")
+    return folder
+
+
 @pytest.mark.attack("the trigger", "a pattern for what is in a folder")
 def test_a_run_that_gives_the_path_is_not_told_the_names_of_files(tmp_path: Path) -> None:
-    (tmp_path / "xylophone.csv").write_text("a,y\n1,2\n")
+    found = facts({"path": f"{write_alone(tmp_path)}/xylo*", "names_in_errors": False}, "regression")
+    assert "must have at least 4 rows" in found["error"]
+    assert "xylophone" not in found["error"]
     for content in ("a,b\n1,2\n", "", "a,y\n1,2,3\n", "a,y\nx,2\n", "a,y\n\xff,2\n"):
         (tmp_path / "zebra.csv").write_bytes(content.encode("latin-1"))
         found = facts({"path": f"{tmp_path}/*.csv", "names_in_errors": False}, "regression")
