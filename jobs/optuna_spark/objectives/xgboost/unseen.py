@@ -14,6 +14,8 @@ import numpy as np
 from optuna_spark.data.dataset import Dataset, host
 from optuna_spark.data.split import Part, Rows
 
+MOST = 20
+
 
 def unseen_cells(dataset: Dataset, part: Part) -> Rows:
     """The cells of a part's validation rows whose category no training row of it has.
@@ -52,7 +54,9 @@ def without_cells(features: Any, cells: Rows, start: int = 0) -> Any:
 
 
 def rows_by_feature(dataset: Dataset, cells: list[Rows], names: bool) -> dict[str, int]:
-    """How many validation rows, of all parts together, have such a category, by feature that has some.
+    """How many validation rows, of all parts together, have such a category, by feature.
+
+    The MOST features with the most such rows: a trial's attribute has only so much room.
 
     Args:
         dataset: The table.
@@ -60,4 +64,5 @@ def rows_by_feature(dataset: Dataset, cells: list[Rows], names: bool) -> dict[st
         names: Whether a feature is called by its name, or by its number among the features, from 1.
     """
     counts = np.bincount(np.concatenate(cells)[:, 1], minlength=len(dataset.names))
-    return {dataset.names[i] if names else f"feature {i + 1}": int(counts[i]) for i in np.flatnonzero(counts)}
+    most = [i for i in np.argsort(-counts, kind="stable")[:MOST] if counts[i]]
+    return {dataset.names[i] if names else f"feature {i + 1}": int(counts[i]) for i in most}

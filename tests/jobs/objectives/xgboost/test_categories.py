@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from optuna_spark.errors import DataError
 from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.registry import build_objective
 from optuna_spark.objectives.xgboost import matrices
+from optuna_spark.objectives.xgboost.unseen import MOST
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
@@ -127,6 +129,24 @@ def test_they_are_told_in_log_and_trial(caplog: pytest.LogCaptureFixture) -> Non
     (record,) = [record for record in caplog.records if "category that no training row has" in record.getMessage()]
     assert "{'town': 60}" in record.getMessage()
     assert "zz" not in record.getMessage()
+
+
+def test_of_many_features_the_twenty_with_the_most_rows_are_told() -> None:
+    rows = frame(once=2)
+    for i in range(MOST):
+        rows.insert(0, f"c{i}", [f"zz {j}" if j < i + 3 else "same" for j in range(len(rows))])
+    trial = FixedTrial(PARAMS)
+    objective(rows, folds=3)(trial)
+    assert list(trial.user_attrs["unseen_categories"].items()) == [(f"c{i}", i + 3) for i in reversed(range(MOST))]
+
+
+def test_a_table_whose_columns_errors_may_not_name_has_numbers_of_features() -> None:
+    rows = frame(once=60)
+    trial = FixedTrial(PARAMS)
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    hidden = replace(spec(folds=3), data=replace(DATA, names_in_errors=False))
+    build_objective(ObjectiveContext(hidden, CPU, table))(trial)
+    assert trial.user_attrs["unseen_categories"] == {"feature 1": 60}
 
 
 def test_without_such_categories_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
