@@ -22,10 +22,13 @@ ROOMS: dict[str, set[str]] = {
     "jobs/device": {"jobs/errors", "jobs/spec"},
     "jobs/stop_and_retry": {"jobs/spec", "jobs/storage"},
     "jobs/trial_callback": set(),
-    "jobs/data": {"jobs/device", "jobs/errors", "jobs/spec"},
+    "jobs/data/files": {"jobs/errors", "jobs/spec"},
+    "jobs/data": {"jobs/data/files", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
     "jobs/results": {"jobs/errors", "jobs/storage"},
-    "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
+    "jobs/sampling/exhaustive": {"jobs/errors", "jobs/storage"},
+    "jobs/sampling/calling": {"jobs/errors", "jobs/spec", "jobs/storage", "jobs/wire"},
+    "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/sampling/exhaustive", "jobs/spec", "jobs/storage"},
     "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/objectives/quadratic": {"jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec"},
     "jobs/objectives/xgboost": {
@@ -36,19 +39,22 @@ ROOMS: dict[str, set[str]] = {
     },
     "jobs/wire": {"jobs/errors", "jobs/shown", "jobs/spec", "jobs/storage", "jobs/trial_callback"},
     "jobs/shared_study": {
-        "jobs/database", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/shown", "jobs/spec",
-        "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback",
+        "jobs/database", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/sampling/calling",
+        "jobs/sampling/exhaustive", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback",
     },
     "jobs/worker": {
         "jobs/device", "jobs/errors", "jobs/objectives", "jobs/objectives/registry", "jobs/sampling",
-        "jobs/shared_study", "jobs/spec", "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
+        "jobs/sampling/calling", "jobs/shared_study", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback", "jobs/wire",
     },
     "jobs/distribution": {
         "jobs/data", "jobs/errors", "jobs/objectives/registry", "jobs/shown", "jobs/spec", "jobs/wire", "jobs/worker",
     },
     "jobs/driver/dispatch": {
-        "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/shown", "jobs/spec", "jobs/stop_and_retry",
-        "jobs/storage", "jobs/trial_callback", "jobs/wire",
+        "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/sampling/calling",
+        "jobs/sampling/exhaustive", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback", "jobs/wire",
     },
     "jobs/driver": {
         "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/objectives/registry",
@@ -59,8 +65,9 @@ ROOMS: dict[str, set[str]] = {
         "jobs/database", "jobs/errors", "jobs/results", "jobs/spec", "jobs/storage", "jobs/trial_callback",
     },
     "jobs/entry": {
-        "jobs/database", "jobs/distribution", "jobs/driver", "jobs/errors", "jobs/objectives/registry", "jobs/sampling",
-        "jobs/spec", "jobs/storage", "jobs/tracking", "jobs/trial_callback",
+        "jobs/data/files", "jobs/database", "jobs/distribution", "jobs/driver", "jobs/errors",
+        "jobs/objectives/registry", "jobs/sampling", "jobs/spec", "jobs/storage", "jobs/tracking",
+        "jobs/trial_callback",
     },
     "plugins": set(),
     "plugins/failures": {"jobs/database", "jobs/errors"},
@@ -90,7 +97,7 @@ ROOMS: dict[str, set[str]] = {
     "plugins/exports/folders": {"plugins/failures"},
     "plugins/exports/report": {"jobs/results", "jobs/storage", "plugins/exports/folders"},
     "plugins/exports": {
-        "jobs/errors", "jobs/objectives/registry", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage",
+        "jobs/errors", "jobs/objectives/registry", "jobs/results", "jobs/spec", "jobs/storage",
         "plugins/database", "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {

@@ -45,8 +45,7 @@ class ObjectiveContext:
     def read_table(self) -> pa.Table:
         """The study's table, whoever reads it: Spark has, or this process does, once for all its trials.
 
-        Columns and values are the same under every distribution. The reader's own are the width of a CSV file's
-        numbers (Spark: int32 where they fit, Arrow: int64) and the order of the files of a folder.
+        Columns, types and values are the same under every distribution: docs/tables.md has the rules.
 
         Raises:
             SpecError: The study names no table.
