@@ -105,8 +105,7 @@ ROOMS: dict[str, set[str]] = {
         "plugins/exports/folders", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
     },
     "plugins/tracking": {
-        "jobs/errors", "jobs/spec", "jobs/storage", "jobs/tracking", "plugins/database", "plugins/failures",
-        "plugins/runs",
+        "jobs/errors", "jobs/spec", "jobs/storage", "jobs/tracking", "plugins/database", "plugins/runs",
     },
     "plugins/tasks": {
         "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/exports/folders",
