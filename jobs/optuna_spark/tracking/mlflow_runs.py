@@ -50,6 +50,7 @@ def connect(server: TrackingSecrets) -> MlflowClient:
         if value:
             os.environ[f"MLFLOW_TRACKING_{name}"] = value
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it costs a request for each trial
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     return MlflowClient(tracking_uri=server.uri)
 
