@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna_spark.errors import DataError
-from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.data import DataSpec, TestColumn
 
 MIN_ROWS = 4
 
@@ -19,11 +19,13 @@ class ColumnRoles:
         label: The column to predict.
         label_words: The label's name in errors.
         features: All other columns in their order, and the name of each in errors.
+        test: The column that says which rows are test rows, which is no feature; None without one.
     """
 
     label: str
     label_words: str
     features: Mapping[str, str]
+    test: str | None = None
 
 
 def column_roles(names: Sequence[str], n_rows: int, data: DataSpec) -> ColumnRoles:
@@ -36,7 +38,9 @@ def column_roles(names: Sequence[str], n_rows: int, data: DataSpec) -> ColumnRol
         raise DataError(f"the table must have at least {MIN_ROWS} rows, got {n_rows}: check data.path {data.path!r}")
     label = label_name(list(names), data)
     words = column_words(names, data)
-    return ColumnRoles(label, words[label], {name: words[name] for name in names if name != label})
+    test = _test_column(list(words), label, data)
+    features = {name: words[name] for name in names if name not in (label, test)}
+    return ColumnRoles(label, words[label], features, test)
 
 
 def label_name(table_columns: list[str], data: DataSpec) -> str:
@@ -57,6 +61,18 @@ def label_name(table_columns: list[str], data: DataSpec) -> str:
         has = f": {_shortened(table_columns)}" if data.names_in_errors else f" {len(table_columns)} columns"
         raise DataError(f"data.label {given} names {found} column; the table has{has}")
     return label
+
+
+def _test_column(names: Sequence[str], label: str, data: DataSpec) -> str | None:
+    if not isinstance(data.test, TestColumn):
+        return None
+    column = data.test.column
+    if column not in names or column == label:
+        what = "is the label" if column == label else "is no column of the table"
+        raise DataError(f"data.test.column {column!r} {what}: name the column that is true for test rows")
+    if len(names) < 3:
+        raise DataError("the table needs at least one column beside the label and data.test.column: add a feature")
+    return column
 
 
 def column_words(names: Sequence[str], data: DataSpec) -> dict[str, str]:

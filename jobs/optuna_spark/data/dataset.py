@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from optuna_spark.data.labels import Labels
 
@@ -20,16 +21,28 @@ class Dataset:
         labels: What to predict, always on the CPU.
         names: Names of the feature columns.
         key: Equal for equal tables on the same device; a key for caches of what is made from the table.
+        test: Whether each row is a test row, (n_rows,) bool, which no trial may see; None without test rows.
     """
 
     features: Any
     labels: Labels
     names: tuple[str, ...]
     key: Hashable
+    test: npt.NDArray[np.bool_] | None = None
 
     @property
     def n_rows(self) -> int:
         return int(self.features.shape[0])
+
+    @property
+    def training_rows(self) -> npt.NDArray[np.intp]:
+        """Numbers of the rows that trials may see: all but the test rows."""
+        return np.arange(self.n_rows) if self.test is None else np.flatnonzero(~self.test)
+
+    @property
+    def test_rows(self) -> npt.NDArray[np.intp]:
+        """Numbers of the test rows; empty without any."""
+        return np.arange(0) if self.test is None else np.flatnonzero(self.test)
 
 
 def host(array: Any) -> np.ndarray[Any, Any]:

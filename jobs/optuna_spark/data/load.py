@@ -17,6 +17,7 @@ from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import to_matrix
 from optuna_spark.data.read_arrow import Columns
 from optuna_spark.data.table import file_version, open_columns
+from optuna_spark.data.test_rows import with_test_rows
 from optuna_spark.device import Device, require_cuda
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -94,7 +95,8 @@ def from_table(table: Columns, data: DataSpec, task: str, key: Hashable = None) 
     """
     roles = column_roles(table.column_names, table.num_rows, data)
     labels = encode_labels(table.select([roles.label]).column(0), roles.label_words, task)
-    return Dataset(to_matrix(table, roles.features), labels, tuple(roles.features), key)
+    dataset = Dataset(to_matrix(table, roles.features), labels, tuple(roles.features), key)
+    return with_test_rows(dataset, data, table.select([roles.test]).column(0) if roles.test else None)
 
 
 def _version(path: Path | None, table: pa.Table | None) -> tuple[Hashable, ...]:

@@ -15,6 +15,7 @@ from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import check_finite
 from optuna_spark.data.reader_errors import unreadable
+from optuna_spark.data.test_rows import with_test_rows
 from optuna_spark.device import Device, check_cufile_policy
 from optuna_spark.spec.data import DataSpec
 
@@ -35,11 +36,12 @@ def read_dataset(data: DataSpec, task: str, device: Device, path: Path, key: Has
     with cupy.cuda.Device(device.index):
         frame = _read(data, path)
         roles = column_roles([str(name) for name in frame.columns], len(frame), data)
-        features = frame.drop(columns=[roles.label])
+        features = frame[list(roles.features)]
         if any(dtype.kind not in "iufb" for dtype in features.dtypes):
             return None
         labels = encode_labels(_chunked(frame[roles.label]), roles.label_words, task)
-        return Dataset(_matrix(features, roles.features), labels, tuple(roles.features), key)
+        dataset = Dataset(_matrix(features, roles.features), labels, tuple(roles.features), key)
+        return with_test_rows(dataset, data, _chunked(frame[roles.test]) if roles.test else None)
 
 
 def _read(data: DataSpec, path: Path) -> Any:

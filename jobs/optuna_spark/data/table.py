@@ -11,6 +11,7 @@ from optuna_spark.data.cache import LruCache
 from optuna_spark.data.column_roles import column_words
 from optuna_spark.data.fetch import local_file
 from optuna_spark.data.read_arrow import Columns, bundled_table, open_table
+from optuna_spark.data.test_rows import training_part
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -31,6 +32,15 @@ def read_table(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:
     """
     path = None if data.is_bundled else local_file(data, secrets)
     return _tables.get((repr(data), *file_version(path)), lambda: _whole(open_columns(data, path), data))
+
+
+def read_training_table(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:
+    """The same without the test rows, which no trial may see.
+
+    Raises:
+        DataError: As `read_table`, or the test rows cannot be told.
+    """
+    return training_part(read_table(data, secrets), data)
 
 
 def data_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:

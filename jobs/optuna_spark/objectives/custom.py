@@ -24,7 +24,7 @@ class CustomKind(ObjectiveKind):
         load_objective(spec.objective, None)
 
     def build(self, context: ObjectiveContext) -> Objective:
-        return load_objective(context.spec.objective, context)
+        return load_objective(context.spec.objective, context.for_trials())
 
 
 def load_objective(name: str, context: Any) -> Callable[[Any], Any]:

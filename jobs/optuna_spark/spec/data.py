@@ -15,6 +15,16 @@ FORMATS = ("csv", "parquet", "orc", "json")
 
 
 @dataclass(frozen=True)
+class TestColumn:
+    """Test rows that the table itself names: those where `column` is true, or 1."""
+
+    # Not a class of tests, though pytest takes its name for one.
+    __test__ = False
+
+    column: str
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """The training table."""
 
@@ -32,6 +42,14 @@ class DataSpec:
     separator: str = key(",", "Separator of a CSV file.", field=plain(DATA, schema={"minLength": 1, "maxLength": 1}))
     label: str | None = key(
         None, "Column to predict. null: the last one.", field=plain(DATA, schema={"maxLength": 250})
+    )
+    test: float | TestColumn | None = key(
+        None,
+        "Share of the rows, such as 0.2, that no trial sees: only the final model (model) is scored on them. A row's"
+        " content alone decides, so that it stays a test row when the table grows. Or {column: name}: a column that is"
+        " true (or 1) for test rows, and no feature. null: none.",
+        above=0,
+        below=1,
     )
     # With the digest a run decides which content of the author's address counts.
     sha256: str | None = key(

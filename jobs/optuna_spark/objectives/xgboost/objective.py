@@ -198,11 +198,14 @@ def _require_gpu_build(device: Device) -> None:
 def _check_classes(matrices: Matrices, metric_names: tuple[str, ...]) -> None:
     needing = [m for m in metric_names if m in NEEDS_EVERY_CLASS]
     labels = matrices.dataset.labels
-    for part in matrices.parts if needing else ():
-        present = len(np.unique(labels.values[part.validation]))
+    if not needing:
+        return
+    tested = [("test", matrices.dataset.test_rows)] if matrices.dataset.test is not None else []
+    for name, rows in [*(("validation", part.validation) for part in matrices.parts), *tested]:
+        present = len(np.unique(labels.values[rows]))
         if present < len(labels.classes):
             raise DataError(
-                f"{needing[0]} needs every class in the validation rows, got {present} of {len(labels.classes)}:"
+                f"{needing[0]} needs every class in the {name} rows, got {present} of {len(labels.classes)}:"
                 " use fewer folds, more data, or another metric"
             )
 
