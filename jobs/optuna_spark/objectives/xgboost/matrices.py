@@ -50,10 +50,15 @@ class Matrices:
             return Fold(train, self._matrix(part.validation, max_bin, train))
 
     def _matrix(self, rows: Rows, max_bin: int, cuts_of: Matrix | None) -> Matrix:
-        options = {"max_bin": max_bin, "ref": cuts_of, "nthread": self._device.threads}
-        if self._device.kind == "cpu":
-            return Matrix(_Blocks(self.dataset, rows), **options)
-        return Matrix(self.dataset.features[rows], label=self.dataset.labels.values[rows], **options)
+        return quantised(self.dataset, rows, max_bin, self._device, cuts_of)
+
+
+def quantised(dataset: Dataset, rows: Rows, max_bin: int, device: Device, cuts_of: Matrix | None = None) -> Matrix:
+    """The matrix of some rows, with its own cuts or those of another. The caller makes the device current."""
+    options = {"max_bin": max_bin, "ref": cuts_of, "nthread": device.threads}
+    if device.kind == "cpu":
+        return Matrix(_Blocks(dataset, rows), **options)
+    return Matrix(dataset.features[rows], label=dataset.labels.values[rows], **options)
 
 
 class _Blocks(DataIter):
