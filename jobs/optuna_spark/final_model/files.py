@@ -42,6 +42,7 @@ def model_card(model: TrainedModel, spec: TuningSpec, order: ModelOrder, needs: 
         "name": (spec.model.name if spec.model is not None else None) or spec.study_name,
         "study": spec.study_name,
         "run_id": order.about.get("run_id"),
+        "run_key": order.about.get("run_key"),
         "found_by": order.about.get("found_by"),
         "trial": order.trial,
         "objective": spec.objective,

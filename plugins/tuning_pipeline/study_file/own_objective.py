@@ -24,7 +24,7 @@ def own_objective(folder: Path, objective: str) -> Path | None:
 
 
 def check_own_objective(folder: Path, keys: StudyKeys) -> None:
-    """Refuse an own objective whose file or function is not there.
+    """Refuse an own objective whose file or function is not there, and the same of its model's functions.
 
     A module that is installed on the cluster cannot be seen from here. It is named in full, package.module:function.
 
@@ -35,23 +35,30 @@ def check_own_objective(folder: Path, keys: StudyKeys) -> None:
     Raises:
         SpecError: The rule, what is there, and the next step.
     """
-    if ":" not in keys.objective:
-        return
-    module, _, function = keys.objective.partition(":")
+    model = keys.model
+    named: list[tuple[str, str | None]] = [("objective", keys.objective)]
+    named += [("model.train", model.train), ("model.score", model.score)] if model is not None else []
+    for key, name in named:
+        if name is not None and ":" in name:
+            _check_named(folder, keys, name, key)
+
+
+def _check_named(folder: Path, keys: StudyKeys, name: str, key: str) -> None:
+    module, _, function = name.partition(":")
     top, *inner = module.split(".")
     shipped = _module_in(folder, top)
     if shipped is None:
         shipped = next((path for path in map(Path, keys.spark.py_files) if path.name == f"{top}.py"), None)
     if shipped is None:
         if not inner and not brings_code(keys):
-            raise SpecError(_no_module(folder, top), "objective")
+            raise SpecError(_no_module(folder, top), key)
         return
     if not shipped.is_file() and not shipped.is_dir():  # named in spark.py_files, and not on this machine
         return
     file = _file_of(shipped, inner)
     if file is None:
-        raise SpecError(f"there is no module {module!r} in {shipped.name} beside the study file", "objective")
-    _check_function(file, function)
+        raise SpecError(f"there is no module {module!r} in {shipped.name} beside the study file", key)
+    _check_function(file, function, key)
 
 
 def _module_in(folder: Path, name: str) -> Path | None:
@@ -86,23 +93,21 @@ def _no_module(folder: Path, name: str) -> str:
     )
 
 
-def _check_function(file: Path, function: str) -> None:
+def _check_function(file: Path, function: str, key: str) -> None:
     try:
         tree = ast.parse(file.read_bytes(), filename=file.name)
     except (SyntaxError, ValueError) as error:
         line = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
-        raise SpecError(
-            f"{file.name} cannot be read by Python {platform.python_version()}: {line}", "objective"
-        ) from None
+        raise SpecError(f"{file.name} cannot be read by Python {platform.python_version()}: {line}", key) from None
     except OSError as error:
-        raise SpecError(f"{file.name} cannot be read: {error.strerror}", "objective") from None
+        raise SpecError(f"{file.name} cannot be read: {error.strerror}", key) from None
     names = list(_names(tree))
     if function in names or _ANY in names:
         return
     public = [name for name in dict.fromkeys(names) if not name.startswith("_")]
     near = difflib.get_close_matches(function, public, n=1)
     hint = f": did you mean {near[0]!r}?" if near else f"; it has: {', '.join(public) or 'none'}"
-    raise SpecError(f"{file.name} has no function {function!r}{hint}", "objective")
+    raise SpecError(f"{file.name} has no function {function!r}{hint}", key)
 
 
 # Stands for names that only running the module makes: an import of `*`, __getattr__, globals()["name"] = ...
