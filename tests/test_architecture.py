@@ -87,7 +87,7 @@ ROOMS: dict[str, set[str]] = {
     "plugins/exports/folders": {"plugins/failures"},
     "plugins/exports/report": {"jobs/results", "jobs/storage", "plugins/exports/folders"},
     "plugins/exports": {
-        "jobs/errors", "jobs/objectives/registry", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage",
+        "jobs/errors", "jobs/objectives/registry", "jobs/results", "jobs/spec", "jobs/storage",
         "plugins/database", "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {

@@ -21,7 +21,7 @@ from optuna_spark.database.connection import Transaction
 from optuna_spark.database.mysql_errors import explain_data, is_about_data
 from optuna_spark.database.patient import PatientDatabase
 from optuna_spark.errors import StorageError, StudyGoneError
-from optuna_spark.sampling.history import HistoryStorage
+from optuna_spark.sampling.history import HistoryStorage, with_own_values
 from optuna_spark.sampling.sampler_facts import portable, sees_all
 from optuna_spark.shared_study.claims import LAST_ID, Claim, Claims, Turn, lock_study, new_token
 from optuna_spark.shared_study.close_trial import changes, new_state, whole_record
@@ -156,7 +156,8 @@ class SharedStorage(HistoryStorage):
             return
         own.changed, own.put_at = False, time.monotonic()
         with self.settling:
-            record = whole_record(self.get_trial(own.claim.number))
+            reports_before = 0 if own.written is None else len(own.written.steps)
+            record = whole_record(self.get_trial(own.claim.number), reports_before)
         try:
             self._run(lambda transaction: self._put(transaction, own, record))
         except _ClaimGoneError:
@@ -207,19 +208,22 @@ class SharedStorage(HistoryStorage):
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         own = self._owned(trial_id)
-        super().set_trial_intermediate_value(trial_id, as_step(step), intermediate_value)
+        with self.settling:
+            super().set_trial_intermediate_value(trial_id, as_step(step), intermediate_value)
         own.changed = True
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         own = self._owned(trial_id)
         check_name(key)
-        super().set_trial_user_attr(trial_id, key, json.loads(attr_text(key, value)))
+        with self.settling:
+            super().set_trial_user_attr(trial_id, key, json.loads(attr_text(key, value)))
         own.changed = True
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         own = self._owned(trial_id)
         check_name(key)
-        super().set_trial_system_attr(trial_id, key, json.loads(attr_text(key, value)))
+        with self.settling:
+            super().set_trial_system_attr(trial_id, key, json.loads(attr_text(key, value)))
         own.changed = True
 
     def get_all_trials(
@@ -227,7 +231,10 @@ class SharedStorage(HistoryStorage):
     ) -> list[FrozenTrial]:
         if self._view != "sampler":
             self.look_now_and_then()
-        return super().get_all_trials(study_id, deepcopy, states)
+        trials = super().get_all_trials(study_id, deepcopy=False, states=states)
+        if self._view == "all" and self._own is not None:
+            trials = [self._snapshot(trial) for trial in trials]
+        return copy.deepcopy(trials) if deepcopy else trials
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
         self.look_now_and_then()
@@ -287,6 +294,13 @@ class SharedStorage(HistoryStorage):
                 self._adopt(trial_id, trial)
         self._last_id = max(self._last_id, *found) if found else self._last_id
 
+    def _snapshot(self, trial: FrozenTrial) -> FrozenTrial:
+        """A trial as it is now, though another thread of its objective may change it."""
+        if trial.state.is_finished():
+            return trial
+        with self.settling:
+            return with_own_values(trial)
+
     def _is_waiting(self, number: int) -> bool:
         return self.get_trial(number).state == TrialState.WAITING
 
@@ -310,7 +324,8 @@ class SharedStorage(HistoryStorage):
         if not beat.matched:
             raise _ClaimGoneError
         transaction.commit()
-        own.written = Written.of(record, own.claim.trial_id)
+        written.note(record)
+        own.written = written
 
     def _take_written(self, transaction: Transaction, own: _Own) -> Written:
         """What the database holds of the own trial. Nobody knows it from here on, until the caller has committed."""

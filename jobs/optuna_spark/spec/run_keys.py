@@ -19,8 +19,8 @@ DIRECTIONS: tuple[str, ...] = get_args(Direction)
 DISTRIBUTIONS: tuple[str, ...] = get_args(Distribution)
 COORDINATIONS: tuple[str, ...] = get_args(Coordination)
 
-# What these keys may name in a run. A study file may name any class of Optuna's; those that take another sampler or
-# pruner as an argument are for the file.
+# What these keys may name in a run. A study file may name any class of Optuna's, and module:Class of another package;
+# those that take another sampler or pruner as an argument are for the file.
 SAMPLERS = (
     "TPESampler", "GPSampler", "CmaEsSampler", "NSGAIISampler", "NSGAIIISampler", "RandomSampler", "QMCSampler",
     "GridSampler", "BruteForceSampler",
@@ -61,7 +61,8 @@ class RunKeys:
     search_space: dict[str, ParamSpec] = key(
         None,
         "Parameters by name: type float or int with low and high (both included) and step or log: true; or type"
-        " categorical with choices. Empty: what the objective brings.",
+        " categorical with choices. With when: {booster: dart} a parameter exists only where another has this value, or"
+        " one of a list. Empty: what the objective brings.",
         make=dict,
         field=plain(SEARCH, words=("float", "int", "categorical"), holds_parameters=True),
         group=Group.TUNED,
@@ -77,7 +78,8 @@ class RunKeys:
         group=Group.SEARCHED,
         parts={
             "name": Key(
-                "A class of optuna.samplers, such as TPESampler, GPSampler or RandomSampler.",
+                "A class of optuna.samplers, such as TPESampler, GPSampler or RandomSampler; or module:Class of another"
+                " package that is installed where the driver runs.",
                 field=plain(SEARCH, "sampler", closed=SAMPLERS, schema={"minLength": 1}),
             ),
             "args": Key(
@@ -95,7 +97,8 @@ class RunKeys:
         group=Group.SEARCHED,
         parts={
             "name": Key(
-                "ExtrapolationPruner or a class of optuna.pruners; NopPruner ends none.",
+                "ExtrapolationPruner or a class of optuna.pruners; NopPruner ends none. Or module:Class of another"
+                " package that is installed where the driver runs.",
                 field=plain(SEARCH, "pruner", closed=PRUNERS, schema={"minLength": 1}),
             ),
             "args": Key(

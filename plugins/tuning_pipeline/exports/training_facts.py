@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna_spark.objectives.registry import fixed_params
 from optuna_spark.results.trial_rows import to_json_value
-from optuna_spark.sampling.versions import VERSIONS
+from optuna_spark.results.versions import VERSIONS
 from optuna_spark.storage.run_notes import note_of, noted
 from tuning_pipeline.exports.git_commit import git_commit
 

@@ -13,9 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.targets.package import pack_package, ship
+from tuning_pipeline.targets.package import code_of, pack_package, ship
 from tuning_pipeline.targets.registry import kind_of
 
 IMPORT_S = 120.0
@@ -58,14 +57,24 @@ def refused_by_spark(study: StudyFile, python: Path) -> str | None:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return f"objective: importing {study.settings.objective} took longer than {IMPORT_S:g} s"
+            return f"objective: importing {_named(study)} took longer than {IMPORT_S:g} s"
         return _read(report, study, done)
+
+
+def named_code(study: StudyFile) -> list[str]:
+    """What the study file names of the user's own, and only an import can check: objective, sampler, pruner."""
+    settings = study.settings
+    objective = [settings.objective] if ":" in settings.objective else []
+    return [*objective, *settings.sampler.own_classes(), *settings.pruner.own_classes()]
+
+
+def _named(study: StudyFile) -> str:
+    return ", ".join(named_code(study)) or study.settings.objective
 
 
 def _code_of(study: StudyFile, scratch: Path) -> Iterator[Path]:
     """What workers can import beside our package, and no more: modules that lie around do not travel."""
-    own = own_objective(study.path.parent, study.settings.objective)
-    files = [*([ship(own, scratch)] if own else []), *map(Path, study.settings.spark.py_files)]
+    files = [*ship(code_of(study), scratch), *map(Path, study.settings.spark.py_files)]
     modules = scratch / "modules"
     modules.mkdir()
     for file in files:
@@ -82,5 +91,5 @@ def _read(report: Path, study: StudyFile, done: subprocess.CompletedProcess[byte
     except (OSError, ValueError):
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         why = f": {last[0]}" if last else ""
-        return f"objective: importing {study.settings.objective} ended Python with code {done.returncode}{why}"
+        return f"objective: importing {_named(study)} ended Python with code {done.returncode}{why}"
     return None if found is None else str(found)

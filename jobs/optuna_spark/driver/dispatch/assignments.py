@@ -82,12 +82,18 @@ class _Rows:
 
 @dataclass
 class _Held:
-    """A trial that a worker runs. `put_at` is when its row was written last, in seconds of `Now`."""
+    """A trial that a worker runs.
+
+    Attributes:
+        put_at: When its row was written last, in seconds of `Now`.
+        reports_put: How many of its reports were written.
+    """
 
     trial: Trial
     worker: Worker
     start: Now
     put_at: float
+    reports_put: int = 0
 
 
 class Assignments:
@@ -441,7 +447,11 @@ class Assignments:
 
     def _record(self, number: int) -> TrialRecord:
         trial, held = self._study.frozen(number), self._held.get(number)
-        record = TrialRecord.of(trial, held.start.local if held else trial.datetime_start)
+        if held is None:
+            record = TrialRecord.of(trial, trial.datetime_start)
+        else:
+            record = TrialRecord.of(trial, held.start.local, held.reports_put)
+            held.reports_put = len(trial.intermediate_values)
         return record.without_data(self._unfit[number]) if number in self._refused else record
 
     def _put_now_and_then(self, number: int, now: Now) -> None:
