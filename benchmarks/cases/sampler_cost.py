@@ -88,7 +88,7 @@ def _proposals(name: str) -> dict[str, float] | None:
 
     def ask_and_tell(study: SampledStudy) -> None:
         trial = study.ask()
-        study.tell(trial, Outcome(TrialState.COMPLETE, (1.0,) * n_values))
+        study.tell(trial.number, Outcome(TrialState.COMPLETE, (1.0,) * n_values))
 
     return _measured(TuningSpec("cost", search_space=dict(space), seed=1, sampler=component), n_values, ask_and_tell)
 
@@ -102,7 +102,7 @@ def _decisions(name: str) -> dict[str, float] | None:
         for step in range(1, STEPS + 1):
             trial.report(1 / step, step)
             study.should_prune(trial)
-        study.tell(trial, Outcome(TrialState.COMPLETE, (0.0,)))
+        study.tell(trial.number, Outcome(TrialState.COMPLETE, (0.0,)))
 
     spec = TuningSpec("cost", search_space=dict(NUMBERS), seed=1, sampler=sampler, pruner=pruner)
     measured = _measured(spec, 1, report_all, DECISIONS // STEPS)

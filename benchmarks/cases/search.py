@@ -21,7 +21,7 @@ from benchmarks.machine import ContenderError, Machine
 from benchmarks.results import Samples, Table, divided, number, ratio, verdict
 from init.local.console import detail, say
 from init.local.layout import REPOSITORY, Layout
-from optuna_spark.data.fetch import local_file
+from optuna_spark.data.sources import local_file
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.sections import ComponentSpec

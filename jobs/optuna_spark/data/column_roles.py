@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
+from optuna_spark.data.files.columns import default_label, shortened
 from optuna_spark.errors import DataError
-from optuna_spark.spec.data import DataSpec, TestColumn
+from optuna_spark.spec.data import DataSpec
 
 MIN_ROWS = 4
 
@@ -28,45 +31,42 @@ class ColumnRoles:
     test: str | None = None
 
 
-def column_roles(names: Sequence[str], n_rows: int, data: DataSpec) -> ColumnRoles:
+def column_roles(schema: pa.Schema, n_rows: int, data: DataSpec) -> ColumnRoles:
     """The roles of a table's columns.
 
     Raises:
-        DataError: There are too few rows or columns, no column with the label's name, or two columns of one name.
+        DataError: There are too few rows or columns, or no column with the label's name.
     """
+    label = label_name(schema, data)
     if n_rows < MIN_ROWS:
-        raise DataError(f"the table must have at least {MIN_ROWS} rows, got {n_rows}: check data.path {data.path!r}")
-    label = label_name(list(names), data)
-    words = column_words(names, data)
-    test = _test_column(list(words), label, data)
-    features = {name: words[name] for name in names if name not in (label, test)}
+        raise DataError(f"the table {data.location} must have at least {MIN_ROWS} rows, got {n_rows}: check data.path")
+    words = {name: _words(name, number, data) for number, name in enumerate(schema.names, 1)}
+    test = _test_column(schema.names, label, data)
+    features = {name: words[name] for name in schema.names if name not in (label, test)}
     return ColumnRoles(label, words[label], features, test)
 
 
-def label_name(table_columns: list[str], data: DataSpec) -> str:
-    """The column to predict.
+def label_name(schema: pa.Schema, data: DataSpec) -> str:
+    """The column to predict: the one that is named, else the last one that no folder gives.
 
     Raises:
         DataError: There is no such column, or no column besides it.
     """
-    if len(table_columns) < 2:
-        raise DataError(
-            f"the table needs a label and at least one more column, got {len(table_columns)}: is data.separator"
-            f" {data.separator!r} right?"
-        )
-    label = table_columns[-1] if data.label is None else data.label
-    if table_columns.count(label) != 1:
-        found = "no" if label not in table_columns else "more than one"
-        given = repr(label) if data.label is not None or data.names_in_errors else "(the last column's name)"
-        has = f": {_shortened(table_columns)}" if data.names_in_errors else f" {len(table_columns)} columns"
-        raise DataError(f"data.label {given} names {found} column; the table has{has}")
+    names = schema.names
+    label = default_label(schema, data) if data.label is None else data.label
+    if label is None or (label not in names and len(names) > 1):
+        given = repr(data.label) if data.label is not None else "(the last column of the files)"
+        has = f": {shortened(names)}" if data.names_in_errors else f" {len(names)} columns"
+        raise DataError(f"data.label {given} names no column; the table {data.location} has{has}")
+    if len(names) < 2:
+        raise DataError(_too_few(len(names), data))
     return label
 
 
 def _test_column(names: Sequence[str], label: str, data: DataSpec) -> str | None:
-    if not isinstance(data.test, TestColumn):
+    column = data.test_column
+    if column is None:
         return None
-    column = data.test.column
     if column not in names or column == label:
         what = "is the label" if column == label else "is no column of the table"
         raise DataError(f"data.test.column {column!r} {what}: name the column that is true for test rows")
@@ -75,21 +75,15 @@ def _test_column(names: Sequence[str], label: str, data: DataSpec) -> str | None
     return column
 
 
-def column_words(names: Sequence[str], data: DataSpec) -> dict[str, str]:
-    """What errors call each column: its name, or its number if errors may not quote the file.
-
-    Raises:
-        DataError: Two columns have the same name.
-    """
-    words: dict[str, str] = {}
-    for number, name in enumerate(names, 1):
-        if name in words:
-            again = f"{name!r} twice" if data.names_in_errors else f"{words[name]} and column {number} with the same"
-            raise DataError(f"columns must have different names, got {again}: rename one")
-        words[name] = f"column {name!r}" if data.names_in_errors else f"column {number}"
-    return words
+def _too_few(n_columns: int, data: DataSpec) -> str:
+    if data.columns.drop or data.columns.keep:
+        return f"data.columns leaves no feature of the table {data.location}: drop fewer columns, or keep more"
+    return (
+        f"the table {data.location} needs a label and at least one more column, got {n_columns}: if it is CSV whose"
+        f" columns are not separated by {data.separator!r}, say by what in data.separator"
+    )
 
 
-def _shortened(names: list[str], limit: int = 30) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+def _words(name: str, number: int, data: DataSpec) -> str:
+    """What errors call a column: its name, or its number if errors may not quote the file."""
+    return f"column {name!r} of {data.location}" if data.names_in_errors else f"column {number} of {data.location}"

@@ -1,4 +1,4 @@
-"""Finds a table's file on this machine: it resolves local paths, and downloads a URL once."""
+"""Downloads a table from a URL once, and tells what a path with a scheme is on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import logging
 import os
-import socket
 import tempfile
 import urllib.parse
 import urllib.request
@@ -17,7 +16,7 @@ from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO
 
-from optuna_spark.data.reader_errors import fetch_words
+from optuna_spark.data.files.reader_errors import fetch_words
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -27,29 +26,6 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 30
 _BLOCK = 1 << 20
 _AUTHORIZATION = "Authorization"
-
-
-def local_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
-    """The path of the table's file on this machine. Downloads it if `data.path` is a URL.
-
-    Args:
-        data: The table.
-        secrets: The login of its connection, if it has one.
-
-    Raises:
-        DataError: The file does not exist, cannot be fetched, or does not have the digest `data.sha256`.
-    """
-    if data.is_url:
-        return _fetched(data, secrets or DataSecrets())
-    path = Path(plain_path(data.path))
-    if not path.exists():
-        raise DataError(
-            f"data.path {str(path.absolute())!r} does not exist on {socket.gethostname()}: put the file where"
-            " every Spark worker can read it, or give a URL, or use distribution dataframe"
-        )
-    if data.sha256 is not None:
-        _check_digest(path, data, data.sha256)
-    return path
 
 
 def plain_path(path: str) -> str:
@@ -93,18 +69,23 @@ def cache_folder() -> Path:
 
 def cached_path(data: DataSpec) -> Path:
     """The path of a URL's file in the cache. Its name holds the digest, so that two versions do not collide."""
-    name = urllib.parse.unquote(Path(urllib.parse.urlsplit(data.path).path).name) or "table"
+    name = urllib.parse.unquote(Path(urllib.parse.urlsplit(data.location).path).name) or "table"
     return cache_folder() / f"{(data.sha256 or '')[:16]}-{Path(name).name}"
 
 
-def _fetched(data: DataSpec, secrets: DataSecrets) -> Path:
+def fetched_file(data: DataSpec, secrets: DataSecrets) -> Path:
+    """The path of a URL's file on this machine, downloaded if it is not there yet.
+
+    Raises:
+        DataError: It cannot be fetched, or does not have the digest `data.sha256`.
+    """
     path = cached_path(data)
     # One worker of a machine downloads the file, the others wait for it.
     with _locked(path.with_name(path.name + ".lock")):
         if not path.exists():
             _download(data, secrets, path)
         elif data.sha256 is not None:
-            _check_digest(path, data, data.sha256)
+            check_digest(path, data, data.sha256)
     return path
 
 
@@ -114,7 +95,7 @@ def _download(data: DataSpec, secrets: DataSecrets, path: Path) -> None:
         with part:
             _copy(data, secrets, path, part)
         if data.sha256 is not None:
-            _check_digest(Path(part.name), data, data.sha256, data.path)
+            check_digest(Path(part.name), data, data.sha256, data.location)
         Path(part.name).replace(path)  # only a whole and checked file gets the name that others look for
     except BaseException:
         Path(part.name).unlink(missing_ok=True)
@@ -122,8 +103,8 @@ def _download(data: DataSpec, secrets: DataSecrets, path: Path) -> None:
 
 
 def _copy(data: DataSpec, secrets: DataSecrets, path: Path, target: IO[bytes]) -> None:
-    log.info("Fetching %s to %s", data.path, path)
-    request = urllib.request.Request(data.path)  # noqa: S310  # DataSpec.is_url
+    log.info("Fetching %s to %s", data.location, path)
+    request = urllib.request.Request(data.location)  # noqa: S310  # DataSpec.is_url
     # "Unredirected": urllib would otherwise send the login to wherever a redirect points. See _SameOrigin.
     if secrets.authorization:
         request.add_unredirected_header(_AUTHORIZATION, secrets.authorization)
@@ -134,12 +115,12 @@ def _copy(data: DataSpec, secrets: DataSecrets, path: Path, target: IO[bytes]) -
     except (OSError, ValueError, http.client.HTTPException) as error:
         if data.connection and getattr(error, "code", None) in (401, 403):
             raise DataError(
-                f"the server of {data.path} refuses the login of connection {data.connection!r} ({fetch_words(error)}):"
-                " correct it in Airflow"
+                f"the server of {data.location} refuses the login of connection {data.connection!r}"
+                f" ({fetch_words(error)}): correct it in Airflow"
             ) from None
         raise DataError(
-            f"cannot fetch {data.path} ({fetch_words(error)}): download it by hand and save it as {path} on every Spark"
-            " worker, or set data.path to a copy you can reach"
+            f"cannot fetch {data.location} ({fetch_words(error)}): download it by hand and save it as {path} on every"
+            " Spark worker, or set data.path to a copy you can reach"
         ) from None
 
 
@@ -161,9 +142,12 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def _check_digest(path: Path, data: DataSpec, sha256: str, source: str = "") -> None:
-    if path.is_dir():
-        raise DataError(f"sha256 is for one file and {path} is a folder: remove data.sha256")
+def check_digest(path: Path, data: DataSpec, sha256: str, source: str = "") -> None:
+    """Refuse a file of another content than the digest says.
+
+    Raises:
+        DataError: Naming `source`, if it was fetched from there, else the file.
+    """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from optuna_spark.data.matrix import Floats, check_finite, check_numeric, count_missing, numbers
+from optuna_spark.data.matrix import Floats, check_exact, check_finite, check_numeric, count_missing, numbers
 from optuna_spark.errors import DataError
 
 MAX_CLASSES = 1000
@@ -40,18 +40,33 @@ def encode_labels(column: pa.ChunkedArray, words: str, task: str) -> Labels:
         DataError: A label is missing or infinite, is not a number in a regression, or there are too few or too many
             classes.
     """
+    _check_missing(column, words)
+    if task == "regression":
+        return Labels(_regression_values(column, f"label {words}"))
+    return _encode_classes(column, words, task)
+
+
+def _check_missing(column: pa.ChunkedArray, words: str) -> None:
     n_missing, first = count_missing(column)
+    if n_missing == len(column):
+        raise DataError(
+            f"label {words} holds no value in any of its {n_missing} rows: name another column in data.label"
+        )
     if n_missing:
         raise DataError(
-            f"label {words} must hold a value in every row, got {n_missing} empty or NaN (first in row"
-            f" {first}): remove these rows"
+            f"label {words} must hold a value in every row, got {n_missing} empty or NaN (first in row {first}):"
+            " remove these rows, or set data.missing: [] if a word such as NA is a class"
         )
-    if task == "regression":
-        check_numeric(column, words)
-        values = numbers(column).to_numpy()
-        check_finite(words, int(np.isinf(values).sum()))
-        return Labels(values)
-    return _encode_classes(column, words, task)
+
+
+def _regression_values(column: pa.ChunkedArray, words: str) -> Floats:
+    check_numeric(column, words)
+    check_exact(column, words)
+    values: Floats = numbers(column).to_numpy()
+    check_finite(words, int(np.isinf(values).sum()))
+    if (values == values[0]).all():
+        raise DataError(f"{words} holds the same number in every row: name another column in data.label")
+    return values
 
 
 def _encode_classes(column: pa.ChunkedArray, words: str, task: str) -> Labels:

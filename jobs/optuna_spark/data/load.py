@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Hashable
-from pathlib import Path
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import pyarrow as pa
 
 from optuna_spark.data.cache import LruCache
 from optuna_spark.data.column_roles import column_roles
 from optuna_spark.data.dataset import Dataset
-from optuna_spark.data.fetch import local_file
+from optuna_spark.data.files.columns import Columns
+from optuna_spark.data.files.listing import TableFiles
+from optuna_spark.data.files.read_parquet import ParquetColumns
 from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import to_matrix
-from optuna_spark.data.read_arrow import Columns
-from optuna_spark.data.table import file_version, open_columns
+from optuna_spark.data.sources import table_files
+from optuna_spark.data.table import open_columns
 from optuna_spark.data.test_rows import with_test_rows
 from optuna_spark.device import Device, require_cuda
 from optuna_spark.spec.data import DataSpec
@@ -46,9 +48,14 @@ def load_dataset(
         DeviceError: There is no GPU, or a library to use it is missing.
     """
     require_cuda(device)
-    path = None if table is not None or data.is_bundled else local_file(data, secrets)
-    key = (repr(data), task, device, *_version(path, table))  # repr: format_options is a dict
-    return _datasets.get(key, lambda: _load(data, task, device, path, table, key))
+    files = None if table is not None or data.is_bundled else table_files(data, secrets)
+    version: Hashable = _digest(table) if table is not None else files and files.version
+    key = (repr(data), task, device, version)  # repr: format_options is a dict
+    return _datasets.get(key, lambda: _load(_opened(data, files, table), data, task, device, key))
+
+
+def _opened(data: DataSpec, files: TableFiles | None, table: pa.Table | None) -> Columns:
+    return open_columns(data, files) if table is None else table
 
 
 def forget_datasets() -> None:
@@ -56,52 +63,38 @@ def forget_datasets() -> None:
     _datasets.clear()
 
 
-def _load(
-    data: DataSpec, task: str, device: Device, path: Path | None, table: pa.Table | None, key: Hashable
-) -> Dataset:
-    if device.kind == "cuda":
-        dataset = _load_to_gpu(data, task, device, path, table, key)
-    else:
-        dataset = from_table(_table(data, path, table), data, task, key)
+def _load(table: Columns, data: DataSpec, task: str, device: Device, key: Hashable) -> Dataset:
+    dataset = from_table(table, data, task, key, device)
     log.info(
         "Loaded %s rows, %s features from %s to %s",
         dataset.n_rows,
         len(dataset.names),
-        data.path,
+        data.location,
         device.name,
     )
     return dataset
 
 
-def _load_to_gpu(
-    data: DataSpec, task: str, device: Device, path: Path | None, table: pa.Table | None, key: Hashable
-) -> Dataset:
-    from optuna_spark.data import read_cudf
-
-    # cuDF reads files straight into GPU memory. Everything else is read on the CPU and copied.
-    dataset = read_cudf.read_dataset(data, task, device, path, key) if path is not None else None
-    return dataset or read_cudf.to_device(from_table(_table(data, path, table), data, task, key), device)
-
-
-def _table(data: DataSpec, path: Path | None, table: Columns | None) -> Columns:
-    return open_columns(data, path) if table is None else table
-
-
-def from_table(table: Columns, data: DataSpec, task: str, key: Hashable = None) -> Dataset:
-    """Make a dataset on the CPU from a table.
+def from_table(table: Columns, data: DataSpec, task: str, key: Hashable, device: Device) -> Dataset:
+    """Make a dataset from a table.
 
     Raises:
         DataError: The table cannot be trained on.
     """
-    roles = column_roles(table.column_names, table.num_rows, data)
+    roles = column_roles(table.schema, table.num_rows, data)
     labels = encode_labels(table.select([roles.label]).column(0), roles.label_words, task)
-    dataset = Dataset(to_matrix(table, roles.features), labels, tuple(roles.features), key)
+    features = to_matrix(table, roles.features) if device.kind == "cpu" else _on_gpu(table, roles.features, device)
+    dataset = Dataset(features, labels, tuple(roles.features), key)
     return with_test_rows(dataset, data, table.select([roles.test]).column(0) if roles.test else None)
 
 
-def _version(path: Path | None, table: pa.Table | None) -> tuple[Hashable, ...]:
-    """A value that changes with the table's content: a reused Python worker must not train on an old table."""
-    return file_version(path) if table is None else (_digest(table),)
+def _on_gpu(table: Columns, words: Mapping[str, str], device: Device) -> Any:
+    from optuna_spark.data import read_cudf
+
+    # cuDF reads plain Parquet files straight into GPU memory. Everything else is read on the CPU and copied.
+    plain = table.plain_files(list(words)) if isinstance(table, ParquetColumns) else None
+    features = None if plain is None else read_cudf.read_matrix(plain, table.schema, words, device)
+    return read_cudf.to_device(to_matrix(table, words), device) if features is None else features
 
 
 def _digest(table: pa.Table) -> str:

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from optuna_spark.data.read_arrow import Columns
+from optuna_spark.data.files.columns import Columns
 from optuna_spark.errors import DataError
 
 Floats = npt.NDArray[np.float32]
 # Arrow stores columns, the matrix rows. A block of this many rows and 100 columns fits into a core's cache meanwhile.
 _BLOCK_ROWS = 1 << 13
+EXACT = 2**53  # up to here each whole number is a double of its own
 _GROUP_BYTES = 64 << 20  # how much of the table is in memory beside the matrix
 
 
@@ -39,7 +40,7 @@ def to_matrix(table: Columns, words: Mapping[str, str]) -> Floats:
 
 def _groups(names: Sequence[str], n_rows: int) -> Iterator[tuple[int, Sequence[str]]]:
     """Groups of names whose columns (8 bytes a value) fit into _GROUP_BYTES, each with the index of its first name."""
-    size = max(1, _GROUP_BYTES // (8 * n_rows))
+    size = max(1, _GROUP_BYTES // (8 * max(n_rows, 1)))
     for start in range(0, len(names), size):
         yield start, names[start : start + size]
 
@@ -47,6 +48,7 @@ def _groups(names: Sequence[str], n_rows: int) -> Iterator[tuple[int, Sequence[s
 def _fill(matrix: Floats, table: pa.Table, words: Mapping[str, str]) -> None:
     for name, column in zip(table.column_names, table.columns, strict=True):
         check_numeric(column, words[name])
+        check_exact(column, words[name])
     n_infinite = np.zeros(table.num_columns, dtype=np.intp)
     row = 0
     for batch in table.to_batches(max_chunksize=_BLOCK_ROWS):
@@ -75,6 +77,32 @@ def check_numeric(column: pa.ChunkedArray, words: str) -> None:
         or types.is_null(kind)
     ):
         raise DataError(_not_numbers(column, words))
+
+
+def check_exact(column: pa.ChunkedArray, words: str) -> None:
+    """Refuse whole numbers that no floating one can tell apart: numbers of rows, mostly, that somebody gave them.
+
+    Raises:
+        DataError: Names the first row with one.
+    """
+    if not pa.types.is_integer(column.type) or column.type.bit_width < 64:
+        return
+    bounds = pc.min_max(column)
+    low, high = bounds["min"].as_py(), bounds["max"].as_py()
+    if low is not None and (low < -EXACT or high > EXACT):
+        beyond = pc.greater(column, pa.scalar(EXACT, column.type))
+        if low < 0:
+            beyond = pc.or_(beyond, pc.less(column, pa.scalar(-EXACT, column.type)))
+        raise DataError(not_exact(words, pc.index(beyond, True).as_py() + 1))
+
+
+def not_exact(words: str, row: int | None = None) -> str:
+    """The sentence for a column with such numbers."""
+    place = f" (first in row {row})" if row is not None else ""
+    return (
+        f"{words} holds whole numbers beyond 2^53{place}, which a model cannot tell apart: leave the column out with"
+        " data.columns: {drop: [...]}, or convert it"
+    )
 
 
 def numbers(column: Any) -> Any:

@@ -1,89 +1,93 @@
-"""Reads a table with cuDF, straight into GPU memory. Imported only if trials run on a GPU."""
+"""Reads Parquet with cuDF, straight into GPU memory. Imported only if trials run on a GPU.
+
+Arrow has read the names and types before, and reads the label and whatever is not plain Parquet: so a table is the same
+with a GPU and without.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import logging
 import sys
-from collections.abc import Hashable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna_spark.data.column_roles import column_roles
-from optuna_spark.data.dataset import Dataset
-from optuna_spark.data.labels import encode_labels
-from optuna_spark.data.matrix import check_finite
-from optuna_spark.data.reader_errors import unreadable
-from optuna_spark.data.test_rows import with_test_rows
+import pyarrow as pa
+
+from optuna_spark.data.files.reader_errors import unreadable
+from optuna_spark.data.matrix import EXACT, check_finite, not_exact
 from optuna_spark.device import Device, check_cufile_policy
-from optuna_spark.spec.data import DataSpec
+from optuna_spark.errors import DataError
 
 log = logging.getLogger(__name__)
 
 
-def read_dataset(data: DataSpec, task: str, device: Device, path: Path, key: Hashable) -> Dataset | None:
-    """Read the table with cuDF; None if cuDF is not installed, or if a column does not hold numbers.
+def read_matrix(paths: Sequence[str], schema: pa.Schema, words: Mapping[str, str], device: Device) -> Any | None:
+    """Columns of Parquet files as (n_rows, n_columns) float32 in GPU memory.
 
-    After None the caller reads the table with Arrow, whose error says what is wrong with the column.
+    Args:
+        paths: The files, in the order of their rows.
+        schema: The columns of the table, as Arrow sees them in the files.
+        words: The columns to take, and the name of each in errors.
+        device: The GPU.
+
+    Returns:
+        None if cuDF is not installed, or a column does not hold numbers: Arrow then reads it, and says what is wrong.
+
+    Raises:
+        DataError: The files cannot be read, or a column holds a number that cannot be trained on.
     """
     if importlib.util.find_spec("cudf") is None:
-        log.warning("cuDF is not installed here: %s is read on the CPU and copied to %s", path, device.name)
+        log.warning("cuDF is not installed here: %s is read on the CPU and copied to %s", paths[0], device.name)
         return None
-    check_cufile_policy(str(path))
+    if not all(_is_plain_number(schema.field(name).type) for name in words):
+        return None
+    for path in paths:
+        check_cufile_policy(path)
+    import cudf
     import cupy
 
     with cupy.cuda.Device(device.index):
-        frame = _read(data, path)
-        roles = column_roles([str(name) for name in frame.columns], len(frame), data)
-        features = frame[list(roles.features)]
-        if any(dtype.kind not in "iufb" for dtype in features.dtypes):
-            return None
-        labels = encode_labels(_chunked(frame[roles.label]), roles.label_words, task)
-        dataset = Dataset(_matrix(features, roles.features), labels, tuple(roles.features), key)
-        return with_test_rows(dataset, data, _chunked(frame[roles.test]) if roles.test else None)
+        try:
+            # Only these columns, by the names that Arrow has found; none becomes an index, whatever pandas noted.
+            frame = cudf.read_parquet(list(paths), columns=list(words), use_pandas_metadata=False)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise unreadable(paths[0], "parquet", error) from None
+        return _matrix(frame, words)
 
 
-def _read(data: DataSpec, path: Path) -> Any:
-    import cudf
-
-    kind = data.format_of(str(path), is_folder=path.is_dir())
-    try:
-        if kind == "parquet":
-            return cudf.read_parquet(str(path))
-        return cudf.read_csv(str(path), sep=data.separator)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise unreadable(path, kind, error) from None
-
-
-def _chunked(series: Any) -> Any:
-    import pyarrow as pa
-
-    return pa.chunked_array([series.to_arrow()])
+def _is_plain_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _matrix(frame: Any, words: Mapping[str, str]) -> Any:
-    """The columns as (n_rows, n_columns) float32 in GPU memory.
-
-    It is filled column by column: cuDF's own conversion needs memory for the table twice.
-    """
+    """It is filled column by column: cuDF's own conversion needs memory for the table twice."""
     import cupy
 
-    matrix = cupy.empty(frame.shape, dtype=cupy.float32)
-    for i, name in enumerate(frame.columns):
-        matrix[:, i] = frame[name].astype("float32").to_cupy(na_value=float("nan"))
-        check_finite(words[str(name)], int(cupy.isinf(matrix[:, i]).sum()))
+    matrix = cupy.empty((len(frame), len(words)), dtype=cupy.float32)
+    for i, name in enumerate(words):
+        column = frame[name]
+        if _is_inexact(column):
+            raise DataError(not_exact(words[name]))
+        matrix[:, i] = column.astype("float32").to_cupy(na_value=float("nan"))
+        check_finite(words[name], int(cupy.isinf(matrix[:, i]).sum()))
     return matrix
 
 
-def to_device(dataset: Dataset, device: Device) -> Dataset:
-    """The dataset with its features in GPU memory. Without CuPy it is unchanged, and XGBoost copies what it needs."""
+def _is_inexact(column: Any) -> bool:
+    """As matrix.check_exact."""
+    is_long = column.dtype.kind in "iu" and column.dtype.itemsize == 8 and column.count() > 0
+    return is_long and (int(column.max()) > EXACT or int(column.min()) < -EXACT)
+
+
+def to_device(features: Any, device: Device) -> Any:
+    """The features in GPU memory. Without CuPy they are unchanged, and XGBoost copies what it needs."""
     if importlib.util.find_spec("cupy") is None:
-        return dataset
+        return features
     import cupy
 
     with cupy.cuda.Device(device.index):
-        return dataclasses.replace(dataset, features=cupy.asarray(dataset.features))
+        return cupy.asarray(features)
 
 
 def free_memory() -> None:

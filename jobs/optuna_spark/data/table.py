@@ -1,16 +1,17 @@
-"""The table of a run as it stands in its file, for objectives that make of it what they need."""
+"""The table of a run as it stands in its files, for objectives that make of it what they need."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 
 import pyarrow as pa
 
 from optuna_spark.data.cache import LruCache
-from optuna_spark.data.column_roles import column_words
-from optuna_spark.data.fetch import local_file
-from optuna_spark.data.read_arrow import Columns, bundled_table, open_table
+from optuna_spark.data.files.columns import Columns, chosen
+from optuna_spark.data.files.listing import TableFiles
+from optuna_spark.data.files.missing import without_missing_words
+from optuna_spark.data.files.read_arrow import bundled_table, open_files
+from optuna_spark.data.sources import local_file, table_files
 from optuna_spark.data.test_rows import training_part
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
@@ -21,17 +22,23 @@ _tables: LruCache[pa.Table] = LruCache(1)
 
 
 def read_table(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:
-    """All columns of the table of `data`, read by this process, once. Thread-safe.
+    """The columns of the table of `data`, read by this process, once. Thread-safe.
 
     Args:
-        data: A CSV or Parquet file, a folder of Parquet files, a URL of one, or a table of scikit-learn's.
+        data: CSV or Parquet files, a URL of one, or a table of scikit-learn's.
         secrets: What the connection of `data` holds.
 
     Raises:
         DataError: The table is missing, unreadable, or has two columns of one name.
     """
-    path = None if data.is_bundled else local_file(data, secrets)
-    return _tables.get((repr(data), *file_version(path)), lambda: _whole(open_columns(data, path), data))
+    files = None if data.is_bundled else table_files(data, secrets)
+    version = () if files is None else files.version
+    return _tables.get((repr(data), version), lambda: _whole(open_columns(data, files)))
+
+
+def read_afresh(data: DataSpec) -> pa.Table:
+    """The same, without keeping it."""
+    return _whole(open_columns(data, None if data.is_bundled else table_files(data)))
 
 
 def read_training_table(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:
@@ -47,28 +54,29 @@ def data_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
     """The file of `data` on this machine: fetched where it is a URL, checked where there is a digest.
 
     Raises:
-        DataError: It is missing, is another than the digest says, or is no file.
+        DataError: It is missing, is another than the digest says, or there is none, or more than one.
     """
     if data.is_bundled:
         raise DataError(f"data.path {data.path!r} is a table of scikit-learn's and has no file: use read_table()")
     return local_file(data, secrets)
 
 
-def open_columns(data: DataSpec, path: Path | None) -> Columns:
-    """The table at `path`; without one, that of scikit-learn's.
+def open_columns(data: DataSpec, files: TableFiles | None) -> Columns:
+    """The table in these files; without them, that of scikit-learn's.
 
     Raises:
         DataError: It cannot be read.
     """
-    return bundled_table(data.path) if path is None else open_table(data, path)
+    return as_chosen(bundled_table(data.location), data) if files is None else open_files(files, data)
 
 
-def file_version(path: Path | None) -> tuple[Hashable, ...]:
-    """A value that changes with the file's content: a reused Python worker must not train on an old table."""
-    if path is None:
-        return ()
-    stat = path.stat()
-    return (str(path), stat.st_mtime_ns, stat.st_size)
+def as_chosen(table: pa.Table, data: DataSpec) -> pa.Table:
+    """The columns of a table that no file says more of, as `data.columns` and `data.missing` have them.
+
+    Raises:
+        DataError: They name none of its columns, or two have the same name.
+    """
+    return without_missing_words(table.select(chosen(table.schema, data, data.location)), data)
 
 
 def forget_tables() -> None:
@@ -76,5 +84,6 @@ def forget_tables() -> None:
     _tables.clear()
 
 
-def _whole(table: Columns, data: DataSpec) -> pa.Table:
-    return table.select(list(column_words(table.column_names, data)))
+def _whole(table: Columns) -> pa.Table:
+    """All columns, without what a program has noted in the file besides."""
+    return table.select(table.schema.names).replace_schema_metadata(None)

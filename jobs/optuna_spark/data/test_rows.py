@@ -66,7 +66,7 @@ def both_parts(table: pa.Table, data: DataSpec) -> tuple[pa.Table, pa.Table | No
     """
     if data.test is None:
         return table, None
-    roles = column_roles(table.column_names, table.num_rows, data)
+    roles = column_roles(table.schema, table.num_rows, data)
     if isinstance(data.test, float):
         mask = by_share(table_hashes(table, list(roles.features)), data.test)
     else:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from optuna_spark.data.read_spark import read_frame, read_unguarded, spark_errors
+from optuna_spark.data.read_spark import LITERALLY, is_for_spark, read_frame, spark_errors, table_maker
+from optuna_spark.distribution.packed_table import ABSENT, PACKED_SCHEMA, pack, problem, unpack
 from optuna_spark.distribution.spark_tasks import gpu_addresses
-from optuna_spark.errors import TuningError
+from optuna_spark.errors import DataError, TuningError, error_text
+from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.wire.payload import WorkerPayload, WorkerReport
-from optuna_spark.worker.worker import run_worker
+from optuna_spark.worker.worker import error_place, run_worker
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,32 +27,120 @@ if TYPE_CHECKING:
 REPORT_SCHEMA = "`index` int, trials int, worker string, error string, error_kind string"
 
 
+# A piece of the table is large: two in one batch could be more than Arrow's binary columns hold.
+_ONE_PIECE = {"spark.sql.execution.arrow.maxRecordsPerBatch": "1"}
+
+
 def launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession) -> list[WorkerReport]:
-    """Start a worker on each copy of the table, which Spark reads once."""
+    """Start a worker on each copy of the table, which one Spark task reads once."""
     if spec.data is None:
         # No table to copy: one row for each worker makes a simpler plan than a union of as many branches.
         return _run_on_copies(payload, spark.range(0, spec.tasks, 1, spec.tasks), has_data=False)
-    # Spark opens the table, so the workers do not need the secrets for it, and do not get them.
+    # The workers do not open the table, so they do not need the secrets for it, and do not get them.
     secrets, sent = payload.data_secrets, replace(payload, data_secrets=DataSecrets())
-    if spec.errors_may_quote:
-        return launch_on_frame(spec, sent, read_frame(spark, spec.data, secrets))
-    # Spark's log quotes the text that it cannot read, which this run's errors may not show.
-    spark.sparkContext.setLogLevel("OFF")
-    with spark_errors(spec.data, secrets):
-        return launch_on_frame(spec, sent, read_unguarded(spark, spec.data, secrets.options))
+    if not spec.errors_may_quote:
+        # Spark's log quotes the text that it cannot read, which this run's errors may not show.
+        spark.sparkContext.setLogLevel("OFF")
+    running = nullcontext() if spec.errors_may_quote else spark_errors(spec.data, secrets)
+    with packed_table(spark, spec.data, secrets) as whole, running:
+        return _run_on_copies(sent, copies_of(whole, spec.tasks), has_data=True)
 
 
-def launch_on_frame(spec: TuningSpec, payload: WorkerPayload, frame: DataFrame) -> list[WorkerReport]:
-    """Give each worker its own copy of the whole `frame`, through Arrow, and run the trials on it.
+@contextmanager
+def packed_table(spark: SparkSession, data: DataSpec, secrets: DataSecrets) -> Iterator[DataFrame]:
+    """The table, in one partition of rows of PACKED_SCHEMA that Spark keeps.
 
-    Spark gathers the rows into one partition and keeps it. Each worker's partition is a copy of that one.
+    A task reads it with Arrow where the executors see its files. What only Spark opens, Spark reads.
+
+    Raises:
+        DataError: It cannot be read.
     """
-    whole = frame.coalesce(1).persist()
+    reading = nullcontext() if data.is_catalog_table else _conf(spark, LITERALLY)
+    with reading, spark_errors(data, secrets):
+        whole = _kept(
+            _read_by_spark(spark, data, secrets) if is_for_spark(data, secrets) else _read_by_task(spark, data)
+        )
+        if (found := _problem_of(whole)) is not None and found[1] == ABSENT:
+            whole.unpersist()
+            whole = _kept(_read_where_absent(spark, data, secrets, found[0]))
+            found = _problem_of(whole)
     try:
-        whole.count()  # fills the cache, so that the workers do not all read the table
-        return _run_on_copies(payload, _copies(whole, spec.tasks), has_data=spec.data is not None)
+        if found is not None:
+            raise DataError(found[0])
+        with _conf(spark, _ONE_PIECE):
+            yield whole
     finally:
         whole.unpersist()
+
+
+def _read_by_task(spark: SparkSession, data: DataSpec) -> DataFrame:
+    """The table as Arrow reads it, on an executor."""
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from optuna_spark.data.sources import absent_here
+        from optuna_spark.data.table import read_afresh
+
+        list(batches)
+        if (absent := absent_here(data)) is not None:
+            yield problem(absent, ABSENT)
+            return
+        yield from pack(lambda: read_afresh(data), _shown(data))
+
+    return spark.range(0, 1, 1, 1).mapInArrow(read, PACKED_SCHEMA)
+
+
+def _read_by_spark(spark: SparkSession, data: DataSpec, secrets: DataSecrets) -> DataFrame:
+    """The table as Spark reads it, made into the same by the same rules."""
+    frame = read_frame(spark, data, secrets.options)
+    table_of, shown = table_maker(spark, frame, data), _shown(data)
+
+    def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        rows = list(batches)
+        yield from pack(lambda: table_of(rows), shown)
+
+    # Under plain names, because Spark would take `fixed.acidity` for a field of a column.
+    renamed = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
+    return renamed.coalesce(1).mapInArrow(make, PACKED_SCHEMA)
+
+
+def _read_where_absent(spark: SparkSession, data: DataSpec, secrets: DataSecrets, absent: str) -> DataFrame:
+    """What executors do not see as files, read by Spark, whose own file system may be another."""
+    from pyspark.errors import AnalysisException
+
+    try:
+        return _read_by_spark(spark, data, secrets)
+    except AnalysisException as error:
+        if error.getCondition() == "PATH_NOT_FOUND" and "://" not in data.location:
+            raise DataError(absent) from None
+        raise
+
+
+def _shown(data: DataSpec) -> Callable[[Exception], str]:
+    quotes = data.names_in_errors
+    return lambda error: error_text(error) if quotes else error_place(error)
+
+
+def _kept(frame: DataFrame) -> DataFrame:
+    return frame.persist()
+
+
+def _problem_of(whole: DataFrame) -> tuple[str, str] | None:
+    """Why there is no table. Fills the cache, so that the workers do not all read the table."""
+    rows = whole.select("problem", "kind").collect()
+    return next(((row["problem"], row["kind"]) for row in rows if row["problem"] is not None), None)
+
+
+@contextmanager
+def _conf(spark: SparkSession, properties: Mapping[str, str]) -> Iterator[None]:
+    """Set properties of the session for a while: it may be one that others use as well."""
+    before = {name: spark.conf.get(name, None) for name in properties}
+    for name, value in properties.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            spark.conf.unset(name) if old is None else spark.conf.set(name, old)
 
 
 def _run_on_copies(payload: WorkerPayload, copies: DataFrame, *, has_data: bool) -> list[WorkerReport]:
@@ -62,7 +153,7 @@ def _run_on_copies(payload: WorkerPayload, copies: DataFrame, *, has_data: bool)
     return [WorkerReport(**row.asDict()) for row in rows]
 
 
-def _copies(whole: DataFrame, n_copies: int) -> DataFrame:
+def copies_of(whole: DataFrame, n_copies: int) -> DataFrame:
     """A DataFrame of `n_copies` partitions, each a copy of the one partition of `whole`."""
     # Since Spark 4.1 a union of frames with equal partitioning merges their partitions, unless this is off.
     whole.sparkSession.conf.set("spark.sql.unionOutputPartitioning", "false")
@@ -82,7 +173,7 @@ def _run_on_batches(payload: WorkerPayload, batches: Iterator[pa.RecordBatch], h
     context = TaskContext.get()
     index = context.partitionId() if context is not None else 0
     # The table gets no name here: a variable would keep it in memory after the worker has dropped it.
-    report = run_worker(payload, index, gpu_addresses(), _taken(received) if has_data else None)
+    report = run_worker(payload, index, gpu_addresses(), unpack(received) if has_data else None)
     return as_batch(report)
 
 
@@ -99,12 +190,3 @@ def as_batch(report: WorkerReport) -> pa.RecordBatch:
     options = pyarrow.json.ParseOptions(explicit_schema=pa.schema(numbers + texts))
     text = io.BytesIO(json.dumps(vars(report)).encode())
     return pyarrow.json.read_json(text, pyarrow.json.ReadOptions(use_threads=False), options).to_batches()[0]
-
-
-def _taken(batches: list[pa.RecordBatch]) -> pa.Table:
-    """The batches as one table. The list is emptied, so that only the table keeps their memory."""
-    import pyarrow as pa
-
-    table = pa.Table.from_batches(batches)
-    batches.clear()
-    return table

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from optuna_spark.data.read_spark import read_unguarded, spark_errors
+from optuna_spark.data.read_spark import spark_errors
+from optuna_spark.distribution.dataframe import packed_table
 from optuna_spark.distribution.local import local_gpus
+from optuna_spark.distribution.packed_table import unpack
 from optuna_spark.distribution.spark_tasks import gpu_addresses
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
@@ -41,12 +44,12 @@ def run_in_one_task(
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
-        names, contents = zip(*work(gpu_addresses(), pa.Table.from_batches(list(batches))), strict=True)
+        names, contents = zip(*work(gpu_addresses(), unpack(list(batches))), strict=True)
         yield pa.RecordBatch.from_arrays([pa.array(names), pa.array(contents, pa.binary())], ["name", "content"])
 
     if not spec.errors_may_quote:  # Spark's log quotes the text that it cannot read
         spark.sparkContext.setLogLevel("OFF")
-    with spark_errors(spec.data, secrets):
-        whole = read_unguarded(spark, spec.data, secrets.options).coalesce(1)
+    running = nullcontext() if spec.errors_may_quote else spark_errors(spec.data, secrets)
+    with packed_table(spark, spec.data, secrets) as whole, running:
         rows = whole.mapInArrow(run, "name string, content binary").collect()
     return [(row["name"], bytes(row["content"])) for row in rows]

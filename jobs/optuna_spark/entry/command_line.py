@@ -16,7 +16,7 @@ from optuna_spark.distribution.spark_session import spark_session
 from optuna_spark.driver.ending import ENDING
 from optuna_spark.driver.final_model import train_final_model
 from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
-from optuna_spark.errors import SpecError, StorageError
+from optuna_spark.errors import DataError, SpecError, StorageError
 from optuna_spark.objectives.registry import (
     BUILT_IN,
     FOR_NO_TABLE,
@@ -24,7 +24,7 @@ from optuna_spark.objectives.registry import (
     default_search_space,
     kind_of,
 )
-from optuna_spark.spec.data import PARQUET_ENDINGS, DataSpec
+from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.decode import to_dict
 from optuna_spark.spec.model import ModelOrder
 from optuna_spark.spec.plain_secrets import refuse_plain_secrets
@@ -141,15 +141,18 @@ def _data(args: argparse.Namespace) -> DataSpec:
 
 
 def _separator(filepath: str) -> str:
-    """The separator of a CSV file, from its header; a comma if the file is not here or has no clear separator."""
-    path = Path(filepath)
-    if filepath.endswith(PARQUET_ENDINGS) or not path.is_file():
+    """The separator of a CSV file, from its header, decompressed; a comma if there is no file or no clear separator."""
+    if not Path(filepath).is_file():
         return ","
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header = file.readline()
+    from optuna_spark.data.files.content import UNREADABLE, first_line, is_parquet, local_head
+
     try:
+        head = local_head(filepath)
+        if is_parquet(head):
+            return ","
+        header = first_line(head)
         return csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter
-    except csv.Error:
+    except (csv.Error, DataError, *UNREADABLE):  # whoever reads the file says what is wrong with it
         return ","
 
 

@@ -48,8 +48,7 @@ class ObjectiveContext:
 
         With `data.test` these are the training rows: no trial sees the test rows.
 
-        Columns and values are the same under every distribution. The reader's own are the width of a CSV file's
-        numbers (Spark: int32 where they fit, Arrow: int64) and the order of the files of a folder.
+        Columns, types and values are the same under every distribution: docs/tables.md has the rules.
 
         Raises:
             SpecError: The study names no table.

@@ -19,11 +19,17 @@ from optuna.samplers import BaseSampler
 
 from optuna_spark.errors import SpecError
 from optuna_spark.sampling.array_percentile import ArrayMedianPruner, ArrayPercentilePruner
+from optuna_spark.sampling.exhaustive.brute_force import ExactBruteForceSampler
+from optuna_spark.sampling.exhaustive.grid import ExactGridSampler
 from optuna_spark.sampling.extrapolation_pruner import ExtrapolationPruner
 from optuna_spark.spec.decode import unknown_key
 from optuna_spark.spec.sections import ComponentSpec
 
 OWN = (ExtrapolationPruner,)
+EXACT: dict[type, type] = {
+    optuna.samplers.GridSampler: ExactGridSampler,
+    optuna.samplers.BruteForceSampler: ExactBruteForceSampler,
+}
 MAX_GRID = 1_000_000
 # What samplers import when they sample for the first time, in the middle of a run.
 PACKAGES = {"CmaEsSampler": "cmaes", "GPSampler": "torch", "QMCSampler": "scipy"}
@@ -32,7 +38,7 @@ PACKAGES = {"CmaEsSampler": "cmaes", "GPSampler": "torch", "QMCSampler": "scipy"
 SAME = ("5.0",)
 
 
-def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
+def build_sampler(component: ComponentSpec, seed: int | None, *, nested: bool = False) -> BaseSampler:
     """Build the sampler that a spec names: a class of Optuna's, or `module:Class` of another package.
 
     An argument whose value is a mapping with `name` (and `args`) is itself a sampler.
@@ -40,6 +46,7 @@ def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
     Args:
         component: Class name and arguments.
         seed: Used if the sampler takes a seed and the arguments do not set it.
+        nested: Whether the sampler is an argument of another one.
 
     Raises:
         SpecError: There is no such sampler, or it does not take an argument, or it refuses a value.
@@ -51,7 +58,7 @@ def build_sampler(component: ComponentSpec, seed: int | None) -> BaseSampler:
         args.setdefault("seed", seed)
     if cls is optuna.samplers.GridSampler:
         _check_grid(args.get("search_space"))
-    return cast(BaseSampler, _build(cls, args, "sampler", seed))
+    return cast(BaseSampler, _build(cls, args, "sampler", seed, nested))
 
 
 def _check_constraints(cls: type, args: Mapping[str, Any]) -> None:
@@ -149,11 +156,14 @@ def _import(name: str, kind: str) -> ModuleType:
         raise SpecError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}", kind) from error
 
 
-def _faster(cls: type) -> type:
-    """Our own class that does the same sooner, if there is one for this release of Optuna.
+def _ours(cls: type, nested: bool) -> type:
+    """Our own class in place of one of Optuna's, if there is one: it does the same sooner, or tries no point twice.
 
+    A nested sampler does not see all that the other one proposes, so which points are left is for Optuna's class.
     ArrayTPESampler needs SciPy, which drivers have. Airflow, which only checks arguments here, need not have it.
     """
+    if cls in EXACT and not nested:
+        return EXACT[cls]
     if optuna.__version__.rpartition(".")[0] not in SAME:
         return cls
     if cls is optuna.samplers.TPESampler and importlib.util.find_spec("scipy") is not None:
@@ -175,7 +185,7 @@ def _parameters(cls: type) -> Mapping[str, Parameter]:
         return {}
 
 
-def _build(cls: type, args: dict[str, Any], kind: str, seed: int | None = None) -> Any:
+def _build(cls: type, args: dict[str, Any], kind: str, seed: int | None = None, nested: bool = False) -> Any:
     _check_package(cls, kind)
     parameters = _parameters(cls)
     named = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -183,12 +193,12 @@ def _build(cls: type, args: dict[str, Any], kind: str, seed: int | None = None) 
     for name, value in args.items():
         if name not in named and not takes_any:
             raise SpecError(unknown_key(name, named), f"{kind}.args")
-        if (nested := ComponentSpec.of(value)) is not None:
-            args[name] = build_sampler(nested, seed) if kind == "sampler" else build_pruner(nested)
+        if (inner := ComponentSpec.of(value)) is not None:
+            args[name] = build_sampler(inner, seed, nested=True) if kind == "sampler" else build_pruner(inner)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return _faster(cls)(**args)
+            return _ours(cls, nested)(**args)
     except Exception as error:
         if _is_optunas(cls) and not isinstance(error, TypeError | ValueError | ImportError):
             raise

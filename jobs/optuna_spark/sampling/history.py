@@ -231,6 +231,19 @@ class HistoryStorage(InMemoryStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         return self.add(study_id, template_trial)
 
+    def begin_next(self, study_id: int) -> int:
+        """Begin the trial that waits first, or a new one, as `study.ask` does; returns its number."""
+        number = self.first_waiting()
+        if number is None:
+            return self.create_new_trial(study_id)
+        self.set_trial_state_values(number, TrialState.RUNNING)
+        return number
+
+    def first_waiting(self) -> int | None:
+        """The number of the trial that waits first; None if none does."""
+        waiting = (n for n in self._history.unfinished if self.get_trial(n).state == TrialState.WAITING)
+        return min(waiting, default=None)
+
     def add(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Add a trial to the memory; what `create_new_trial` does unless a subclass does more."""
         trial_id = super().create_new_trial(study_id, template_trial)

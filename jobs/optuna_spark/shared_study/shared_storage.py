@@ -21,6 +21,7 @@ from optuna_spark.database.connection import Transaction
 from optuna_spark.database.mysql_errors import explain_data, is_about_data
 from optuna_spark.database.patient import PatientDatabase
 from optuna_spark.errors import StorageError, StudyGoneError
+from optuna_spark.sampling.exhaustive.exhaustive import ExhaustiveSampler
 from optuna_spark.sampling.history import HistoryStorage, with_own_values
 from optuna_spark.sampling.sampler_facts import portable, sees_all
 from optuna_spark.shared_study.claims import LAST_ID, Claim, Claims, Turn, lock_study, new_token
@@ -121,7 +122,10 @@ class SharedStorage(HistoryStorage):
         if self._database is not None and time.monotonic() - self._looked > UPDATE_S:
             self.look()
 
-    def begin(self, claims: Claims, start: datetime, marks: Mapping[str, Any], count: Count) -> Turn:
+    def begin(
+        self, claims: Claims, start: datetime, marks: Mapping[str, Any], count: Count,
+        points: ExhaustiveSampler | None = None,
+    ) -> Turn:  # fmt: skip
         """Begin a trial for this process, if the run's budget allows one.
 
         Args:
@@ -129,10 +133,20 @@ class SharedStorage(HistoryStorage):
             start: The moment of the start, in naive local time.
             marks: The notes that the trial begins with (storage/trial_marks.py).
             count: Changes the run's counts by a trial that has ended.
+            points: Knows which points of the search space are left, if they can run out.
         """
         token, moment = new_token(), stored_moment(start) or ""
-        waiting = [Claim(n, self._ids[n], "", 0) for n in sorted(self._ids) if self._is_waiting(n)]
-        turn = self._run(lambda transaction: claims.begin(transaction, token, moment, marks, waiting))
+
+        def begin_in(transaction: Transaction) -> Turn:
+            if points is not None:
+                claims.lock(transaction)  # nobody takes a point meanwhile
+                self._look(transaction)
+            waiting = [Claim(n, self._ids[n], "", 0) for n in sorted(self._ids) if self._is_waiting(n)]
+            is_free = points is None or points.has_free(self, self.memory_id)
+            return claims.begin(transaction, token, moment, marks, waiting, is_free=is_free)
+
+        with self._looking:
+            turn = self._run(begin_in)
         if turn.claim is None:
             return turn
         self._claims, self._count = claims, count
@@ -145,6 +159,37 @@ class SharedStorage(HistoryStorage):
             if trial.system_attrs.get(key) != value:  # a trial that had waited
                 self.set_trial_system_attr(trial.number, key, value)
         return turn
+
+    def alone(self, sample: Callable[[], T]) -> T:
+        """Sample for the own trial while no other process does, with all that they have sampled, and write it.
+
+        Args:
+            sample: Sets the own trial's parameters and attributes, and needs nothing of the database. It may be called
+                again, after a transaction that was not confirmed.
+        """
+        assert self._own is not None
+        own, before, result = self._own, self.get_trial(self._own.claim.number), list[T]()
+
+        def sample_in(transaction: Transaction) -> None:
+            self._claims.lock(transaction)
+            self._look(transaction)
+            if result:  # what was sampled may be stored, or may be somebody else's by now
+                stored = read_trial(transaction, self.stored_id, own.claim.trial_id)
+                self._set_trial(before.number, before if stored is None else _with_samples(before, stored))
+            result[:] = [sample()]
+            own.changed, own.put_at = False, time.monotonic()
+            self._put(transaction, own, whole_record(self.get_trial(before.number)))
+
+        try:
+            with self._looking, self.showing("sampler"):
+                self._run(sample_in)
+        except _ClaimGoneError:
+            pass  # `set_trial_state_values` finds the same
+        except Exception as error:
+            if not result or not is_about_data(error):  # for which the trial fails when it ends
+                raise
+            own.changed = True
+        return result[0]
 
     def put(self, *, beat: bool = False) -> None:
         """Write what the own trial has set, if it has; with `beat` also say that its worker lives.
@@ -406,3 +451,11 @@ class SharedStorage(HistoryStorage):
         self._set_trial(trial.number, trial)
         self._update_cache(trial.number, self.memory_id)
         self._note(trial)
+
+
+def _with_samples(trial: FrozenTrial, stored: FrozenTrial) -> FrozenTrial:
+    """A running trial as it was, with the parameters and system attributes that are stored of it."""
+    sampled = copy.copy(trial)
+    sampled.params, sampled.distributions = stored.params, stored.distributions
+    sampled.system_attrs = stored.system_attrs
+    return sampled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 
 from optuna_spark.errors import SpecError
@@ -12,6 +13,25 @@ from optuna_spark.spec.sections import NAME
 PARQUET_ENDINGS = (".parquet", ".pq")
 # What a run may name; a study file may name any format of Spark's.
 FORMATS = ("csv", "parquet", "orc", "json")
+# What Arrow reads, the same under every distribution.
+FILE_FORMATS = (None, "csv", "parquet")
+# What stands for a missing value in CSV, beside an empty cell: the words that pandas.read_csv has for it.
+MISSING_IN_CSV = (
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
+    "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ColumnsSpec:
+    """Which columns of the table are used."""
+
+    drop: tuple[str, ...] = key(
+        (), "Columns that are left out: names, or patterns with *, ? and [...]. A label that is named stays."
+    )
+    keep: tuple[str, ...] = key(
+        (), "Columns that are features, by name or pattern; the label need not be among them. Empty: all."
+    )
 
 
 @dataclass(frozen=True)
@@ -28,15 +48,16 @@ class TestColumn:
 class DataSpec:
     """The training table."""
 
-    path: str = key(
+    path: str | tuple[str, ...] = key(
         REQUIRED,
-        "File as the workers see it (relative: to the study file), URL, or sklearn:<name>, a table of scikit-learn's.",
+        "File, folder or pattern (part-*.csv), or a list of them, as the workers see it (relative: to the study file);"
+        " or a URL, or sklearn:<name>, a table of scikit-learn's.",
         field=Field(Reach.FILE, DATA, schema={"minLength": 1}),
     )
     format: str | None = key(
         None,
         "csv or parquet; with distribution dataframe any format Spark reads, or table: path is then the name of a table"
-        " or view of Spark's catalog. null: what the file's ending says, else csv.",
+        " or view of Spark's catalog. null: parquet if the file is that, whatever its name, else csv.",
         field=plain(DATA, closed=FORMATS),
     )
     separator: str = key(",", "Separator of a CSV file.", field=plain(DATA, schema={"minLength": 1, "maxLength": 1}))
@@ -51,6 +72,16 @@ class DataSpec:
         above=0,
         below=1,
     )
+    encoding: str | None = key(
+        None,
+        "Encoding of a CSV file, such as latin-1, cp1252 or utf-16. null: UTF-8, with or without a byte order mark.",
+    )
+    missing: tuple[str, ...] | None = key(
+        None,
+        "Words that mean a value is missing, in addition to empty cells and nulls. null: in CSV NA, NaN, null, None and"
+        " their like, in Parquet none. []: none, so that a class can be called NA.",
+    )
+    columns: ColumnsSpec = key(ColumnsSpec(), "Which columns are used.")
     # With the digest a run decides which content of the author's address counts.
     sha256: str | None = key(
         None,
@@ -77,15 +108,26 @@ class DataSpec:
     )
 
     def __post_init__(self) -> None:
-        if not self.path:
-            raise SpecError("path must name a file, a URL or sklearn:<name>, got an empty text")
+        if not self.path or not all(self.paths):
+            raise SpecError("path must name a file, a URL or sklearn:<name>, got an empty text or list")
+        if not isinstance(self.path, str):
+            self._check_list(self.path)
         if len(self.separator) != 1:
             raise SpecError(f"separator must be one character, got {self.separator!r}")
         check_limits(self)
         if self.is_url and self.sha256 is None:
             raise SpecError("sha256 is required for a URL: run sha256sum on the file and add it")
+        if self.encoding is not None:
+            _check_encoding(self.encoding)
         if self.connection is not None:
             self._check_connection()
+
+    def _check_list(self, paths: tuple[str, ...]) -> None:
+        if self.is_catalog_table:
+            raise SpecError("path must name one table of Spark's catalog, got a list")
+        for path in paths:
+            if path.startswith((*_URLS, _BUNDLED)):
+                raise SpecError(f"path may list files and folders only, got {path}: give a URL or a table alone")
 
     def _check_connection(self) -> None:
         if self.is_bundled or self.is_catalog_table:
@@ -93,23 +135,47 @@ class DataSpec:
                 "connection is for files, URLs and databases; for tables of Spark's catalog name a connection in"
                 " spark.conf_connection"
             )
-        if self.is_url and not self.path.startswith("https://"):
+        if self.is_url and not self.location.startswith("https://"):
             raise SpecError(
-                f"connection needs an https:// URL: anyone on the way reads the login else, got {self.path}"
+                f"connection needs an https:// URL: anyone on the way reads the login else, got {self.location}"
             )
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """Each path: one, or those of a list."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def location(self) -> str:
+        """The path, or of several the first and how many there are: for sentences, and where there is only one."""
+        first, *more = self.paths or ("",)
+        return f"{first} and {len(more)} more" if more else first
+
+    @property
+    def test_column(self) -> str | None:
+        """The column that names the test rows; None without one."""
+        return self.test.column if isinstance(self.test, TestColumn) else None
+
+    @property
     def is_url(self) -> bool:
-        return self.path.startswith(("http://", "https://", "ftp://"))
+        return self.location.startswith(_URLS)
 
     @property
     def is_bundled(self) -> bool:
-        return self.path.startswith("sklearn:")
+        return self.location.startswith(_BUNDLED)
 
     @property
     def is_catalog_table(self) -> bool:
         return self.format == "table"
 
-    def format_of(self, path: str, is_folder: bool = False) -> str:
-        """The format of the file or folder at `path`: what the spec says, else what the ending says, else csv."""
-        return self.format or ("parquet" if is_folder or path.endswith(PARQUET_ENDINGS) else "csv")
+
+_URLS = ("http://", "https://", "ftp://")
+_BUNDLED = "sklearn:"
+
+
+def _check_encoding(name: str) -> None:
+    try:
+        codecs.lookup(name)
+        "".encode(name)  # refuses those that are not for text, such as base64
+    except (LookupError, ValueError):
+        raise SpecError(f"encoding must be one that Python knows, such as latin-1 or utf-16, got {name!r}") from None

@@ -97,7 +97,7 @@ class TuningSpec(RunKeys):
         if not spark_reads and not self.data.is_url:
             raise SpecError(
                 f"data.connection with distribution {self.distribution} opens https:// URLs only, got"
-                f" {self.data.path!r}: use distribution dataframe"
+                f" {self.data.location!r}: use distribution dataframe"
             )
 
     @property

@@ -15,8 +15,7 @@ from optuna_spark.storage.choices import internal_repr
 
 # TPE stores here what it sampled for a running trial, for samplers in other processes. Here only the driver samples.
 _SCRATCH = "tpe:relative_params"
-# Optuna's system attribute with the parameters of a trial that was queued.
-FIXED = "fixed_params"
+FIXED = trial_marks.FIXED
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def study_doc(study: StudyFile) -> str:
     settings = study.settings
     facts = {
         "Objective": f"{code(settings.objective)}, {', '.join(settings.directions)}",
-        "Data": code(settings.data.path if settings.data is not None else "none"),
+        "Data": code(settings.data.location if settings.data is not None else "none"),
         "Trials a run": f"{settings.trials}, {settings.tasks} at a time, on target {code(settings.target)}",
         "Sampler, pruner": f"{plain(settings.sampler.name)}, {plain(settings.pruner.name)}",
         "Schedule": code(settings.schedule) if settings.schedule else "none: triggered by hand or by an asset",

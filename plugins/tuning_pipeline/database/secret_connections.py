@@ -60,7 +60,7 @@ def _opened(data: DataSpec) -> RunSecrets:
 
 def _authorization(connection: Connection, data: DataSpec) -> str:
     """The HTTP header for a URL: Basic with a login, Bearer without one. Only for the connection's host and port."""
-    url = urlsplit(data.path)
+    url = urlsplit(data.location)
     # A form field may set data.path. Without this check, it could send the login to any server.
     if not connection.host or _address(connection) != (url.hostname, url.port or 443):
         raise _unusable(
@@ -134,7 +134,7 @@ _STORES: dict[str, Callable[[Connection, DataSpec], Mapping[str, str]]] = {"aws"
 
 
 def _place(connection: Connection, data: DataSpec, schemes: tuple[str, ...]) -> str:
-    parts = urlsplit(data.path)
+    parts = urlsplit(data.location)
     if parts.scheme not in schemes or not parts.netloc:
         raise _unusable(connection, f"is of type {connection.conn_type}, for {schemes[0]}://, and data.path is another")
     return parts.netloc

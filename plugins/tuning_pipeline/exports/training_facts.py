@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from optuna_spark.objectives.registry import fixed_params
 from optuna_spark.results.trial_rows import to_json_value
 from optuna_spark.results.versions import VERSIONS
+from optuna_spark.spec.decode import to_dict
 from optuna_spark.storage.run_notes import note_of, noted
 from tuning_pipeline.exports.git_commit import git_commit
 
@@ -115,13 +116,21 @@ def _data(spec: TuningSpec, fingerprint: str) -> dict[str, Any] | None:
     if data is None:
         return None
     return {
-        "path": shareable_path(data.path),
+        "path": _shareable(data),
         "format": data.format,
         "label": data.label,
         "separator": data.separator,
+        "encoding": data.encoding,
+        "missing": None if data.missing is None else list(data.missing),
+        "columns": to_dict(data.columns),
         "sha256": data.sha256,
         "fingerprint": shareable_path(fingerprint) or None,
     }
+
+
+def _shareable(data: DataSpec) -> str | list[str]:
+    paths = [shareable_path(path) for path in data.paths]
+    return paths[0] if isinstance(data.path, str) else paths
 
 
 def _own_version() -> Mapping[str, str]:

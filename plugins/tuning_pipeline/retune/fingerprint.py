@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +23,32 @@ def data_fingerprint(data: DataSpec | None) -> str:
     if data is None:
         return ""
     if data.is_bundled or data.is_url:  # not fetched: a URL's content counts as new only with another digest or path
-        return data.sha256 or data.path
+        return data.sha256 or data.location
     if data.is_catalog_table:
-        raise _unseen(data.path, "it is a table of Spark's catalog, not files")
+        raise _unseen(data.location, "it is a table of Spark's catalog, not files")
+    facts = [
+        (name, *(str(found.get(key)) for key in _FILE_FACTS))
+        for path in data.paths
+        for name, found in sorted(_found(path, data.connection).items())
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _found(given: str, connection: str | None) -> Mapping[str, Mapping[str, Any]]:
+    """The files of one path, which may be a folder or a pattern, and what their file system knows of each."""
     from airflow.sdk import ObjectStoragePath
 
     try:
-        path = ObjectStoragePath(data.path if "://" in data.path else f"file://{data.path}", conn_id=data.connection)
-        files: Mapping[str, Mapping[str, Any]] = path.fs.find(path.path, detail=True)
+        path = ObjectStoragePath(given if "://" in given else f"file://{given}", conn_id=connection)
+        files: dict[str, Mapping[str, Any]] = path.fs.find(path.path, detail=True)
+        if not files and re.search(r"[*?\[]", path.path):
+            for matching in path.fs.glob(path.path):
+                files |= path.fs.find(matching, detail=True)
     except (OSError, ImportError, ValueError) as error:
-        raise _unseen(data.path, str(error)) from error
+        raise _unseen(given, str(error)) from error
     if not files:
-        raise _unseen(data.path, "there is no file")
-    facts = [(name, *(str(found.get(key)) for key in _FILE_FACTS)) for name, found in sorted(files.items())]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        raise _unseen(given, "there is no file")
+    return files
 
 
 # The names that different file systems have for size, time of change, and hash of the content.

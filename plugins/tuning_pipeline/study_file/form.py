@@ -70,6 +70,8 @@ def check_form(keys: StudyKeys) -> None:
             raise SpecError(unknown_key(name, possible, "field"), "form.fields")
         if name not in possible:
             raise SpecError(f"{name} means nothing for this study; remove it", "form.fields")
+    if "data_path" in listed and keys.data is not None and not isinstance(keys.data.path, str):
+        raise SpecError("data_path is one text, and data.path of this study is a list; remove data_path", "form.fields")
     if len(set(listed)) < len(listed):
         twice = next(name for name in listed if listed.count(name) > 1)
         raise SpecError(f"{twice} is listed twice; remove one", "form.fields")

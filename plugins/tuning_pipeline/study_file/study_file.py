@@ -275,8 +275,8 @@ def spelled_out(document: object, path: Path) -> dict[str, Any]:
 
 def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
     data, spark = document.get("data"), document.get("spark")
-    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"] and data.get("format") != "table":
-        document["data"] = {**data, "path": resolve_path(data["path"], folder)}
+    if isinstance(data, dict) and data.get("format") != "table":
+        document["data"] = {**data, **({"path": _resolved(data["path"], folder)} if data.get("path") else {})}
     if isinstance(spark, dict):
         document["spark"] = dict(spark)
         for key in ("py_files", "archives"):
@@ -284,6 +284,13 @@ def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
                 document["spark"][key] = [resolve_path(p, folder) if isinstance(p, str) else p for p in spark[key]]
     if isinstance(document.get("exports"), str):
         document["exports"] = resolve_path(document["exports"], folder)
+
+
+def _resolved(path: Any, folder: Path) -> Any:
+    """`data.path`, a text or a list of them; what is neither stays for the check of types."""
+    if isinstance(path, list | tuple):
+        return [_resolved(one, folder) for one in path]
+    return resolve_path(path, folder) if isinstance(path, str) and path else path
 
 
 def resolve_path(path: str, folder: Path) -> str:

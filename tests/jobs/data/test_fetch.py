@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from optuna_spark.data.fetch import cache_folder, cached_path, local_file
+from optuna_spark.data.fetch import cache_folder, cached_path
+from optuna_spark.data.sources import local_file
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
 from tests.support.waiting import join

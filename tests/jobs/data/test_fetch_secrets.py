@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
-from optuna_spark.data.fetch import local_file
+from optuna_spark.data.sources import local_file
 from optuna_spark.distribution.spark_session import REDACTION_RULE, redaction
 from optuna_spark.driver.run import tune
 from optuna_spark.errors import DataError, SpecError

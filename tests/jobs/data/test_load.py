@@ -84,7 +84,7 @@ def test_columns_read_one_by_one_are_those_of_the_whole_table(tmp_path: Path) ->
 def test_what_is_wrong_with_a_later_column_of_a_parquet_file_is_explained(tmp_path: Path) -> None:
     table = pa.table({"a": [1, 2, 3, 4], "b": ["1", "2", "many", "4"], "y": [1, 2, 3, 4]})
     pa.parquet.write_table(table, tmp_path / "table.parquet")
-    with pytest.raises(DataError, match=r"column 'b' must hold numbers, got a value of type string in row 3"):
+    with pytest.raises(DataError, match=r"column 'b' of .* must hold numbers, got a value of type string in row 3"):
         load(tmp_path / "table.parquet")
 
 
@@ -153,32 +153,44 @@ def test_classes_are_numbered_in_sorted_order(tmp_path: Path) -> None:
 
 
 BAD_FILES = {
-    "missing column": (GOOD, {"label": "z"}, r"data.label 'z' names no column; the table has: a, b, y"),
-    "repeated column": ("a,y,y\n" + "1,2,3\n" * 4, {"label": "y"}, r"'y' names more than one column"),
-    "repeated feature": ("a,a,y\n" + "1,2,3\n" * 4, {}, r"columns must have different names, got 'a' twice"),
-    "wrong separator": (GOOD, {"separator": ";"}, r"at least one more column, got 1: is data.separator ';' right\?"),
-    "empty file": ("", {}, r"cannot read .*table.csv as csv: it is no valid csv"),
-    "header only": ("a,b,y\n", {}, r"must have at least 4 rows, got 0"),
-    "too few rows": ("a,y\n1,2\n", {}, r"must have at least 4 rows, got 1"),
-    "text": (GOOD.replace("5,,", "5,oops,"), {}, r"column 'b' must hold numbers, got a value of type string in row 3"),
-    "dates": (
-        "d,y\n" + "2026-01-01,1\n" * 4,
-        {},
-        r"column 'd' must hold numbers, got a value of type date32.* in row 1 .date",
+    "missing column": (GOOD, {"label": "z"}, r"data.label 'z' names no column; the table .*table.csv has: a, b, y"),
+    "repeated column": (
+        "a,y,y\n" + "1,2,3\n" * 4,
+        {"label": "y"},
+        r"columns must have different names, got 'y' twice in .*table.csv: rename one",
     ),
-    "infinite": (GOOD.replace("5,,", "5,inf,"), {}, r"column 'b' must hold finite numbers, got 1 infinite"),
-    "too large": (GOOD.replace("5,,", "5,1e300,"), {}, r"column 'b' must hold finite numbers, got 1 infinite"),
+    "repeated feature": ("a,a,y\n" + "1,2,3\n" * 4, {}, r"columns must have different names, got 'a' twice"),
+    "wrong separator": (
+        GOOD,
+        {"separator": ";"},
+        r"got 1: if it is CSV .* not separated by ';', say by what in data.separator",
+    ),
+    "empty file": ("", {}, r"table.csv is empty: a table needs a first line with names"),
+    "header only": ("a,b,y\n", {}, r"table.csv must have at least 4 rows, got 0"),
+    "too few rows": ("a,y\n1,2\n", {}, r"table.csv must have at least 4 rows, got 1"),
+    "text": (
+        GOOD.replace("5,,", "5,oops,"),
+        {},
+        r"column 'b' .* must hold numbers, got a value of type string in row 3",
+    ),
+    "dates": (
+        "d,y\n2026-01-01,1\n" + "2026-01-01,2\n" * 3,
+        {},
+        r"column 'd' of .* must hold numbers, got a value of type date32.* in row 1 .date",
+    ),
+    "infinite": (GOOD.replace("5,,", "5,inf,"), {}, r"column 'b' of .* must hold finite numbers, got 1 infinite"),
+    "too large": (GOOD.replace("5,,", "5,1e300,"), {}, r"column 'b' of .* must hold finite numbers, got 1 infinite"),
     "missing labels": (
         GOOD.replace("30", "nan").replace("40", ""),
         {},
-        r"'y' must hold a value in every row, got 2 empty or NaN \(first in row 3\)",
+        r"'y' of .* must hold a value in every row, got 2 empty or NaN \(first in row 3\)",
     ),
     "text label": (
         GOOD.replace("20", "many"),
         {},
-        r"column 'y' must hold numbers, got a value of type string in row 2",
+        r"column 'y' of .* must hold numbers, got a value of type string in row 2",
     ),
-    "infinite label": (GOOD.replace("20", "-inf"), {}, r"column 'y' must hold finite numbers"),
+    "infinite label": (GOOD.replace("20", "-inf"), {}, r"column 'y' of .* must hold finite numbers"),
     "ragged rows": ("a,y\n1,2\n1,2,3\n", {}, r"cannot read .* as csv: .*expected 2 columns, got 3"),
     "not parquet": (GOOD, {"format": "parquet"}, r"cannot read .* as parquet"),
     "digest": (GOOD, {"sha256": "0" * 64}, r"table.csv must have sha256 0{64}, got [0-9a-f]{64}"),
@@ -208,8 +220,8 @@ def test_an_unknown_bundled_table_lists_the_known() -> None:
 
 
 BAD_CLASSES = {
-    "one class": ("a,y\n" + "1,5\n" * 4, "binary", r"'y' must hold at least 2 classes, got 1: check data.label"),
-    "three for binary": (GOOD, "binary", r"'y' must hold 2 classes for task binary, got 4: set"),
+    "one class": ("a,y\n" + "1,5\n" * 4, "binary", r"'y' of .* must hold at least 2 classes, got 1: check data.label"),
+    "three for binary": (GOOD, "binary", r"'y' of .* must hold 2 classes for task binary, got 4: set"),
     "a number line": (
         "a,y\n" + "".join(f"1,{i}\n" for i in range(1001)),
         "multiclass",

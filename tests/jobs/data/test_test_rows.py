@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from optuna_spark.data.load import from_table
+from optuna_spark.data.dataset import Dataset
+from optuna_spark.data.load import from_table, load_dataset
 from optuna_spark.data.matrix import to_matrix
 from optuna_spark.data.split import row_hashes, split
 from optuna_spark.data.test_rows import both_parts, by_share, table_hashes
+from optuna_spark.device import Device
 from optuna_spark.errors import DataError, SpecError
 from optuna_spark.spec.data import DataSpec, TestColumn
 from optuna_spark.spec.decode import from_dict
@@ -28,6 +30,10 @@ def numbers(n: int = N) -> pa.Table:
 
 def spec(test: Any = 0.2, **more: Any) -> DataSpec:
     return DataSpec("/data/a.csv", test=test, **more)
+
+
+def dataset_of(table: pa.Table, data: DataSpec) -> Dataset:
+    return from_table(table, data, "regression", None, Device("cpu", None, 1))
 
 
 def rows(table: pa.Table, columns: tuple[str, ...] = ("a", "b")) -> set[tuple[Any, ...]]:
@@ -61,7 +67,7 @@ def test_a_greater_share_has_all_test_rows_of_a_smaller_one() -> None:
 @pytest.mark.parametrize("seed", [None, 0, 1, 7])
 @pytest.mark.parametrize("folds", [None, 5])
 def test_no_part_of_a_split_has_a_test_row(seed: int | None, folds: int | None) -> None:
-    dataset = from_table(numbers(), spec(), "regression")
+    dataset = dataset_of(numbers(), spec())
     test = set(dataset.test_rows.tolist())
     assert len(test) > 0.17 * N
     parts = split(dataset, 0.2, folds, seed)
@@ -71,14 +77,14 @@ def test_no_part_of_a_split_has_a_test_row(seed: int | None, folds: int | None) 
 
 
 def test_validation_rows_are_not_chosen_like_test_rows() -> None:
-    dataset = from_table(numbers(), spec(), "regression")
+    dataset = dataset_of(numbers(), spec())
     chosen = [split(dataset, 0.2, None, seed)[0].validation for seed in range(5)]
     assert {len(rows) for rows in chosen} == {round(0.2 * len(dataset.training_rows))}
 
 
 def test_the_built_in_objective_and_ones_own_have_the_same_test_rows() -> None:
     table = numbers()
-    dataset = from_table(table, spec(), "regression")
+    dataset = dataset_of(table, spec())
     _, test = both_parts(table, spec())
     assert test is not None
     assert np.array_equal(dataset.features[dataset.test_rows][:, 0], test["a"].to_numpy().astype(np.float32))
@@ -132,7 +138,7 @@ def test_a_column_names_the_test_rows_and_is_no_feature() -> None:
     for kind in (pa.bool_(), pa.int8()):
         cast = table.set_column(0, "held", held.cast(kind))
         data = spec(TestColumn("held"))
-        dataset = from_table(cast, data, "regression")
+        dataset = dataset_of(cast, data)
         assert dataset.names == ("a", "b")
         assert dataset.test_rows.tolist() == list(range(0, N, 4))
         train, test = both_parts(cast, data)
@@ -154,9 +160,9 @@ def test_a_column_names_the_test_rows_and_is_no_feature() -> None:
 )
 def test_a_column_that_cannot_be_used_is_told(column: str, values: list[Any], said: str) -> None:
     table = pa.table({"held": values, "a": [1.0, 2.0, 3.0, 4.0], "y": [1.0, 2.0, 3.0, 4.0]})
-    for read in (both_parts, lambda table, data: from_table(table, data, "regression")):
+    for read in (both_parts, dataset_of):
         with pytest.raises(DataError, match=said):
-            read(table, spec(TestColumn(column)))
+            read(table, spec(TestColumn(column), label="y"))
 
 
 def test_a_share_that_leaves_nothing_is_told() -> None:
@@ -186,7 +192,17 @@ def test_a_wrong_key_is_told(test: Any, said: str) -> None:
 
 
 def test_a_table_without_test_rows_is_split_as_before(tmp_path: Path) -> None:
-    dataset = from_table(numbers(50), DataSpec(str(tmp_path)), "regression")
+    dataset = dataset_of(numbers(50), DataSpec(str(tmp_path)))
     assert dataset.test is None
     (part,) = split(dataset, 0.2, None, 1)
     assert sorted([*part.train, *part.validation]) == list(range(50))
+
+
+def test_the_column_stays_whatever_columns_are_chosen_and_is_no_default_label(tmp_path: Path) -> None:
+    table = pa.table({"a": [1.0, 2, 3, 4], "b": [1.0, 2, 3, 4], "y": [1.0, 2, 3, 4], "held": [1, 0, 0, 0]})
+    pa.csv.write_csv(table, tmp_path / "t.csv")
+    for columns in ({"keep": ["a"]}, {"drop": ["b", "h*"]}, {}):
+        given = {"path": str(tmp_path / "t.csv"), "test": {"column": "held"}, "columns": columns}
+        dataset = load_dataset(from_dict(DataSpec, given), "regression", Device("cpu", None, 1))
+        assert dataset.names == (("a",) if columns else ("a", "b"))
+        assert dataset.test_rows.tolist() == [0]

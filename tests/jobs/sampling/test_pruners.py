@@ -105,7 +105,7 @@ def test_a_long_study_is_pruned_as_in_optuna(
     for _ in range(TRIALS):
         trial = study.ask()
         in_driver = _InDriver(study, trial)
-        study.tell(trial, run_trial(signed(direction), in_driver, 1))
+        study.tell(trial.number, run_trial(signed(direction), in_driver, 1))
     theirs = optunas(name, args, direction).trials
     ours = study.trials()
     assert [(t.state, t.last_step) for t in ours] == [(t.state, t.last_step) for t in theirs]

@@ -89,7 +89,7 @@ class Driver:
         for _ in range(trials):
             trial = self.study.ask()
             outcome: Outcome = run_trial(objective, trial, len(self.study.directions))
-            self.study.tell(trial, outcome)
+            self.study.tell(trial.number, outcome)
         return self.study.trials()
 
 

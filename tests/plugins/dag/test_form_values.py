@@ -171,7 +171,19 @@ def test_what_decides_where_a_study_goes_and_what_it_runs_has_no_field(study: St
         "form",
         "on_failure",
     )
-    theirs += ("database", "data.format_options", "retune", "pool", "owner", "target", "coordinator", "schedule")
+    theirs += (
+        "database",
+        "data.format_options",
+        "data.columns",
+        "data.missing",
+        "data.encoding",
+        "retune",
+        "pool",
+        "owner",
+        "target",
+        "coordinator",
+        "schedule",
+    )
     assert not [item.key for item in all_fields() for key in theirs if f"{item.key}.".startswith(f"{key}.")]
     with pytest.raises(StudyFileError, match=r"form.fields: unknown field 'objective'; valid fields: "):
         study(f"{TABLE}form: {{fields: [objective]}}\n")

@@ -27,7 +27,8 @@ from tuning_pipeline.runs.identity import RunIdentity
 from tuning_pipeline.runs.study_run import StudyRun
 
 WINE = (
-    "objective: xgboost\nstudy: wine\nseed: 7\ndata: {path: table.csv, label: quality, separator: ;}\n"
+    "objective: xgboost\nstudy: wine\nseed: 7\n"
+    "data: {path: table.csv, label: quality, separator: ;, missing: ['?'], columns: {drop: [id*]}}\n"
     "xgboost: {task: multiclass, fixed: {booster: dart}}\n"
 )
 PASSWORD = "hunter2hunter2"
@@ -86,6 +87,9 @@ def test_the_best_parameters_are_enough_to_train(tmp_path: Path, url: sa.URL, st
         "format": None,
         "label": "quality",
         "separator": ";",
+        "encoding": None,
+        "missing": ["?"],
+        "columns": {"drop": ["id*"], "keep": []},
         "sha256": None,
         "fingerprint": "fingerprint of run 1",
     }

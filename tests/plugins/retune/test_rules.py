@@ -94,6 +94,18 @@ def test_a_fingerprint_follows_the_files(tmp_path: Path) -> None:
     assert data_fingerprint(DataSpec(str(tmp_path))) != folder
 
 
+def test_a_fingerprint_follows_lists_and_patterns(tmp_path: Path) -> None:
+    for name in ("a-1.csv", "b.csv"):
+        (tmp_path / name).write_text("x,y\n1,2\n")
+    kinds = [DataSpec(str(tmp_path / "a-*.csv")), DataSpec((str(tmp_path / "a-1.csv"), str(tmp_path / "b.csv")))]
+    before = [data_fingerprint(data) for data in kinds]
+    (tmp_path / "a-2.csv").write_text("x,y\n1,2\n")
+    assert [data_fingerprint(data) for data in kinds] == [data_fingerprint(kinds[0]), before[1]]
+    assert data_fingerprint(kinds[0]) != before[0]
+    (tmp_path / "b.csv").write_text("")
+    assert data_fingerprint(kinds[1]) != before[1]
+
+
 def test_data_that_airflow_cannot_see_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="rule new_data cannot look at the data"):
         data_fingerprint(DataSpec(str(tmp_path / "missing.csv")))

@@ -231,6 +231,31 @@ def test_other_paths_stay(write: Write, path: str) -> None:
     assert data.path == path
 
 
+def test_a_list_of_paths_is_resolved_one_by_one(write: Write, tmp_path: Path) -> None:
+    data = read_study(write("data: {path: ['../../part-*.csv', /data/t.csv]}\n")).settings.data
+    assert data is not None
+    assert data.path == (str(tmp_path.resolve() / "part-*.csv"), "/data/t.csv")
+    assert "data_path is one text" in refused(write("data: {path: [a, b]}\nform: {fields: [data_path]}\n"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("{path: []}", "path must name a file, a URL or sklearn:<name>, got an empty text or list"),
+        ("{path: [a, '']}", "got an empty text or list"),
+        ("{path: [a, 'sklearn:wine']}", "may list files and folders only, got sklearn:wine"),
+        ("{path: [a, 'https://h.org/t.csv']}", "may list files and folders only, got https://h.org/t.csv"),
+        ("{path: [a, b], format: table}", "must name one table of Spark's catalog, got a list"),
+        ("{path: a, encoding: klingon}", "encoding must be one that Python knows, such as latin-1 or utf-16, got 'kl"),
+        ("{path: a, encoding: base64}", "encoding must be one that Python knows"),
+        ("{path: a, columns: {omit: [b]}}", "data.columns: unknown key 'omit'"),
+        ("{path: a, missing: NA}", "data.missing: must be a list, got str 'NA'"),
+    ],
+)
+def test_what_says_how_to_read_a_table_is_checked(write: Write, data: str, message: str) -> None:
+    assert message in refused(write(f"objective: xgboost\ndata: {data}\n"))
+
+
 def test_a_table_of_the_catalog_is_a_name_and_no_path(write: Write) -> None:
     text = "objective: xgboost\ndistribution: {}\ndata: {{path: lake.sales, format: table}}\n"
     settings = read_study(write(text.format("dataframe"))).settings

@@ -34,16 +34,19 @@ def data_fingerprint(study: StudyFile) -> str:
         TaskError: There is no such data, or the workspace does not answer.
     """
     data = study.settings.data
-    if data is None or not data.path.startswith(MOUNTS):
+    if data is None or not all(path.startswith(MOUNTS) for path in data.paths):
         return files_here.data_fingerprint(data)
     connection = require_connection(study.settings.connections.databricks, PURPOSE)
     with readable_errors(connection):
         try:
-            facts = sorted(_files(open_workspace(connection), data.path))
+            client = open_workspace(connection)
+            facts = sorted(fact for path in data.paths for fact in _files(client, path))
         except NotFound:
             facts = []
     if not facts:
-        raise TaskError(Failure(what=f"there is no data at {data.path} in the workspace", next="Correct data.path."))
+        raise TaskError(
+            Failure(what=f"there is no data at {data.location} in the workspace", next="Correct data.path.")
+        )
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -80,7 +80,8 @@ def test_nothing_in_the_test_rows_changes_a_trial(section: dict[str, Any], spark
     for poison in (0.0, 1e6):
         path = tmp_path / f"{poison}.parquet"
         data = DataSpec(str(path), test=0.3)
-        test = from_table(pa.table({**columns, "y": label}), data, "regression").test
+        test = from_table(pa.table({**columns, "y": label}), data, "regression", None, CPU).test
+        assert test is not None
         table = pa.table({**columns, "y": np.where(test, label + poison, label)})
         pq.write_table(table, path)
         objective = make_objective(make_spec(section, data=data), table if spark_read_it else None)

@@ -54,8 +54,15 @@ def on_cluster(spec: TuningSpec) -> TuningSpec:
     """
     if spec.data is None:
         return spec
-    path = spec.data.path
-    if spec.distribution == "dataframe":
+    of_spark = spec.distribution == "dataframe"
+    if isinstance(spec.data.path, str):
+        return with_data(spec, _for_reader(spec.data.path, of_spark=of_spark))
+    paths = tuple(_for_reader(path, of_spark=of_spark) for path in spec.data.paths)
+    return spec.with_changes(data=dataclasses.replace(spec.data, path=paths))
+
+
+def _for_reader(path: str, *, of_spark: bool) -> str:
+    if of_spark:
         if path.startswith("/dbfs/"):
             path = "dbfs:/" + path.removeprefix("/dbfs/")
         elif path.startswith("/Workspace/"):
@@ -64,7 +71,7 @@ def on_cluster(spec: TuningSpec) -> TuningSpec:
         path = path.removeprefix("dbfs:")
     elif path.startswith("dbfs:/"):
         path = "/dbfs/" + path.removeprefix("dbfs:/")
-    return with_data(spec, path)
+    return path
 
 
 def is_local(path: str) -> bool:

@@ -103,9 +103,9 @@ def local_data(spec: TuningSpec) -> Path | None:
     Raises:
         TaskError: There is no such file.
     """
-    if spec.data is None or not is_local(spec.data.path):
+    if spec.data is None or not any(map(is_local, spec.data.paths)):
         return None
-    file = Path(spec.data.path)
+    file = Path(spec.data.location)
     if file.is_file():
         return file
     raise TaskError(

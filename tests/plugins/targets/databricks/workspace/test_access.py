@@ -82,8 +82,8 @@ def test_an_upload_holds_all_a_run_needs(workspace: Workspace, study: Study, tmp
     spec = TuningSpec.from_json(workspace.path(given["spec"]).read_text())
     assert spec.run_id == "run 1"
     assert spec.data is not None
-    assert spec.data.path.startswith(f"{VOLUME}/data/")
-    assert workspace.path(spec.data.path).read_text() == "a,b\n1,2\n"
+    assert spec.data.location.startswith(f"{VOLUME}/data/")
+    assert workspace.path(spec.data.location).read_text() == "a,b\n1,2\n"
     before = len(sent(workspace))
     assert upload_job_files(study(text), "run 1") == given
     assert len(sent(workspace)) == before

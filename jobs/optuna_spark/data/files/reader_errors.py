@@ -11,7 +11,6 @@ import os
 import re
 import ssl
 import urllib.error
-from pathlib import Path
 
 from optuna_spark.errors import DataError
 
@@ -22,9 +21,12 @@ _COUNTS = re.compile(r"Expected (\d+) columns, got (\d+)")
 _TYPE = re.compile(r"conversion error to ([a-z0-9]+)")
 
 
-def unreadable(path: Path, kind: str, error: BaseException) -> DataError:
-    """The DataError for a file that cannot be read as `kind`, whichever library tried."""
-    return DataError(f"cannot read {path} as {kind}: {reader_words(error, kind)}")
+def unreadable(file: object, kind: str, error: BaseException, compression: str = "") -> DataError:
+    """The DataError for a file, by its name, that cannot be read as `kind`. `compression` is the file's."""
+    words = reader_words(error, kind)
+    if compression and words.startswith("it is no"):
+        words = f"its {compression} data are broken or cut off, or hold no {kind}"
+    return DataError(f"cannot read {file} as {kind}: {words}")
 
 
 def reader_words(error: BaseException, kind: str) -> str:
@@ -38,7 +40,7 @@ def reader_words(error: BaseException, kind: str) -> str:
     words = [
         f"row {row[1]}" if row else "",
         f"column {int(column[1]) + 1}" if column else "",
-        f"expected {counts[1]} columns, got {counts[2]}" if counts else "",
+        f"expected {counts[1]} columns, got {counts[2]} (a separator too many or too few?)" if counts else "",
         f"a value is no {to[1]}" if to else "",
     ]
     return ": ".join(word for word in words if word) or f"it is no valid {kind}"
