@@ -56,18 +56,6 @@ class ObjectiveContext:
         """
         return self._read_here if self.table is None else self.table
 
-    def for_trials(self) -> ObjectiveContext:
-        """The same for code of the user's: where Spark has read the table, without its test rows.
-
-        Raises:
-            DataError: The test rows cannot be told.
-        """
-        if self.table is None or self.spec.data is None or self.spec.data.test is None:
-            return self
-        from optuna_spark.data.test_rows import training_part
-
-        return replace(self, table=training_part(self.table, self.spec.data))
-
     def data_file(self) -> Path:
         """The file of `data.path` on this machine, of any format: fetched if it is a URL, checked by `data.sha256`.
 
@@ -127,3 +115,17 @@ class ObjectiveContext:
                 " use context.read_table(), or distribution rdd or joblib"
             )
         return data
+
+
+def without_test_rows(context: ObjectiveContext) -> ObjectiveContext:
+    """The context for code of the user's: where Spark has read the table, without its test rows.
+
+    Raises:
+        DataError: The test rows cannot be told.
+    """
+    data = context.spec.data
+    if context.table is None or data is None or data.test is None:
+        return context
+    from optuna_spark.data.test_rows import training_part
+
+    return replace(context, table=training_part(context.table, data))

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from optuna_spark.errors import SpecError
-from optuna_spark.objectives.context import Objective, ObjectiveContext
+from optuna_spark.objectives.context import Objective, ObjectiveContext, without_test_rows
 from optuna_spark.objectives.kind import ObjectiveKind
 from optuna_spark.spec.tuning import TuningSpec
 
@@ -49,7 +49,7 @@ class CustomKind(ObjectiveKind):
             load_function(spec.model.score, "model.score", ("model", "data"), None)
 
     def build(self, context: ObjectiveContext) -> Objective:
-        return load_objective(context.spec.objective, context.for_trials())
+        return load_objective(context.spec.objective, without_test_rows(context))
 
 
 def load_objective(name: str, context: Any) -> Callable[[Any], Any]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from optuna_spark.data.table import read_table
 from optuna_spark.data.test_rows import both_parts
 from optuna_spark.errors import ModelError, error_text
-from optuna_spark.objectives.context import ObjectiveContext
+from optuna_spark.objectives.context import ObjectiveContext, without_test_rows
 from optuna_spark.objectives.custom import load_function
 from optuna_spark.objectives.trained_model import EXAMPLE_ROWS, TrainedModel
 from optuna_spark.spec.model import ModelOrder
@@ -33,11 +33,11 @@ def train_own_model(context: ObjectiveContext, order: ModelOrder) -> TrainedMode
     assert spec.model.train is not None
     whole = _whole_table(context)
     train, test = (None, None) if whole is None or spec.data is None else both_parts(whole, spec.data)
-    function = load_function(spec.model.train, "model.train", ("params", "data"), context.for_trials())
+    function = load_function(spec.model.train, "model.train", ("params", "data"), without_test_rows(context))
     model = _called(spec.model.train, spec.errors_may_quote, function, dict(order.params), train)
     values = None
     if test is not None and spec.model.score is not None:
-        function = load_function(spec.model.score, "model.score", ("model", "data"), context.for_trials())
+        function = load_function(spec.model.score, "model.score", ("model", "data"), without_test_rows(context))
         found = _called(spec.model.score, spec.errors_may_quote, function, model, test)
         values = _numbers(spec.model.score, found, len(spec.directions))
     content = _saved(model)  # first, because it tells what cannot be saved
