@@ -58,7 +58,8 @@ ROOMS: dict[str, set[str]] = {
         "jobs/trial_callback", "jobs/wire",
     },
     "jobs/driver": {
-        "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/final_model", "jobs/objectives/registry",
+        "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/final_model",
+        "jobs/objectives/registry",
         "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
         "jobs/trial_callback", "jobs/wire",
     },
