@@ -92,7 +92,7 @@ def _train(context: ObjectiveContext, order: ModelOrder, dataset: Dataset) -> tu
             booster.update(train, done)
     if not any(mark in name for name in dataset.names for mark in _NOT_IN_NAMES):
         booster.feature_names = list(dataset.names)
-        booster.feature_types = dataset.feature_types or ["q"] * len(dataset.names)
+    booster.feature_types = dataset.feature_types or ["q"] * len(dataset.names)
     return booster, rounds
 
 
