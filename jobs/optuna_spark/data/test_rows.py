@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optuna_spark.data.column_roles import column_roles
-from optuna_spark.data.dataset import Dataset
+from optuna_spark.data.dataset import Dataset, host
 from optuna_spark.data.matrix import count_missing, numbers
 from optuna_spark.data.split import Hashes, mixed, row_hashes, start_hash
 from optuna_spark.errors import DataError
@@ -42,7 +42,7 @@ def with_test_rows(dataset: Dataset, data: DataSpec, column: pa.ChunkedArray | N
     if data.test is None:
         return dataset
     if isinstance(data.test, float):
-        mask = by_share(row_hashes(dataset.features), data.test)
+        mask = by_share(dataset_hashes(dataset), data.test)
     else:
         assert column is not None  # the reader found it, see column_roles
         mask = by_column(column, data)
@@ -98,6 +98,26 @@ def by_column(column: pa.ChunkedArray, data: DataSpec) -> Mask:
     return np.asarray(values == 1)
 
 
+def dataset_hashes(dataset: Dataset) -> Hashes:
+    """One number per row, (n_rows,) uint64, of the features' content: of a category its value, whatever its code.
+
+    A category's code changes when the table grows by another category.
+    """
+    if not dataset.categories:
+        return row_hashes(dataset.features)
+    state = start_hash(dataset.n_rows)
+    for index, name in enumerate(dataset.names):
+        column = host(dataset.features[:, index])
+        values = dataset.categories.get(name)
+        state = mixed(state ^ (_float_bits(column) if values is None else _hashes_of_codes(column, values)))
+    return state
+
+
+def _hashes_of_codes(codes: Any, values: Sequence[Any]) -> npt.NDArray[np.uint64]:
+    of_each = np.array([_hash_of(value) for value in (*values, None)], dtype=np.uint64)
+    return np.asarray(of_each[np.where(np.isnan(codes), len(values), codes).astype(np.intp)])
+
+
 def table_hashes(table: pa.Table, names: Sequence[str]) -> Hashes:
     """One number per row, (n_rows,) uint64, of these columns; of numbers alone the same as `split.row_hashes`.
 
@@ -149,7 +169,7 @@ def _hashes_of_values(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     return np.asarray(of_each[pc.index_in(column, value_set=distinct).to_numpy()])
 
 
-def _hash_of(value: str | bytes | int | None) -> int:
+def _hash_of(value: str | bytes | float | None) -> int:
     content = value if isinstance(value, bytes) else b"" if value is None else str(value).encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=8, person=str(value is None).encode()).digest(), "big")
 

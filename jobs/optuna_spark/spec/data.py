@@ -15,6 +15,7 @@ PARQUET_ENDINGS = (".parquet", ".pq")
 FORMATS = ("csv", "parquet", "orc", "json")
 # What Arrow reads, the same under every distribution.
 FILE_FORMATS = (None, "csv", "parquet")
+AUTO = "auto"
 # What stands for a missing value in CSV, beside an empty cell: the words that pandas.read_csv has for it.
 MISSING_IN_CSV = (
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
@@ -82,6 +83,11 @@ class DataSpec:
         " their like, in Parquet none. []: none, so that a class can be called NA.",
     )
     columns: ColumnsSpec = key(ColumnsSpec(), "Which columns are used.")
+    categorical: str | tuple[str, ...] | None = key(
+        AUTO,
+        "Features that objective xgboost takes as categories. auto: those of texts, and pandas' categories, if they"
+        " repeat. A list: these, by name or pattern. null: none. All others must hold numbers, booleans or dates.",
+    )
     # With the digest a run decides which content of the author's address counts.
     sha256: str | None = key(
         None,
@@ -115,6 +121,8 @@ class DataSpec:
         if len(self.separator) != 1:
             raise SpecError(f"separator must be one character, got {self.separator!r}")
         check_limits(self)
+        if isinstance(self.categorical, str) and self.categorical != AUTO:
+            raise SpecError(f"categorical must be auto, a list of columns or null, got {self.categorical!r}")
         if self.is_url and self.sha256 is None:
             raise SpecError("sha256 is required for a URL: run sha256sum on the file and add it")
         if self.encoding is not None:

@@ -212,6 +212,22 @@ def test_the_column_stays_whatever_columns_are_chosen_and_is_no_default_label(tm
         assert dataset.test_rows.tolist() == [0]
 
 
+def test_a_row_with_a_category_stays_a_test_row_when_the_table_grows_by_another_category() -> None:
+    few, many = np.array(["b", "c", None], object), np.array(["a", "b", "c", "d", None], object)
+    rng = np.random.default_rng(2)
+    table = pa.table({"a": rng.random(N), "kind": few[rng.integers(0, 3, N)], "y": rng.random(N)})
+    more = pa.table({"a": rng.random(N), "kind": many[rng.integers(0, 5, N)], "y": rng.random(N)})
+    before, after = dataset_of(table, spec()), dataset_of(pa.concat_tables([table, more]), spec())
+    assert len(after.categories["kind"]) > len(before.categories["kind"])
+    assert before.test is not None
+    assert after.test is not None
+    assert before.test.any()
+    assert np.array_equal(before.test, after.test[:N])
+    _, kept = both_parts(table, spec())  # what an objective of one's own keeps back
+    assert kept is not None
+    assert kept.num_rows == before.test.sum()
+
+
 def test_ones_own_objective_gets_what_spark_has_read_without_the_test_rows() -> None:
     table = pa.table({"a": [1.0, 2, 3, 4, 5], "y": [1.0, 2, 3, 4, 5], "held": [1, 0, 0, 0, 0]})
     spec = TuningSpec(

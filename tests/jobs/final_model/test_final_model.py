@@ -160,6 +160,33 @@ def test_without_test_rows_all_rows_train_and_there_is_no_score(table: Path) -> 
     assert (model.rows, model.test_rows, model.test_values) == (600, 0, None)
 
 
+def test_categories_travel_with_a_model_whose_names_xgboost_refuses(table: Path) -> None:
+    spec = xgboost_spec(table)
+    pq.write_table(pq.read_table(table, columns=["b [m2]", "kind", "y"]), table.with_name("chosen.parquet"))
+    booster = booster_of(trained(spec, order_of(spec)))
+    assert (booster.feature_names, booster.feature_types) == (None, ["q", "c"])
+    assert json.loads(files(spec, order_of(spec))[CARD])["categories"] == {"kind": ["high", "low", "middle"]}
+
+
+def test_categories_travel_with_the_model(table: Path) -> None:
+    spec = xgboost_spec(table)
+    chosen = table.with_name("chosen.parquet")
+    pq.write_table(pq.read_table(table, columns=["a", "kind", "y"]), chosen)
+    model, data = trained(spec, order_of(spec)), load_dataset(spec.data, "regression", CPU)  # type: ignore[arg-type]
+    card = json.loads(files(spec, order_of(spec))[CARD])
+    assert card["categories"] == {"kind": ["high", "low", "middle"]}
+    assert [kind for _, kind in model.features] == ["float32", "category"]
+    booster = booster_of(model)
+    assert booster.feature_types == ["q", "c"]
+    assert data.test is not None
+    rows = xgboost.DMatrix(
+        data.features[data.test], feature_names=["a", "kind"], feature_types=["q", "c"], enable_categorical=True
+    )
+    missed = booster.predict(rows) - data.labels.values[data.test]
+    assert model.test_values is not None
+    assert model.test_values[0] == pytest.approx(float(np.sqrt(np.mean(missed**2))), rel=1e-5)
+
+
 # --- what is in the folder
 
 

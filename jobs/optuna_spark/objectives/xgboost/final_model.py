@@ -9,6 +9,7 @@ import xgboost
 
 from optuna_spark.data.dataset import Dataset, host
 from optuna_spark.data.load import load_dataset
+from optuna_spark.data.split import Part
 from optuna_spark.errors import ModelError
 from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.trained_model import EXAMPLE_ROWS, TrainedModel
@@ -24,7 +25,9 @@ from optuna_spark.objectives.xgboost.objective import (
 )
 from optuna_spark.objectives.xgboost.params import typed
 from optuna_spark.objectives.xgboost.section import section_of
+from optuna_spark.objectives.xgboost.unseen import unseen_cells, without_cells
 from optuna_spark.spec.model import ModelOrder
+from optuna_spark.spec.tuning import TuningSpec
 
 # XGBoost refuses a name with one of these.
 _NOT_IN_NAMES = "[]<"
@@ -60,7 +63,7 @@ def train_model(context: ObjectiveContext, order: ModelOrder) -> TrainedModel:
     return TrainedModel(
         file="model.ubj",
         content=bytes(booster.save_raw("ubj")),
-        features=tuple((name, "float32") for name in dataset.names),
+        features=tuple((name, "category" if name in dataset.categories else "float32") for name in dataset.names),
         rows=len(dataset.training_rows),
         test_rows=len(dataset.test_rows),
         test_values=values,
@@ -71,7 +74,7 @@ def train_model(context: ObjectiveContext, order: ModelOrder) -> TrainedModel:
         importances=weights,
         test_plot=plot,
         packages=("xgboost", "numpy", "scipy"),
-        more={"task": section.task, "device": trained_on(booster, device)},
+        more={"task": section.task, "device": trained_on(booster, device)} | _categories(dataset, spec),
     )
 
 
@@ -89,7 +92,7 @@ def _train(context: ObjectiveContext, order: ModelOrder, dataset: Dataset) -> tu
             booster.update(train, done)
     if not any(mark in name for name in dataset.names for mark in _NOT_IN_NAMES):
         booster.feature_names = list(dataset.names)
-        booster.feature_types = ["float"] * len(dataset.names)
+    booster.feature_types = dataset.feature_types or ["q"] * len(dataset.names)
     return booster, rounds
 
 
@@ -101,15 +104,27 @@ def _tested(
     if len(rows) == 0:
         return None, {}
     with on_device(dataset.features, context.device):
+        unseen = unseen_cells(dataset, Part(dataset.training_rows, rows))
         test = xgboost.DMatrix(
-            dataset.features[rows],
+            without_cells(dataset.features[rows], unseen),
             label=dataset.labels.values[rows],
             feature_names=booster.feature_names,
-            feature_types=booster.feature_types,
+            feature_types=dataset.feature_types,
+            enable_categorical=bool(dataset.categories),
             nthread=context.device.threads,
         )
         values = tuple(parsed_scores(booster.eval_set([(test, "test")])))
         return values, plot_of_test(booster.predict(test), labels.values[rows], len(labels.classes))
+
+
+def _categories(dataset: Dataset, spec: TuningSpec) -> dict[str, Any]:
+    """For the card: the values of each feature that is categories; a code is the place of its value.
+
+    Nothing where the trigger form gave the path: they quote the file.
+    """
+    assert spec.data is not None
+    shown = dataset.categories if spec.data.names_in_errors else {}
+    return {"categories": {name: list(values) for name, values in shown.items()}} if shown else {}
 
 
 def _example(dataset: Dataset) -> dict[str, list[Any]]:
