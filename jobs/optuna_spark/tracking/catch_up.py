@@ -49,8 +49,8 @@ def sync(
     Args:
         trials: Of the study.
         target: The mirror.
-        first: The run whose trials come first. Of the others only those are looked at then of which MLflow has another
-            number of trials. By default all are.
+        first: The run whose trials come first; it has ended well. Of the others only those are looked at then of which
+            MLflow has another number of trials. By default all are.
         limit_s: Seconds after which it is given up.
         patience_s: The same for a server that does not answer.
     """
@@ -93,7 +93,8 @@ def _synced(
         if run_id != first and done.get(run_id) == len(trials):
             there += len(trials)
             continue
-        process.pipe.send(Sync(target, run_id, trials, max(0.0, deadline - time.monotonic()), patience_s))
+        left_s = max(0.0, deadline - time.monotonic())
+        process.pipe.send(Sync(target, run_id, trials, run_id == first, left_s, patience_s))
         synced = _answer(process, deadline)
         if not isinstance(synced, Synced):
             return CaughtUp(written, there, total - there, "no answer")

@@ -51,6 +51,7 @@ class Sync:
         target: The study.
         run_id: The run.
         trials: All its finished trials.
+        ended_well: Whether the run is known to have ended well; else its state in MLflow stays, unless it runs there.
         limit_s: Seconds after which it is given up.
         patience_s: The same for a server that does not answer.
     """
@@ -58,6 +59,7 @@ class Sync:
     target: TrackingTarget
     run_id: str
     trials: Sequence[FrozenTrial]
+    ended_well: bool
     limit_s: float
     patience_s: float
 

@@ -88,16 +88,18 @@ class MlflowRuns:
         """Note that the run goes on, also after an earlier start of it has ended."""
         self._client.update_run(self._parent, status=RUNNING)
 
-    def end(self, status: str, trials: int | None = None) -> None:
-        """Note that the run has ended.
+    @property
+    def going_on(self) -> bool:
+        """Whether MLflow says that the run goes on."""
+        return bool(self._client.get_run(self._parent).info.status == RUNNING)
 
-        Args:
-            status: Of MLflow, such as FINISHED.
-            trials: How many trials it has, once every one of them is there.
-        """
-        if trials is not None:
-            self._client.set_tag(self._parent, TRIALS, str(trials))
+    def end(self, status: str) -> None:
+        """Note that the run has ended, with a status of MLflow's such as FINISHED."""
         self._client.set_terminated(self._parent, status)
+
+    def note_all_there(self, trials: int) -> None:
+        """Note that all trials of the run are there, and how many they are."""
+        self._client.set_tag(self._parent, TRIALS, str(trials))
 
     def remove_others(self, numbers: set[int]) -> None:
         """Delete the runs of trials that the study does not have: a reset has replaced them."""

@@ -156,7 +156,9 @@ def sync(asked: Sync) -> Synced:
                 left.popleft()
                 pause, answered = pauses(), time.monotonic()
             runs.remove_others({trial.number for trial in asked.trials})
-            runs.end("FINISHED", len(asked.trials))
+            runs.note_all_there(len(asked.trials))
+            if asked.ended_well or runs.going_on:
+                runs.end("FINISHED")
         except Exception as error:  # noqa: BLE001  # as above
             runs = None
             pause_s = next(pause)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from optuna_spark.tracking.target import tracking_target
 from tests.support.mlflow_server import MlflowServer
 from tests.support.waiting import wait_until
 
+RUN = "optuna_spark.run_id"
 TOKEN = "token-that-nobody-may-see-7231"
 
 
@@ -84,7 +87,7 @@ def runs(server: MlflowServer, study: str, kind: str) -> list[Any]:
 def assert_mirrored(spec: TuningSpec, url: str, server: MlflowServer) -> None:
     """One parent, and a child for each trial, which says the same as the trial."""
     (parent,) = runs(server, spec.study_name, "run")
-    assert parent.data.tags["optuna_spark.run_id"] == spec.run_id
+    assert parent.data.tags[RUN] == spec.run_id
     assert parent.info.status == "FINISHED"
     children = {int(child.data.tags["optuna.trial_number"]): child for child in runs(server, spec.study_name, "trial")}
     trials = {trial.number: trial for trial in trials_of(spec, url)}
@@ -212,8 +215,11 @@ def test_each_run_of_a_study_has_its_own_parent_and_an_earlier_one_is_mended_by_
     run(later, url, mlflow_server)
     caught = catch_up(later, url, mlflow_server)
     assert (caught.there, caught.missing) == (24, 0)
-    parents = {run.data.tags["optuna_spark.run_id"]: run for run in runs(mlflow_server, spec.study_name, "run")}
-    assert set(parents) == {spec.run_id, later.run_id}
+    failed = next(r for r in runs(mlflow_server, spec.study_name, "run") if r.data.tags[RUN] == spec.run_id)
+    client(mlflow_server).set_terminated(failed.info.run_id, "FAILED")
+    assert catch_up(later, url, mlflow_server).missing == 0
+    states = {run.data.tags[RUN]: run.info.status for run in runs(mlflow_server, spec.study_name, "run")}
+    assert states == {spec.run_id: "FAILED", later.run_id: "FINISHED"}
     assert len(runs(mlflow_server, spec.study_name, "trial")) == 24
 
 
@@ -284,3 +290,9 @@ def text(path: Path) -> str:
 def test_a_run_that_does_not_know_the_servers_address_says_so_before_any_trial(spec: TuningSpec, url: str) -> None:
     with pytest.raises(SpecError, match="'my_mlflow' is an Airflow connection: start the run from Airflow"):
         run_spec(spec, url, None, callbacks=mirrors(spec, None))
+
+
+def test_without_a_mirror_and_in_the_driver_nothing_of_mlflow_is_imported() -> None:
+    program = "import sys, optuna_spark.entry.command_line as _; sys.exit('mlflow' in sys.modules)"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=env)
