@@ -48,6 +48,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/sampling/calling", "jobs/shared_study", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
         "jobs/trial_callback", "jobs/wire",
     },
+    "jobs/final_model": {"jobs/device", "jobs/errors", "jobs/objectives", "jobs/objectives/registry", "jobs/spec"},
     "jobs/distribution": {
         "jobs/data", "jobs/errors", "jobs/objectives/registry", "jobs/shown", "jobs/spec", "jobs/wire", "jobs/worker",
     },
@@ -57,7 +58,8 @@ ROOMS: dict[str, set[str]] = {
         "jobs/trial_callback", "jobs/wire",
     },
     "jobs/driver": {
-        "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/objectives/registry",
+        "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/final_model",
+        "jobs/objectives/registry",
         "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
         "jobs/trial_callback", "jobs/wire",
     },
@@ -108,7 +110,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/spec", "jobs/storage", "jobs/tracking", "plugins/database", "plugins/runs",
     },
     "plugins/tasks": {
-        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/exports/folders",
+        "jobs/errors", "jobs/spec", "jobs/storage", "plugins/database", "plugins/exports", "plugins/exports/folders",
         "plugins/failures", "plugins/retune", "plugins/runs", "plugins/study_file", "plugins/tracking",
     },
     "plugins/targets": {

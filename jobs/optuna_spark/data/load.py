@@ -20,6 +20,7 @@ from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import to_matrix
 from optuna_spark.data.sources import table_files
 from optuna_spark.data.table import open_columns
+from optuna_spark.data.test_rows import with_test_rows
 from optuna_spark.device import Device, require_cuda
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -86,7 +87,8 @@ def from_table(table: Columns, data: DataSpec, task: str, key: Hashable, device:
     encoder = Encoder(table.schema, roles.features, data)
     on_cpu = device.kind == "cpu"
     features = to_matrix(table, roles.features, encoder) if on_cpu else _on_gpu(table, roles.features, device, encoder)
-    return Dataset(features, labels, tuple(roles.features), key, encoder.categories)
+    dataset = Dataset(features, labels, tuple(roles.features), key, encoder.categories)
+    return with_test_rows(dataset, data, table.select([roles.test]).column(0) if roles.test else None)
 
 
 def _on_gpu(table: Columns, words: Mapping[str, str], device: Device, encoder: Encoder) -> Any:

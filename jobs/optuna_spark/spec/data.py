@@ -36,6 +36,16 @@ class ColumnsSpec:
 
 
 @dataclass(frozen=True)
+class TestColumn:
+    """Test rows that the table itself names: those where `column` is true, or 1."""
+
+    # Not a class of tests, though pytest takes its name for one.
+    __test__ = False
+
+    column: str
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """The training table."""
 
@@ -54,6 +64,14 @@ class DataSpec:
     separator: str = key(",", "Separator of a CSV file.", field=plain(DATA, schema={"minLength": 1, "maxLength": 1}))
     label: str | None = key(
         None, "Column to predict. null: the last one.", field=plain(DATA, schema={"maxLength": 250})
+    )
+    test: float | TestColumn | None = key(
+        None,
+        "Share of the rows, such as 0.2, that no trial sees: only the final model (model) is scored on them. A row's"
+        " content alone decides, so that it stays a test row when the table grows. Or {column: name}: a column that is"
+        " true (or 1) for test rows, and no feature. null: none.",
+        above=0,
+        below=1,
     )
     encoding: str | None = key(
         None,
@@ -140,6 +158,11 @@ class DataSpec:
         """The path, or of several the first and how many there are: for sentences, and where there is only one."""
         first, *more = self.paths or ("",)
         return f"{first} and {len(more)} more" if more else first
+
+    @property
+    def test_column(self) -> str | None:
+        """The column that names the test rows; None without one."""
+        return self.test.column if isinstance(self.test, TestColumn) else None
 
     @property
     def is_url(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.form_fields import CLUSTER, SEARCH, STOPPING, VALUE, VALUES, plain
 from optuna_spark.spec.key import Field, Group, Key, Reach, key
+from optuna_spark.spec.model import ModelSpec
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, ResourceSpec, StopSpec, TrackingSpec
 
 Direction = Literal["minimize", "maximize"]
@@ -65,6 +66,9 @@ class RunKeys:
         make=dict,
         field=plain(SEARCH, words=("float", "int", "categorical"), holds_parameters=True),
         group=Group.TUNED,
+    )
+    model: ModelSpec | None = key(
+        None, "The final model, which the best trial's parameters make. null: none is trained.", group=Group.EXPORTED
     )
     # The section of the study file that is named after the objective: the registry of objectives declares its keys.
     objective_section: dict[str, Any] = key(None, "How the objective works.", make=dict, group=Group.TUNED)

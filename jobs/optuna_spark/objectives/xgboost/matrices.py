@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 from xgboost import DataIter
 from xgboost import QuantileDMatrix as Matrix
 
@@ -54,13 +55,33 @@ class Matrices:
             return Fold(train, self._matrix(part.validation, unseen, max_bin, train))
 
     def _matrix(self, rows: Rows, blanks: Rows, max_bin: int, cuts_of: Matrix | None) -> Matrix:
-        dataset, types = self.dataset, self.dataset.feature_types
-        options = {"max_bin": max_bin, "ref": cuts_of, "nthread": self._device.threads}
-        options["enable_categorical"] = types is not None
-        if self._device.kind == "cpu":
-            return Matrix(_Blocks(dataset, rows, blanks), **options)
-        features = without_cells(dataset.features[rows], blanks)
-        return Matrix(features, label=dataset.labels.values[rows], feature_types=types, **options)
+        return quantised(self.dataset, rows, max_bin, self._device, cuts_of, blanks)
+
+
+def quantised(
+    dataset: Dataset,
+    rows: Rows,
+    max_bin: int,
+    device: Device,
+    cuts_of: Matrix | None = None,
+    blanks: Rows | None = None,
+) -> Matrix:
+    """The matrix of some rows. The caller makes the device current.
+
+    Args:
+        dataset: The table.
+        rows: Their numbers.
+        max_bin: How many bins a feature has at most.
+        device: Where the matrix is used.
+        cuts_of: The matrix whose cuts it takes; None: it makes its own.
+        blanks: Cells that count as missing, as of unseen_cells.
+    """
+    types, blanks = dataset.feature_types, np.empty((0, 2), np.intp) if blanks is None else blanks
+    options = {"max_bin": max_bin, "ref": cuts_of, "nthread": device.threads, "enable_categorical": types is not None}
+    if device.kind == "cpu":
+        return Matrix(_Blocks(dataset, rows, blanks), **options)
+    features = without_cells(dataset.features[rows], blanks)
+    return Matrix(features, label=dataset.labels.values[rows], feature_types=types, **options)
 
 
 class _Blocks(DataIter):

@@ -71,7 +71,7 @@ class Run:
             booster.eval_set([(fold.validation, "validation")], self.done - 1)
             for booster, fold in zip(self.boosters, self.folds, strict=True)
         ]
-        scores = tuple(float(s) for s in np.mean([_parsed(text) for text in texts], axis=0))
+        scores = tuple(float(s) for s in np.mean([parsed_scores(text) for text in texts], axis=0))
         self.curve.add(self.done - 1, scores)
         return scores
 
@@ -97,7 +97,7 @@ class XGBoostObjective:
         self._device = context.device
         self._space = spec.search_space
         self._metrics = metrics(spec)
-        _require_gpu_build(context.device)
+        require_gpu_build(context.device)
         dataset = load_dataset(spec.data, self._xgboost.task, context.device, context.table, context.data_secrets)
         self._matrices = matrices_for(dataset, context.device, self._xgboost.holdout, self._xgboost.folds, spec.seed)
         _check_classes(self._matrices, self._metrics)
@@ -204,7 +204,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 _OUT_OF_MEMORY = ("out of memory", "bad_alloc", "cudaErrorMemoryAllocation", "Memory allocation error")
 
 
-def _require_gpu_build(device: Device) -> None:
+def require_gpu_build(device: Device) -> None:
+    """Refuse a GPU that this XGBoost cannot use.
+
+    Raises:
+        DeviceError: It is built without CUDA.
+    """
     if device.kind == "cuda" and not xgboost.build_info().get("USE_CUDA"):
         raise DeviceError(f"{device.name} was given but this XGBoost is built without CUDA: install the PyPI wheel")
 
@@ -212,11 +217,14 @@ def _require_gpu_build(device: Device) -> None:
 def _check_classes(matrices: Matrices, metric_names: tuple[str, ...]) -> None:
     needing = [m for m in metric_names if m in NEEDS_EVERY_CLASS]
     labels = matrices.dataset.labels
-    for part in matrices.parts if needing else ():
-        present = len(np.unique(labels.values[part.validation]))
+    if not needing:
+        return
+    tested = [("test", matrices.dataset.test_rows)] if matrices.dataset.test is not None else []
+    for name, rows in [*(("validation", part.validation) for part in matrices.parts), *tested]:
+        present = len(np.unique(labels.values[rows]))
         if present < len(labels.classes):
             raise DataError(
-                f"{needing[0]} needs every class in the validation rows, got {present} of {len(labels.classes)}:"
+                f"{needing[0]} needs every class in the {name} rows, got {present} of {len(labels.classes)}:"
                 " use fewer folds, more data, or another metric"
             )
 
@@ -229,6 +237,6 @@ def _check_trees(dataset: Dataset, strategies: Collection[Any]) -> None:
         )
 
 
-def _parsed(text: str) -> list[float]:
+def parsed_scores(text: str) -> list[float]:
     r"""The scores of `Booster.eval_set`: `[0]\tvalidation-rmse:0.5\tvalidation-mae:0.25`."""
     return [float(field.rpartition(":")[2]) for field in text.split("\t")[1:]]
