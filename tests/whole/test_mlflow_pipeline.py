@@ -92,7 +92,7 @@ def test_a_run_is_mirrored_and_nobody_sees_the_token(
 def children(server: MlflowServer) -> dict[int, Any]:
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri=server.uri)
+    client: Any = MlflowClient(tracking_uri=server.uri)
     experiment = client.get_experiment_by_name("from Airflow")
     runs = client.search_runs([experiment.experiment_id], "tags.`optuna_spark.kind` = 'trial'")
     found = {int(run.data.tags["optuna.trial_number"]): run.data.metrics["value"] for run in runs}
