@@ -13,6 +13,7 @@ from pathlib import Path
 from airflow.sdk import DAG, chain
 
 from tuning_pipeline.dag.form import form_params
+from tuning_pipeline.dag.misread import misread
 from tuning_pipeline.dag.notify import load_notifier
 from tuning_pipeline.dag.schedule import dag_schedule, first_moment
 from tuning_pipeline.dag.studies import read_studies
@@ -39,9 +40,10 @@ def report_broken_studies(folder: str | Path) -> None:
     """Raise what is wrong with the study files of a folder, for a DAG file that holds nothing else.
 
     Raises:
-        StudyFileError: One line for each broken file.
+        StudyFileError: One line for each broken file, and for code beside them that Airflow takes for DAG files.
     """
-    if errors := read_studies(Path(folder)).errors:
+    found = read_studies(Path(folder))
+    if errors := [*found.errors, *misread(Path(folder), found.studies)]:
         raise StudyFileError("\n".join(errors))
 
 

@@ -15,9 +15,8 @@ from optuna_spark.spec.tuning import TuningSpec
 from tests.support import plain_submit
 from tests.support.programs import run_program
 from tests.support.servers import spark_environment
-from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.study_file.study_file import read_study
-from tuning_pipeline.targets.package import pack_package, ship
+from tuning_pipeline.targets.package import code_of, pack_package, ship
 from tuning_pipeline.targets.standalone.submission import Submission, submission
 
 EXAMPLES = REPOSITORY / "examples"
@@ -31,12 +30,11 @@ class Ran:
     output: str
 
 
-def submission_of(name: str, folder: Path, **changes: Any) -> tuple[TuningSpec, Submission]:
-    """What spark-submit is told of an example; files of the run lie in `folder`."""
-    given = read_study(EXAMPLES / f"{name}.yaml")
+def submission_of(name: str, folder: Path, studies: Path = EXAMPLES, **changes: Any) -> tuple[TuningSpec, Submission]:
+    """What spark-submit is told of an example, or another study; files of the run lie in `folder`."""
+    given = read_study(studies / f"{name}.yaml")
     spec = given.to_spec("test").with_changes(**changes)
-    if own := own_objective(given.path.parent, spec.objective):
-        ship(own, folder)
+    ship(code_of(given), folder)
     spec_file = folder / "spec.json"
     spec_file.write_text(spec.to_json())
     return spec, submission(given, spec, pack_package(folder / "optuna_spark.zip"), spec_file)
@@ -49,7 +47,7 @@ def run_example(tmp_path: Path) -> Callable[..., Ran]:
         pytest.skip("no Spark environment: run `make setup`")
 
     def run(name: str, **changes: Any) -> Ran:
-        spec, made = submission_of(name, tmp_path, **{"distribution": "local", "tasks": 1} | changes)
+        spec, made = submission_of(name, tmp_path, EXAMPLES, **{"distribution": "local", "tasks": 1} | changes)
         url = f"sqlite:///{tmp_path}/study.sqlite3"
         env = plain_submit.environment({"--py-files": made.py_files}) | {"OPTUNA_STORAGE_URL": url}
         command = [str(spark_environment() / "bin" / "python"), made.application, *made.application_args]

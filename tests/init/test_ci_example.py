@@ -24,9 +24,9 @@ def test_the_workflow_calls_targets_that_exist() -> None:
     assert called <= targets
 
 
-def test_the_projects_own_workflow_runs_what_ci_runs() -> None:
+def test_the_projects_own_workflow_runs_what_ci_runs_and_looks_for_known_vulnerabilities() -> None:
     (job,) = yaml.safe_load(OWN.read_text())["jobs"].values()
-    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run", "make audit"]
 
 
 @pytest.mark.parametrize(("file", "n_actions"), [(WORKFLOW, 4), (OWN, 2)], ids=["example", "own"])

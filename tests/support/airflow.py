@@ -29,7 +29,7 @@ class DagFolder:
     @classmethod
     def create(cls, path: Path, **studies: str) -> DagFolder:
         (path / "studies").mkdir(parents=True)
-        for file in DAGS.glob("*.py"):
+        for file in (*DAGS.glob("*.py"), DAGS / ".airflowignore"):
             shutil.copy(file, path)
         folder = cls(path)
         for name, text in studies.items():
@@ -57,6 +57,26 @@ class DagFolder:
             "kwargs": {"path": str(self.path)},
         }
         patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+
+
+def write_own_code(studies: Path) -> None:
+    """An objective as people have it, churn:objective: module, helper, a package with data, one without __init__."""
+    files = {
+        # As `jupyter nbconvert --to script` writes it.
+        "churn.py": "#!/usr/bin/env python\n# coding: utf-8\n\n# In[1]:\n\n\nimport churn_features\n\n\n# In[2]:\n\n\n"
+        "def objective(trial):\n    from mymodel.train import loss\n\n"
+        "    trial.set_user_attr('weights', churn_features.weights())\n    return loss(trial)\n",
+        "churn_features.py": "from lookup import weights\n",
+        "lookup/__init__.py": "import json\nfrom importlib.resources import files\n\n\n"
+        "def weights():\n    return json.loads(files('lookup').joinpath('data/weights.json').read_text())\n",
+        "lookup/data/weights.json": "[3, 4]",
+        "mymodel/train.py": "from mymodel.deep.space import x\n\n\ndef loss(trial):\n    return x(trial) ** 2\n",
+        "mymodel/deep/space.py": "def x(trial):\n    return trial.suggest_float('x', -1, 1)\n",
+    }
+    for name, text in files.items():
+        file = studies / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
 
 
 @cache

@@ -18,12 +18,14 @@ from tests.support.matrix_actions import (
     Backfill,
     Beside,
     Clear,
+    CommandLine,
     Killed,
     Materialize,
     Operator,
     Renamed,
     Rest,
     Scheduled,
+    Twin,
     Update,
     WhileItTunes,
 )
@@ -70,6 +72,12 @@ class Story:
     cells: tuple[Cell, ...]
     file: str = ""
     is_gated: bool = False
+
+    @property
+    def twin(self) -> str | None:
+        """The file of another DAG on the same study, if the story has one."""
+        has_one = any(isinstance(cell.does, Twin) for cell in self.cells)
+        return f"{SHORT}{RESET}study: {self.name}\n" if has_one else None
 
     @property
     def text(self) -> str:
@@ -145,7 +153,7 @@ UNTOUCHED = ("A2", "A: A2", "A", "A")
 
 def refused(does: Action, label: str) -> Cell:
     """A run that may not say what it says, after all those before it."""
-    states = ["A ok", *(f"{run} failed in provision_database" for run in "BCDE" if run <= label)]
+    states = ["A ok", *(f"{run} failed in provision_database" for run in "BCDEF" if run <= label)]
     return Cell(does, Held(", ".join(states), *UNTOUCHED), Says(label, "provision_database", REFUSED))
 
 
@@ -157,6 +165,7 @@ FORBIDDEN_CONF = Story(
         refused(Operator("C", FORBIDDEN), "C"),
         refused(Materialize("D", FORBIDDEN), "D"),
         refused(Backfill("E", FORBIDDEN), "E"),
+        refused(CommandLine("F", FORBIDDEN), "F"),
     ),
     file=RESET + YEARLY,
 )  # fmt: skip
@@ -271,6 +280,17 @@ BESIDE = Story(
     ),
     is_gated=True,
 )  # fmt: skip
+TWO_DAGS = Story(
+    "two_dags", "`retune.mode: resume`",
+    (
+        Cell(
+            Twin("A", "B"),
+            Held("A ok", "B2", "A: A2, B: B2", "B", "A", replaced="A2"),
+            Says("B", "", "Waiting for study two_dags: run A of DAG tune_two_dags has been working on it since"),
+        ),
+    ),
+    is_gated=True,
+)  # fmt: skip
 KILLED = Story(
     "killed", "`retune.mode: resume`",
     (
@@ -319,8 +339,8 @@ ENDED = Story(
 )  # fmt: skip
 # The longest first.
 STORIES = (
-    DATES, WAS_RESET, RESUMED, AGAIN, BESIDE, KILLED, FROM_ELSEWHERE, ASKED_RESET, BY_HAND, FORBIDDEN_CONF, RENAMED,
-    MARKED, ENDED,
+    DATES, WAS_RESET, RESUMED, AGAIN, BESIDE, TWO_DAGS, KILLED, FROM_ELSEWHERE, ASKED_RESET, BY_HAND, FORBIDDEN_CONF,
+    RENAMED, MARKED, ENDED,
 )  # fmt: skip
 # What `make test` plays; all of them take a quarter of an hour more. Not BESIDE: for seconds
 # `airflow dags test` leaves a task where a scheduler of the same metadata database may take it, and then both fail.

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from init.local.airflow import program
-from tests.support.matrix_stage import Condition, Stage
+from tests.support.matrix_stage import ENDED, Condition, Stage
 from tuning_pipeline.database.lease_table import LEASES
 from tuning_pipeline.runs.study_lease import DEAD_S
 
@@ -83,6 +83,32 @@ def trigger(stage: Stage, label: str, conf: dict[str, Any]) -> None:
     stage.expected += 1
     body = {"dag_run_id": label, "logical_date": None, "conf": conf}
     stage.api("POST", f"/dags/{stage.dag}/dagRuns", body)
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A run by `airflow dags trigger`."""
+
+    label: str
+    conf: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        return f"run {self.label} by `airflow dags trigger`: {shown(self.conf)}"
+
+    def __call__(self, stage: Stage) -> Iterator[Condition]:
+        stage.expected += 1
+        layout = stage.site.layout
+        command = [str(program(layout)), "dags", "trigger", stage.dag, "--run-id", self.label]
+        log = layout.logs / f"trigger-{stage.name}.log"
+        with log.open("w") as output:
+            env = dict(stage.site.services.env)
+            process = subprocess.Popen(
+                [*command, "--conf", json.dumps(self.conf)], env=env, stdout=output, stderr=output
+            )
+        yield lambda: process.poll() is not None
+        assert process.returncode == 0, log.read_text()
+        yield stage.all_ended
 
 
 @dataclass(frozen=True)
@@ -269,6 +295,36 @@ class Beside:
         stage.set_gate(is_open=True)
         yield lambda: stage.all_ended() and process.poll() is not None
         stage.noted = log.read_text()
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A run of another DAG whose file names the same study (see TWIN in tests/support/matrix.py), while a run tunes."""
+
+    live: str
+    beside: str
+
+    @property
+    def words(self) -> str:
+        return f"run {self.beside} of another DAG with the same `study:` and mode reset while run {self.live} tunes"
+
+    def __call__(self, stage: Stage) -> Iterator[Condition]:
+        yield from at_gate(stage, self.live)
+        site, twin = stage.site, f"{stage.dag}_twin"
+        stage.api("PATCH", f"/dags/{twin}", {"is_paused": False})
+        stage.api("POST", f"/dags/{twin}/dagRuns", {"dag_run_id": self.beside, "logical_date": None, "conf": {}})
+        path = f"/dags/{twin}/dagRuns/{self.beside}"
+        waits = ("up_for_reschedule", "failed")
+        yield lambda: any(s in waits for s in site.states(twin, self.beside).values()) or has_ended(stage, path)
+        stage.noted = "\n".join(site.log(twin, self.beside, "provision_database"))
+        stage.set_gate(is_open=True)
+        yield lambda: stage.all_ended() and has_ended(stage, path)
+        assert stage.api("GET", path)["state"] == "success", site.states(twin, self.beside)
+        stage.takes_in(self.beside)
+
+
+def has_ended(stage: Stage, path: str) -> bool:
+    return stage.api("GET", path)["state"] in ENDED
 
 
 @dataclass(frozen=True)

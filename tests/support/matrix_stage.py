@@ -88,6 +88,10 @@ class Stage:
         """A run that is triggered under a name has its label for one."""
         return next((run for run, known in self._labels.items() if known == label), label)
 
+    def takes_in(self, label: str) -> None:
+        """Name a run of another DAG that has worked on this study."""
+        self._labels[label] = label
+
     def all_ended(self) -> bool:
         return len(self.runs) == self.expected and all(run["state"] in ENDED for run in self.runs)
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from init.local import airflow, machine, passwords, ui
 from init.local.console import tail
+from init.local.guard import descendants, signal_all
 from init.local.layout import REPOSITORY, Layout
 from init.local.ports import free_ports
 from init.local.processes import Service
-from init.local.stack import Stack, stop_services
+from init.local.stack import KEEPER, Stack, stop_services
 from tests.support.airflow import DagFolder
+from tests.support.metadata import take_metadata
 from tests.support.servers import scratch_folder, spark_environment
 
 
@@ -29,6 +32,7 @@ class Site:
 
     layout: Layout
     services: ui.AirflowServices
+    _tokens: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -64,8 +68,14 @@ class Site:
             return status, content.decode(errors="replace")
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """The reply of Airflow's public API to an admin."""
-        status, answer = self.request(method, f"/api/v2{path}", body, self.token("admin"))
+        """The reply of Airflow's public API to an admin, who logs in once and again when that is over."""
+        for _ in range(2):
+            if "admin" not in self._tokens:
+                self._tokens["admin"] = self.token("admin")
+            status, answer = self.request(method, f"/api/v2{path}", body, self._tokens["admin"])
+            if status not in (401, 403):
+                break
+            del self._tokens["admin"]
         assert 200 <= status < 300, (path, answer)
         return answer
 
@@ -88,7 +98,7 @@ class Site:
             if state in ("success", "failed"):
                 return state
             assert time.monotonic() < deadline, f"{dag_id} {run_id} is still {state}"
-            time.sleep(2)
+            time.sleep(0.5)
 
     def must_succeed(self, dag_id: str, run_id: str) -> None:
         """Wait until the run ends well; when it does not, the logs of the failed tasks and the scheduler say why."""
@@ -129,7 +139,7 @@ def running_site(
         try:
             yield start(layout, path)
         finally:
-            stop_services(layout)
+            end_services(layout)
 
 
 def checkout(folder: Path, studies: dict[str, str]) -> Layout:
@@ -156,13 +166,44 @@ def start(layout: Layout, path: str) -> Site:
 
 def serve(layout: Layout, connections: Mapping[str, str], java_home: str | None = None, path: str = "") -> Site:
     """Airflow alone; its other servers are there already, or nobody needs them."""
-    env = airflow.environment(layout, connections, java_home)
-    for name in [name for name in env if name.startswith("AIRFLOW__") and name not in _OURS]:
-        del env[name]
-    airflow.migrate(layout, env)
+    env = environment(layout, connections, java_home)
+    migrate(layout, env)
     services = ui.AirflowServices(layout, env, free_ports(1)[0], path)
     services.ensure()
     return Site(layout, services)
+
+
+def migrate(layout: Layout, env: Mapping[str, str]) -> None:
+    """As `make ui` does it, but in a moment."""
+    with scratch_folder() as folder:
+        take_metadata(layout, lambda: migrated_checkout(folder))
+    airflow.migrate(layout, env)
+
+
+def migrated_checkout(folder: Path) -> Layout:
+    """A checkout whose Airflow was prepared by `make ui`'s own code."""
+    layout = checkout(folder, {})
+    airflow.migrate(layout, environment(layout, {passwords.FERNET: ""}))
+    return layout
+
+
+def environment(layout: Layout, connections: Mapping[str, str], java_home: str | None = None) -> dict[str, str]:
+    """The variables of a site's Airflow, without those that steer the tests' own."""
+    env = airflow.environment(layout, connections, java_home)
+    return {name: value for name, value in env.items() if not name.startswith("AIRFLOW__") or name in _OURS}
+
+
+def end_services(layout: Layout) -> None:
+    """Stop a site that nobody needs any more, without the half minute that Airflow takes to end in good order.
+
+    Each guard ends when its command has ended.
+    """
+    Service(KEEPER, layout.state).stop()
+    for name in ui.COMMANDS:
+        service = Service(name, layout.state)
+        if service.running():
+            signal_all(descendants(service.pid), signal.SIGKILL)
+    stop_services(layout)
 
 
 # What the tests' own environment sets for Airflow must not steer the services.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +13,9 @@ import pendulum
 import pytest
 from airflow.sdk import CronTriggerTimetable
 
+from init.local.layout import REPOSITORY
 from tests.support.airflow import DAGS, QUICK_STUDY, DagFolder, migrated_home
+from tests.support.programs import run_program
 
 CHAIN = ["provision_database", "prepare_study", "tune", "export_best_trials"]
 BROKEN = "objective: quadratic\ntrails: 5\n"
@@ -69,6 +74,76 @@ def test_a_broken_study_is_an_import_error_and_its_neighbours_stay(folder: DagFo
     error = bag.import_errors[file]
     assert "dags/studies/broken.yaml: unknown key 'trails' (did you mean 'trials'?); valid keys: " in error
     assert "dags/studies/late.yaml: schedule: must be a cron expression" in error
+
+
+# Code of an objective that says both words, and that fails where its packages are not installed.
+HELPER = "# written where airflow runs a dag\nimport a_package_of_the_workers\n"
+OBJECTIVE = "import helper\n\n\ndef objective(trial):\n    return 1.0\n"
+
+
+def write_code(folder: DagFolder, place: str = "studies") -> None:
+    studies = folder.path / place
+    (studies / "pack").mkdir(parents=True)
+    (studies / "mine.py").write_text(OBJECTIVE)
+    (studies / "helper.py").write_text(f"{HELPER}import pack\n")
+    (studies / "pack" / "__init__.py").write_text("")
+    (studies / "pack" / "code.py").write_text(HELPER)
+    (studies / "mine.yaml").write_text(QUICK_STUDY.replace("quadratic", "mine:objective"))
+
+
+def test_airflow_reads_no_code_beside_study_files_as_dags(folder: DagFolder) -> None:
+    write_code(folder)
+    with zipfile.ZipFile(folder.path / "studies" / "code.zip", "w") as archive:
+        archive.writestr("helper.py", HELPER)
+    bag = folder.bag()
+    assert bag.import_errors == {}
+    assert "tune_mine" in bag.dags
+
+
+@pytest.mark.parametrize(("safe_mode", "syntax"), [("True", "glob"), ("False", "regexp")])
+def test_the_dag_processor_reads_none_of_it_however_it_is_set_up(
+    folder: DagFolder, monkeypatch: pytest.MonkeyPatch, safe_mode: str, syntax: str
+) -> None:
+    migrated_home()
+    write_code(folder)
+    folder.use(monkeypatch)
+    monkeypatch.setenv("AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE", safe_mode)
+    monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", syntax)
+    from airflow.models.errors import ParseImportError
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    path = os.pathsep.join(str(REPOSITORY / name) for name in ("jobs", "plugins"))
+    command = [sys.executable, "-m", "airflow", "dag-processor", "--num-runs", "1", "--bundle-name", "dags-folder"]
+    run_program(command, env={**os.environ, "PYTHONPATH": path})
+    with create_session() as session:
+        errors = {str(e.filename): str(e.stacktrace) for e in session.scalars(select(ParseImportError))}
+    assert [errors[file] for file in errors if file.startswith("studies/")] == []
+
+
+def test_code_that_airflow_would_read_is_told_with_the_line_that_hides_it(
+    folder: DagFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of the user's own, with no .airflowignore, as beside the wheel."""
+    folder.use(monkeypatch)
+    ignore = folder.path / ".airflowignore"
+    ignore.unlink()
+    write_code(folder, "tuning/ours")
+    (folder.path / "study_errors.py").unlink()
+    (folder.path / "errors.py").write_text(
+        "from tuning_pipeline.dags import report_broken_studies  # airflow dag\n"
+        f"report_broken_studies({str(folder.path / 'tuning' / 'ours')!r})\n"
+    )
+    errors = folder.bag().import_errors
+    assert {Path(file).name for file in errors} == {"errors.py", "helper.py", "code.py"}
+    said = errors[str(folder.path / "errors.py")]
+    for line in ("tuning/ours/helper.py", "tuning/ours/pack/"):
+        told = f"{line}: Airflow takes this module of an objective for a DAG file: add the line {line} to {ignore}, or"
+        assert told in said
+        with ignore.open("a") as file:
+            file.write(f"{line}\n")
+    assert "mine.py" not in said  # it says none of the words
+    assert folder.bag().import_errors == {}
 
 
 def test_the_scheduler_keeps_the_neighbours_of_a_broken_study(

@@ -15,11 +15,10 @@ import pytest
 
 from init.local import passwords
 from init.local.processes import Service
-from init.local.stack import stop_services
 from tests.support.databricks import VOLUME, Run, Workspace, databricks_workspace
 from tests.support.databricks_fixtures import DATABRICKS, connection_fields
 from tests.support.servers import scratch_folder, spark_environment
-from tests.support.site import Site, checkout, serve
+from tests.support.site import Site, checkout, end_services, serve
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -77,7 +76,7 @@ def site(workspace: Workspace) -> Iterator[Site]:
             found.wait_for_dags(len(STUDIES))
             yield found
         finally:
-            stop_services(layout)
+            end_services(layout)
 
 
 def runs_of(workspace: Workspace, study: str) -> list[Run]:

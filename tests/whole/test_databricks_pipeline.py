@@ -22,7 +22,7 @@ from pyarrow import csv, parquet
 from init.local.layout import REPOSITORY
 from optuna_spark.storage.optuna_storage import create_storage
 from optuna_spark.storage.trial_marks import error_of
-from tests.support.airflow import DagFolder, migrated_home
+from tests.support.airflow import DagFolder, migrated_home, write_own_code
 from tests.support.connections import ADMIN, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.databricks import VOLUME, Workspace
 from tests.support.databricks_fixtures import workspace as workspace  # a fixture
@@ -292,6 +292,19 @@ def test_a_table_in_the_workspace_is_read_there(
     assert {(trial.user_attrs["path"], trial.user_attrs["rows"]) for trial in trials} == {(str(file), 57)}
     cluster = run.payload["tasks"][0]["new_cluster"]
     assert cluster["spark_env_vars"]["LIBCUDF_CUFILE_POLICY"] == "OFF"
+
+
+def test_code_beside_the_study_file_travels_to_the_cluster_with_its_data(
+    folder: DagFolder, workspace: Workspace, tmp_path: Path
+) -> None:
+    write_own_code(folder.path / "studies")
+    text = STUDY.replace("objective: quadratic", "objective: churn:objective")
+    folder.write_study("cloud", f"{text}study: {tmp_path.name}\n")
+    states = folder.test("tune_cloud")
+    (run,) = workspace.runs.values()
+    assert set(states.values()) == {"success"}, run.output
+    trials = kept_study(workspace, tmp_path.name).trials
+    assert [(trial.state.name, trial.user_attrs["weights"]) for trial in trials] == [("COMPLETE", [3, 4])] * 4
 
 
 def test_a_job_that_fails_names_its_cause_and_its_link(

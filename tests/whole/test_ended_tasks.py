@@ -31,7 +31,7 @@ from init.local.stack import stop_services
 from optuna_spark.storage.trial_marks import run_id_of
 from tests.support.processes import processes_naming
 from tests.support.servers import scratch_folder, spark_environment
-from tests.support.site import Site, checkout, start
+from tests.support.site import Site, checkout, end_services, start
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -117,7 +117,7 @@ def place() -> Iterator[Workplace]:
             found.site.wait_for_dags(1)
             yield found
         finally:
-            stop_services(layout)
+            end_services(layout)
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from threading import Barrier
 import pytest
 
 from init.local import passwords
-from init.local.stack import stop_services
 from tests.support.servers import scratch_folder
-from tests.support.site import Site, checkout, serve
+from tests.support.site import Site, checkout, end_services, serve
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -47,7 +46,7 @@ def site() -> Iterator[Site]:
         try:
             yield serve(layout, {passwords.FERNET: secrets[passwords.FERNET]})
         finally:
-            stop_services(layout)
+            end_services(layout)
 
 
 def trigger(site: Site, token: str, count: int, together: Barrier) -> list[int]:

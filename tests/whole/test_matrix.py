@@ -19,7 +19,6 @@ import sqlalchemy as sa
 from init.local import airflow, machine, passwords
 from init.local.layout import REPOSITORY, Layout
 from init.local.mysql import MysqlServer, find_program
-from init.local.stack import stop_services
 from optuna_spark.storage.optuna_storage import create_storage
 from tests.support.airflow import DAGS
 from tests.support.cards import unwrapped
@@ -28,7 +27,7 @@ from tests.support.matrix_actions import GATED, STARTER
 from tests.support.matrix_stage import Condition, Held, Play, Stage
 from tests.support.plain_submit import install
 from tests.support.servers import scratch_folder, spark_environment
-from tests.support.site import Site, checkout, serve
+from tests.support.site import Site, checkout, end_services, serve
 
 pytestmark = pytest.mark.slow
 
@@ -58,9 +57,10 @@ def played(request: pytest.FixtureRequest) -> Iterator[Mapping[tuple[str, int], 
         layout, stories = checkout(folder, {}), wanted(request.session.items)
         prepare(layout, stories)
         try:
-            yield play(stories, *started(layout, len(stories)))
+            dags = len(stories) + sum(story.twin is not None for story in stories)
+            yield play(stories, *started(layout, dags))
         finally:
-            stop_services(layout)
+            end_services(layout)
 
 
 def wanted(items: Sequence[pytest.Item]) -> list[Story]:
@@ -89,6 +89,11 @@ def prepare(layout: Layout, stories: Sequence[Story]) -> None:
         (studies.parent / "tuning.py").write_bytes((DAGS / "tuning.py").read_bytes())
         (studies / f"{story.name}.yaml").write_text(story.text)
         (studies / f"{story.name}.py").write_text(GATED)
+        if story.twin is not None:
+            twin = layout.root / "dags" / f"{story.name}_twin" / "studies" / f"{story.name}_twin.yaml"
+            twin.parent.mkdir(parents=True)
+            (twin.parents[1] / "tuning.py").write_bytes((DAGS / "tuning.py").read_bytes())
+            twin.write_text(story.twin)
     write_config(layout)
 
 
@@ -107,14 +112,14 @@ def write_config(layout: Layout) -> None:
     )
 
 
-def started(layout: Layout, stories: int) -> tuple[Site, sa.URL]:
+def started(layout: Layout, dags: int) -> tuple[Site, sa.URL]:
     known = passwords.load_or_create(layout.state / "secrets.env")
     server = MysqlServer(layout.state, known[passwords.DATABASE_ADMIN])
     server.ensure()
     connections = airflow.connections(layout, server, 0, known)
     local = json.dumps({"conn_type": "spark", "host": "local[1]"})
     site = serve(layout, {**connections, "AIRFLOW_CONN_TUNING_SPARK": local}, machine.java_home())
-    site.wait_for_dags(stories + 2)  # with `starter` and `use_best_params`
+    site.wait_for_dags(dags + 2)  # with `starter` and `use_best_params`
     account = (server.admin_user, server.admin_password, server.host, server.port, airflow.DATABASE)
     return site, sa.URL.create("mysql+pymysql", *account)
 
@@ -135,7 +140,7 @@ def play(stories: Sequence[Story], site: Site, url: sa.URL) -> Mapping[tuple[str
             one.stage.runs = [run for run in runs if run["dag_id"] == one.stage.dag]
             if not goes_on(one, name, seen):
                 del plays[name]
-        time.sleep(2)
+        time.sleep(0.5)
     return seen
 
 

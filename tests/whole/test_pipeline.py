@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer
 from init.local.spark import SparkCluster
 from optuna_spark.errors import TuningError
-from tests.support.airflow import QUICK_STUDY, DagFolder, migrated_home
+from tests.support.airflow import QUICK_STUDY, DagFolder, migrated_home, write_own_code
 from tests.support.connections import ADMIN, SPARK, TUNING, admin_fields, set_connection, tuning_fields
 from tests.support.documents import undescribed
 from tests.support.processes import processes_naming
@@ -111,15 +110,21 @@ def test_the_chain_runs_and_runs_again(
     assert "hush" not in everything_airflow_keeps()
 
 
-def test_an_objective_of_several_files_travels_to_the_workers(
-    folder: DagFolder, database: sqlalchemy.URL, cluster: SparkCluster, tmp_path: Path
+def test_code_beside_the_study_file_travels_to_the_workers_with_its_data(
+    folder: DagFolder,
+    database: sqlalchemy.URL,
+    cluster: SparkCluster,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    examples, name = REPOSITORY / "examples", "several_files"
-    shutil.copytree(examples / name, folder.path / "studies" / name)
-    text = (examples / f"{name}.yaml").read_text()
+    write_own_code(folder.path / "studies")
+    text = QUICK_STUDY.replace("objective: quadratic", "objective: churn:objective")
     folder.write_study("quick", f"{text}study: {tmp_path.name}\n{SPARK_CONF}")
     assert set(folder.test("tune_quick").values()) == {"success"}
-    assert [trial.state.name for trial in stored(database, tmp_path.name).trials] == ["COMPLETE"] * 20
+    trials = stored(database, tmp_path.name).trials
+    assert [(trial.state.name, trial.user_attrs["weights"]) for trial in trials] == [("COMPLETE", [3, 4])] * 4
+    sent = "churn.py (1 kB), churn_features.py (1 kB), mymodel (2 files, 1 kB), lookup (2 files, 1 kB)"
+    assert f"Travels to driver and workers: {sent}" in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("coordination", ["driver", "database"])

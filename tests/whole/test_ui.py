@@ -22,11 +22,10 @@ from init.local.layout import REPOSITORY
 from init.local.log_server import LOG_SERVER
 from init.local.mysql import find_program
 from init.local.processes import Service, birth
-from init.local.stack import stop_services
 from tests.support.browser import Browser, browser
 from tests.support.processes import listening_addresses
 from tests.support.servers import scratch_folder, spark_environment
-from tests.support.site import Site, checkout, running_site, serve, start
+from tests.support.site import Site, checkout, end_services, running_site, serve, start
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -131,7 +130,7 @@ def spare_site() -> Iterator[Site]:
         try:
             yield serve(layout, {passwords.FERNET: secrets[passwords.FERNET]})
         finally:
-            stop_services(layout)
+            end_services(layout)
 
 
 @pytest.fixture

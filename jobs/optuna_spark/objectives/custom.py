@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -68,9 +70,26 @@ def _import(name: str) -> ModuleType:
                 " __init__.py, beside the study file, or name it in spark.py_files",
                 "objective",
             ) from error
-        raise SpecError(f"module {name!r} needs {error.name!r}, which is not installed", "objective") from error
+        raise SpecError(
+            f"module {name!r} needs {error.name!r}, which is not installed: install it where the trials run, or import"
+            f" it with an import statement from beside the study file, or name its file in spark.py_files"
+            f"{_where(error)}",
+            "objective",
+        ) from error
     except Exception as error:
-        raise SpecError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}", "objective") from error
+        raise SpecError(
+            f"module {name!r} cannot be imported: {type(error).__name__}: {error}{_where(error)}", "objective"
+        ) from error
+
+
+def _where(error: Exception) -> str:
+    """The line of a module at which its import stopped, in brackets."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    last = frames[-1]
+    return f" ({Path(last.filename).name}, line {last.lineno})" if last.filename not in _PYTHONS_OWN else ""
+
+
+_PYTHONS_OWN = {__file__, importlib.__file__}
 
 
 def _takes_context(function: Callable[..., Any], name: str) -> bool:

@@ -13,6 +13,7 @@ from optuna_spark.objectives.custom import CustomKind
 from optuna_spark.objectives.kind import ObjectiveKind
 from optuna_spark.objectives.quadratic.kind import QuadraticKind
 from optuna_spark.objectives.xgboost.kind import XGBoostKind
+from optuna_spark.spec.conditions import check_sampler
 from optuna_spark.spec.parameters import check_parameters
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
@@ -71,6 +72,7 @@ def check_objective(spec: TuningSpec) -> None:
     kind.check_gpus(spec)
     whole = complete(spec)
     check_parameters(whole.search_space, spec.enqueue)
+    check_sampler(whole.search_space, spec.sampler)
     kind.check(whole)
     if spec.metric_names and (own := kind.value_names(whole)):
         raise SpecError(

@@ -12,6 +12,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from optuna_spark.spec.conditions import exists, in_order, unmet
 from optuna_spark.spec.sections import ParamSpec
 
 
@@ -32,8 +33,27 @@ def distributions(search_space: Mapping[str, ParamSpec]) -> dict[str, BaseDistri
 
 
 def suggest_params(trial: Any, search_space: Mapping[str, ParamSpec]) -> dict[str, Any]:
-    """Let the trial suggest every declared parameter, and return the values by parameter."""
-    return {name: _suggest(trial, name, param) for name, param in search_space.items()}
+    """Let the trial suggest every declared parameter that exists in it, and return the values by parameter.
+
+    A parameter with a condition (`when`) comes after those that it names, and only where it holds.
+    """
+    values: dict[str, Any] = {}
+    for name in in_order(search_space):
+        if exists(search_space[name], values):
+            values[name] = _suggest(trial, name, search_space[name])
+    return values
+
+
+def suggest_queued(trial: Any, search_space: Mapping[str, ParamSpec], queued: Mapping[str, Any]) -> None:
+    """Suggest the declared parameters of a trial that was queued with these values.
+
+    Raises:
+        ValueError: A value is of a parameter that does not exist in the trial: Optuna would silently leave it out.
+    """
+    values = suggest_params(trial, search_space)
+    for name in in_order(search_space):
+        if name in queued and name not in values:
+            raise ValueError(unmet(search_space, name, values))
 
 
 def _suggest(trial: Any, name: str, param: ParamSpec) -> Any:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from optuna_spark.errors import SpecError
+from optuna_spark.spec.conditions import check_met
 from optuna_spark.spec.decode import unknown_key
 from optuna_spark.spec.sections import ParamSpec
 
@@ -34,6 +35,10 @@ def check_parameters(space: Mapping[str, ParamSpec], sets: Sequence[Mapping[str,
                 space[name].check(value)
             except SpecError as error:
                 raise SpecError(str(error), f"enqueue[{index}].{name}") from None
+        try:
+            check_met(space, params)
+        except SpecError as error:
+            raise SpecError(str(error), f"enqueue[{index}]") from None
 
 
 def check_distinct(names: Iterable[str], key: str = "") -> None:

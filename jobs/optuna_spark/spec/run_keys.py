@@ -60,7 +60,8 @@ class RunKeys:
     search_space: dict[str, ParamSpec] = key(
         None,
         "Parameters by name: type float or int with low and high (both included) and step or log: true; or type"
-        " categorical with choices. Empty: what the objective brings.",
+        " categorical with choices. With when: {booster: dart} a parameter exists only where another has this value, or"
+        " one of a list. Empty: what the objective brings.",
         make=dict,
         field=plain(SEARCH, words=("float", "int", "categorical"), holds_parameters=True),
         group=Group.TUNED,

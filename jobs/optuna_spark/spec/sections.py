@@ -37,6 +37,8 @@ class ParamSpec:
         step: Distance between allowed values; not together with `log`.
         log: Sample on a logarithmic scale; `low` must then be positive.
         choices: The values of a categorical.
+        when: Other parameters by name, each with the value, or a list of values, with which this one exists
+            (spec/conditions.py).
     """
 
     type: Literal["float", "int", "categorical"]
@@ -45,6 +47,12 @@ class ParamSpec:
     step: float | None = None
     log: bool = False
     choices: tuple[Any, ...] = ()
+    when: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def conditions(self) -> dict[str, tuple[Any, ...]]:
+        """The values that other parameters may have for this one to exist, by name."""
+        return {name: tuple(v) if isinstance(v, list | tuple) else (v,) for name, v in self.when.items()}
 
     def __post_init__(self) -> None:
         if self.type == "categorical":

@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 from optuna_spark.errors import SpecError
+from optuna_spark.spec.conditions import check_conditions, is_whole
 from optuna_spark.spec.decode import from_dict, to_dict
 from optuna_spark.spec.key import check_limits
 from optuna_spark.spec.run_keys import RunKeys
@@ -47,6 +48,7 @@ class TuningSpec(RunKeys):
         check_limits(self)
         if self.stop.target_value is not None and len(self.directions) > 1:
             raise SpecError("stop.target_value works with one direction only; remove it")
+        check_conditions(self.search_space)
         self._check_metric_names()
         self._check_format()
         self._check_connection()
@@ -106,7 +108,8 @@ class TuningSpec(RunKeys):
     def allows(self, params: Mapping[str, Any]) -> bool:
         """Whether a trial with these parameters fits the search space; any does where the objective defines it."""
         space = self.search_space
-        return not space or (params.keys() == space.keys() and all(space[n].allows(v) for n, v in params.items()))
+        known = params.keys() <= space.keys() and all(space[name].allows(value) for name, value in params.items())
+        return not space or (known and is_whole(space, params))
 
     def to_json(self) -> str:
         """The spec as one line of JSON."""

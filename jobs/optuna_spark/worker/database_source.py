@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from optuna_spark.errors import StorageError, error_text
 from optuna_spark.sampling.sampler_facts import sampler_seed
-from optuna_spark.sampling.search_space import suggest_params
+from optuna_spark.sampling.search_space import suggest_queued
 from optuna_spark.shared_study.claims import Claim
 from optuna_spark.shared_study.shared_run import SampledStudy, SharedRun
 from optuna_spark.shared_study.shared_storage import UPDATE_S
@@ -22,6 +22,7 @@ from optuna_spark.shared_study.shared_trial import SharedTrial
 from optuna_spark.stop_and_retry import stopped_by
 from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.storage.trial_marks import failed
+from optuna_spark.storage.trial_record import FIXED
 from optuna_spark.wire.frames import SILENT_BEATS
 from optuna_spark.wire.messages import Outcome
 from optuna_spark.worker.study import WorkerStudy
@@ -88,7 +89,8 @@ class DatabaseSource:
         self._run.callbacks.trial_started(number)
         trial.ahead = True
         try:
-            suggest_params(trial, self._spec.search_space)
+            queued = storage.get_trial(trial._trial_id).system_attrs.get(FIXED, {})
+            suggest_queued(trial, self._spec.search_space, queued)
         except Exception as error:  # queued parameters that do not fit, or the sampler's own
             log.exception("No parameters for trial %s", number)
             self.tell(trial, Outcome(TrialState.FAIL, error=error_text(error)))

@@ -10,8 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tuning_pipeline.dag.misread import misread
 from tuning_pipeline.dag.studies import read_studies
+from tuning_pipeline.study_file.own_code import shown_code
 from tuning_pipeline.study_file.study_file import StudyFile, shown
+from tuning_pipeline.targets.package import code_of
 from tuning_pipeline.targets.spark_check import refused_by_spark, runs_here
 
 
@@ -34,11 +37,11 @@ def _check(folder: Path, spark_python: Path | None) -> tuple[list[str], int]:
     found = read_studies(folder)
     if not found.studies and not found.errors:
         return [f"error: no study file in {folder}"], 2
-    good, errors = [], list(found.errors)
+    good, errors = [], [*found.errors, *misread(folder, found.studies)]
     for study in found.studies:
         refused = _refusal(study, spark_python)
         if refused is None:
-            good.append(f"ok: {study.path.name}, DAG {study.dag_id}{_left_out(study, spark_python)}")
+            good.append(f"ok: {study.path.name}, DAG {study.dag_id}{_sent(study)}{_left_out(study, spark_python)}")
         else:
             errors.append(f"{shown(study.path)}: {refused}")
     return [*good, *(f"error: {error}" for error in errors)], 1 if errors else 0
@@ -46,6 +49,11 @@ def _check(folder: Path, spark_python: Path | None) -> tuple[list[str], int]:
 
 def _refusal(study: StudyFile, spark_python: Path | None) -> str | None:
     return refused_by_spark(study, spark_python) if spark_python is not None and runs_here(study) else None
+
+
+def _sent(study: StudyFile) -> str:
+    code = code_of(study)
+    return f", sends {shown_code(code)}" if len(code) > 1 else ""
 
 
 def _left_out(study: StudyFile, spark_python: Path | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from optuna_spark.spec.conditions import condition_text
 from tuning_pipeline.study_file.study_file import StudyFile
 
 HOW = """\
@@ -61,6 +62,8 @@ def _search_space(study: StudyFile) -> list[str]:
         else:
             step = f", step {param.step:g}" if param.step else ""
             values = f"{param.low:g} to {param.high:g}{step}{', logarithmic' if param.log else ''}"
+        if param.when:
+            values += f", when {plain(condition_text(param))}"
         cell = code(name).replace("|", "\\|")  # a table's cell ends at a pipe, in a span of code as well
         rows.append(f"| {cell} | {param.type} | {values} |")
     return rows

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from optuna_spark.spec.conditions import existing
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.exports.folders.paths import exports_base, folder_name
@@ -41,4 +42,5 @@ def _fitting(params: Mapping[str, Any], space: Mapping[str, ParamSpec]) -> dict[
     """The parameters that the search space still allows: it may have changed. The sampler chooses the others."""
     if not space:
         return dict(params)
-    return {name: value for name, value in params.items() if name in space and space[name].allows(value)}
+    allowed = {name: value for name, value in params.items() if name in space and space[name].allows(value)}
+    return existing(space, allowed)

@@ -1,4 +1,4 @@
-"""An objective of one's own: which file beside the study file it is in, and whether that has the function.
+"""An objective of one's own: whether its file has the function, and whether what travels with it can run on a worker.
 
 Nothing is imported: it is the user's code, and the DAG processor reads study files all the time. The file is parsed.
 """
@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import ast
 import difflib
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 from optuna_spark.errors import SpecError
+from tuning_pipeline.study_file.beside import file_of, modules_of
 from tuning_pipeline.study_file.keys.study_keys import StudyKeys
+from tuning_pipeline.study_file.notebook import check_runs_without_notebook, parse
+from tuning_pipeline.study_file.own_code import check_size, own_code, own_objective
 from tuning_pipeline.targets.registry import kind_of
 
 
-def own_objective(folder: Path, objective: str) -> Path | None:
-    """The file or package folder of a `module:function` objective beside the study file; None if there is none."""
-    if ":" not in objective:
-        return None
-    return _module_in(folder, objective.partition(":")[0].partition(".")[0])
-
-
 def check_own_objective(folder: Path, keys: StudyKeys) -> None:
-    """Refuse an own objective whose file or function is not there.
+    """Refuse an own objective whose file or function is not there, and code beside it that cannot travel or run.
 
     A module that is installed on the cluster cannot be seen from here. It is named in full, package.module:function.
 
@@ -39,7 +34,7 @@ def check_own_objective(folder: Path, keys: StudyKeys) -> None:
         return
     module, _, function = keys.objective.partition(":")
     top, *inner = module.split(".")
-    shipped = _module_in(folder, top)
+    shipped = own_objective(folder, keys.objective)
     if shipped is None:
         shipped = next((path for path in map(Path, keys.spark.py_files) if path.name == f"{top}.py"), None)
     if shipped is None:
@@ -48,25 +43,15 @@ def check_own_objective(folder: Path, keys: StudyKeys) -> None:
         return
     if not shipped.is_file() and not shipped.is_dir():  # named in spark.py_files, and not on this machine
         return
-    file = _file_of(shipped, inner)
-    if file is None:
+    file = file_of(shipped, inner)
+    if file is None or not file.is_file():
         raise SpecError(f"there is no module {module!r} in {shipped.name} beside the study file", "objective")
     _check_function(file, function)
-
-
-def _module_in(folder: Path, name: str) -> Path | None:
-    package, file = folder / name, folder / f"{name}.py"
-    if (package / "__init__.py").is_file():  # which Python, too, takes before the file
-        return package
-    return file if file.is_file() else None
-
-
-def _file_of(shipped: Path, inner: list[str]) -> Path | None:
-    """The file of a module inside what is shipped; None if there is none."""
-    found: Path | None = shipped
-    for name in inner:
-        found = _module_in(found, name) if found is not None and found.is_dir() else None
-    return found / "__init__.py" if found is not None and found.is_dir() else found
+    modules = own_code(folder, keys.objective, keys.spark.py_files)
+    for helper in modules[1:]:
+        if helper.is_file():
+            _names_in(helper)
+    check_size(modules)
 
 
 def brings_code(keys: StudyKeys) -> bool:
@@ -75,10 +60,19 @@ def brings_code(keys: StudyKeys) -> bool:
 
 
 def _no_module(folder: Path, name: str) -> str:
-    beside = [path.stem for path in folder.glob("*.py")]
-    beside += [path.parent.name for path in folder.glob("*/__init__.py")]
-    near = difflib.get_close_matches(name, sorted(beside), n=1)
+    modules = modules_of(folder)
+    if name in modules:  # a folder without __init__.py
+        return (
+            f"{name} beside the study file is a folder without __init__.py: name the module in it,"
+            f" {name}.<module>:function, or give it an __init__.py"
+        )
+    near = difflib.get_close_matches(name, list(modules), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
+    if (folder / f"{name}.ipynb").is_file():
+        return (
+            f"there is no module {name!r}, and {name}.ipynb is a notebook: write its code into {name}.py, for example"
+            f" with `jupyter nbconvert --to script {name}.ipynb`"
+        )
     return (
         f"there is no module {name!r}{hint}: put {name}.py, or the folder {name} with its __init__.py, beside the study"
         " file, or name it in spark.py_files; a module installed on the cluster is named in full,"
@@ -87,22 +81,29 @@ def _no_module(folder: Path, name: str) -> str:
 
 
 def _check_function(file: Path, function: str) -> None:
-    try:
-        tree = ast.parse(file.read_bytes(), filename=file.name)
-    except (SyntaxError, ValueError) as error:
-        line = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
-        raise SpecError(
-            f"{file.name} cannot be read by Python {platform.python_version()}: {line}", "objective"
-        ) from None
-    except OSError as error:
-        raise SpecError(f"{file.name} cannot be read: {error.strerror}", "objective") from None
-    names = list(_names(tree))
+    names = _names_in(file)
     if function in names or _ANY in names:
         return
-    public = [name for name in dict.fromkeys(names) if not name.startswith("_")]
+    public = [name for name in names if not name.startswith("_")]
     near = difflib.get_close_matches(function, public, n=1)
     hint = f": did you mean {near[0]!r}?" if near else f"; it has: {', '.join(public) or 'none'}"
     raise SpecError(f"{file.name} has no function {function!r}{hint}", "objective")
+
+
+def _names_in(file: Path) -> dict[str, None]:
+    """The names that a module defines, in their order.
+
+    Raises:
+        SpecError: It cannot be read, or only a notebook can run it.
+    """
+    try:
+        tree = parse(file, file.read_bytes())
+    except OSError as error:
+        raise SpecError(f"{file.name} cannot be read: {error.strerror}", "objective") from None
+    names = dict.fromkeys(_names(tree))
+    if _ANY not in names:
+        check_runs_without_notebook(file, tree, names)
+    return names
 
 
 # Stands for names that only running the module makes: an import of `*`, __getattr__, globals()["name"] = ...

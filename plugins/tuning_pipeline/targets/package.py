@@ -1,12 +1,16 @@
-"""Shared by all targets: the package as a zip, the file of a user's objective, and the GPUs of a Spark task."""
+"""Shared by all targets: the package as a zip, the code of a user's objective, and the GPUs of a Spark task."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import optuna_spark
 from optuna_spark.spec.tuning import TuningSpec
+from tuning_pipeline.study_file.beside import files_of
+from tuning_pipeline.study_file.own_code import check_size, own_code
+from tuning_pipeline.study_file.study_file import StudyFile
 
 PACKAGE = Path(optuna_spark.__file__).resolve().parent
 # What the wheel carries beside its modules, see pyproject.toml.
@@ -35,27 +39,56 @@ def gpu_amount(spec: TuningSpec) -> str:
     return f"{gpus:g}"
 
 
-def shipped(own: Path, scratch: Path) -> Path:
-    """What `--py-files` is given of one's own objective: its file, or its package as a zip in `scratch`."""
-    return scratch / f"{own.name}.zip" if own.is_dir() else own
+def code_of(study: StudyFile) -> tuple[Path, ...]:
+    """The modules beside the study file that travel with it: files, and folders of packages."""
+    return own_code(study.path.parent, study.settings.objective, study.settings.spark.py_files)
 
 
-def ship(own: Path, scratch: Path) -> Path:
-    """Make what `shipped` names: a package with all its files, which its code reads with importlib.resources."""
-    target = shipped(own, scratch)
-    if own.is_dir():
-        pack_package(target, own, "*").chmod(0o600)
-    return target
+def shipped(modules: Iterable[Path], scratch: Path) -> list[Path]:
+    """What `--py-files` is given of these modules: a file itself, a package as a zip in `scratch`."""
+    return [scratch / f"{module.name}.zip" if module.is_dir() else module for module in modules]
 
 
-def pack_package(target: Path, package: Path = PACKAGE, pattern: str = "*.py") -> Path:
-    """Write a package as a zip for `--py-files`; the same sources give the same bytes. Hidden files stay here."""
+def ship(modules: Iterable[Path], scratch: Path) -> list[Path]:
+    """Make what `shipped` names: packages with all their files, which code reads with importlib.resources.
+
+    Raises:
+        SpecError: It is more than a run may send.
+    """
+    modules = tuple(modules)
+    check_size(modules)
+    targets = shipped(modules, scratch)
+    for module, target in zip(modules, targets, strict=True):
+        if module.is_dir():
+            pack_module(target, module).chmod(0o600)
+    return targets
+
+
+def pack_package(target: Path) -> Path:
+    """Write our own package as a zip for `--py-files`; the same sources give the same bytes."""
+    return _write_zip(target, _contents(PACKAGE, (file for file in files_of(PACKAGE) if file.suffix == ".py")))
+
+
+def pack_module(target: Path, module: Path) -> Path:
+    """Write a user's package as a zip for `--py-files`; the same files give the same bytes.
+
+    A folder with code in it that has no `__init__.py` gets an empty one: Python finds no other folders in a zip.
+    """
+    contents = _contents(module, files_of(module))
+    for file in [Path(name) for name in contents if name.endswith(".py")]:
+        for folder in list(file.parents)[:-1]:
+            contents.setdefault((folder / "__init__.py").as_posix(), b"")
+    return _write_zip(target, contents)
+
+
+def _contents(module: Path, files: Iterable[Path]) -> dict[str, bytes]:
+    return {file.relative_to(module.parent).as_posix(): file.read_bytes() for file in files}
+
+
+def _write_zip(target: Path, contents: Mapping[str, bytes]) -> Path:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(package.rglob(pattern)):
-            name = file.relative_to(package.parent)
-            if not file.is_file() or any(part == "__pycache__" or part.startswith(".") for part in name.parts):
-                continue
-            info = zipfile.ZipInfo(name.as_posix(), _EPOCH)
+        for name in sorted(contents):
+            info = zipfile.ZipInfo(name, _EPOCH)
             info.external_attr = 0o644 << 16
-            archive.writestr(info, file.read_bytes(), zipfile.ZIP_DEFLATED)
+            archive.writestr(info, contents[name], zipfile.ZIP_DEFLATED)
     return target

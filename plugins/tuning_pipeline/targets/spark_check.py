@@ -13,9 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.targets.package import pack_package, ship
+from tuning_pipeline.targets.package import code_of, pack_package, ship
 from tuning_pipeline.targets.registry import kind_of
 
 IMPORT_S = 120.0
@@ -64,8 +63,7 @@ def refused_by_spark(study: StudyFile, python: Path) -> str | None:
 
 def _code_of(study: StudyFile, scratch: Path) -> Iterator[Path]:
     """What workers can import beside our package, and no more: modules that lie around do not travel."""
-    own = own_objective(study.path.parent, study.settings.objective)
-    files = [*([ship(own, scratch)] if own else []), *map(Path, study.settings.spark.py_files)]
+    files = [*ship(code_of(study), scratch), *map(Path, study.settings.spark.py_files)]
     modules = scratch / "modules"
     modules.mkdir()
     for file in files:

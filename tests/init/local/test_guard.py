@@ -19,7 +19,7 @@ for _ in range(3):
         if not os.fork():
             while os.getppid() == parent:
                 time.sleep(0.01)
-            print(os.getpid(), os.getppid(), flush=True)
+            os.write(1, f"{os.getpid()} {os.getppid()}\\n".encode())  # at once: three of them write
         os._exit(0)
     os.wait()
 time.sleep(600)

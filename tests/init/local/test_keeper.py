@@ -13,11 +13,13 @@ import pytest
 from init.local import keeper
 from init.local.errors import SetupError
 from init.local.keeper import TRIES, WINDOW_S, Keeper, Part, ended_log
+from init.local.log_server import LOG_SERVER
 from init.local.mysql import MysqlServer, is_installed
 from init.local.processes import Service, birth, one_at_a_time
 from init.local.stack import KEEPER, service_names, stop_services
+from init.local.ui import COMMANDS
 from tests.support.servers import HARD_PASSWORD, private_spark, scratch_folder, spark_environment
-from tests.support.site import Site, running_site
+from tests.support.site import Site, running_site, start
 from tests.support.waiting import wait_until
 
 needs_mysql = pytest.mark.skipif(not is_installed(), reason="no MySQL server is installed here")
@@ -176,13 +178,23 @@ def test_spark_comes_back_at_the_ports_that_others_know() -> None:
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    """All that `make ui` starts, and its keeper."""
+def started() -> Iterator[Site]:
+    """All that `make ui` starts."""
     if not is_installed() or not spark_environment().exists():
         pytest.skip("needs a MySQL server and the Spark environment: run `make setup`")
     with running_site({"quick": STUDY}) as found:
-        keeper.engage(found.layout, shell())
         yield found
+
+
+@pytest.fixture
+def site(started: Site) -> Site:
+    """All of it up, with a keeper that has seen nothing yet, whatever another test did."""
+    Service(KEEPER, started.layout.state).stop()
+    up = started
+    if not all(Service(name, started.layout.state).running() for name in ("mysql", "spark-master", *COMMANDS)):
+        up = start(started.layout, "")
+    keeper.engage(up.layout, shell())
+    return up
 
 
 def shell() -> dict[str, str]:
@@ -241,22 +253,23 @@ def test_a_service_killed_with_all_its_processes_comes_back_healthy(site: Site, 
 
 @pytest.mark.slow
 def test_the_next_make_ui_tells_what_ended_and_what_is_down(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    triggerer = Service("airflow-triggerer", site.layout.state)
-    assert triggerer.running()
+    server = Service(LOG_SERVER, site.layout.state)
+    pid = server.pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: server.pid != pid and server.running(), "the keeper to start it again")
+    wait_until(lambda: idle(site), "the keeper to be done")
     keeper.dismiss(site.layout)
     told = capsys.readouterr().out
     assert "since the last `make ui`:" in told
-    assert "airflow-triggerer has ended; it is started again" in told
+    assert f"{LOG_SERVER} has ended; it is started again" in told
     assert "down" not in told
-    triggerer.stop()
-    triggerer.adopt(1, {})  # as it is recorded after its end: another process has its number
-    triggerer.pid_file.write_text('{"pid": 1, "birth": "gone:1", "facts": {}}')
+    server.stop()
+    server.adopt(1, {})  # as it is recorded after its end: another process has its number
+    server.pid_file.write_text('{"pid": 1, "birth": "gone:1", "facts": {}}')
     keeper.dismiss(site.layout)
     told = capsys.readouterr().out
     assert "== the keeper of the services had ended: what ended since was not started again" in told
-    assert "== airflow-triggerer is down: starting it again" in told
-    site.services.ensure()
-    keeper.engage(site.layout, shell())
+    assert f"== {LOG_SERVER} is down: starting it again" in told
 
 
 @pytest.mark.slow

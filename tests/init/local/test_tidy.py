@@ -17,7 +17,7 @@ from init.local.layout import Layout
 from init.local.tidy import remove_before, tidy
 from tests.support.programs import run_program
 from tests.support.servers import scratch_folder
-from tests.support.site import _OURS, checkout
+from tests.support.site import checkout, environment, migrate
 
 # The whole chain but for the cluster: its task `tune` is one trial, with the value that the test says.
 CHAIN = """
@@ -62,19 +62,17 @@ def layout() -> Iterator[Layout]:
         (folder / "dags" / "publishing.py").write_text(CHAIN)
         (folder / "dags" / "wanted").mkdir()
         (folder / "dags" / "wanted" / "best.yaml").write_text("retries: 0\nretune: {publish: better}\n")
-        airflow.migrate(found, environment(found))
+        migrate(found, variables(found))
         yield found
 
 
-def environment(layout: Layout) -> dict[str, str]:
-    connections = airflow.connections(layout, None, 7077, {"AIRFLOW__CORE__FERNET_KEY": ""})
-    env = airflow.environment(layout, connections, None)
-    return {name: value for name, value in env.items() if not name.startswith("AIRFLOW__") or name in _OURS}
+def variables(layout: Layout) -> dict[str, str]:
+    return environment(layout, airflow.connections(layout, None, 7077, {"AIRFLOW__CORE__FERNET_KEY": ""}))
 
 
 def run(layout: Layout, value: float) -> None:
     command: list[str | Path] = [airflow.program(layout), "dags", "test", "publishing"]
-    run_program(command, env=environment(layout) | {"VALUE": str(value)}, together=True)
+    run_program(command, env=variables(layout) | {"VALUE": str(value)}, together=True)
 
 
 def published(layout: Layout) -> list[float]:

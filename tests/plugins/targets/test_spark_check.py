@@ -43,7 +43,9 @@ def test_an_objective_that_can_be_imported_is_right(folder: Path) -> None:
 BROKEN = {
     "1 / 0\n" + OBJECTIVE: "objective: module 'mine' cannot be imported: ZeroDivisionError: division by zero",
     "import not_there\n" + OBJECTIVE: "objective: module 'mine' needs 'not_there', which is not installed",
-    "import helpers\n" + OBJECTIVE: "objective: module 'mine' needs 'helpers', which is not installed",
+    "\n__import__('helpers')\n" + OBJECTIVE: "objective: module 'mine' needs 'helpers', which is not installed: install"
+    " it where the trials run, or import it with an import statement from beside the study file, or name its file in"
+    " spark.py_files (mine.py, line 2)",
     "def objective(): return 1.0\n": "objective: 'mine:objective' must be callable as function(trial)",
     "objective = 3\n": "objective: 'mine:objective' must be a function, got int",
     "import os\nos._exit(7)\n" + OBJECTIVE: "objective: importing mine:objective ended Python with code 7",
@@ -53,7 +55,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("code", "sentence"), BROKEN.items(), ids=BROKEN.values())
 def test_what_only_an_import_shows_is_told_with_its_file(folder: Path, code: str, sentence: str) -> None:
-    (folder / "helpers.py").write_text("")  # beside it, but it does not travel
+    (folder / "helpers.py").write_text("")  # beside it, but no import statement names it
     (said,) = lines(folder, code)
     assert said.startswith(f"error: dags/studies/mine.yaml: {sentence}")
 
@@ -76,6 +78,22 @@ def test_a_package_is_imported_from_the_zip_that_workers_get(folder: Path) -> No
     assert "cannot import name 'words' from 'pack'" in lines(folder, "", text)[0]
     (folder / "pack" / "words.py").write_text("")
     assert lines(folder, "", text) == ["ok: mine.yaml, DAG tune_mine"]
+
+
+def test_what_the_module_imports_from_beside_it_is_there_and_is_told(folder: Path) -> None:
+    (folder / "helpers.py").write_text("def load():\n    import features.load\n")
+    (folder / "features").mkdir()  # a package without __init__.py
+    (folder / "features" / "load.py").write_text("from importlib.resources import files\n")
+    (folder / "unused.py").write_text("raise SystemExit\n")
+    assert lines(folder, "import helpers\nhelpers.load()\n" + OBJECTIVE) == [
+        "ok: mine.yaml, DAG tune_mine, sends mine.py (1 kB), helpers.py (1 kB), features (1 file, 1 kB)"
+    ]
+
+
+def test_an_import_that_stops_is_told_with_its_line(folder: Path) -> None:
+    (folder / "features.py").write_text("import os\n\nif os:\n    get_ipython().system('ls')\n")
+    (said,) = lines(folder, "import features\n" + OBJECTIVE)
+    assert said.endswith("NameError: name 'get_ipython' is not defined (features.py, line 4)")
 
 
 def test_further_modules_are_those_in_py_files(folder: Path) -> None:

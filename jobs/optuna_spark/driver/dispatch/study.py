@@ -25,7 +25,7 @@ from optuna_spark.sampling.enqueue import queued_trial
 from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.sampling.sampler_facts import portable, sampler_seed, sees_all
-from optuna_spark.sampling.search_space import distributions, suggest_params
+from optuna_spark.sampling.search_space import distributions, suggest_queued
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.choices import internal_repr
 from optuna_spark.storage.trial_marks import abandoned, failed
@@ -119,11 +119,11 @@ class SampledStudy:
         """
         try:
             trial = self._study.ask()
+            queued = self.frozen(trial.number).system_attrs.get(FIXED)  # Optuna's mark of a trial from enqueue_trial
             try:
-                suggest_params(trial, self._spec.search_space)
+                suggest_queued(trial, self._spec.search_space, queued or {})
             except (ValueError, TypeError, OverflowError) as error:
-                # Optuna marks a trial from enqueue_trial with this attribute: then its parameters are to blame.
-                if FIXED in self.frozen(trial.number).system_attrs:
+                if queued is not None:  # then its parameters are to blame
                     raise QueuedParametersError(trial, str(error)) from error
                 raise
             return trial

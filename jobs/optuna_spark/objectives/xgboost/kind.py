@@ -61,8 +61,10 @@ class XGBoostKind(ObjectiveKind):
         return fixed_params(spec)
 
     def max_steps(self, spec: TuningSpec) -> int | None:
-        tuned = spec.search_space.get("num_boost_round")
-        return int(tuned.high) if tuned and tuned.high else section_of(spec).num_boost_round
+        tuned, rounds = spec.search_space.get("num_boost_round"), section_of(spec).num_boost_round
+        if tuned is None or not tuned.high:
+            return rounds
+        return max(int(tuned.high), rounds) if tuned.when else int(tuned.high)  # rounds: where it does not exist
 
     def early_imports(self, spec: TuningSpec) -> tuple[str, ...]:
         """XGBoost takes more than a second of CPU to import.

@@ -14,8 +14,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 from optuna_spark.errors import TuningError
 from tuning_pipeline.failures import Failure, as_airflow_error, describe_failure, driver_failure, told_card
 from tuning_pipeline.runs.begin import prepared
-from tuning_pipeline.study_file.own_objective import own_objective
-from tuning_pipeline.targets.package import pack_package, ship
+from tuning_pipeline.study_file.own_code import shown_code
+from tuning_pipeline.targets.package import code_of, pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of, require_cluster
 from tuning_pipeline.targets.standalone.driver_end import end_application
 from tuning_pipeline.targets.standalone.links import SparkLink, StudyLink, show_links, spark_page
@@ -152,8 +152,9 @@ class TuneOperator(SparkSubmitOperator):
         package = pack_package(scratch / "optuna_spark.zip")
         package.chmod(0o600)
         spec = self.spec_of(run)
-        if own := own_objective(study.path.parent, spec.objective):
-            ship(own, scratch)
+        if code := code_of(study):
+            ship(code, scratch)
+            self.log.info("Travels to driver and workers: %s", shown_code(code))
         secrets = run_secrets(study.settings)
         spec_file = write_private(scratch / "spec.json", spec.to_json())
         self.spec_file = str(spec_file)

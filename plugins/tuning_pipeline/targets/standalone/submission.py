@@ -11,9 +11,8 @@ from urllib.parse import quote
 
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.study_file.keys.spark import SparkSettings, conf_text
-from tuning_pipeline.study_file.own_objective import own_objective
 from tuning_pipeline.study_file.study_file import StudyFile
-from tuning_pipeline.targets.package import cluster_file, gpu_amount, shipped
+from tuning_pipeline.targets.package import cluster_file, code_of, gpu_amount, shipped
 
 APPLICATION = cluster_file("jobs/tune.py")
 # In the application's scratch folder: why it failed, and where it stands.
@@ -42,14 +41,13 @@ def submission(
     Args:
         study: The study, with the changes from the run's form.
         spec: The run.
-        package_zip: The zip that `pack_package` wrote; `ship` puts the zip of an objective that is a package beside it.
+        package_zip: The zip that `pack_package` wrote; `ship` puts the zips of the study's own packages beside it.
         spec_file: File with the spec for the driver. Not an argument, because every user of the machine can read those,
             and the kernel limits their length.
         secrets_file: File with the secrets of the study's connections, if it names any.
     """
     settings = study.settings.spark
-    own = own_objective(study.path.parent, spec.objective)
-    files = [str(package_zip), *([str(shipped(own, package_zip.parent))] if own else []), *settings.py_files]
+    files = [package_zip, *shipped(code_of(study), package_zip.parent), *settings.py_files]
     return Submission(
         application=str(APPLICATION),
         application_args=[
@@ -59,7 +57,7 @@ def submission(
         ],
         conf=spark_conf(spec, settings),
         name=f"tune {spec.study_name}",
-        py_files=",".join(files),
+        py_files=",".join(map(str, files)),
         archives=",".join(map(shipped_archive, settings.archives)) or None,
     )
 

@@ -230,6 +230,7 @@ def test_an_unreachable_workspace_can_be_tried_again(tried: Make, monkeypatch: p
     from tests.support.connections import set_connection
 
     operator, context = tried()
+    monkeypatch.setattr("tuning_pipeline.targets.databricks.workspace.access.RETRY_S", 1)
     set_connection(
         monkeypatch, DATABRICKS, conn_type="databricks", host="127.0.0.1", schema="http", port=1, password="t"
     )

@@ -15,9 +15,9 @@ from optuna_spark.spec.sections import ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tuning_pipeline.failures import TaskError
 from tuning_pipeline.study_file.keys.spark import SparkSettings
-from tuning_pipeline.study_file.own_objective import own_objective
+from tuning_pipeline.study_file.own_code import own_objective
 from tuning_pipeline.study_file.study_file import StudyFile, parse_study
-from tuning_pipeline.targets.package import pack_package, ship
+from tuning_pipeline.targets.package import code_of, pack_module, pack_package, ship
 from tuning_pipeline.targets.standalone.cluster import check_cluster, master_of
 from tuning_pipeline.targets.standalone.scratch import write_private
 from tuning_pipeline.targets.standalone.submission import (
@@ -81,9 +81,8 @@ def test_a_package_beside_the_study_file_travels_whole(tmp_path: Path, monkeypat
     given = study(folder, objective="mine.code:f")
     made = submission(given, given.to_spec("r"), scratch / "p.zip", scratch / "spec.json")
     assert made.py_files == f"{scratch}/p.zip,{scratch}/mine.zip"
-    own = own_objective(folder, "mine.code:f")
-    assert own == folder / "mine"
-    shipped = ship(own, scratch)
+    assert code_of(given) == (folder / "mine",)
+    (shipped,) = ship(code_of(given), scratch)
     assert shipped == scratch / "mine.zip"
     assert shipped.stat().st_mode & 0o777 == 0o600
     with zipfile.ZipFile(shipped) as archive:
@@ -94,7 +93,7 @@ def test_a_package_beside_the_study_file_travels_whole(tmp_path: Path, monkeypat
     assert code.f(None) == "[42]"
     for name in ("mine", "mine.code", "mine.parts"):
         del sys.modules[name]
-    assert own_objective(folder, "plain.a:f") is None  # a folder without __init__.py is no package
+    assert own_objective(folder, "plain.b:f") is None  # an installed package may have the name and more in it
 
 
 def test_cpu_tasks_get_as_many_cores_as_they_need() -> None:
@@ -150,7 +149,7 @@ def test_a_package_can_be_imported_from_its_zip(tmp_path: Path, monkeypatch: pyt
     package = tmp_path / "probe"
     package.mkdir()
     (package / "__init__.py").write_text("answer = 42\n")
-    monkeypatch.syspath_prepend(str(pack_package(tmp_path / "p.zip", package)))
+    monkeypatch.syspath_prepend(str(pack_module(tmp_path / "p.zip", package)))
     import probe  # type: ignore[import-not-found]
 
     assert probe.answer == 42

@@ -14,7 +14,7 @@ from tuning_pipeline.database.connections import database_connection, require_co
 from tuning_pipeline.exports.folders.paths import folder_name
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.retune.first_tries import with_first_tries
-from tuning_pipeline.study_file.own_objective import own_objective
+from tuning_pipeline.study_file.own_code import shown_code
 from tuning_pipeline.targets.databricks.keys.settings import databricks_settings
 from tuning_pipeline.targets.databricks.workspace.access import PURPOSE, RemoteFolders, open_workspace, readable_errors
 from tuning_pipeline.targets.databricks.workspace.init_scripts import init_scripts
@@ -26,7 +26,7 @@ from tuning_pipeline.targets.databricks.workspace.paths import (
     study_copy_path,
     with_data,
 )
-from tuning_pipeline.targets.package import cluster_file, pack_package, ship
+from tuning_pipeline.targets.package import cluster_file, code_of, pack_package, ship
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -117,17 +117,19 @@ def local_data(spec: TuningSpec) -> Path | None:
 
 
 def py_files(study: StudyFile, scratch: Path) -> list[Path]:
-    """The Python files that the workers need: an objective beside the study file, and `spark.py_files`.
+    """The Python files that the workers need: the code beside the study file, and `spark.py_files`.
 
     Args:
         study: The study.
-        scratch: Folder for the zip of an objective that is a package.
+        scratch: Folder for the zips of packages.
 
     Raises:
         TaskError: A file is missing on this machine.
     """
-    own = own_objective(study.path.parent, study.settings.objective)
-    files = [*([ship(own, scratch)] if own else []), *(Path(name) for name in study.settings.spark.py_files)]
+    code = code_of(study)
+    if code:
+        log.info("Travels to driver and workers: %s", shown_code(code))
+    files = [*ship(code, scratch), *(Path(name) for name in study.settings.spark.py_files)]
     for file in files:
         if not file.is_file():
             raise TaskError(Failure(what=f"spark.py_files names {file}, which is no file on this machine"))
