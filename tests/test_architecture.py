@@ -24,13 +24,14 @@ ROOMS: dict[str, set[str]] = {
     "jobs/trial_callback": set(),
     "jobs/data/files": {"jobs/errors", "jobs/spec"},
     "jobs/data": {"jobs/data/files", "jobs/device", "jobs/errors", "jobs/spec"},
+    "jobs/data/splits": {"jobs/data", "jobs/errors", "jobs/spec"},
     "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
     "jobs/results": {"jobs/errors", "jobs/storage"},
     "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
     "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/objectives/quadratic": {"jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec"},
     "jobs/objectives/xgboost": {
-        "jobs/data", "jobs/device", "jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec",
+        "jobs/data", "jobs/data/splits", "jobs/device", "jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec",
     },
     "jobs/objectives/registry": {
         "jobs/errors", "jobs/objectives", "jobs/objectives/quadratic", "jobs/objectives/xgboost", "jobs/spec",

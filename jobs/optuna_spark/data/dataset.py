@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from optuna_spark.data.labels import Labels
+from optuna_spark.data.row_roles import RowRoles
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +21,14 @@ class Dataset:
         labels: What to predict, always on the CPU.
         names: Names of the feature columns.
         key: Equal for equal tables on the same device; a key for caches of what is made from the table.
+        rows: What columns of the table say of its rows, always on the CPU.
     """
 
     features: Any
     labels: Labels
     names: tuple[str, ...]
     key: Hashable
+    rows: RowRoles = field(default_factory=RowRoles)
 
     @property
     def n_rows(self) -> int:

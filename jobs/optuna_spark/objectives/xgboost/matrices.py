@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from xgboost import DataIter
@@ -11,8 +12,11 @@ from xgboost import QuantileDMatrix as Matrix
 
 from optuna_spark.data.cache import LruCache
 from optuna_spark.data.dataset import Dataset
-from optuna_spark.data.split import Part, Rows, split
+from optuna_spark.data.split import Part, Rows
+from optuna_spark.data.splits.parts import parts_of
 from optuna_spark.device import Device
+from optuna_spark.objectives.xgboost.row_weights import Weights, row_weights, training_weights
+from optuna_spark.spec.validation import ValidationSpec
 
 # The default search space has four values of max_bin.
 KEPT = 4
@@ -27,11 +31,27 @@ class Fold(NamedTuple):
     validation: Matrix
 
 
+@dataclass(frozen=True)
+class Rule:
+    """How the matrices are made of the table.
+
+    Attributes:
+        validation: Which rows train, and which validate.
+        seed: Of the study.
+        balance_classes: Whether each class weighs the same in training.
+    """
+
+    validation: ValidationSpec
+    seed: int | None
+    balance_classes: bool
+
+
 class Matrices:
     """The folds of one split of one table, quantised once per `max_bin`. Thread-safe."""
 
-    def __init__(self, dataset: Dataset, parts: list[Part], device: Device) -> None:
+    def __init__(self, dataset: Dataset, parts: list[Part], device: Device, *, balance_classes: bool = False) -> None:
         self.dataset = dataset
+        self._balance_classes = balance_classes
         self.parts = parts
         self._device = device
         self._folds: LruCache[list[Fold]] = LruCache(sets_to_keep(dataset.features.nbytes, len(parts)))
@@ -46,14 +66,17 @@ class Matrices:
 
     def _fold(self, part: Part, max_bin: int) -> Fold:
         with on_device(self.dataset.features, self._device):
-            train = self._matrix(part.train, max_bin, None)
-            return Fold(train, self._matrix(part.validation, max_bin, train))
+            weights = training_weights(self.dataset, part.train, balance_classes=self._balance_classes)
+            train = self._matrix(part.train, weights, max_bin, None)
+            return Fold(
+                train, self._matrix(part.validation, row_weights(self.dataset, part.validation), max_bin, train)
+            )
 
-    def _matrix(self, rows: Rows, max_bin: int, cuts_of: Matrix | None) -> Matrix:
+    def _matrix(self, rows: Rows, weights: Weights | None, max_bin: int, cuts_of: Matrix | None) -> Matrix:
         options = {"max_bin": max_bin, "ref": cuts_of, "nthread": self._device.threads}
         if self._device.kind == "cpu":
-            return Matrix(_Blocks(self.dataset, rows), **options)
-        return Matrix(self.dataset.features[rows], label=self.dataset.labels.values[rows], **options)
+            return Matrix(_Blocks(self.dataset, rows, weights), **options)
+        return Matrix(self.dataset.features[rows], label=self.dataset.labels.values[rows], weight=weights, **options)
 
 
 class _Blocks(DataIter):
@@ -62,15 +85,16 @@ class _Blocks(DataIter):
     XGBoost makes the same cuts of them, however many blocks there are.
     """
 
-    def __init__(self, dataset: Dataset, rows: Rows) -> None:
+    def __init__(self, dataset: Dataset, rows: Rows, weights: Weights | None) -> None:
         super().__init__(release_data=True)
-        self._dataset, self._rows, self._done = dataset, rows, 0
+        self._dataset, self._rows, self._weights, self._done = dataset, rows, weights, 0
 
     def next(self, input_data: Callable[..., None]) -> bool:
         rows = self._rows[self._done : self._done + BLOCK_ROWS]
         if len(rows) == 0:
             return False
-        input_data(data=self._dataset.features[rows], label=self._dataset.labels.values[rows])
+        weights = None if self._weights is None else self._weights[self._done : self._done + BLOCK_ROWS]
+        input_data(data=self._dataset.features[rows], label=self._dataset.labels.values[rows], weight=weights)
         self._done += len(rows)
         return True
 
@@ -99,11 +123,16 @@ def on_device(features: Any, device: Device) -> AbstractContextManager[Any]:
 _matrices: LruCache[Matrices] = LruCache(1)
 
 
-def matrices_for(dataset: Dataset, device: Device, holdout: float, folds: int | None, seed: int | None) -> Matrices:
+def matrices_for(dataset: Dataset, device: Device, rule: Rule) -> Matrices:
     """The matrices of a split, kept for the tasks that this Python process runs later.
 
     Raises:
-        DataError: Too few distinct rows for the split.
+        DataError: The rows cannot be divided so.
     """
-    key = (dataset.key, device, holdout, folds, seed)
-    return _matrices.get(key, lambda: Matrices(dataset, split(dataset, holdout, folds, seed), device))
+    key = (dataset.key, device, rule)
+    return _matrices.get(
+        key,
+        lambda: Matrices(
+            dataset, parts_of(dataset, rule.validation, rule.seed), device, balance_classes=rule.balance_classes
+        ),
+    )

@@ -19,11 +19,11 @@ from optuna_spark.errors import DataError, DeviceError
 from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.xgboost.curve import Curve
 from optuna_spark.objectives.xgboost.fixed_params import fixed_params
-from optuna_spark.objectives.xgboost.matrices import Fold, Matrices, matrices_for
+from optuna_spark.objectives.xgboost.matrices import Fold, Matrices, Rule, matrices_for
 from optuna_spark.objectives.xgboost.metric_tables import NEEDS_EVERY_CLASS
 from optuna_spark.objectives.xgboost.metrics import metrics
 from optuna_spark.objectives.xgboost.params import typed
-from optuna_spark.objectives.xgboost.section import section_of
+from optuna_spark.objectives.xgboost.section import section_of, validation_of
 from optuna_spark.sampling.search_space import suggest_params
 from optuna_spark.spec.tuning import TuningSpec
 
@@ -84,15 +84,16 @@ class XGBoostObjective:
 
     def __init__(self, context: ObjectiveContext) -> None:
         spec = context.spec
-        assert spec.data is not None  # the registry checked it
+        assert spec.table is not None  # the registry checked it
         self._spec = spec
         self._xgboost = section_of(spec)
         self._device = context.device
         self._space = spec.search_space
         self._metrics = metrics(spec)
         _require_gpu_build(context.device)
-        dataset = load_dataset(spec.data, self._xgboost.task, context.device, context.table, context.data_secrets)
-        self._matrices = matrices_for(dataset, context.device, self._xgboost.holdout, self._xgboost.folds, spec.seed)
+        dataset = load_dataset(spec.table, self._xgboost.task, context.device, context.table, context.data_secrets)
+        rule = Rule(validation_of(spec), spec.seed, self._xgboost.class_weight == "balanced")
+        self._matrices = matrices_for(dataset, context.device, rule)
         _check_classes(self._matrices, self._metrics)
         n_classes = len(dataset.labels.classes)
         self._base, self._of_data = base_params(spec, context.device, n_classes), of_data(spec, n_classes)
