@@ -17,6 +17,7 @@ from optuna_spark.data.load import load_dataset
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError, DeviceError
 from optuna_spark.objectives.context import ObjectiveContext
+from optuna_spark.objectives.xgboost.constraints import by_place
 from optuna_spark.objectives.xgboost.curve import Curve
 from optuna_spark.objectives.xgboost.fixed_params import fixed_params
 from optuna_spark.objectives.xgboost.matrices import Fold, Matrices, Rule, matrices_for
@@ -96,7 +97,9 @@ class XGBoostObjective:
         self._matrices = matrices_for(dataset, context.device, rule)
         _check_classes(self._matrices, self._metrics)
         n_classes = len(dataset.labels.classes)
-        self._base, self._of_data = base_params(spec, context.device, n_classes), of_data(spec, n_classes)
+        base = base_params(spec, context.device, n_classes)
+        self._base = by_place(base, dataset.names, may_name=spec.errors_may_quote)
+        self._of_data = of_data(spec, n_classes)
 
     def __call__(self, trial: Any) -> float | tuple[float, ...]:
         params = self._base | typed(suggest_params(trial, self._space))

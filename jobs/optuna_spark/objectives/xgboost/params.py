@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna_spark.errors import SpecError
+from optuna_spark.objectives.xgboost.constraints import check_constraint
 from optuna_spark.objectives.xgboost.section import section_of
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
@@ -145,6 +146,7 @@ def _check_condition(name: str, given: Mapping[str, tuple[Any, ...]], task: str,
 def _check_values(name: str, values: Iterable[Any], task: str, key: str) -> None:
     allowed = OBJECTIVES[task] if name == "objective" else ALLOWED_VALUES.get(name)
     for value in values:
+        check_constraint(name, value, key)
         if name == "tree_method" and value == "gpu_hist":
             raise SpecError("gpu_hist is gone: use hist, and set resources.gpus_per_task for a GPU", key)
         if allowed and value not in allowed:

@@ -69,7 +69,8 @@ class XGBoostSection:
     # Only names that `params` knows: none of them names a file, a plugin or a device.
     fixed: dict[str, Any] = key(
         None,
-        "XGBoost parameters that are not tuned, such as {booster: dart}.",
+        "XGBoost parameters that are not tuned, such as {booster: dart}. Constraints may name features:"
+        " {monotone_constraints: {age: 1}, interaction_constraints: [[age, bmi], [s1, s2]]}.",
         make=dict,
         field=plain(TRAINING, words=(), holds_parameters=True),
     )
