@@ -90,6 +90,7 @@ def test_the_best_parameters_are_enough_to_train(tmp_path: Path, url: sa.URL, st
         "encoding": None,
         "missing": ["?"],
         "columns": {"drop": ["id*"], "keep": []},
+        "weight": None,
         "sha256": None,
         "fingerprint": "fingerprint of run 1",
     }
