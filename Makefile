@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # What you may set. No value is ever read as code: `value` keeps make from reading it, and recipes take it, quoted, from
 # the environment, so that the shell does not read it either.
-override SETTINGS := PYTHON STUDY TRIALS REPLACED DAYS UI_PORT CASES RUNS ONLY RESULTS WHAT
+override SETTINGS := PYTHON STUDY TRIALS REPLACED DAYS UI_PORT CASES RUNS SEEDS ONLY RESULTS WHAT
 $(foreach name,$(SETTINGS),$(if $(filter-out undefined,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 
 # The first Python that is new enough; PYTHON=/path/to/python overrides.
@@ -25,9 +25,11 @@ REPLACED ?=
 DAYS ?= 30
 # Of Airflow's web pages; a free one is taken where somebody else has it.
 UI_PORT ?= 8080
-# Of the benchmark: which cases, how often each contender runs, which of them (all), and where the numbers go.
+# Of the benchmark: which cases, how often each contender runs, with how many seeds the long searches of case d run,
+# which contenders (all), and where the numbers go.
 CASES ?=
 RUNS ?= 3
+SEEDS ?= 3
 ONLY ?=
 RESULTS ?= benchmarks/results/latest.json
 # Of `make test-debian13`: what make does there, targets and settings.
@@ -113,11 +115,11 @@ test-databricks: ## only the tests of target databricks
 	@$(LOCAL) setup --dev
 	@init/local/test-part.sh databricks
 
-bench: ## measure the engine beside its peers, about an hour: CASES=a,c RUNS=3 (installs the peers, 1.3 GB)
+bench: ## measure the engine beside its peers, about 2 hours: CASES=a,c RUNS=3 SEEDS=3 (installs the peers, 1.6 GB)
 	@$(LOCAL) setup --bench
 	@TUNING_SPARK_ENV="$$PWD/.state/envs/spark" PYTHONPATH=jobs \
 		$(SPARK_ENV)/python -m benchmarks --cases "$$CASES" --runs "$$RUNS" \
-		--only "$$ONLY" --results "$$RESULTS"
+		--seeds "$$SEEDS" --only "$$ONLY" --results "$$RESULTS"
 
 bench-gpu: ## the same question to NVIDIA GPUs: 1, 2, 4 and 8 trials at once on a big table, against the CPU
 	@$(LOCAL) setup

@@ -15,7 +15,17 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.cases import memory, pipeline, search, speedup, trial_cost, utilisation
+from benchmarks.cases import (
+    long_search,
+    memory,
+    pipeline,
+    pruner_view,
+    sampler_cost,
+    search,
+    speedup,
+    trial_cost,
+    utilisation,
+)
 from benchmarks.cases.bench import Bench, CaseResult
 from benchmarks.machine import machine
 from benchmarks.results import Measurement, save
@@ -27,9 +37,13 @@ CASES: dict[str, Callable[[Bench], CaseResult]] = {
     "a/1280": partial(utilisation.run, trials=utilisation.MANY),
     "b": trial_cost.run,
     "c": speedup.run,
-    "d": search.run,
+    "d/pruning": search.run,
+    "d/pruners": pruner_view.run,
+    "d/5000": partial(long_search.run, trials=long_search.SHORT),
+    "d/20000": partial(long_search.run, trials=long_search.LONG),
     "e": pipeline.run,
     "f": memory.run,
+    "samplers": sampler_cost.run,
 }
 RESULTS = REPOSITORY / "benchmarks" / "results"
 LOGS = REPOSITORY / ".state" / "bench"
@@ -39,6 +53,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--cases", default="", help="some of them, as a,c; all by default")
     parser.add_argument("--runs", type=int, default=3, help="how often each contender runs; the median counts")
+    parser.add_argument("--seeds", type=int, default=3, help="with how many seeds the long searches of case d run")
     parser.add_argument("--only", default="", help="contenders whose name holds one of these texts, as floor;ours, rdd")
     parser.add_argument("--results", type=Path, default=RESULTS / "latest.json")
     return parser.parse_args(arguments)
@@ -95,7 +110,7 @@ def main(arguments: list[str]) -> int:
         too_slow = set[str]()  # filled by case a/128, for a/1280
         for name in names:
             before = about(name)
-            result = CASES[name](Bench(servers, options.runs, only, too_slow))
+            result = CASES[name](Bench(servers, options.runs, only, range(1, options.seeds + 1), too_slow))
             # After each case: an interrupted benchmark keeps those that are done.
             save(options.results, in_case(name, before, result))
             tables += result.tables

@@ -126,6 +126,7 @@ class Machine:
         timeout_s: float,
         python: Path | None = None,
         submit: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> Outcome:
         """Run a contender to its end, and leave none of its processes behind.
 
@@ -136,6 +137,7 @@ class Machine:
             timeout_s: It is stopped after this many seconds.
             python: Its interpreter; by default that of the Spark environment.
             submit: Options of spark-submit; empty for a program that does not use Spark.
+            variables: Further variables of its environment.
 
         Raises:
             ContenderError: The contender failed.
@@ -147,7 +149,8 @@ class Machine:
         result.unlink(missing_ok=True)
         self.times.unlink(missing_ok=True)
         token = secrets.token_hex(8)
-        env = contender_environment(python, token, result, url) | {TIMES_VARIABLE: str(self.times)}
+        variables = {TIMES_VARIABLE: str(self.times), **(variables or {})}
+        env = contender_environment(python, token, result, url, variables)
         log = self.logs / f"{contender}.log"
         with log.open("ab") as output:
             output.write(f"--- {time.ctime()} {contender} {' '.join(arguments)[:200]}\n".encode())
@@ -193,21 +196,24 @@ def read_times(file: Path) -> list[tuple[float, float]]:
     return [(float(start), float(end)) for start, end in map(str.split, lines)]
 
 
-def contender_environment(python: Path, token: str, result: Path, url: sqlalchemy.URL | None) -> dict[str, str]:
-    """The environment of a contender. The password of its database is only here."""
+def contender_environment(
+    python: Path, token: str, result: Path, url: sqlalchemy.URL | None, variables: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment of a contender, with `variables`. The password of its database is only here."""
     dropped = ("PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP")
     kept = {name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("AIRFLOW")}
     env = kept | {
         "TUNING_SPARK_ENV": str(spark_environment()),
         "SPARK_LOCAL_IP": "127.0.0.1",
         # Our spark-submit passes on few variables. These are the further ones that contenders need.
-        "TUNING_SPARK_ENVIRONMENT": f"{TOKEN_VARIABLE} {RESULT_VARIABLE} {URL_VARIABLE} {TIMES_VARIABLE}",
+        "TUNING_SPARK_ENVIRONMENT": " ".join([TOKEN_VARIABLE, RESULT_VARIABLE, URL_VARIABLE, *variables]),
         "SPARK_HOME": str(spark_home(spark_environment())),
         "PYSPARK_PYTHON": str(python),
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "jobs")]),
         "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
         TOKEN_VARIABLE: token,
         RESULT_VARIABLE: str(result),
+        **variables,
     }
     return env if url is None else env | {URL_VARIABLE: url.render_as_string(hide_password=False)}
 
@@ -251,6 +257,7 @@ class Cluster:
         timeout_s: float,
         python: Path | None = None,
         conf: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> Outcome:
         """`Machine.run` through spark-submit, with `slots` cores. Waits until the cluster is idle again."""
         settings = {**SPARK_CONF, "spark.cores.max": str(slots), **(conf or {})}
@@ -258,7 +265,9 @@ class Cluster:
         options = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
         submit = ["--master", self._cluster.master_url, *options, "--py-files", str(self._machine.package())]
         try:
-            return self._machine.run(contender, arguments, url=url, timeout_s=timeout_s, python=python, submit=submit)
+            return self._machine.run(
+                contender, arguments, url=url, timeout_s=timeout_s, python=python, submit=submit, variables=variables
+            )
         finally:
             self._wait_until_idle()
 

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 Value = float | str
+# How near an engine should come to one that costs nothing, and the fewest runs that tell.
+COSTLESS, COSTLESS_RUNS = 0.95, 7
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,17 @@ def verdict(what: str, value: float | None, limit: float, *, at_most: bool) -> s
     reached = value <= limit if at_most else value >= limit
     sign = "<=" if at_most else ">="
     return f"{'reached' if reached else 'MISSED'}: {what}: {value:.3g} (target {sign} {limit:g})"
+
+
+def costless_verdict(samples: Samples, contender: str) -> str:
+    """A line on how near a contender comes to an engine that costs nothing (`of_costless`), by the median of its runs.
+
+    A few runs say little: one busy second of the machine is a tenth of the time.
+    """
+    runs = len(samples.values(contender, "of_costless"))
+    what = f"{contender}, share of an engine that costs nothing, start included, median of {runs} runs"
+    line = verdict(what, samples.median(contender, "of_costless"), COSTLESS, at_most=False)
+    return line if not 0 < runs < COSTLESS_RUNS else f"{line}; the target is for RUNS={COSTLESS_RUNS} or more"
 
 
 def save(file: Path, fresh: Iterable[Measurement]) -> None:

@@ -27,7 +27,9 @@ ROOMS: dict[str, set[str]] = {
     "jobs/data/splits": {"jobs/data", "jobs/errors", "jobs/spec"},
     "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
     "jobs/results": {"jobs/errors", "jobs/storage"},
-    "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
+    "jobs/sampling/exhaustive": {"jobs/errors", "jobs/storage"},
+    "jobs/sampling/calling": {"jobs/errors", "jobs/spec", "jobs/storage", "jobs/wire"},
+    "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/sampling/exhaustive", "jobs/spec", "jobs/storage"},
     "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/objectives/quadratic": {"jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec"},
     "jobs/objectives/xgboost": {
@@ -38,24 +40,28 @@ ROOMS: dict[str, set[str]] = {
     },
     "jobs/wire": {"jobs/errors", "jobs/shown", "jobs/spec", "jobs/storage", "jobs/trial_callback"},
     "jobs/shared_study": {
-        "jobs/database", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/shown", "jobs/spec",
-        "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback",
+        "jobs/database", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/sampling/calling",
+        "jobs/sampling/exhaustive", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback",
     },
     "jobs/worker": {
         "jobs/device", "jobs/errors", "jobs/objectives", "jobs/objectives/registry", "jobs/sampling",
-        "jobs/shared_study", "jobs/spec", "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
+        "jobs/sampling/calling", "jobs/shared_study", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback", "jobs/wire",
     },
+    "jobs/final_model": {"jobs/device", "jobs/errors", "jobs/objectives", "jobs/objectives/registry", "jobs/spec"},
     "jobs/distribution": {
         "jobs/data", "jobs/errors", "jobs/objectives/registry", "jobs/shown", "jobs/spec", "jobs/wire", "jobs/worker",
     },
     "jobs/driver/dispatch": {
-        "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/shown", "jobs/spec", "jobs/stop_and_retry",
-        "jobs/storage", "jobs/trial_callback", "jobs/wire",
+        "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/sampling/calling",
+        "jobs/sampling/exhaustive", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback", "jobs/wire",
     },
     "jobs/driver": {
-        "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/objectives/registry",
-        "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
-        "jobs/trial_callback", "jobs/wire",
+        "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/final_model",
+        "jobs/objectives/registry", "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec",
+        "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
     },
     "jobs/entry": {
         "jobs/data/files", "jobs/database", "jobs/distribution", "jobs/driver", "jobs/errors",
@@ -89,7 +95,7 @@ ROOMS: dict[str, set[str]] = {
     "plugins/exports/folders": {"plugins/failures"},
     "plugins/exports/report": {"jobs/results", "jobs/storage", "plugins/exports/folders"},
     "plugins/exports": {
-        "jobs/errors", "jobs/objectives/registry", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage",
+        "jobs/errors", "jobs/objectives/registry", "jobs/results", "jobs/spec", "jobs/storage",
         "plugins/database", "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {
@@ -97,7 +103,7 @@ ROOMS: dict[str, set[str]] = {
         "plugins/exports/folders", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
     },
     "plugins/tasks": {
-        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/exports/folders",
+        "jobs/errors", "jobs/spec", "jobs/storage", "plugins/database", "plugins/exports", "plugins/exports/folders",
         "plugins/failures", "plugins/retune", "plugins/runs", "plugins/study_file",
     },
     "plugins/targets": {

@@ -18,7 +18,9 @@ SLOTS = 32
 OURS, OURS_BY_DATABASE = "ours, rdd", "ours, rdd, coordination database"
 FLOOR, PROCESSES, EXAMPLES = "floor (Spark, nothing to ask)", "Optuna processes", "reference, rdd"
 STOPPED = ("Ray Tune, OptunaSearch", "MlflowSparkStudy")
-ALONE = "in-memory sampler alone"
+ALONE, RUSTUNA = "in-memory sampler alone", "Rustuna alone"
+QUANTILES = ("hundredth", "tenth", "median")
+NOT_YET = "This has not been measured yet."
 
 Numbers = Callable[[str, str, str], float]
 
@@ -30,6 +32,12 @@ def numbers(file: str) -> Numbers:
     return lambda case, contender, metric: float(values[case, contender, metric])
 
 
+def measured(case: str, contender: str) -> bool:
+    """Whether latest.json holds figures of a contender."""
+    rows = json.loads((REPOSITORY / "benchmarks" / "results" / "latest.json").read_text(encoding="utf-8"))
+    return any((row["case"], row["contender"]) == (case, contender) for row in rows)
+
+
 GOT, ON_ONE_CORE = numbers("latest.json"), numbers("one-core.json")
 
 
@@ -39,7 +47,7 @@ def quotient(case: str, metric: str, contender: str, other: str, got: Numbers = 
 
 def machine() -> Iterator[str]:
     rows = json.loads((REPOSITORY / "benchmarks" / "results" / "latest.json").read_text(encoding="utf-8"))
-    facts = {row["metric"]: row["value"] for row in rows if row["contender"] == "machine"}
+    facts = {row["metric"]: row["value"] for row in rows if (row["case"], row["contender"]) == ("a/128", "machine")}
     yield f"{facts['cpus']} cores, {facts['memory_gib']} GiB of memory"
     yield f"Python {facts['python']};"
     yield f"| Date | {facts['measured_at'][:10]} |"
@@ -67,6 +75,7 @@ def busy_slots() -> Iterator[str]:
     yield f"The ideal time is {ideal:.1f} s."
     yield f"would take {costless:.1f} s. This one takes {ours - costless:.1f} s more,"
     yield f"the examples {examples - costless:.1f} s more"
+    yield f"comes to {costless / ours:.2f} of an engine that costs nothing, the examples to {costless / examples:.2f}"
     whole = [quotient("a/128", "whole_s", OURS, other) for other in (FLOOR, EXAMPLES)]
     yield f"this takes {whole[0]:.2f} of the time of plain Spark tasks, and {whole[1]:.2f} of the examples'"
     faster = quotient("a/128", "seconds", EXAMPLES, OURS), quotient("a/128", "seconds", EXAMPLES, OURS, ON_ONE_CORE)
@@ -94,13 +103,18 @@ def trial_cost() -> Iterator[str]:
         "this, `rdd`, the database coordinates": OURS_BY_DATABASE,
         "Optuna's sampler alone, in one process, in memory": ALONE,
     }
+    names |= {"Rustuna's sampler alone, in one process, in memory": RUSTUNA} if measured(cases[0], RUSTUNA) else {}
     for name, contender in names.items():
         yield f"| {name} | " + " | ".join(f"{GOT(case, contender, 'wall_ms'):.1f}" for case in cases) + " |"
+        if contender != OURS_BY_DATABASE:
+            yield f"| {name} | " + " | ".join(f"{GOT(case, contender, 'cpu_ms'):.1f}" for case in cases) + " |"
     yield f"| NVIDIA's examples, `rdd` | {GOT('b/fresh', EXAMPLES, 'wall_ms'):.1f} | | |"
     shares = [quotient("b/fresh", "wall_ms", OURS, other) for other in (EXAMPLES, ALONE)]
     yield f"costs {shares[0]:.2f} of what it costs with the examples, and {shares[1]:.2f} of what Optuna's sampler"
     longer = GOT("b/after 10000", OURS, "wall_ms") / GOT("b/after 1000", OURS, "wall_ms")
     yield f"it costs {longer:.2f} of what it costs after 1,000"
+    goals = [round(goal / alone, 2) for goal, alone in ((2.5, 5.7), (8.0, 67.8))]
+    yield f"and {goals[0]} and {goals[1]} of what Optuna's sampler alone takes"
 
 
 def speedup() -> Iterator[str]:
@@ -114,10 +128,34 @@ def search() -> Iterator[str]:
         rounds = quotient("d/pruning", "rounds_in_all", name, "no pruning")
         yield f"`{name}` | {rounds:.2f} | {GOT('d/pruning', name, 'reached_in_all'):.0f} |"
     yield f"| none | 1 | {GOT('d/pruning', 'no pruning', 'reached_in_all'):.0f} |"
-    rounds = quotient("d/history", "rounds_in_all", "history of 250", "whole history")
-    for name, contender, share in (("all", "whole history", "1"), ("250", "history of 250", f"{rounds:.2f}")):
-        best, reached = GOT("d/history", contender, "best"), GOT("d/history", contender, "reached_in_all")
-        yield f"| {name} trials | {best:.2f} | {reached:.0f} of 20 | {share} |"
+
+
+def long_searches() -> Iterator[str]:
+    """For each size, function and contender a row: hundredth, tenth and median, each with its ratio, and CPU ms."""
+    searched = ("bowl, 2 dimensions", "bowl, 7 dimensions", "ridge, diabetes table")
+    ran = [f"d/{size} {name}" for size in (5000, 20000) for name in searched if measured(f"d/{size} {name}", "ours")]
+    if not ran:
+        yield f"(`make bench CASES=d/5000,d/20000 SEEDS=10`) {NOT_YET}"
+    if ran:
+        same = min(GOT(case, "ours", "of_optunas") for case in ran)
+        yield f"In each of these searches at least {same:.2f} of the proposals are the same."
+    for case in ran:
+        contenders = [name for name in ("ours", "Optuna", "Rustuna") if measured(case, name)]
+        base = "Optuna" if "Optuna" in contenders else "Rustuna"
+        for contender in contenders:
+            cells = [f"{GOT(case, contender, q):.3g} ({quotient(case, q, contender, base):.2f})" for q in QUANTILES]
+            size, _, name = case.removeprefix("d/").partition(" ")
+            cells.append(f"{GOT(case, contender, 'cpu_ms'):.1f}")
+            yield f"| {int(size):,} | {name} | {contender} | " + " | ".join(cells) + " |"
+
+
+def pruners() -> Iterator[str]:
+    names = [name for name in ("MedianPruner", "PercentilePruner, 25") if measured("d/pruners", name)]
+    if not names:
+        yield f"(`make bench CASES=d/pruners`) {NOT_YET}"
+    for name in names:
+        shares = [GOT("d/pruners", name, metric) for metric in ("pruned", "pruned_by_optunas", "differ")]
+        yield f"| `{name}` | " + " | ".join(f"{share:.1%}".replace("%", " %") for share in shares) + " |"
 
 
 def stages() -> Iterator[str]:
@@ -165,7 +203,7 @@ def words(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
-PARTS = (machine, busy_slots, many_trials, trial_cost, speedup, search, stages, memory)
+PARTS = (machine, busy_slots, many_trials, trial_cost, speedup, search, long_searches, pruners, stages, memory)
 
 
 @pytest.mark.parametrize("part", PARTS, ids=[part.__name__ for part in PARTS])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,12 +20,14 @@ class Bench:
         machine: The servers.
         runs: How often each contender runs.
         only: Run only contenders whose name contains one of these; empty means all.
+        seeds: The samplers' seeds in the long searches of case d.
         too_slow: The contenders of case a that would exceed the time limit with more trials.
     """
 
     machine: Machine
     runs: int
     only: tuple[str, ...] = ()
+    seeds: Sequence[int] = range(1, 4)
     too_slow: set[str] = field(default_factory=set)
 
     @contextmanager

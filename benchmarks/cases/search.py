@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
 
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
-from scipy import stats
 
 from benchmarks.cases.bench import Bench, CaseResult
+from benchmarks.cases.lanes import in_lanes
 from benchmarks.cases.studies import trials_of
+from benchmarks.luck import spread
 from benchmarks.machine import ContenderError, Machine
 from benchmarks.results import Samples, Table, divided, number, ratio, verdict
 from init.local.console import detail, say
@@ -24,17 +24,14 @@ from init.local.layout import REPOSITORY, Layout
 from optuna_spark.data.sources import local_file
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
-from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec
+from optuna_spark.spec.sections import ComponentSpec
 from optuna_spark.spec.tuning import TuningSpec
 
-SEEDS, LONG_SEEDS = range(1, 11), range(1, 21)
-# From 250 finished trials on, TPE takes no more than 25 good ones: a smaller window would change the search.
-TRIALS, LONG_TRIALS, SHOWN = 80, 750, 250
+SEEDS, TRIALS = range(1, 11), 80
 NEAR = 1.01
 LIMIT_S = 240.0
 TOTALS = ("rounds", "train_s", "reached")
 PLAIN, PRUNED, MEDIAN = "no pruning", "ExtrapolationPruner", "MedianPruner"
-WHOLE, WINDOW = "whole history", f"history of {SHOWN}"
 
 WINE = DataSpec(
     "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/winequality-red.csv",
@@ -62,10 +59,6 @@ VARIANTS = {
     PRUNED: replace(BASE, pruner=ComponentSpec("ExtrapolationPruner")),
     MEDIAN: replace(BASE, pruner=ComponentSpec("MedianPruner", {"n_warmup_steps": 20})),
 }
-# Cheaper trials, because there are many of them.
-SHORT = {"task": "regression", "metric": "rmse", "folds": 3, "num_boost_round": 50}
-LONG = replace(BASE, trials=LONG_TRIALS, objective_section=SHORT)
-LONG_VARIANTS = {WHOLE: LONG, WINDOW: replace(LONG, coordinator=CoordinatorSpec(history=SHOWN))}
 
 
 @dataclass(frozen=True)
@@ -93,40 +86,27 @@ class Search:
 
 
 def run(bench: Bench) -> CaseResult:
-    """Compare studies with and without pruning, then long studies whose sampler sees all trials or a window."""
+    """Compare studies with and without pruning."""
     data, shown = table_to_search()
-    pruning = Samples("d/pruning")
-    pruning.note("all", "table", shown)
-    compare(bench, pruning, {name: replace(spec, data=data) for name, spec in VARIANTS.items()}, SEEDS, shown)
-    window = Samples("d/history")
-    compare(bench, window, LONG_VARIANTS, LONG_SEEDS, BUNDLED_NAME)
-    tables = [
-        table(pruning, f"d: {TRIALS} trials on {shown}", _pruning_verdicts(pruning)),
-        table(window, f"d: {LONG_TRIALS} trials on {BUNDLED_NAME}", _history_verdicts(window)),
-    ]
-    return CaseResult(pruning.measurements() + window.measurements(), tables)
+    samples = Samples("d/pruning")
+    samples.note("all", "table", shown)
+    compare(bench, samples, {name: replace(spec, data=data) for name, spec in VARIANTS.items()}, shown)
+    title = f"d: {TRIALS} trials on {shown}"
+    return CaseResult(samples.measurements(), [table(samples, title, _verdicts(samples))])
 
 
-def compare(bench: Bench, samples: Samples, variants: dict[str, TuningSpec], seeds: range, shown: str) -> None:
+def compare(bench: Bench, samples: Samples, variants: dict[str, TuningSpec], shown: str) -> None:
     """Run each variant with the same seeds. Only then is the target known, because it depends on the best value."""
     wanted = {name: spec for name, spec in variants.items() if bench.wanted(name)}
-    say(f"{samples.case}: XGBoost on {shown}, {len(seeds)} seeds: {', '.join(wanted)}")
-    # One lane for each core: studies that share a core would make each other's seconds longer.
-    lanes: SimpleQueue[Machine] = SimpleQueue()
-    for lane in range(len(os.sched_getaffinity(0))):
-        lanes.put(bench.machine.lane(lane))
+    say(f"{samples.case}: XGBoost on {shown}, {len(SEEDS)} seeds: {', '.join(wanted)}")
 
-    def search(seed: int, variant: str) -> Search:
-        machine = lanes.get()
-        try:
-            found = _search(machine, variant, seed, wanted[variant])
-        finally:
-            lanes.put(machine)
+    def search(machine: Machine, job: tuple[int, str]) -> Search:
+        seed, variant = job
+        found = _search(machine, variant, seed, wanted[variant])
         detail(f"{samples.case}: {variant}, seed {seed}: best {found.best:.4f}")
         return found
 
-    with ThreadPoolExecutor(lanes.qsize()) as pool:
-        searches = list(pool.map(lambda pair: search(*pair), itertools.product(seeds, wanted)))
+    searches = in_lanes(bench.machine, itertools.product(SEEDS, wanted), search)
     if searches:
         best = min(search.best for search in searches)
         samples.note("all", "best", best)
@@ -157,7 +137,7 @@ def _search(machine: Machine, variant: str, seed: int, spec: TuningSpec) -> Sear
 
 
 def table(samples: Samples, title: str, verdicts: list[str]) -> Table:
-    names = [name for name in (*VARIANTS, *LONG_VARIANTS) if samples.total(name, "rounds") is not None]
+    names = [name for name in VARIANTS if samples.total(name, "rounds") is not None]
     base = samples.total(names[0], "rounds") if names else None
     rows = [
         (
@@ -185,7 +165,7 @@ def table(samples: Samples, title: str, verdicts: list[str]) -> Table:
     return Table(f"{title}: to within 1 % of the best value found, by seed", columns, rows, verdicts)
 
 
-def _pruning_verdicts(samples: Samples) -> list[str]:
+def _verdicts(samples: Samples) -> list[str]:
     """The verdicts on pruning. Fewer rounds are worth nothing if fewer seeds reach the target."""
     return [
         _compared(samples, "rounds with ExtrapolationPruner, share of without", "rounds", PRUNED, PLAIN, 0.5),
@@ -193,40 +173,11 @@ def _pruning_verdicts(samples: Samples) -> list[str]:
     ]
 
 
-def _history_verdicts(samples: Samples) -> list[str]:
-    """The verdicts on the window.
-
-    How many seeds reach the target is not among them: whether one does so before the window is full is luck.
-    """
-    best = "best value with a window, times that with the whole history"
-    rounds = "rounds with a window, times those with the whole history"
-    return [
-        _compared(samples, best, "best", WINDOW, WHOLE, 1.002),
-        _compared(samples, rounds, "rounds", WINDOW, WHOLE, 1.1),
-    ]
-
-
 def _compared(samples: Samples, what: str, metric: str, variant: str, base: str, limit: float) -> str:
     """A verdict on the ratio of two variants' totals over the seeds, with the range that luck explains."""
     share = divided(samples.total(variant, metric), samples.total(base, metric))
-    return verdict(what, share, limit, at_most=True) + _spread(samples, metric, variant, base)
-
-
-def _spread(samples: Samples, metric: str, variant: str, base: str) -> str:
-    """The range that holds 90 % of the ratios of two variants' totals when the seeds are resampled (bootstrap)."""
-    values, others = samples.values(variant, metric), samples.values(base, metric)
-    if len(values) < 2 or len(values) != len(others):
-        return ""
-    ratios = stats.bootstrap(
-        (values, others),
-        lambda first, second, axis: first.sum(axis=axis) / second.sum(axis=axis),
-        paired=True,  # both variants ran with the same seeds
-        vectorized=True,
-        confidence_level=0.9,
-        method="percentile",
-        rng=0,
-    ).confidence_interval
-    return f"; with other seeds {ratios.low:.3f} to {ratios.high:.3f}, nine times of ten"
+    luck = spread(samples.values(variant, metric), samples.values(base, metric), np.sum)
+    return verdict(what, share, limit, at_most=True) + luck
 
 
 def _seeds_lost(samples: Samples, first: str, second: str) -> float | None:

@@ -1,4 +1,9 @@
-"""MLflow's MlflowSparkStudy: trials are Spark tasks, which use an MLflow tracking server over the same MySQL server."""
+"""MLflow's MlflowSparkStudy: trials are Spark tasks, which use an MLflow tracking server over the same MySQL server.
+
+It is set up to do no more than its documentation asks for: no autologging, no artifacts, no telemetry.
+https://docs.databricks.com/aws/en/machine-learning/automl-hyperparam-tuning/optuna says how it is used,
+https://mlflow.org/docs/latest/self-hosting/architecture/tracking-server how the server is.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +26,16 @@ from benchmarks import workload
 from benchmarks.contenders.report import report, storage_url
 
 START_S = 90.0
+# Each trial that begins or ends writes what was collected anyway, so nothing waits for this.
+FLUSH_S = 60.0
 
 
 @contextmanager
 def tracking_server(port: int, artifacts: str) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--default-artifact-root", artifacts, "--workers", "2"]
+    workers = len(os.sched_getaffinity(0))
+    # The folder is only named: nothing is written to it, and the server does not pass artifacts on.
+    command += ["--no-serve-artifacts", "--default-artifact-root", artifacts, "--workers", str(workers)]
     # The URL holds the password, so it goes through the environment.
     server = subprocess.Popen(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": storage_url()})
     try:
@@ -61,7 +70,7 @@ def main() -> None:
         mlflow.set_tracking_uri(address)
         experiment = mlflow.create_experiment("bench")
         ready = time.time()
-        storage = MlflowStorage(experiment_id=experiment)
+        storage = MlflowStorage(experiment_id=experiment, batch_flush_interval=FLUSH_S)
         study = MlflowSparkStudy(study_name="mlflow", storage=storage, mlflow_tracking_uri=address)
         study.optimize(getattr(workload, args.objective), n_trials=args.trials, n_jobs=args.tasks)
         seconds = time.time() - ready

@@ -12,11 +12,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.spec.sections import StopSpec
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.trial_marks import error_of, marks_of
+from optuna_spark.storage.trial_marks import error_of, marks_of, run_id_of
 
 MIN_TRIALS = 20  # as optuna.terminator.Terminator's default
 # The error of a trial whose worker went away without a word.
 LOST = "the worker that ran this trial died"
+# Part of the error of a trial that the early end of its run cut off.
+CUT_OFF = "this trial did not end within grace_s"
 # Why a run ends whose sampler has nothing more to try. As after its last trial, running ones may take their time.
 EXHAUSTED = "the sampler has tried all combinations of its search space"
 
@@ -109,3 +111,13 @@ def is_forgiven(trial: FrozenTrial, stop: StopSpec) -> bool:
     """Whether a trial failed because its worker died, and not too often yet."""
     lost = trial.state == TrialState.FAIL and error_of(trial) == LOST
     return lost and (marks_of(trial).retries or 0) < stop.max_retries
+
+
+def was_interrupted(trial: FrozenTrial, spec: TuningSpec) -> bool:
+    """Whether a failed trial says nothing of its parameters, and no other trial takes them over by itself.
+
+    The end of its run cut it off, or its worker died in another run. This run queues the parameters of its own ones.
+    """
+    if run_id_of(trial) != spec.run_id and is_forgiven(trial, spec.stop):
+        return True
+    return CUT_OFF in (error_of(trial) or "")

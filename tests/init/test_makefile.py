@@ -85,8 +85,8 @@ def test_every_setting_arrives_as_it_was_given(checkout: Path, code: str) -> Non
     for target in ("run", "ui", "bench", "databricks-job", "test-debian13"):
         make(checkout, target, *given)
     told = (checkout / "told").read_text().split("\0")
-    # --study, --trials, --port, --cases, --runs, --only, --results, the study of databricks-job, and WHAT.
-    assert told.count(code) == 9
+    # --study, --trials, --port, --cases, --runs, --seeds, --only, --results, the study of databricks-job, and WHAT.
+    assert told.count(code) == 10
 
 
 def test_settings_have_defaults(checkout: Path) -> None:

@@ -23,7 +23,7 @@ class Notebook:
         assert record.number <= max([self._rows - 1, *self.records]) + 1
         before = self.records.get(record.number)
         assert before is None or not before.state.is_finished()
-        self.records[record.number] = record
+        self.records[record.number] = record if before is None else record.following(before)
 
     def put_attrs(self, attrs: Mapping[str, Any]) -> None: ...
 

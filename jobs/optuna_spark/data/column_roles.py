@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -24,12 +24,14 @@ class ColumnRoles:
         features: All other columns in their order, and the name of each in errors.
         rows: The columns that say something of rows, by the key that names each, and the name of each in errors. They
             are no features, unless data.columns.keep has their very name.
+        test: The column that says which rows are test rows, which is no feature; None without one.
     """
 
     label: str
     label_words: str
     features: Mapping[str, str]
     rows: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    test: str | None = None
 
 
 def column_roles(schema: pa.Schema, n_rows: int, data: DataSpec) -> ColumnRoles:
@@ -42,12 +44,13 @@ def column_roles(schema: pa.Schema, n_rows: int, data: DataSpec) -> ColumnRoles:
     if n_rows < MIN_ROWS:
         raise DataError(f"the table {data.location} must have at least {MIN_ROWS} rows, got {n_rows}: check data.path")
     words = {name: _words(name, number, data) for number, name in enumerate(schema.names, 1)}
+    test = _test_column(schema.names, label, data)
     rows = {key: (name, words[name]) for key, name in _row_columns(schema, label, data).items()}
-    others = {label} | ({name for name, _ in rows.values()} - set(data.columns.keep))
+    others = {label, test} | ({name for name, _ in rows.values()} - set(data.columns.keep))
     features = {name: words[name] for name in schema.names if name not in others}
     if not features:
         raise DataError(f"the table {data.location} has no column left to be a feature: add one, or keep one by name")
-    return ColumnRoles(label, words[label], features, rows)
+    return ColumnRoles(label, words[label], features, rows, test)
 
 
 def _row_columns(schema: pa.Schema, label: str, data: DataSpec) -> dict[str, str]:
@@ -80,6 +83,18 @@ def label_name(schema: pa.Schema, data: DataSpec) -> str:
     if len(names) < 2:
         raise DataError(_too_few(len(names), data))
     return label
+
+
+def _test_column(names: Sequence[str], label: str, data: DataSpec) -> str | None:
+    column = data.test_column
+    if column is None:
+        return None
+    if column not in names or column == label:
+        what = "is the label" if column == label else "is no column of the table"
+        raise DataError(f"data.test.column {column!r} {what}: name the column that is true for test rows")
+    if len(names) < 3:
+        raise DataError("the table needs at least one column beside the label and data.test.column: add a feature")
+    return column
 
 
 def _too_few(n_columns: int, data: DataSpec) -> str:

@@ -34,9 +34,9 @@ _CSV = {
 }
 
 
-def is_for_spark(data: DataSpec) -> bool:
+def is_for_spark(data: DataSpec, secrets: DataSecrets) -> bool:
     """Whether only Spark can open the table, or options of its reader are given."""
-    return data.format not in FILE_FORMATS or bool(data.format_options)
+    return data.format not in FILE_FORMATS or bool(data.format_options) or bool(secrets.options)
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from pyarrow import fs
 
-from optuna_spark.data.fetch import check_digest, fetched_file, plain_path
+from optuna_spark.data.files.fetch import check_digest, fetched_file, plain_path
 from optuna_spark.data.files.listing import TableFile, TableFiles, list_files
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
@@ -26,15 +27,21 @@ def table_files(data: DataSpec, secrets: DataSecrets | None = None) -> TableFile
         DataError: There is no such file, it cannot be fetched, or it does not have the digest `data.sha256`.
     """
     local = fs.LocalFileSystem()
-    paths = [str(fetched_file(data, secrets or DataSecrets()))] if data.is_url else [*map(plain_path, data.paths)]
-    files = [file for path in paths for file in _files_at(local, str(Path(path).absolute()))]
+    given = [str(fetched_file(data, secrets or DataSecrets()))] if data.is_url else [*map(plain_path, data.paths)]
+    paths = [str(Path(path).absolute()) for path in given]
+    files = [file for path in paths for file in _files_at(local, path)]
     if data.sha256 is not None and not data.is_url:
         if len(files) != 1:
             raise DataError(f"sha256 is for one file and data.path means {len(files)}: remove data.sha256")
         check_digest(Path(files[0].path), data, data.sha256)
-    if not data.names_in_errors and len(files) > 1:  # the names of files are a folder's content
-        files = [replace(file, name=f"file {number} of {data.location}") for number, file in enumerate(files, 1)]
+    if not data.names_in_errors:
+        files = [_unnamed(file, paths, number, data) for number, file in enumerate(files, 1)]
     return TableFiles(tuple(files), local)
+
+
+def _unnamed(file: TableFile, given: Collection[str], number: int, data: DataSpec) -> TableFile:
+    """The file without its name in errors, unless that was given: names of files are the content of their folder."""
+    return file if file.path in given else replace(file, name=f"file {number} of {data.location}")
 
 
 def local_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
@@ -57,18 +64,17 @@ def local_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:
 
 
 def absent_here(data: DataSpec) -> str | None:
-    """Why this machine has none of the table's files; None if it has, or can fetch them.
-
-    Raises:
-        OSError: The file system refuses.
-    """
+    """Why this machine has none of the table's files; None if it has, can fetch them, or may not look."""
     if data.is_url or data.is_bundled:
         return None
     try:
         paths = [str(Path(plain_path(path)).absolute()) for path in data.paths]
     except DataError as error:  # of a scheme that only Spark knows
         return str(error)
-    absent = [path for path in paths if list_files(fs.LocalFileSystem(), path) is None]
+    try:
+        absent = [path for path in paths if list_files(fs.LocalFileSystem(), path) is None]
+    except OSError:  # whoever reads them says what is wrong
+        return None
     return _absent(absent[0]) if len(absent) == len(paths) else None
 
 

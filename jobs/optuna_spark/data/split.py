@@ -2,6 +2,7 @@
 
 The split depends only on the rows' content and the seed, not on the order of the rows: Spark may deliver them in
 another order each time. Rows with equal features stay together, so that no validation row is also a training row.
+Test rows are in neither part.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def split(
 
 
 def in_order(dataset: Dataset, keys: npt.NDArray[Any], hashes: Hashes) -> Rows:
-    """The rows sorted by keys and then by all that they hold, so that the order in which they were read is forgotten.
+    """All but the test rows, sorted by keys and then by all that they hold, so that the order in which they were read is forgotten.
 
     Args:
         dataset: The table.
@@ -67,7 +68,8 @@ def in_order(dataset: Dataset, keys: npt.NDArray[Any], hashes: Hashes) -> Rows:
     """
     weights = () if dataset.rows.weights is None else (dataset.rows.weights,)
     by: tuple[npt.NDArray[Any], ...] = (*weights, hashes, dataset.labels.values, keys)
-    return np.lexsort(by)
+    rows = dataset.training_rows
+    return np.asarray(rows[np.lexsort(tuple(values[rows] for values in by))])
 
 
 def row_hashes(features: Any) -> Hashes:
@@ -87,14 +89,18 @@ def row_hashes(features: Any) -> Hashes:
 
 
 def _hash_block(bits: npt.NDArray[np.uint32]) -> Hashes:
-    # SplitMix64's increment (2**64 over the golden ratio), as a start whose bits have no pattern.
-    state = np.full(bits.shape[0], 0x9E3779B97F4A7C15, dtype=np.uint64)
+    state = start_hash(bits.shape[0])
     for column in np.ascontiguousarray(bits.T):
-        state = _mixed(state ^ column)
+        state = mixed(state ^ column)
     return state
 
 
-def _mixed(state: Hashes) -> Hashes:
+def start_hash(n_rows: int) -> Hashes:
+    """What the hashes of rows begin with: SplitMix64's increment (2**64 over the golden ratio), without a pattern."""
+    return np.full(n_rows, 0x9E3779B97F4A7C15, dtype=np.uint64)
+
+
+def mixed(state: Hashes) -> Hashes:
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every input bit moves every output bit."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -106,7 +112,7 @@ def _shuffled(groups: Hashes, seed: int) -> Hashes:
 
     It uses PCG64's raw stream, which is the same in every NumPy version. Generator's methods may change (NEP 19).
     """
-    return _mixed(groups ^ np.random.PCG64(seed).random_raw(1)[0])
+    return mixed(groups ^ np.random.PCG64(seed).random_raw(1)[0])
 
 
 def _positions(order: Rows, keys: Hashes, strata: Any) -> tuple[Rows, npt.NDArray[np.float64]]:

@@ -12,6 +12,7 @@ from optuna_spark.data.files.listing import TableFiles
 from optuna_spark.data.files.missing import without_missing_words
 from optuna_spark.data.files.read_arrow import bundled_table, open_files
 from optuna_spark.data.sources import local_file, table_files
+from optuna_spark.data.test_rows import training_part
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -38,6 +39,15 @@ def read_table(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:
 def read_afresh(data: DataSpec) -> pa.Table:
     """The same, without keeping it."""
     return _whole(open_columns(data, None if data.is_bundled else table_files(data)))
+
+
+def read_training_table(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:
+    """The same without the test rows, which no trial may see.
+
+    Raises:
+        DataError: As `read_table`, or the test rows cannot be told.
+    """
+    return training_part(read_table(data, secrets), data)
 
 
 def data_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:

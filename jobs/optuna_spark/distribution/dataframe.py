@@ -57,7 +57,9 @@ def packed_table(spark: SparkSession, data: DataSpec, secrets: DataSecrets) -> I
     """
     reading = nullcontext() if data.is_catalog_table else _conf(spark, LITERALLY)
     with reading, spark_errors(data, secrets):
-        whole = _kept(_read_by_spark(spark, data, secrets) if is_for_spark(data) else _read_by_task(spark, data))
+        whole = _kept(
+            _read_by_spark(spark, data, secrets) if is_for_spark(data, secrets) else _read_by_task(spark, data)
+        )
         if (found := _problem_of(whole)) is not None and found[1] == ABSENT:
             whole.unpersist()
             whole = _kept(_read_where_absent(spark, data, secrets, found[0]))

@@ -8,6 +8,7 @@ import time
 
 from optuna_spark.driver.progress import PREFIX
 from optuna_spark.shown import duration
+from optuna_spark.stop_and_retry import CUT_OFF
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Grace:
     @property
     def error(self) -> str:
         """The error of a trial that used up the time."""
-        return f"the run {how(self._reason)}, and this trial did not end within grace_s ({self._seconds:g} s)"
+        return f"the run {how(self._reason)}, and {CUT_OFF} ({self._seconds:g} s)"
 
     def is_over(self, reason: str) -> bool:
         """Whether the time is over. The first call begins it.

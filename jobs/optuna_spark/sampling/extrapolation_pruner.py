@@ -10,6 +10,9 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+# A curve whose slope shrinks by less than this share is a straight line, but for the last digits.
+STRAIGHT = 1e-12
+
 
 class ExtrapolationPruner(BasePruner):
     """Prunes a trial whose learning curve, extrapolated to the last step, ends worse than the best trial's.
@@ -76,7 +79,9 @@ def best_end(study: Study) -> float | None:
 
 
 def extrapolated(curve: Mapping[int, float], sign: float, flattening: float, last: int) -> float | None:
-    """The value of a learning curve at step `last`, times `sign`, so that smaller is better. None below three points.
+    """The value of a learning curve at step `last`, times `sign`, so that smaller is better.
+
+    None below three points, and where all are NaN. Never NaN, and never worse than the best point.
 
     From the first half of the curve to the second, the slope shrinks by exp(-rate) for each step. It is assumed to go
     on shrinking at `flattening` times that rate.
@@ -92,15 +97,28 @@ def extrapolated(curve: Mapping[int, float], sign: float, flattening: float, las
     if not half:
         return None
     first, middle, now = steps[-1 - 2 * half], steps[-1 - half], steps[-1]
-    best = min(sign * value for value in curve.values() if not math.isnan(value))
+    best = min((sign * value for value in curve.values() if not math.isnan(value)), default=math.nan)
     gain_before, gain = sign * (curve[first] - curve[middle]), sign * (curve[middle] - curve[now])
-    if not gain > 0:  # no longer improving (or NaN): it will not get better than it was
-        return best
-    ahead = max(last - now, 0)
+    ahead = last - now
+    if not gain > 0 or ahead <= 0:  # no longer improving (or NaN): it will not get better than it was
+        return None if math.isnan(best) else best
     slope_before, slope = gain_before / (middle - first), gain / (now - middle)
-    rate = flattening * math.log(slope_before / slope) * 2 / (now - first) if slope_before > slope else 0.0
-    if rate == 0:
-        return best - slope * ahead
+    return best - _gain_ahead(slope_before, slope, flattening * 2 / (now - first), now - middle, ahead)
+
+
+def _gain_ahead(slope_before: float, slope: float, share: float, steps: int, ahead: int) -> float:
+    """By how much a curve improves in its next steps; infinitely where its slope is.
+
+    Args:
+        slope_before, slope: Improvement for each step in the first and in the second half, above 0.
+        share: What the logarithm of their ratio is multiplied with: the rate at which the slope shrinks.
+        steps: How many the second half has.
+        ahead: How many are to come, at least 1.
+    """
+    shrinks = 0 < slope < slope_before < math.inf  # not the other ones, nor NaN, nor a gain too small for a slope
+    rate = share * (math.log(slope_before) - math.log(slope)) if shrinks else 0.0
+    if rate * max(steps, ahead) < STRAIGHT:
+        return slope * ahead
     # expm1(x) instead of exp(x) - 1, which rounds to 0 for a curve that is almost straight: a division by zero.
-    stretch = rate * (now - middle)
-    return best - gain * math.exp(-stretch) * math.expm1(-rate * ahead) / math.expm1(-stretch)
+    stretch = rate * steps
+    return slope * steps * math.exp(-stretch) * math.expm1(-rate * ahead) / math.expm1(-stretch)

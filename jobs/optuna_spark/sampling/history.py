@@ -1,8 +1,7 @@
-"""The study in the driver's memory, and the bounded part of it that pruners and one sampler are shown.
+"""The study in the driver's memory, and the bounded part of it that one sampler is shown.
 
-Samplers are shown all trials, but for one whose time grows too fast with them. In a long study it is shown a fixed
-number: the best trials, the most recent ones, and others spread evenly over the history. A pruner compares a trial with
-what is usual, so it is shown only the most recent ones. Everything else sees all trials.
+Samplers and pruners are shown all trials, but for one sampler whose time grows too fast with them. In a long study it
+is shown a fixed number: the best trials, the most recent ones, and others spread evenly over the history.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class History:
     Args:
         limit: How many finished trials are shown at most; None means all.
         directions: The study's directions. With several, the best trials are those that no other dominates.
-        whole: Whether samplers are shown all trials all the same. Pruners are not.
+        whole: Whether samplers are shown all trials all the same.
 
     Attributes:
         unfinished: Numbers of the trials that wait or run.
@@ -72,10 +71,6 @@ class History:
         best = [n for *_, n in self._best] + [n for _, n in self._front]
         return sorted({*best, *recent, *(n for _, n in self._spread)})
 
-    def for_pruners(self) -> list[int]:
-        """Numbers of the finished trials that pruners are shown, ascending."""
-        return sorted(self._recent) if self.bounded else self._numbers
-
     def open(self, number: int) -> None:
         """Add a trial that has not finished. All of these are always shown."""
         self.unfinished.add(number)
@@ -86,11 +81,9 @@ class History:
         if trial.state not in FINISHED_WELL:
             return
         bisect.insort(self._numbers, trial.number)
-        if self._limit is None:
+        if self._limit is None or self._whole:
             return
         self._recent.append(trial.number)
-        if self._whole:
-            return
         # Multiples of the golden ratio, modulo 1, fill [0, 1) evenly. So the trials with the smallest ones are spread
         # evenly over time, however many trials are still to come.
         bisect.insort(self._spread, (len(self._numbers) * GOLDEN % 1, trial.number))
@@ -170,6 +163,13 @@ class _Given(FrozenTrial):
         return shared
 
 
+def with_own_values(trial: FrozenTrial) -> FrozenTrial:
+    """The same trial, whose reported values and user attributes may change without changing the original's."""
+    own = copy.copy(trial)
+    own.intermediate_values, own.user_attrs = dict(trial.intermediate_values), dict(trial.user_attrs)
+    return own
+
+
 class HistoryStorage(InMemoryStorage):
     """Optuna's in-memory storage with one study, of which it shows a bounded part. Not thread-safe.
 
@@ -177,7 +177,7 @@ class HistoryStorage(InMemoryStorage):
 
     Args:
         limit: How many finished trials are shown at most; None means all.
-        whole: Whether samplers are shown all trials all the same. Pruners are not.
+        whole: Whether samplers are shown all trials all the same.
 
     Attributes:
         stored_distributions: The distributions of the loaded trials, by parameter.
@@ -195,6 +195,7 @@ class HistoryStorage(InMemoryStorage):
         self._finished = np.zeros(0, dtype=np.intp)  # numbers of the finished trials that samplers are shown
         self._new: list[int] = []  # trials that finished since
         self._trials: list[FrozenTrial] = []
+        self._growing: dict[int, FrozenTrial] = {}  # by number, those that may be changed in place
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
         """Create the study with its stored trials, whose numbers start at 0 without gaps; returns its id.
@@ -230,6 +231,19 @@ class HistoryStorage(InMemoryStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         return self.add(study_id, template_trial)
 
+    def begin_next(self, study_id: int) -> int:
+        """Begin the trial that waits first, or a new one, as `study.ask` does; returns its number."""
+        number = self.first_waiting()
+        if number is None:
+            return self.create_new_trial(study_id)
+        self.set_trial_state_values(number, TrialState.RUNNING)
+        return number
+
+    def first_waiting(self) -> int | None:
+        """The number of the trial that waits first; None if none does."""
+        waiting = (n for n in self._history.unfinished if self.get_trial(n).state == TrialState.WAITING)
+        return min(waiting, default=None)
+
     def add(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Add a trial to the memory; what `create_new_trial` does unless a subclass does more."""
         trial_id = super().create_new_trial(study_id, template_trial)
@@ -240,6 +254,32 @@ class HistoryStorage(InMemoryStorage):
         changed = super().set_trial_state_values(trial_id, state, values)
         self._note(self.get_trial(trial_id))
         return changed
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        self._to_change(trial_id).intermediate_values[step] = intermediate_value
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._to_change(trial_id).user_attrs[key] = value
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        # In a copy: SuccessiveHalvingPruner counts on it that the trials that it has got do not change meanwhile.
+        trial = copy.copy(self._to_change(trial_id))
+        trial.system_attrs = {**trial.system_attrs, key: value}
+        self._set_trial(trial_id, trial)
+        self._growing[trial_id] = trial
+
+    def _to_change(self, trial_id: int) -> FrozenTrial:
+        """A trial whose reported values and user attributes may be changed in place.
+
+        InMemoryStorage copies all of them for each new one: a trial with twice the reports takes four times as long.
+        """
+        trial = self.get_trial(trial_id)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        if self._growing.get(trial_id) is not trial:
+            trial = with_own_values(trial)
+            self._set_trial(trial_id, trial)
+            self._growing[trial_id] = trial
+        return trial
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -261,7 +301,7 @@ class HistoryStorage(InMemoryStorage):
         # Optuna asks for waiting trials to find queued ones, of which none may be hidden.
         if self._view == "all" or states == (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy, states)
-        everything = self._view == "sampler" and self._whole
+        everything = self._view == "pruner" or self._whole
         shown = self._bounded() if self._history.bounded and not everything else self._all()
         chosen = shown if states is None else [t for t in shown if t.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
@@ -291,8 +331,7 @@ class HistoryStorage(InMemoryStorage):
         # Built from the shown numbers alone: a copy of the list of all trials would touch every trial of the study.
         history = self._history
         if self._shown is None:
-            finished = history.for_pruners() if self._view == "pruner" else self.finished_well().tolist()
-            self._shown = sorted({*finished, *history.unfinished})
+            self._shown = sorted({*self.finished_well().tolist(), *history.unfinished})
         trials = list(map(self._trials.__getitem__, self._shown))
         for number in history.unfinished:
             trials[bisect.bisect_left(self._shown, number)] = self.get_trial(number)
@@ -308,6 +347,7 @@ class HistoryStorage(InMemoryStorage):
                 self._new.append(trial.number)
             self._trials[trial.number] = finished = _Finished.of(trial)
             self._set_trial(trial._trial_id, finished)
+            self._growing.pop(trial.number, None)
             self._history.close(trial)
         else:
             self._history.open(trial.number)

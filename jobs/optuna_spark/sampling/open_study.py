@@ -9,9 +9,9 @@ import optuna
 from optuna.storages import RDBStorage
 
 from optuna_spark.results.best import metric_names
+from optuna_spark.results.versions import note_versions
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.fits_study import check_directions
-from optuna_spark.sampling.versions import note_versions
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.storage.empty_study import take_directions
 from optuna_spark.storage.optuna_storage import check_name

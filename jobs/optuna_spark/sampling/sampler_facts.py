@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from optuna.samplers import BaseSampler, GPSampler
+from optuna.samplers import BaseSampler, GPSampler, PartialFixedSampler
 
 
 def sees_all(sampler: BaseSampler) -> bool:
     """Whether a sampler is shown every trial of a long study.
 
-    The only one that is not is GPSampler: its time grows with the cube of the number of trials.
+    The only one that is not is Optuna's GPSampler: its time grows with the cube of the number of trials.
     """
-    return not isinstance(sampler, GPSampler)
+    if type(sampler) is PartialFixedSampler:
+        return sees_all(sampler._base_sampler)
+    return type(sampler) is not GPSampler
 
 
 def portable(key: str) -> bool:

@@ -25,7 +25,8 @@ import sqlalchemy as sa
 from optuna_spark.database.connection import Statement, Transaction
 from optuna_spark.database.mysql_errors import is_overtaken
 from optuna_spark.database.retries import retried
-from optuna_spark.shared_study.tally import Tally
+from optuna_spark.shared_study.tally import Tally, stopped
+from optuna_spark.stop_and_retry import EXHAUSTED
 from optuna_spark.storage.optuna_tables import NEW_SYSTEM_ATTR, NEW_TRIAL
 from optuna_spark.storage.trial_record import FIXED
 
@@ -150,8 +151,9 @@ class Claims:
         return _SAVE, [(tally.to_json(), self.key)]
 
     def begin(
-        self, transaction: Transaction, token: str, start: str, marks: Mapping[str, Any], waiting: Sequence[Claim]
-    ) -> Turn:
+        self, transaction: Transaction, token: str, start: str, marks: Mapping[str, Any], waiting: Sequence[Claim],
+        *, is_free: bool = True,
+    ) -> Turn:  # fmt: skip
         """Begin a trial, if the budget allows one.
 
         Args:
@@ -160,6 +162,8 @@ class Claims:
             start: The moment of the start, as it is stored.
             marks: The notes that a new trial begins with (storage/trial_marks.py).
             waiting: Trials of the study that were seen waiting; the first one that still waits is taken.
+            is_free: Whether there is something to try for a trial that takes over no queued parameters. If not, the run
+                ends with its running trials. One of them may yet be lost, and tried again.
         """
         mine, study = (self.key,), (self._study_id,)
         turn, tally_row, claim_rows, locked, last, queued = transaction.run(
@@ -178,7 +182,12 @@ class Claims:
             place, entry = queued.rows[0]
             first = Queued.from_json(entry)
             return self._make(transaction, number, token, start, {**marks, **first.marks}, first.params, place)
-        return self._take(transaction, waiting, token, start) or self._make(transaction, number, token, start, marks)
+        taken = self._take(transaction, waiting, token, start)
+        if taken is not None or is_free:
+            return taken or self._make(transaction, number, token, start, marks)
+        if not claims:
+            transaction.run_and_commit(self.saving(stopped(tally, EXHAUSTED)))
+        return Turn(over=not claims)
 
     def _make(
         self, transaction: Transaction, number: int, token: str, start: str, marks: Mapping[str, Any],

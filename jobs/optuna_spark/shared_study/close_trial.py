@@ -29,9 +29,15 @@ def fail_trial(transaction: Transaction, study_id: int, trial_id: int, error: st
     return failed
 
 
-def whole_record(trial: FrozenTrial) -> TrialRecord:
-    """The record of a trial with all its system attributes: samplers of other processes read them."""
-    return replace(TrialRecord.of(trial, trial.datetime_start), system_attrs=dict(trial.system_attrs))
+def whole_record(trial: FrozenTrial, reports_before: int = 0) -> TrialRecord:
+    """The record of a trial with all its system attributes: samplers of other processes read them.
+
+    Args:
+        trial: The trial.
+        reports_before: How many of its reports are stored, and left out.
+    """
+    record = TrialRecord.of(trial, trial.datetime_start, reports_before)
+    return replace(record, system_attrs=dict(trial.system_attrs))
 
 
 def new_state(record: TrialRecord, trial_id: int) -> Statement:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.shared_study.tally import Tally
+from optuna_spark.shared_study.tally import Tally, stopped
 from optuna_spark.shown import last_line
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import BestTrial, broken_limit, is_forgiven, reaches_target
@@ -46,13 +46,6 @@ def counted(spec: TuningSpec, tally: Tally, trial: FrozenTrial) -> Tally:
     return _with_target(
         spec, _with_best(spec, replace(tally, finished=tally.finished + 1, pruned=pruned, failed_in_a_row=0), trial)
     )
-
-
-def stopped(tally: Tally, reason: str, *, broken: bool = False) -> Tally:
-    """The counts of a run that starts no further trial. The first reason is kept, unless the run fails."""
-    if tally.broken or (tally.stop_reason is not None and not broken):
-        return tally
-    return replace(tally, stop_reason=reason, broken=broken)
 
 
 def _failed(spec: TuningSpec, tally: Tally, trial: FrozenTrial) -> Tally:

@@ -19,14 +19,16 @@ from optuna_spark.database.patient import PatientDatabase
 from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.enqueue import new_sets
+from optuna_spark.sampling.exhaustive.exhaustive import ExhaustiveSampler
+from optuna_spark.sampling.search_space import declared
 from optuna_spark.shared_study.claims import Claim, Claims, Queued, Turn, lock_study
 from optuna_spark.shared_study.close_trial import fail_trial
-from optuna_spark.shared_study.counting import counted, counts_of, stopped
+from optuna_spark.shared_study.counting import counted, counts_of
 from optuna_spark.shared_study.shared_storage import SharedStorage
-from optuna_spark.shared_study.tally import Tally
+from optuna_spark.shared_study.tally import Tally, stopped
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.stop_and_retry import EXHAUSTED, LOST, is_forgiven
-from optuna_spark.storage.trial_marks import begun, marks_of, next_try, run_id_of
+from optuna_spark.stop_and_retry import EXHAUSTED, LOST, is_forgiven, was_interrupted
+from optuna_spark.storage.trial_marks import begun, left_to_try, marks_of, next_try, run_id_of
 from optuna_spark.trial_callback import NOBODY, Callbacks
 
 log = logging.getLogger(__name__)
@@ -40,11 +42,15 @@ class SampledStudy(optuna.Study):
     Args:
         run: The run.
         sampler, pruner: Its own.
+
+    Attributes:
+        is_exhaustive: Whether its sampler must know all points that other processes have taken.
     """
 
     def __init__(self, run: SharedRun, sampler: BaseSampler, pruner: BasePruner) -> None:
         super().__init__(run.spec.study_name, run.storage, sampler, pruner)
         self._stop_run: Callable[[], None] | None = partial(run.stop, EXHAUSTED)
+        self.is_exhaustive = isinstance(sampler, ExhaustiveSampler)
 
     def stop(self) -> None:
         if self._stop_run is not None:
@@ -60,6 +66,7 @@ class SharedRun:
         database: Its connection.
         storage: The study.
         claims: The rows of this start of the run.
+        points: Knows which points of the search space are left; None if they do not run out.
         callbacks: Those of this process.
     """
 
@@ -67,6 +74,7 @@ class SharedRun:
     database: PatientDatabase = field(repr=False)
     storage: SharedStorage
     claims: Claims
+    points: ExhaustiveSampler | None
     callbacks: Callbacks = NOBODY
 
     @classmethod
@@ -81,17 +89,18 @@ class SharedRun:
         """
         database = PatientDatabase(url)
         try:
-            sampler = build_sampler(spec.sampler, None)
+            sampler = _sampler(spec, None)
             storage = SharedStorage(database, spec.study_name, sampler, spec.coordinator.history)
         except BaseException:
             database.close()
             raise
-        return cls(spec, database, storage, Claims(key, storage.stored_id), callbacks)
+        points = sampler if isinstance(sampler, ExhaustiveSampler) else None
+        return cls(spec, database, storage, Claims(key, storage.stored_id), points, callbacks)
 
     def study(self, seed: int | None) -> SampledStudy:
         """The study with the run's sampler and pruner."""
-        sampler, pruner = build_sampler(self.spec.sampler, seed), build_pruner(self.spec.pruner, max_steps(self.spec))
-        return SampledStudy(self, sampler, pruner)
+        pruner = build_pruner(self.spec.pruner, max_steps(self.spec))
+        return SampledStudy(self, _sampler(self.spec, seed), pruner)
 
     def start(self) -> None:
         """Begin this start of the run, or resume the run: every worker of an earlier start is shut out.
@@ -123,7 +132,8 @@ class SharedRun:
     def begin(self, worker: str) -> Turn:
         """Begin a trial for this process."""
         start = datetime.now()
-        return self.storage.begin(self.claims, start, begun(self.spec.run_id, worker, start), self._count)
+        marks = begun(self.spec.run_id, worker, start)
+        return self.storage.begin(self.claims, start, marks, self._count, self.points)
 
     def stop(self, reason: str, *, broken: bool = False) -> None:
         """Begin no further trial; running trials may end. The first reason is kept."""
@@ -180,8 +190,8 @@ class SharedRun:
         return [again for t in mine if t.number not in taken_over and (again := self._again(t)) is not None]
 
     def _again(self, trial: FrozenTrial) -> Queued | None:
-        forgiven = bool(trial.params) and is_forgiven(trial, self.spec.stop)
-        return Queued(trial.params, next_try(trial)) if forgiven else None
+        params = left_to_try(trial) if is_forgiven(trial, self.spec.stop) else None
+        return None if params is None else Queued(params, next_try(trial))
 
     def _clear(self, transaction: Transaction, error: str) -> list[FrozenTrial]:
         """Remove the rows of every start, and close what runs."""
@@ -208,6 +218,13 @@ class SharedRun:
         for trial in closed:
             log.warning("Trial %s was left running, and is closed", trial.number)
             self.callbacks.trial_ended(trial)
+
+
+def _sampler(spec: TuningSpec, seed: int | None) -> BaseSampler:
+    sampler = build_sampler(spec.sampler, seed)
+    if isinstance(sampler, ExhaustiveSampler):
+        sampler.serve(declared(spec.search_space), lambda trial: was_interrupted(trial, spec))
+    return sampler
 
 
 def new_key() -> str:

@@ -21,7 +21,8 @@ from optuna_spark.database.connection import Transaction
 from optuna_spark.database.mysql_errors import explain_data, is_about_data
 from optuna_spark.database.patient import PatientDatabase
 from optuna_spark.errors import StorageError, StudyGoneError
-from optuna_spark.sampling.history import HistoryStorage
+from optuna_spark.sampling.exhaustive.exhaustive import ExhaustiveSampler
+from optuna_spark.sampling.history import HistoryStorage, with_own_values
 from optuna_spark.sampling.sampler_facts import portable, sees_all
 from optuna_spark.shared_study.claims import LAST_ID, Claim, Claims, Turn, lock_study, new_token
 from optuna_spark.shared_study.close_trial import changes, new_state, whole_record
@@ -121,7 +122,10 @@ class SharedStorage(HistoryStorage):
         if self._database is not None and time.monotonic() - self._looked > UPDATE_S:
             self.look()
 
-    def begin(self, claims: Claims, start: datetime, marks: Mapping[str, Any], count: Count) -> Turn:
+    def begin(
+        self, claims: Claims, start: datetime, marks: Mapping[str, Any], count: Count,
+        points: ExhaustiveSampler | None = None,
+    ) -> Turn:  # fmt: skip
         """Begin a trial for this process, if the run's budget allows one.
 
         Args:
@@ -129,10 +133,20 @@ class SharedStorage(HistoryStorage):
             start: The moment of the start, in naive local time.
             marks: The notes that the trial begins with (storage/trial_marks.py).
             count: Changes the run's counts by a trial that has ended.
+            points: Knows which points of the search space are left, if they can run out.
         """
         token, moment = new_token(), stored_moment(start) or ""
-        waiting = [Claim(n, self._ids[n], "", 0) for n in sorted(self._ids) if self._is_waiting(n)]
-        turn = self._run(lambda transaction: claims.begin(transaction, token, moment, marks, waiting))
+
+        def begin_in(transaction: Transaction) -> Turn:
+            if points is not None:
+                claims.lock(transaction)  # nobody takes a point meanwhile
+                self._look(transaction)
+            waiting = [Claim(n, self._ids[n], "", 0) for n in sorted(self._ids) if self._is_waiting(n)]
+            is_free = points is None or points.has_free(self, self.memory_id)
+            return claims.begin(transaction, token, moment, marks, waiting, is_free=is_free)
+
+        with self._looking:
+            turn = self._run(begin_in)
         if turn.claim is None:
             return turn
         self._claims, self._count = claims, count
@@ -146,6 +160,37 @@ class SharedStorage(HistoryStorage):
                 self.set_trial_system_attr(trial.number, key, value)
         return turn
 
+    def alone(self, sample: Callable[[], T]) -> T:
+        """Sample for the own trial while no other process does, with all that they have sampled, and write it.
+
+        Args:
+            sample: Sets the own trial's parameters and attributes, and needs nothing of the database. It may be called
+                again, after a transaction that was not confirmed.
+        """
+        assert self._own is not None
+        own, before, result = self._own, self.get_trial(self._own.claim.number), list[T]()
+
+        def sample_in(transaction: Transaction) -> None:
+            self._claims.lock(transaction)
+            self._look(transaction)
+            if result:  # what was sampled may be stored, or may be somebody else's by now
+                stored = read_trial(transaction, self.stored_id, own.claim.trial_id)
+                self._set_trial(before.number, before if stored is None else _with_samples(before, stored))
+            result[:] = [sample()]
+            own.changed, own.put_at = False, time.monotonic()
+            self._put(transaction, own, whole_record(self.get_trial(before.number)))
+
+        try:
+            with self._looking, self.showing("sampler"):
+                self._run(sample_in)
+        except _ClaimGoneError:
+            pass  # `set_trial_state_values` finds the same
+        except Exception as error:
+            if not result or not is_about_data(error):  # for which the trial fails when it ends
+                raise
+            own.changed = True
+        return result[0]
+
     def put(self, *, beat: bool = False) -> None:
         """Write what the own trial has set, if it has; with `beat` also say that its worker lives.
 
@@ -156,7 +201,8 @@ class SharedStorage(HistoryStorage):
             return
         own.changed, own.put_at = False, time.monotonic()
         with self.settling:
-            record = whole_record(self.get_trial(own.claim.number))
+            reports_before = 0 if own.written is None else len(own.written.steps)
+            record = whole_record(self.get_trial(own.claim.number), reports_before)
         try:
             self._run(lambda transaction: self._put(transaction, own, record))
         except _ClaimGoneError:
@@ -207,19 +253,22 @@ class SharedStorage(HistoryStorage):
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         own = self._owned(trial_id)
-        super().set_trial_intermediate_value(trial_id, as_step(step), intermediate_value)
+        with self.settling:
+            super().set_trial_intermediate_value(trial_id, as_step(step), intermediate_value)
         own.changed = True
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         own = self._owned(trial_id)
         check_name(key)
-        super().set_trial_user_attr(trial_id, key, json.loads(attr_text(key, value)))
+        with self.settling:
+            super().set_trial_user_attr(trial_id, key, json.loads(attr_text(key, value)))
         own.changed = True
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         own = self._owned(trial_id)
         check_name(key)
-        super().set_trial_system_attr(trial_id, key, json.loads(attr_text(key, value)))
+        with self.settling:
+            super().set_trial_system_attr(trial_id, key, json.loads(attr_text(key, value)))
         own.changed = True
 
     def get_all_trials(
@@ -227,7 +276,10 @@ class SharedStorage(HistoryStorage):
     ) -> list[FrozenTrial]:
         if self._view != "sampler":
             self.look_now_and_then()
-        return super().get_all_trials(study_id, deepcopy, states)
+        trials = super().get_all_trials(study_id, deepcopy=False, states=states)
+        if self._view == "all" and self._own is not None:
+            trials = [self._snapshot(trial) for trial in trials]
+        return copy.deepcopy(trials) if deepcopy else trials
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
         self.look_now_and_then()
@@ -287,6 +339,13 @@ class SharedStorage(HistoryStorage):
                 self._adopt(trial_id, trial)
         self._last_id = max(self._last_id, *found) if found else self._last_id
 
+    def _snapshot(self, trial: FrozenTrial) -> FrozenTrial:
+        """A trial as it is now, though another thread of its objective may change it."""
+        if trial.state.is_finished():
+            return trial
+        with self.settling:
+            return with_own_values(trial)
+
     def _is_waiting(self, number: int) -> bool:
         return self.get_trial(number).state == TrialState.WAITING
 
@@ -310,7 +369,8 @@ class SharedStorage(HistoryStorage):
         if not beat.matched:
             raise _ClaimGoneError
         transaction.commit()
-        own.written = Written.of(record, own.claim.trial_id)
+        written.note(record)
+        own.written = written
 
     def _take_written(self, transaction: Transaction, own: _Own) -> Written:
         """What the database holds of the own trial. Nobody knows it from here on, until the caller has committed."""
@@ -391,3 +451,11 @@ class SharedStorage(HistoryStorage):
         self._set_trial(trial.number, trial)
         self._update_cache(trial.number, self.memory_id)
         self._note(trial)
+
+
+def _with_samples(trial: FrozenTrial, stored: FrozenTrial) -> FrozenTrial:
+    """A running trial as it was, with the parameters and system attributes that are stored of it."""
+    sampled = copy.copy(trial)
+    sampled.params, sampled.distributions = stored.params, stored.distributions
+    sampled.system_attrs = stored.system_attrs
+    return sampled

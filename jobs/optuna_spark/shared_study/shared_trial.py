@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from optuna_spark.sampling.calling.components import Components
 from optuna_spark.shared_study.shared_storage import SharedStorage
 from optuna_spark.storage.choices import internal_repr
 from optuna_spark.trial_callback import Callbacks
+
+T = TypeVar("T")
 
 
 class SharedTrial(optuna.Trial):
@@ -20,15 +24,18 @@ class SharedTrial(optuna.Trial):
 
     Attributes:
         ahead: Whether its parameters are sampled before the objective asks for them, and are written together.
+        alone: Whether no other process may sample meanwhile.
     """
 
     storage: SharedStorage
     ahead = False
+    alone = False
     _callbacks: Callbacks | None = None
+    _components: Components | None = None
 
-    def on_report(self, callbacks: Callbacks) -> None:
-        """Set who is told of each report."""
-        self._callbacks = callbacks
+    def belongs_to(self, callbacks: Callbacks, components: Components) -> None:
+        """Set who is told of each report, and who names the sampler or pruner that fails."""
+        self._callbacks, self._components = callbacks, components
 
     def report(self, value: float, step: int) -> None:
         super().report(value, step)
@@ -38,22 +45,33 @@ class SharedTrial(optuna.Trial):
     def should_prune(self) -> bool:
         self.storage.look_now_and_then()
         with self.storage.showing("pruner"):
-            return bool(super().should_prune())
+            return bool(self._told(super().should_prune))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharedTrial:
         return self  # a handle on the running trial, which scikit-learn's `clone` copies with its callbacks
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_callbacks": None}
+        return {**vars(self), "_callbacks": None, "_components": None}
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        if self.ahead:  # whoever samples ahead names the sampler
+            return self._sample(name, distribution)
+        if self.alone and name not in self._cached_frozen_trial.distributions:
+            return self._told(lambda: self.storage.alone(lambda: self._sample(name, distribution)))
+        return self._told(lambda: self._sample(name, distribution))
+
+    def _told(self, call: Callable[[], T]) -> T:
+        """Make a call for the objective; an error of the sampler's or the pruner's own names it."""
+        return call() if self._components is None else self._components.told(call)
+
+    def _sample(self, name: str, distribution: BaseDistribution) -> Any:
         is_new, storage = name not in self._cached_frozen_trial.distributions, self.storage
         with storage.settling if is_new and _has_twins(distribution) else contextlib.nullcontext():
             with storage.showing("sampler"):
                 value = super()._suggest(name, distribution)
             if is_new and (index := internal_repr(distribution, value)) != distribution.to_internal_repr(value):
                 storage.set_trial_param(self._trial_id, name, index, distribution)
-        if is_new and not self.ahead:
+        if is_new and not self.ahead and not self.alone:
             storage.put_now_and_then()
         return value
 

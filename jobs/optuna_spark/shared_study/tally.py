@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from optuna_spark.stop_and_retry import early_end
 
@@ -61,3 +61,10 @@ class Tally:
     @classmethod
     def from_json(cls, text: str) -> Tally:
         return cls(**json.loads(text))
+
+
+def stopped(tally: Tally, reason: str, *, broken: bool = False) -> Tally:
+    """The counts of a run that starts no further trial. The first reason is kept, unless the run fails."""
+    if tally.broken or (tally.stop_reason is not None and not broken):
+        return tally
+    return replace(tally, stop_reason=reason, broken=broken)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.form_fields import CLUSTER, SEARCH, STOPPING, VALUE, VALUES, plain
 from optuna_spark.spec.key import Field, Group, Key, Reach, key
+from optuna_spark.spec.model import ModelSpec
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, ResourceSpec, StopSpec
 from optuna_spark.spec.validation import ValidationSpec
 
@@ -19,8 +20,8 @@ DIRECTIONS: tuple[str, ...] = get_args(Direction)
 DISTRIBUTIONS: tuple[str, ...] = get_args(Distribution)
 COORDINATIONS: tuple[str, ...] = get_args(Coordination)
 
-# What these keys may name in a run. A study file may name any class of Optuna's; those that take another sampler or
-# pruner as an argument are for the file.
+# What these keys may name in a run. A study file may name any class of Optuna's, and module:Class of another package;
+# those that take another sampler or pruner as an argument are for the file.
 SAMPLERS = (
     "TPESampler", "GPSampler", "CmaEsSampler", "NSGAIISampler", "NSGAIIISampler", "RandomSampler", "QMCSampler",
     "GridSampler", "BruteForceSampler",
@@ -72,6 +73,9 @@ class RunKeys:
         field=plain(SEARCH, words=("float", "int", "categorical"), holds_parameters=True),
         group=Group.TUNED,
     )
+    model: ModelSpec | None = key(
+        None, "The final model, which the best trial's parameters make. null: none is trained.", group=Group.EXPORTED
+    )
     # The section of the study file that is named after the objective: the registry of objectives declares its keys.
     objective_section: dict[str, Any] = key(None, "How the objective works.", make=dict, group=Group.TUNED)
     sampler: ComponentSpec = key(
@@ -80,7 +84,8 @@ class RunKeys:
         group=Group.SEARCHED,
         parts={
             "name": Key(
-                "A class of optuna.samplers, such as TPESampler, GPSampler or RandomSampler.",
+                "A class of optuna.samplers, such as TPESampler, GPSampler or RandomSampler; or module:Class of another"
+                " package that is installed where the driver runs.",
                 field=plain(SEARCH, "sampler", closed=SAMPLERS, schema={"minLength": 1}),
             ),
             "args": Key(
@@ -98,7 +103,8 @@ class RunKeys:
         group=Group.SEARCHED,
         parts={
             "name": Key(
-                "ExtrapolationPruner or a class of optuna.pruners; NopPruner ends none.",
+                "ExtrapolationPruner or a class of optuna.pruners; NopPruner ends none. Or module:Class of another"
+                " package that is installed where the driver runs.",
                 field=plain(SEARCH, "pruner", closed=PRUNERS, schema={"minLength": 1}),
             ),
             "args": Key(

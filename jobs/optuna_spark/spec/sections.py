@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import describe
@@ -16,6 +17,8 @@ from optuna_spark.spec.key import MAX_NUMBER, check_limits, key, shown_number
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,249}")
 # As in optuna.distributions: how far from a step a number may be and still count as on it.
 _STEP_TOLERANCE = 1e-8
+# A class of another package than Optuna, as own objectives are named.
+_OWN_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _NO_TEXT = re.compile(r"|~|null|true|false|[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 # Bytes of JSON in one column of Optuna's tables: MySQL's TEXT holds 65,535, and a few words stand around a value.
 MAX_JSON = 65_000
@@ -153,10 +156,38 @@ def choice_text(choice: Any) -> str:
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """A sampler or pruner: its class name in Optuna and the keyword arguments of its constructor."""
+    """A sampler or pruner.
+
+    Attributes:
+        name: Its class name in Optuna, or `module:Class` of another package.
+        args: The keyword arguments of its constructor. One may itself be a sampler or pruner (`of`).
+    """
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if ":" in self.name and not _OWN_CLASS.fullmatch(self.name):
+            raise SpecError(f"must be a class of Optuna's or module:Class, got {describe(self.name)}")
+
+    @classmethod
+    def of(cls, argument: object) -> Self | None:
+        """The sampler or pruner that an argument describes; None if it is another value.
+
+        A grid may have a parameter called `name`: a list.
+        """
+        if not isinstance(argument, Mapping) or not argument.keys() <= {"name", "args"}:
+            return None
+        name, args = argument.get("name"), argument.get("args", {})
+        return cls(name, dict(args)) if isinstance(name, str) and isinstance(args, Mapping) else None
+
+    def own_classes(self) -> Iterator[str]:
+        """The classes of other packages among this and its arguments: nothing is known of them before an import."""
+        if ":" in self.name:
+            yield self.name
+        for argument in self.args.values():
+            if (nested := self.of(argument)) is not None:
+                yield from nested.own_classes()
 
 
 @dataclass(frozen=True)
@@ -246,7 +277,7 @@ class CoordinatorSpec:
     )
     history: int = key(
         1000,
-        "Finished trials that pruners and GPSampler look at, at most. All other samplers look at all.",
+        "Finished trials that GPSampler looks at, at most. All other samplers, and pruners, look at all.",
         minimum=100,
         maximum=10_000_000,
     )

@@ -84,7 +84,7 @@ class Committer:
     def put(self, record: TrialRecord) -> None:
         """Write this record soon, unless a later one of the same trial replaces it."""
         with self._wake:
-            self._records[record.number] = record
+            self._keep(record)
             self._since.setdefault(record.number, time.monotonic())
             self._wake.notify()
 
@@ -106,7 +106,7 @@ class Committer:
             if self.error is not None:
                 done.set_exception(self.error)
                 return done
-            self._records[record.number] = record
+            self._keep(record)
             self._since[record.number] = -math.inf
             self._waiting.append(done)
             self._wake.notify()
@@ -126,6 +126,10 @@ class Committer:
             self._closing = True
             self._wake.notify()
         self._thread.join()
+
+    def _keep(self, record: TrialRecord) -> None:
+        earlier = self._records.get(record.number)
+        self._records[record.number] = record if earlier is None else record.following(earlier)
 
     def _run(self) -> None:
         while True:

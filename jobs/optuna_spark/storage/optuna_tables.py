@@ -65,6 +65,14 @@ class Written:
             steps=set(record.intermediate_values),
         )
 
+    def note(self, record: TrialRecord) -> None:
+        """Take note that a further record of the trial was written."""
+        self.state = record.state
+        self.params.update(record.params)
+        self.user_attrs.update(_texts(record.user_attrs))
+        self.system_attrs.update(_texts(record.system_attrs))
+        self.steps.update(record.intermediate_values)
+
 
 class Changes:
     """Collects the rows that one transaction writes, by statement."""

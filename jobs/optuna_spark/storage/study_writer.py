@@ -232,10 +232,13 @@ class StudyWriter:
     def _remember(self, records: Sequence[TrialRecord], ids: Mapping[int, int], line: str) -> None:
         self._line, self._group = line, self._group + 1
         for record in records:
-            # A finished trial never changes again, so nothing is kept of it.
-            known = self._open.pop(record.number, None)
-            if not record.state.is_finished():
-                self._open[record.number] = Written.of(record, known.trial_id if known else ids[record.number])
+            known = self._open.get(record.number)
+            if record.state.is_finished():  # it never changes again, so nothing is kept of it
+                self._open.pop(record.number, None)
+            elif known is None:
+                self._open[record.number] = Written.of(record, ids[record.number])
+            else:
+                known.note(record)
         self._next_number += len(ids)
         self._last_id = max(ids.values(), default=self._last_id)
 

@@ -26,6 +26,12 @@ RUN = f"{PREFIX}run"
 RETRY = f"{PREFIX}retry"
 # A text. Not in RUN, because with it that could be longer than a column holds.
 ERROR = f"{PREFIX}error"
+# {parameter: value}: the point of a grid that a trial evaluates, before its objective has asked for any of it.
+POINT = f"{PREFIX}point"
+# Optuna's GridSampler notes here which point that is, and of which grid. What the number means depends on the seed.
+GRID_ID, GRID_SPACE = "grid_id", "search_space"
+# Optuna's system attribute with the parameters of a trial that was queued.
+FIXED = "fixed_params"
 # What version 0.1.0 named the run and the error, as user attributes.
 OLD_RUN_ID, OLD_ERROR = "run_id", "error"
 
@@ -108,8 +114,18 @@ def failed(error: str) -> dict[str, Any]:
 
 
 def next_try(lost: FrozenTrial) -> dict[str, Any]:
-    """The note on the trial that takes over a lost one's parameters."""
-    return {RETRY: {"retried_from": lost.number, "retries": (marks_of(lost).retries or 0) + 1}}
+    """The notes on the trial that takes over a lost one's parameters, or its point of a grid."""
+    point = {POINT: lost.system_attrs[POINT]} if POINT in lost.system_attrs else {}
+    return {RETRY: {"retried_from": lost.number, "retries": (marks_of(lost).retries or 0) + 1}, **point}
+
+
+def left_to_try(lost: FrozenTrial) -> dict[str, Any] | None:
+    """The parameters that another trial takes over from a lost one; None if there is nothing to take over.
+
+    A trial that was queued may be lost before it suggests all of them. One of a grid has its point in `next_try`.
+    """
+    params = {**lost.system_attrs.get(FIXED, {}), **lost.params}
+    return params if params or POINT in lost.system_attrs else None
 
 
 def abandoned(trial: FrozenTrial, error: str) -> dict[str, Any]:

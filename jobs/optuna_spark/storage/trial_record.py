@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from optuna.distributions import distribution_to_json
@@ -14,8 +15,7 @@ from optuna_spark.storage.choices import internal_repr
 
 # TPE stores here what it sampled for a running trial, for samplers in other processes. Here only the driver samples.
 _SCRATCH = "tpe:relative_params"
-# Optuna's system attribute with the parameters of a trial that was queued.
-FIXED = "fixed_params"
+FIXED = trial_marks.FIXED
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TrialRecord:
         params: Parameters in internal representation, by name, in the order in which they were suggested.
         distributions: Distributions as JSON, by name.
         user_attrs, system_attrs: Attributes by name.
-        intermediate_values: Reported values by step.
+        intermediate_values: Reported values by step: all, or those that no earlier record of the trial has.
     """
 
     number: int
@@ -62,8 +62,14 @@ class TrialRecord:
     intermediate_values: dict[int, float]
 
     @classmethod
-    def of(cls, trial: FrozenTrial, start: datetime.datetime | None) -> TrialRecord:
-        """The record of a trial that a worker got at `start` (naive local time, as Optuna uses it)."""
+    def of(cls, trial: FrozenTrial, start: datetime.datetime | None, reports_before: int = 0) -> TrialRecord:
+        """The record of a trial.
+
+        Args:
+            trial: The trial.
+            start: When a worker got it, in naive local time, as Optuna uses it.
+            reports_before: How many of its reports are in earlier records, and so left out of this one.
+        """
         attrs = lasting_system_attrs(trial)
         internal = {n: internal_repr(trial.distributions[n], v) for n, v in trial.params.items()}
         return cls(
@@ -76,8 +82,12 @@ class TrialRecord:
             distributions={n: distribution_to_json(d) for n, d in trial.distributions.items()},
             user_attrs=dict(trial.user_attrs),
             system_attrs=trial_marks.ended(attrs, trial.datetime_complete) if trial.datetime_complete else attrs,
-            intermediate_values=dict(trial.intermediate_values),
+            intermediate_values=_last(trial.intermediate_values, len(trial.intermediate_values) - reports_before),
         )
+
+    def following(self, earlier: TrialRecord) -> TrialRecord:
+        """This record with the reports of an earlier one, which it replaces."""
+        return replace(self, intermediate_values=earlier.intermediate_values | self.intermediate_values)
 
     def without_data(self, reason: str) -> TrialRecord:
         """This record as every database takes it: without what the objective set, and failed if the trial has ended.
@@ -93,6 +103,11 @@ class TrialRecord:
             self, state=state, values=(), params={}, distributions={}, user_attrs={}, system_attrs=attrs,
             intermediate_values={},
         )  # fmt: skip
+
+
+def _last(values: dict[int, float], count: int) -> dict[int, float]:
+    """The values that were reported last, in their order. Does not touch the others, which may be many."""
+    return dict([*islice(reversed(values.items()), count)][::-1])
 
 
 def lasting_system_attrs(trial: FrozenTrial) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from optuna_spark.errors import StorageError, error_text
+from optuna_spark.errors import StorageError, TuningError
+from optuna_spark.sampling.calling.components import Components
+from optuna_spark.sampling.calling.end_trial import end_trial
 from optuna_spark.sampling.sampler_facts import sampler_seed
 from optuna_spark.sampling.search_space import suggest_queued
 from optuna_spark.shared_study.claims import Claim
@@ -53,21 +55,21 @@ class DatabaseSource:
         return None
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        storage = self._run.storage
-        if outcome.error is not None:
-            for name, note in failed(outcome.error).items():
-                storage.set_trial_system_attr(trial.number, name, note)
-        values = None if outcome.values is None else list(outcome.values)
+        storage, study = self._run.storage, self._sampled_study(trial.number)
         with storage.showing("sampler"):
-            ended = self._sampled_study(trial.number).tell(trial, values, state=outcome.state)
-        if ended.state != outcome.state:
-            log.warning("Trial %s ended as %s, but is stored as %s", ended.number, outcome.state.name, ended.state.name)
-        self._run.callbacks.trial_ended(ended)
+            outcome = end_trial(study, trial.number, outcome, Components.of(study, self._spec))
+        self._told(trial.number, outcome)
 
     def close(self) -> None:
         self._closed.set()
         self._run.close()
         self._run.callbacks.close()
+
+    def _told(self, number: int, outcome: Outcome) -> None:
+        ended = self._run.storage.get_trial(number)
+        if ended.state != outcome.state:
+            log.warning("Trial %s ended as %s, but is stored as %s", ended.number, outcome.state.name, ended.state.name)
+        self._run.callbacks.trial_ended(ended)
 
     def _next_claim(self) -> Claim | None:
         # There may be no trial now, but one later: when a running one fails, or its worker dies.
@@ -82,24 +84,38 @@ class DatabaseSource:
     def _trial(self, number: int) -> SharedTrial | None:
         """The trial, with its declared parameters sampled and written; None if that has failed it."""
         storage, study = self._run.storage, self._sampled_study(number)
+        self._run.callbacks.trial_started(number)
+        try:
+            trial = storage.alone(lambda: self._sampled(number)) if study.is_exhaustive else self._sampled(number)
+        except TuningError:
+            raise
+        except Exception as error:  # noqa: BLE001  # queued parameters that do not fit, or the sampler's own
+            trial_so_far = storage.get_trial(number)
+            self._fail(number, Components.of(study, self._spec).no_parameters(trial_so_far, error))
+            return None
+        trial.study = WorkerStudy(study, partial(self._run.stop, stopped_by(self._worker)))
+        if self._spec.search_space and not study.is_exhaustive:
+            storage.put()
+        return trial
+
+    def _sampled(self, number: int) -> SharedTrial:
+        storage, study = self._run.storage, self._sampled_study(number)
         study._thread_local.cached_all_trials = None  # as `study.ask` does
         with storage.showing("sampler"):
             trial = SharedTrial(study, number)
-        trial.on_report(self._run.callbacks)
-        self._run.callbacks.trial_started(number)
-        trial.ahead = True
-        try:
-            queued = storage.get_trial(trial._trial_id).system_attrs.get(FIXED, {})
-            suggest_queued(trial, self._spec.search_space, queued)
-        except Exception as error:  # queued parameters that do not fit, or the sampler's own
-            log.exception("No parameters for trial %s", number)
-            self.tell(trial, Outcome(TrialState.FAIL, error=error_text(error)))
-            return None
+        trial.belongs_to(self._run.callbacks, Components.of(study, self._spec))
+        trial.ahead, trial.alone = True, study.is_exhaustive
+        suggest_queued(trial, self._spec.search_space, storage.get_trial(number).system_attrs.get(FIXED, {}))
         trial.ahead = False
-        trial.study = WorkerStudy(study, partial(self._run.stop, stopped_by(self._worker)))
-        if self._spec.search_space:
-            storage.put()
         return trial
+
+    def _fail(self, number: int, error: str) -> None:
+        """End a trial that got no parameters. The sampler is not told: it has none of it, or is to blame."""
+        storage = self._run.storage
+        for name, note in failed(error).items():
+            storage.set_trial_system_attr(number, name, note)
+        storage.set_trial_state_values(number, TrialState.FAIL)
+        self._told(number, Outcome(TrialState.FAIL, error=error))
 
     def _sampled_study(self, number: int) -> SampledStudy:
         """The study, opened for a worker whose first trial has this number.

@@ -1,6 +1,6 @@
 """python -m tuning_pipeline.dag.check FOLDER [PYTHON]: reads study files as Airflow would, for a person or a CI job.
 
-With PYTHON, that of the Spark environment, their own objectives are imported as well.
+With PYTHON, that of the Spark environment, their own objectives, samplers and pruners are imported as well.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tuning_pipeline.dag.studies import read_studies
 from tuning_pipeline.study_file.own_code import shown_code
 from tuning_pipeline.study_file.study_file import StudyFile, shown
 from tuning_pipeline.targets.package import code_of
-from tuning_pipeline.targets.spark_check import refused_by_spark, runs_here
+from tuning_pipeline.targets.spark_check import named_code, refused_by_spark, runs_here
 
 
 def check(folder: Path, spark_python: Path | None = None) -> tuple[list[str], int]:
@@ -57,9 +57,11 @@ def _sent(study: StudyFile) -> str:
 
 
 def _left_out(study: StudyFile, spark_python: Path | None) -> str:
-    if spark_python is None or ":" not in study.settings.objective or runs_here(study):
+    named = named_code(study)
+    if spark_python is None or not named or runs_here(study):
         return ""
-    return " (objective not imported: its workers have packages or code that this machine has not)"
+    what = "objective" if named == [study.settings.objective] else ", ".join(named)
+    return f" ({what} not imported: its workers have packages or code that this machine has not)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -83,7 +83,11 @@ def _check_plain(item: FormField, value: Any, study: StudyFile) -> None:
     words = {*own, *(item.field.words or ())}
     if item.field.holds_parameters:
         words.update(kind_of(study.settings.objective).words)
+    classes = {f"{leaf}" for name, leaf in _named_leaves(_value_of(study.document, item.key)) if name == "name"}
     for name, leaf in _named_leaves(value):
+        # What such a name stands for is imported: even a text that the study file has elsewhere must not become one.
+        if item.field.are_arguments and name == "name" and ":" in f"{leaf}" and leaf not in classes:
+            raise SpecError(f"{name}: a run may name no class of another package, got {describe(leaf)}; {_INSTEAD}")
         if name not in own and not _NAME.fullmatch(name):
             raise SpecError(
                 f"names are a letter or '_', then letters, digits, '_' and '-', at most 100, got {describe(name)}"
@@ -109,12 +113,17 @@ def _texts_of(document: Mapping[str, Any]) -> set[str]:
     """Every text and name under the keys of the study file that hold values by name."""
     found: set[str] = set()
     for key in (item.key for item in all_fields() if item.field.words is not None):
-        part: Any = document
-        for name in key.split("."):
-            part = part.get(name) if isinstance(part, Mapping) else None
-        for name, leaf in _named_leaves(part):
+        for name, leaf in _named_leaves(_value_of(document, key)):
             found |= {name} | ({leaf} if isinstance(leaf, str) else set())
     return found
+
+
+def _value_of(document: Mapping[str, Any], key: str) -> Any:
+    """What the study file has under a dotted key; None if nothing."""
+    part: Any = document
+    for name in key.split("."):
+        part = part.get(name) if isinstance(part, Mapping) else None
+    return part
 
 
 def _leaves(value: Any, depth: int = 0) -> Iterator[tuple[int, Any]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna_spark.objectives.registry import fixed_params
 from optuna_spark.results.trial_rows import to_json_value
-from optuna_spark.sampling.versions import VERSIONS
+from optuna_spark.results.versions import VERSIONS
 from optuna_spark.spec.decode import to_dict
 from optuna_spark.storage.run_notes import note_of, noted
 from tuning_pipeline.exports.git_commit import git_commit
@@ -124,6 +124,7 @@ def _data(spec: TuningSpec, fingerprint: str) -> dict[str, Any] | None:
         "encoding": data.encoding,
         "missing": None if data.missing is None else list(data.missing),
         "columns": to_dict(data.columns),
+        "categorical": to_dict(data.categorical),
         "weight": data.weight,
         "sha256": data.sha256,
         "fingerprint": shareable_path(fingerprint) or None,

@@ -57,8 +57,19 @@ def refused_by_spark(study: StudyFile, python: Path) -> str | None:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return f"objective: importing {study.settings.objective} took longer than {IMPORT_S:g} s"
+            return f"objective: importing {_named(study)} took longer than {IMPORT_S:g} s"
         return _read(report, study, done)
+
+
+def named_code(study: StudyFile) -> list[str]:
+    """What the study file names of the user's own, and only an import can check: objective, sampler, pruner."""
+    settings = study.settings
+    objective = [settings.objective] if ":" in settings.objective else []
+    return [*objective, *settings.sampler.own_classes(), *settings.pruner.own_classes()]
+
+
+def _named(study: StudyFile) -> str:
+    return ", ".join(named_code(study)) or study.settings.objective
 
 
 def _code_of(study: StudyFile, scratch: Path) -> Iterator[Path]:
@@ -80,5 +91,5 @@ def _read(report: Path, study: StudyFile, done: subprocess.CompletedProcess[byte
     except (OSError, ValueError):
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         why = f": {last[0]}" if last else ""
-        return f"objective: importing {study.settings.objective} ended Python with code {done.returncode}{why}"
+        return f"objective: importing {_named(study)} ended Python with code {done.returncode}{why}"
     return None if found is None else str(found)

@@ -1,13 +1,18 @@
-"""One table, whatever reads it: each file gives the same types, names, missing values and errors with every reader."""
+"""One table, whatever reads it: each file gives the same types, names, missing values and errors with every reader.
+
+tests/gpu has the reader that needs a GPU.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
+from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from init.local.layout import REPOSITORY
@@ -23,7 +28,9 @@ FOR_SPARK = (
     "an unnamed index, no label named", "a hive folder of Parquet", "a hive folder with numbers and a gap",
     "a hive folder whose column is the label", "strange names in CSV", "strange names in Parquet",
     "names that differ in case, CSV", "names that differ in case, Parquet", "words for what is missing",
-    "a class called NA, wanted", "words of one's own in Parquet", "columns dropped", "a folder of Parquet", "a glob",
+    "a class called NA, wanted", "words of one's own in Parquet", "columns dropped",
+    "categories", "categories in Parquet", "categories by name", "a name in each row", "dates and times",
+    "a folder of Parquet", "a glob",
 )  # fmt: skip
 
 
@@ -43,19 +50,16 @@ def test_a_worker_reads_the_file(tmp_path: Path, name: str) -> None:
     assert list(found["types"].items()) == list(case.types.items())
     assert found["features"] == [column for column in case.types if column != case.label]
     assert found["labels"] == list(case.labels)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_gpu_is_given_the_same(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("cudf", reason="cuDF is for machines with a GPU, and not installed here")
-    case = CASES[name]
-    given = asked(case, tmp_path)
-    assert facts(given, case.task, device="cuda") == facts(given, case.task)
+    assert found["categories"] == repr(dict(case.categories))
+    for column, values in case.columns.items():
+        rows = eval(found["matrix"], {"nan": nan})  # the text of our own matrix
+        np.testing.assert_array_equal([row[found["features"].index(column)] for row in rows], values)
 
 
 @pytest.mark.slow
 def test_every_way_to_start_workers_on_spark_gives_the_same(spark_cluster: SparkCluster, tmp_path: Path) -> None:
-    check(spark_cluster, tmp_path, CASES, "rdd", "joblib", "dataframe")
+    bundled = Case(lambda _: "sklearn:iris", task="multiclass")
+    check(spark_cluster, tmp_path, {**CASES, "a table of scikit-learn's": bundled}, "rdd", "joblib", "dataframe")
 
 
 @pytest.mark.slow
@@ -83,9 +87,16 @@ def check(cluster: SparkCluster, folder: Path, cases: Mapping[str, Case], *reade
     assert found == dict.fromkeys(readers, json.loads(json.dumps(here)))
 
 
+def write_alone(folder: Path) -> Path:
+    (folder / "xylophone.csv").write_text("a,y\n1,2\n")
+    return folder
+
+
 @pytest.mark.attack("the trigger", "a pattern for what is in a folder")
 def test_a_run_that_gives_the_path_is_not_told_the_names_of_files(tmp_path: Path) -> None:
-    (tmp_path / "xylophone.csv").write_text("a,y\n1,2\n")
+    found = facts({"path": f"{write_alone(tmp_path)}/xylo*", "names_in_errors": False}, "regression")
+    assert "must have at least 4 rows" in found["error"]
+    assert "xylophone" not in found["error"]
     for content in ("a,b\n1,2\n", "", "a,y\n1,2,3\n", "a,y\nx,2\n", "a,y\n\xff,2\n"):
         (tmp_path / "zebra.csv").write_bytes(content.encode("latin-1"))
         found = facts({"path": f"{tmp_path}/*.csv", "names_in_errors": False}, "regression")

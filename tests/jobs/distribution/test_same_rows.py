@@ -63,7 +63,7 @@ def spec_of(file: Path, rule: str, distribution: str) -> TuningSpec:
     )
 
 
-def values(url: str, spec: TuningSpec) -> dict[int, float]:
+def values(url: str, spec: TuningSpec) -> dict[int, float | None]:
     trials = optuna.load_study(study_name=spec.study_name, storage=url).trials
     return {trial.params["max_depth"]: trial.value for trial in trials}
 

@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from optuna_spark.sampling.array_tpe import ArrayTPESampler
-from optuna_spark.sampling.build import SAME_TPE, build_sampler, read_constraints
+from optuna_spark.sampling.build import SAME, build_sampler
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.spec.sections import ComponentSpec
 from tests.support.same_search import assert_same
@@ -66,7 +66,7 @@ def failing(trial: Trial) -> float:
 
 def constrained(trial: Trial) -> float:
     value = mixed(trial)
-    trial.set_user_attr("constraints", [trial.params["x"] - 1])
+    trial.set_constraint("x at most 1", trial.params["x"] - 1)
     return value
 
 
@@ -109,7 +109,7 @@ def run(sampler: BaseSampler, objective: Objective, storage: optuna.storages.Bas
         (pruned, {}),
         (mostly_pruned, {}),
         (failing, {}),
-        (constrained, {"constraints_func": read_constraints}),
+        (constrained, {}),
         (ties, {}),
         (two_values, {}),
     ],
@@ -188,5 +188,5 @@ def test_studies_get_it_and_optunas_own_with_a_release_it_was_not_compared_with(
     assert type(build_sampler(asked, 1)) is ArrayTPESampler
     assert type(build_sampler(nested, 1)._base_sampler) is ArrayTPESampler  # type: ignore[attr-defined]
     monkeypatch.setattr(optuna, "__version__", "5.1.0")
-    assert "5.1" not in SAME_TPE
+    assert "5.1" not in SAME
     assert type(build_sampler(asked, 1)) is TPESampler

@@ -46,3 +46,10 @@ def test_samplers_import_those_packages_only_when_they_sample() -> None:
     classes = [getattr(optuna.samplers, name) for name in optuna.samplers.__all__ if name.endswith("Sampler")]
     lazy = {c.__name__ for c in classes if "_LazyImport(" in inspect.getsource(inspect.getmodule(c) or optuna)}
     assert lazy == set(PACKAGES)
+
+
+@pytest.mark.parametrize("name", ["TPESampler", "NSGAIISampler", "RandomSampler"])
+@pytest.mark.parametrize("argument", ["constraints", "constraints_func"])
+def test_constraints_belong_into_the_objective(name: str, argument: str) -> None:
+    with pytest.raises(SpecError, match=rf"sampler.args.{argument}: {argument} cannot be set: .*trial.set_constraint"):
+        build_sampler(ComponentSpec(name, {argument: True}), 1)

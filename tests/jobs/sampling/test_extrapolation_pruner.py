@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -172,3 +174,54 @@ def test_it_can_be_wrapped_like_any_pruner_of_optuna() -> None:
     study = study_with(patient)
     run(study, decay(0.5, 0.05))
     assert run(study, float) < LAST  # rises from step to step
+
+
+EXTREMES = [0.0, -0.0, math.nan, math.inf, -math.inf, 1.7e308, -1.7e308, 5e-324, -5e-324, 1e-300, 1.0, 1 + 2**-52]
+
+
+def wild_curve(chance: random.Random) -> dict[int, float]:
+    """A curve of 1 to 30 points that some objective may report: extreme, constant, tiny, almost straight, steep."""
+    count = chance.choice([1, 2, 3, 3, 4, 5, 10, 30])
+    steps = sorted(chance.sample(range(chance.choice([40, 1000, 2**31 - 1])), count))
+    scale, rate = 10 ** chance.uniform(-320, 308), 10 ** chance.uniform(-12, 2)
+    values = chance.choice(
+        [
+            [chance.choice(EXTREMES) for _ in steps],
+            [scale] * count,
+            [scale * chance.uniform(-1, 1) for _ in steps],
+            [scale + scale * 1e-15 * (count - i) for i in range(count)],
+            [1.0 + 10 ** chance.uniform(-18, 0) * math.exp(-min(700.0, rate * i)) for i in range(count)],
+            [chance.choice([chance.choice(EXTREMES), chance.uniform(-1, 1)]) for _ in steps],
+        ]
+    )
+    return dict(zip(steps, values, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_curve_makes_it_fail_or_leads_to_what_is_not_a_number(seed: int) -> None:
+    chance = random.Random(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3000):
+            curve, sign = wild_curve(chance), chance.choice([1.0, -1.0])
+            flattening, last = chance.choice([0.0, 1e-12, 0.6, 1.0, 1e300]), chance.choice([1, 100, 2**31 - 1])
+            end = extrapolated(curve, sign, flattening, last)
+            best = min((sign * v for v in curve.values() if not math.isnan(v)), default=None)
+            assert (end is None) == (len(curve) < 3 or best is None), curve
+            assert end is None or best is None or end <= best, curve
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_no_pair_of_curves_makes_the_pruner_fail(direction: Literal["minimize", "maximize"]) -> None:
+    chance = random.Random(7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(150):
+            study = study_with(ExtrapolationPruner(max_resource=LAST), direction)
+            for ends in (True, False):
+                trial = study.ask()
+                for step, value in wild_curve(chance).items():
+                    trial.report(value, step)
+                    assert trial.should_prune() in (True, False)
+                if ends:
+                    study.tell(trial, chance.choice([1.0, math.inf, -math.inf]))

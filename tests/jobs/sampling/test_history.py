@@ -1,4 +1,4 @@
-"""Which trials a sampler and a pruner are shown in a long study."""
+"""Which trials samplers and pruners are shown in a long study."""
 
 from __future__ import annotations
 
@@ -65,16 +65,18 @@ def test_samplers_are_shown_all_but_the_one_whose_time_grows_too_fast() -> None:
         assert sees_all(build_sampler(ComponentSpec(name, arguments.get(name, {})), 1)), name
 
 
-def test_a_storage_shows_samplers_all_and_pruners_the_most_recent_ones() -> None:
-    storage = HistoryStorage(LIMIT, whole=True)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_storage_shows_pruners_all_and_samplers_too_but_one(whole: bool) -> None:
+    storage = HistoryStorage(LIMIT, whole=whole)
     study_id = storage.load("study", [StudyDirection.MINIMIZE], [finished(n, 0.0) for n in range(100)])
     running = [storage.create_new_trial(study_id) for _ in range(4)]
     for number, state in zip(reversed(running), (COMPLETE, FAIL, PRUNED), strict=False):
         storage.set_trial_state_values(number, state, [1.0] if state == COMPLETE else None)
-    assert storage.finished_well().tolist() == [*range(100), running[1], running[3]]
-    assert len(storage.get_all_trials(study_id)) == 104
+    everything = [*range(100), running[1], running[3]]
+    assert (storage.finished_well().tolist() == everything) == whole
+    assert (len(storage.get_all_trials(study_id)) == 104) == whole
     with storage.showing("pruner"):
-        assert len(storage.get_all_trials(study_id)) == LIMIT + 1
+        assert len(storage.get_all_trials(study_id)) == 104
 
 
 def test_with_several_directions_the_best_are_those_nothing_dominates() -> None:
@@ -87,11 +89,6 @@ def test_with_several_directions_the_best_are_those_nothing_dominates() -> None:
     front = {t.number for t in trials if not dominated(t)}
     assert 1 < len(front) <= 120 // 8
     assert front | set(range(140, 200)) <= set(history.for_samplers())
-
-
-def test_a_pruner_sees_the_most_recent_ones_good_and_bad() -> None:
-    history, _ = seen(200, [StudyDirection.MINIMIZE])
-    assert history.for_pruners() == list(range(160, 200))
 
 
 def test_feasible_trials_come_before_better_ones_that_are_not() -> None:
@@ -132,17 +129,15 @@ def test_the_storage_without_a_limit_shows_all_trials() -> None:
     assert len(storage.get_all_trials(study_id, deepcopy=False)) == 500
 
 
-def test_running_trials_are_always_shown_and_failed_ones_never() -> None:
+def test_of_a_part_running_trials_are_always_shown_and_failed_ones_never() -> None:
     storage = HistoryStorage(LIMIT)
     study_id = storage.load("study", [StudyDirection.MINIMIZE], [finished(n, float(n)) for n in range(100)])
     running, failed = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
     storage.set_trial_state_values(failed, TrialState.FAIL)
     assert [t.number for t in storage.running()] == [running]
-    for view in ("sampler", "pruner"):
-        with storage.showing(view):
-            shown = {t.number for t in storage.get_all_trials(study_id)}
-        assert running in shown
-        assert failed not in shown
+    shown = {t.number for t in storage.get_all_trials(study_id)}
+    assert running in shown
+    assert failed not in shown
     assert not {running, failed} & set(storage.finished_well())
 
 

@@ -14,8 +14,8 @@ from optuna_spark.driver.coordinator import LoadedRun
 from optuna_spark.driver.database_run import OpenedDatabaseRun
 from optuna_spark.driver.run import tune
 from optuna_spark.objectives.registry import value_names
+from optuna_spark.results.versions import VERSIONS
 from optuna_spark.sampling.open_study import open_study
-from optuna_spark.sampling.versions import VERSIONS
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.sections import ComponentSpec
 from optuna_spark.spec.tuning import TuningSpec

@@ -175,6 +175,7 @@ def test_what_decides_where_a_study_goes_and_what_it_runs_has_no_field(study: St
         "database",
         "data.format_options",
         "data.columns",
+        "data.categorical",
         "data.missing",
         "data.encoding",
         "retune",
@@ -313,3 +314,33 @@ def test_a_wrong_value_is_blamed_on_the_form_and_not_on_the_file(
     assert "example.yaml" not in str(caught.value)
     assert caught.value.next == "Trigger again with another value; the study file is right as it is."
     assert not caught.value.retry
+
+
+OTHERS = """
+objective: quadratic
+sampler: {name: 'pack.samplers:Mine', args: {rate: 2, base: {name: 'pack.samplers:Base'}, label: 'os:system'}}
+search_space: {x: {type: float, low: 0, high: 1}, k: {type: categorical, choices: ['os:system', 'pack:Other']}}
+"""
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"sampler": "pack.samplers:Other"},
+        {"sampler": "os:system"},
+        {"pruner": "pack.samplers:Mine"},
+        {"sampler_args": {"base": {"name": "os:system"}}},  # a text of the file, but not as a class
+        {"sampler_args": {"base": {"name": "pack:Other", "args": {}}}},
+        {"pruner_args": {"wrapped_pruner": {"name": "pack.samplers:Base"}}},
+        {"sampler_args": {"deep": {"base": {"name": "os:system"}}}},
+    ],
+)
+def test_a_run_names_no_class_of_another_package_but_those_of_its_file(study: Study, conf: dict[str, Any]) -> None:
+    with pytest.raises(FormError, match="a run may name"):
+        triggered(study(OTHERS), **conf)
+
+
+def test_a_run_may_change_the_numbers_of_such_a_sampler(study: Study) -> None:
+    args = {"rate": 3, "base": {"name": "pack.samplers:Base"}, "label": "os:system"}
+    assert triggered(study(OTHERS), sampler_args=args).settings.sampler.args == args
+    assert triggered(study(OTHERS), sampler="RandomSampler", sampler_args={}).settings.sampler.name == "RandomSampler"

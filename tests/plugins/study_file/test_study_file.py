@@ -249,6 +249,7 @@ def test_a_list_of_paths_is_resolved_one_by_one(write: Write, tmp_path: Path) ->
         ("{path: a, encoding: klingon}", "encoding must be one that Python knows, such as latin-1 or utf-16, got 'kl"),
         ("{path: a, encoding: base64}", "encoding must be one that Python knows"),
         ("{path: a, columns: {omit: [b]}}", "data.columns: unknown key 'omit'"),
+        ("{path: a, categorical: town}", "categorical must be auto, a list of columns or null, got 'town'"),
         ("{path: a, missing: NA}", "data.missing: must be a list, got str 'NA'"),
     ],
 )
@@ -316,3 +317,19 @@ def test_schedules_that_airflow_knows(write: Write, schedule: str | None) -> Non
     (study,) = read_studies(write(text).parent).studies
     assert isinstance(study, StudyFile)
     assert study.settings.schedule == schedule
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sampler: 'no_such_package.samplers:MySampler'",
+        "pruner: {name: 'no_such_package.samplers:MyPruner', args: {rate: 2}}",
+        "sampler: {name: PartialFixedSampler, args: {fixed_params: {}, base_sampler: {name: 'no_such_package:A'}}}",
+    ],
+)
+def test_a_sampler_of_another_package_is_not_imported_by_airflow(write: Write, text: str) -> None:
+    assert read_study(write(text))
+
+
+def test_the_name_of_such_a_sampler_is_checked(write: Write) -> None:
+    assert refused(write("sampler: 'my package:A'")).startswith("sampler: must be a class of Optuna's or module:")

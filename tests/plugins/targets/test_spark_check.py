@@ -60,6 +60,35 @@ def test_what_only_an_import_shows_is_told_with_its_file(folder: Path, code: str
     assert said.startswith(f"error: dags/studies/mine.yaml: {sentence}")
 
 
+SAMPLERS = {
+    "sampler: 'mine:MySampler'": "ok: mine.yaml, DAG tune_mine",
+    "sampler: {name: 'mine:MySampler', args: {rate: 2}}": "ok: mine.yaml, DAG tune_mine",
+    "pruner: 'mine:MyPruner'": "ok: mine.yaml, DAG tune_mine",
+    "sampler: 'no_such_package.samplers:MySampler'": "sampler: there is no package 'no_such_package' where the driver"
+    " runs: install it there",
+    "sampler: 'optuna.samplers:NoSampler'": "sampler: module 'optuna.samplers' has no class 'NoSampler'",
+    "sampler: {name: 'mine:MySampler', args: {rat: 2}}": "sampler.args: unknown key 'rat' (did you mean 'rate'?)",
+    "sampler: {name: PartialFixedSampler, args: {fixed_params: {x: 1}, base_sampler: {name: 'mine:None_'}}}": "sampler:"
+    " module 'mine' has no class 'None_'; its samplers: MySampler",
+    "sampler: 'mine:objective'": "sampler: 'mine:objective' must be a class derived from optuna's BaseSampler",
+    "pruner: 'mine:MySampler'": "pruner: 'mine:MySampler' must be a class derived from optuna's BasePruner",
+}
+CLASSES = """
+import optuna
+class MySampler(optuna.samplers.RandomSampler):
+    def __init__(self, rate=1):
+        super().__init__()
+class MyPruner(optuna.pruners.BasePruner):
+    def prune(self, study, trial): return False
+"""
+
+
+@pytest.mark.parametrize(("text", "sentence"), SAMPLERS.items())
+def test_samplers_and_pruners_of_other_packages_are_imported_too(folder: Path, text: str, sentence: str) -> None:
+    (said,) = lines(folder, CLASSES + OBJECTIVE, f"{STUDY}{text}\n")
+    assert sentence in said
+
+
 def test_a_broken_one_leaves_the_others_right_and_the_code_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,7 +52,7 @@ def index_of(schema: pa.Schema) -> set[str]:
 
 def default_label(schema: pa.Schema, data: DataSpec) -> str | None:
     """The last column that stands in the files and says nothing of rows; None if there is none."""
-    others = data.row_columns.values()
+    others = {data.test_column, *data.row_columns.values()}
     names = [field.name for field in schema if not is_of_folder(field) and field.name not in others]
     return names[-1] if names else None
 
@@ -71,27 +71,31 @@ def chosen(schema: pa.Schema, data: DataSpec, path: str) -> list[int]:
     Raises:
         DataError: A pattern matches no column, a column has no name, or two have the same.
     """
-    named = {data.label, *data.row_columns.values()}
+    named = {data.label, data.test_column, *data.row_columns.values()}
     names, index = schema.names, index_of(schema) - named
-    drop = _matching(names, data.columns.drop, "drop", data) - named
+    drop = matching(names, data.columns.drop, "data.columns.drop", data) - named
     left = [i for i, name in enumerate(names) if name not in drop and name not in index]
     if data.columns.keep:
         label = data.label or default_label(pa.schema([schema.field(i) for i in left]), data)
-        keep = _matching(names, data.columns.keep, "keep", data) | named | {label}
+        keep = matching(names, data.columns.keep, "data.columns.keep", data) | named | {label}
         left = [i for i in left if names[i] in keep]
     _check_names([(i + 1, names[i]) for i in left], data, path)
     return left
 
 
-def _matching(names: Sequence[str], patterns: Iterable[str], key: str, data: DataSpec) -> set[str | None]:
-    """The names that match any pattern. A pattern that is a name means only this one."""
-    found: set[str | None] = set()
+def matching(names: Sequence[str], patterns: Iterable[str], key: str, data: DataSpec, what: str = "column") -> set[str]:
+    """The names that match any pattern. A pattern that is a name means only this one.
+
+    Raises:
+        DataError: One matches none of the names; `key` and `what` are the words for patterns and names.
+    """
+    found: set[str] = set()
     for pattern in patterns:
-        matching = {pattern} if pattern in names else {name for name in names if fnmatchcase(name, pattern)}
-        if not matching:
+        named = {pattern} if pattern in names else {name for name in names if fnmatchcase(name, pattern)}
+        if not named:
             has = f"; the table has: {shortened(names)}" if data.names_in_errors else f" of {len(names)}"
-            raise DataError(f"data.columns.{key} {pattern!r} matches no column{has}")
-        found |= matching
+            raise DataError(f"{key} {pattern!r} matches no {what}{has}")
+        found |= named
     return found
 
 

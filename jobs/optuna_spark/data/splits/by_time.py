@@ -28,15 +28,15 @@ def split_by_time(dataset: Dataset, holdout: float, folds: int | None) -> list[P
     """
     assert dataset.rows.times is not None  # the reader of the table found it
     order = in_order(dataset, dataset.rows.times, row_hashes(dataset.features))
-    times, n_rows = dataset.rows.times[order], dataset.n_rows
+    times, n_rows = dataset.rows.times[order], len(order)
     n_windows, size = (1, math.ceil(holdout * n_rows)) if folds is None else (folds, n_rows // (folds + 1))
     starts = [n_rows - size * (n_windows - i) for i in range(n_windows)] + [n_rows]
     starts = [int(np.searchsorted(times, times[start])) if start < n_rows else n_rows for start in starts]
     if starts[0] <= 0 or any(low >= high for low, high in pairwise(starts)):
         rule = f"holdout {holdout:g}" if folds is None else f"folds {folds}"
         raise DataError(
-            f"{dataset.rows.called('validation.time')} has too few different times for {rule}, {int(times[-1]) + 1} in"
-            f" {n_rows} rows: a side would have no rows; use {'another holdout' if folds is None else 'fewer folds'} or"
+            f"{dataset.rows.called('validation.time')} has too few different times for {rule},"
+            f" {len(np.unique(times))} in {n_rows} rows: a side would have no rows; use {'another holdout' if folds is None else 'fewer folds'} or"
             " more data"
         )
     return [Part(order[:low], order[low:high]) for low, high in pairwise(starts)]

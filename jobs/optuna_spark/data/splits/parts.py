@@ -39,8 +39,8 @@ def parts_of(dataset: Dataset, validation: ValidationSpec, seed: int | None) -> 
 
 def _check_group_sizes(dataset: Dataset, folds: int) -> None:
     assert dataset.rows.groups is not None  # the caller knows it
-    _, sizes = np.unique(dataset.rows.groups, return_counts=True)
-    largest, n_rows = int(sizes.max()), dataset.n_rows
+    _, sizes = np.unique(dataset.rows.groups[dataset.training_rows], return_counts=True)
+    largest, n_rows = int(sizes.max()), int(sizes.sum())
     called = dataset.rows.called("validation.group")
     if len(sizes) < folds:
         raise DataError(

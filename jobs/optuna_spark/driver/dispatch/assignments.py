@@ -14,14 +14,14 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optuna_spark.driver.dispatch.budget import Budget
-from optuna_spark.driver.dispatch.study import QueuedParametersError, SampledStudy, StoredStudy
+from optuna_spark.driver.dispatch.study import SampledStudy, StoredStudy, UnbegunTrialError
 from optuna_spark.errors import TuningError
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.sampling.history import FINISHED_WELL
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import EXHAUSTED, LOST, BestTrial, is_forgiven, should_terminate
 from optuna_spark.storage.limits import ERROR_CHARACTERS
-from optuna_spark.storage.trial_marks import begun, kept, marks_of, next_try, run_id_of
+from optuna_spark.storage.trial_marks import begun, kept, left_to_try, marks_of, next_try, run_id_of
 from optuna_spark.storage.trial_record import Refusal, TrialRecord
 from optuna_spark.trial_callback import TrialCallback
 from optuna_spark.wire.messages import Assignment, Changes, Outcome, Part, Worker
@@ -82,12 +82,18 @@ class _Rows:
 
 @dataclass
 class _Held:
-    """A trial that a worker runs. `put_at` is when its row was written last, in seconds of `Now`."""
+    """A trial that a worker runs.
+
+    Attributes:
+        put_at: When its row was written last, in seconds of `Now`.
+        reports_put: How many of its reports were written.
+    """
 
     trial: Trial
     worker: Worker
     start: Now
     put_at: float
+    reports_put: int = 0
 
 
 class Assignments:
@@ -144,7 +150,7 @@ class Assignments:
     @property
     def available(self) -> int:
         """How many trials can be handed out now."""
-        return 0 if self.budget.reason else len(self._ahead) + self.budget.left
+        return 0 if self.budget.reason else len(self._ahead) + self._left
 
     @property
     def over(self) -> bool:
@@ -168,14 +174,18 @@ class Assignments:
     def most_workers_needed(self) -> int:
         """How many idle workers may still get a trial, if each running one is lost and retried as often as allowed."""
         unsure = 0 if self._settled else 1  # a trial that the database refuses is replaced by another one
-        return self.available + self.running * (1 + self._spec.stop.max_retries) + unsure
+        unknown = self.budget.left if self._study.may_grow else 0
+        return self.available + self.running * (1 + self._spec.stop.max_retries) + unsure + unknown
 
     def ask(self, worker: Worker, now: Now) -> Assignment | None:
         """Give a worker a trial; None when there is none now (`over` tells whether there may be one later)."""
         if self.budget.reason:
             return None
         trial = self._ahead.popleft() if self._ahead else self._sample()
-        return None if trial is None else self._hand_out(trial, worker, now)
+        if trial is None:
+            self._check_exhausted()
+            return None
+        return self._hand_out(trial, worker, now)
 
     def wants_ahead(self, workers: int) -> bool:
         """Whether a trial should be sampled ahead now, when `workers` workers are connected.
@@ -185,7 +195,7 @@ class Assignments:
         """
         if workers < 2 or not self._spec.coordinator.ask_ahead:
             return False
-        return self.budget.left > 0 and len(self._ahead) < max(1, workers // WORKERS_PER_AHEAD)
+        return self._left > 0 and len(self._ahead) < max(1, workers // WORKERS_PER_AHEAD)
 
     def sample_ahead(self) -> None:
         """Sample a trial for the next worker that asks."""
@@ -267,10 +277,10 @@ class Assignments:
         wanted = len(self._study.directions)
         if outcome.values is not None and len(outcome.values) != wanted:
             raise WireError(f"trial {number} must end with {wanted} value(s), got {len(outcome.values)}")
-        trial = self._of(worker, number).trial
+        self._of(worker, number)
         if (unfit := self._unfit.get(number)) is not None:
             outcome = Outcome(TrialState.FAIL, error=unfit[:ERROR_CHARACTERS])
-        self._end(trial, outcome)
+        outcome = self._end(number, outcome)
         self.budget.end(number, outcome.state, outcome.error)
         done = self._commit(number)
         if outcome.state != TrialState.FAIL:
@@ -301,11 +311,12 @@ class Assignments:
         """Fail the trials of a worker that has gone; their parameters are queued again, a few times at most."""
         for number in [n for n, held in self._held.items() if held.worker == worker]:
             self._lose(number, again=not self.budget.over)
+        self._check_exhausted()
 
     def cut(self, error: str) -> None:
         """Fail all running trials: their time is over. What their workers still say of them is refused."""
         for number in list(self._held):
-            self._end(self._held[number].trial, Outcome(TrialState.FAIL, error=error))
+            self._end(number, Outcome(TrialState.FAIL, error=error))
             self.budget.cut()
             self._journal.commit(self._record(number))
             del self._held[number]
@@ -316,7 +327,7 @@ class Assignments:
             self._lose(number, again=False)
         for trial in self._ahead:
             if trial.number in self._ahead_with_row:
-                self._end(trial, Outcome(TrialState.FAIL, error=LOST))
+                self._end(trial.number, Outcome(TrialState.FAIL, error=LOST))
                 self._journal.put(self._record(trial.number))
         self._ahead.clear()
 
@@ -334,30 +345,38 @@ class Assignments:
         return Assignment(trial.number, now.local, record.params, record.user_attrs, others)
 
     def _sample(self) -> Trial | None:
-        while self.budget.left:
+        while self._left:
             try:
                 trial = self._study.ask()
                 if (unfit := self._unfit.get(trial.number)) is not None:
-                    self._fail_unbegun(trial, unfit)
+                    self._fail_unbegun(trial.number, unfit)
                     continue
                 self.budget.start()
                 self._put_study_attrs()
                 return trial
-            except QueuedParametersError as error:
-                # One bad set of parameters ends its own trial, not the run: go on to the next.
-                self._fail_unbegun(error.trial, str(error))
+            except UnbegunTrialError as error:
+                # It ends its own trial, not the run: go on to the next, until too many have failed in a row.
+                self._fail_unbegun(error.number, str(error))
             except TuningError as error:
                 log.exception("No trial could be sampled")
                 self.budget.fail(error)
         return None
 
-    def _fail_unbegun(self, trial: Trial, reason: str) -> None:
-        self._give_rows(trial.number)
-        self._study.mark(trial.number, begun(self._spec.run_id, start=trial.datetime_start))
+    @property
+    def _left(self) -> int:
+        """How many trials may be sampled now, at most; 0 if there is nothing to try."""
+        left = self.budget.left
+        return left if left and self._study.has_next else 0
+
+    def _fail_unbegun(self, number: int, reason: str) -> None:
+        self._give_rows(number)
+        self._study.mark(number, begun(self._spec.run_id, start=self._study.frozen(number).datetime_start))
         self.budget.start()
-        self._end(trial, Outcome(TrialState.FAIL, error=reason[:ERROR_CHARACTERS]))
-        self.budget.end(trial.number, TrialState.FAIL, reason)
-        self._journal.put(self._record(trial.number))
+        self._study.close_unbegun(number, reason[-ERROR_CHARACTERS:])
+        self.budget.end(number, TrialState.FAIL, reason)
+        self._put_study_attrs()
+        self._callbacks.trial_ended(self._study.frozen(number))
+        self._journal.put(self._record(number))
 
     def _give_rows(self, end: int) -> None:
         """Give rows to the trials below a number that have none: rows are written in the order of the numbers."""
@@ -367,17 +386,12 @@ class Assignments:
                 self._ahead_with_row.add(number)
             self._journal.put(self._record(number))
 
-    def _end(self, trial: Trial, outcome: Outcome) -> None:
-        try:
-            self._study.tell(trial, outcome)
-        except TuningError as error:
-            # The trial itself has ended and is kept; only the sampler cannot go on.
-            log.exception("The sampler failed on a finished trial")
-            self.budget.fail(error)
-        if self._study.exhausted:
-            self.budget.stop(EXHAUSTED)
+    def _end(self, number: int, outcome: Outcome) -> Outcome:
+        """End a trial; returns how it has ended."""
+        outcome = self._study.tell(number, outcome)
         self._put_study_attrs()
-        self._callbacks.trial_ended(self._study.frozen(trial.number))
+        self._callbacks.trial_ended(self._study.frozen(number))
+        return outcome
 
     def _commit(self, number: int) -> Future[None]:
         """Write a trial that has ended, and take it from its worker."""
@@ -407,7 +421,7 @@ class Assignments:
     def _lose(self, number: int, again: bool) -> None:
         held = self._held[number]
         log.warning("Trial %s is lost with its worker %s", number, held.worker.name)
-        self._end(held.trial, Outcome(TrialState.FAIL, error=LOST))
+        self._end(number, Outcome(TrialState.FAIL, error=LOST))
         lost = self._study.frozen(number)
         # The trial is not to blame for a lost worker, so its first losses do not count as failures.
         if is_forgiven(lost, self._spec.stop):
@@ -419,8 +433,9 @@ class Assignments:
             self._queue_again(lost)
 
     def _queue_again(self, lost: FrozenTrial) -> None:
-        if lost.params and is_forgiven(lost, self._spec.stop):
-            self._study.queue(lost.params, {**begun(self._spec.run_id), **next_try(lost)})
+        params = left_to_try(lost) if is_forgiven(lost, self._spec.stop) else None
+        if params is not None:
+            self._study.queue(params, {**begun(self._spec.run_id), **next_try(lost)})
 
     def _recover(self, trials: Sequence[FrozenTrial]) -> None:
         """Fail the trials that a dead driver left running, and queue the parameters to try first."""
@@ -441,7 +456,11 @@ class Assignments:
 
     def _record(self, number: int) -> TrialRecord:
         trial, held = self._study.frozen(number), self._held.get(number)
-        record = TrialRecord.of(trial, held.start.local if held else trial.datetime_start)
+        if held is None:
+            record = TrialRecord.of(trial, trial.datetime_start)
+        else:
+            record = TrialRecord.of(trial, held.start.local, held.reports_put)
+            held.reports_put = len(trial.intermediate_values)
         return record.without_data(self._unfit[number]) if number in self._refused else record
 
     def _put_now_and_then(self, number: int, now: Now) -> None:
@@ -464,7 +483,13 @@ class Assignments:
     def _target_reached(self) -> str:
         return f"the target value {self._spec.stop.target_value or 0:g} was reached"
 
+    def _check_exhausted(self) -> None:
+        """End the run if there is nothing left to try. A running trial may yet be lost, and tried again."""
+        if not self._held and not self._ahead and not self.budget.over and not self._study.has_next:
+            self.budget.stop(EXHAUSTED)
+
     def _check_stops(self) -> None:
+        self._check_exhausted()
         if self._best.reaches_target:
             self.budget.stop(self._target_reached)
         if (

@@ -225,7 +225,12 @@ class Dispatcher:
 
     def _prune(self, worker: Worker, asked: Prune, now: Now) -> Answer:
         self._trials.update(worker, asked.number, asked.changes, now)
-        prune = self._trials.should_prune(worker, asked.number)
+        try:
+            prune = self._trials.should_prune(worker, asked.number)
+        except TuningError:
+            raise
+        except Exception as error:  # noqa: BLE001  # as in _suggest
+            return _raised(error)
         unfit = self._trials.unfit(worker, asked.number)
         return Pruning(prune) if unfit is None else Raised(ValueError.__name__, unfit)
 

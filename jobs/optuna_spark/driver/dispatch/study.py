@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,16 +22,22 @@ from optuna_spark.driver.dispatch.study_access import StudyAccess
 from optuna_spark.errors import TuningError
 from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner, build_sampler
+from optuna_spark.sampling.calling.components import Components
+from optuna_spark.sampling.calling.end_trial import end_trial
 from optuna_spark.sampling.enqueue import queued_trial
+from optuna_spark.sampling.exhaustive.exhaustive import ExhaustiveSampler
 from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.sampling.sampler_facts import portable, sampler_seed, sees_all
-from optuna_spark.sampling.search_space import distributions, suggest_queued
+from optuna_spark.sampling.search_space import declared, distributions, suggest_queued
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.stop_and_retry import was_interrupted
 from optuna_spark.storage.choices import internal_repr
 from optuna_spark.storage.trial_marks import abandoned, failed
 from optuna_spark.storage.trial_record import FIXED
 from optuna_spark.wire.messages import Changes, Outcome
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,12 @@ class StoredStudy:
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
 
 
-class QueuedParametersError(Exception):
-    """Queued parameters do not fit the search space. `trial` is the running trial that was made for them."""
+class UnbegunTrialError(Exception):
+    """A trial got no parameters: the sampler failed, or the queued ones do not fit. `number` is the running trial's."""
 
-    def __init__(self, trial: Trial, reason: str) -> None:
-        super().__init__(f"the queued parameters do not fit the search space: {reason}")
-        self.trial = trial
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(reason)
+        self.number = number
 
 
 class _Study(optuna.Study):
@@ -92,11 +99,24 @@ class SampledStudy:
         self._attrs = self._memory.get_study_system_attrs(self._id)
         self.access = StudyAccess(self._memory, self._id)
         self._study = _Study(spec.study_name, self._memory, sampler, build_pruner(spec.pruner, max_steps(spec)))
+        self._components = Components.of(self._study, spec)
+        self._points = sampler if isinstance(sampler, ExhaustiveSampler) else None
+        if self._points is not None:
+            self._points.serve(declared(spec.search_space), lambda trial: was_interrupted(trial, spec))
 
     @property
-    def exhausted(self) -> bool:
-        """Whether the sampler has tried every combination there is."""
-        return self._study.exhausted
+    def has_next(self) -> bool:
+        """Whether there is anything to try now: parameters that wait, or a point that no trial has taken."""
+        if self._points is None and not self._study.exhausted:
+            return True
+        if self._memory.first_waiting() is not None:
+            return True
+        return self._points is not None and self._points.has_free(self._memory, self._id)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether there may be something to try later, once running trials have shown more of the search space."""
+        return self._points is not None and self._points.grows
 
     @property
     def directions(self) -> Sequence[StudyDirection]:
@@ -114,23 +134,18 @@ class SampledStudy:
         """Make a trial, from the first queued parameters if there are any, and sample the declared search space.
 
         Raises:
-            QueuedParametersError: The queued parameters do not fit the search space.
-            TuningError: The sampler failed.
+            UnbegunTrialError: The sampler failed, or the queued parameters do not fit the search space.
         """
+        self._study._thread_local.cached_all_trials = None  # as `study.ask` does
+        number = self._memory.begin_next(self._id)
         try:
-            trial = self._study.ask()
-            queued = self.frozen(trial.number).system_attrs.get(FIXED)  # Optuna's mark of a trial from enqueue_trial
-            try:
-                suggest_queued(trial, self._spec.search_space, queued or {})
-            except (ValueError, TypeError, OverflowError) as error:
-                if queued is not None:  # then its parameters are to blame
-                    raise QueuedParametersError(trial, str(error)) from error
-                raise
-            return trial
-        except QueuedParametersError:
+            trial = Trial(self._study, number)
+            suggest_queued(trial, self._spec.search_space, self.frozen(number).system_attrs.get(FIXED, {}))
+        except TuningError:
             raise
         except Exception as error:
-            raise self._sampler_failed(error) from error
+            raise UnbegunTrialError(number, self._components.no_parameters(self.frozen(number), error)) from error
+        return trial
 
     def undeclared(self, number: int) -> dict[str, BaseDistribution]:
         """The distributions of a trial's parameters outside the declared search space."""
@@ -138,26 +153,39 @@ class SampledStudy:
         return {name: found[name] for name in found if name not in self._declared}
 
     def prepare(self, trial: Trial) -> None:
-        """Without a declared search space, sample ahead what the sampler can infer from earlier trials."""
+        """Without a declared search space, sample ahead what the sampler can infer from earlier trials.
+
+        If the sampler fails now, it is asked again when the objective suggests its first parameter.
+        """
         if not self._spec.search_space:
             try:
                 _ = trial.relative_params  # Optuna samples when this is read first
-            except Exception as error:
-                raise self._sampler_failed(error) from error
+            except TuningError:
+                raise
+            except Exception:
+                log.warning("Trial %s could not be sampled ahead", trial.number, exc_info=True)
 
     def begin(self, number: int, start: datetime.datetime) -> None:
         """Note when a worker got a trial: Optuna notes when it was sampled."""
         self._memory.get_trial(number).datetime_start = start
 
     def relative(self, trial: Trial) -> tuple[dict[str, float], dict[str, BaseDistribution]]:
-        """A trial's `relative_params` in internal representation, and their distributions; raises what Optuna does."""
-        params = trial.relative_params
+        """A trial's `relative_params` in internal representation, and their distributions.
+
+        Raises:
+            RuntimeError: The sampler failed.
+        """
+        params = self._components.told(lambda: trial.relative_params)
         space = trial.relative_search_space or {}
         return {name: internal_repr(space[name], value) for name, value in params.items()}, dict(space)
 
     def suggest(self, trial: Trial, name: str, distribution: BaseDistribution) -> float:
-        """Suggest a parameter as `optuna.Trial` does, in internal representation; raises what Optuna raises."""
-        value = _suggest(trial, name, distribution)
+        """Suggest a parameter as `optuna.Trial` does, in internal representation; raises what Optuna raises.
+
+        Raises:
+            RuntimeError: The sampler failed.
+        """
+        value = self._components.told(lambda: _suggest(trial, name, distribution))
         if isinstance(distribution, CategoricalDistribution):
             self._note_choice(trial, name, distribution, value)
         return internal_repr(distribution, value)
@@ -173,23 +201,23 @@ class SampledStudy:
             self._memory.set_trial_system_attr(trial.number, key, attr)
 
     def should_prune(self, trial: Trial) -> bool:
-        with self._memory.showing("pruner"):
-            return bool(trial.should_prune())  # some pruners return numpy's bool, which JSON cannot hold
-
-    def tell(self, trial: Trial, outcome: Outcome) -> None:
-        """Finish a trial. It stays finished even if the sampler then fails on it.
+        """Whether the pruner would end the trial.
 
         Raises:
-            TuningError: The sampler failed.
+            RuntimeError: The pruner failed.
         """
-        if outcome.error is not None:
-            self.mark(trial.number, failed(outcome.error))
-        try:
-            self._study.tell(trial, outcome.values, outcome.state)
-        except Exception as error:
-            if not self.frozen(trial.number).state.is_finished():
-                raise
-            raise self._sampler_failed(error) from error
+        with self._memory.showing("pruner"):
+            # Some pruners return numpy's bool, which JSON cannot hold.
+            return bool(self._components.told(trial.should_prune))
+
+    def tell(self, number: int, outcome: Outcome) -> Outcome:
+        """Finish a trial; returns how it has ended: it fails where the sampler fails on it."""
+        return end_trial(self._study, number, outcome, self._components)
+
+    def close_unbegun(self, number: int, error: str) -> None:
+        """Fail a trial that no worker got. The sampler is not told: it has no parameters of it, or is to blame."""
+        self.mark(number, failed(error))
+        self._memory.set_trial_state_values(number, TrialState.FAIL)
 
     def close_abandoned(self, number: int, error: str) -> None:
         """Fail a stored trial that no worker runs any more. The sampler is not told: this process did not sample it."""
@@ -225,9 +253,6 @@ class SampledStudy:
         index = internal_repr(distribution, value)
         if index != distribution.to_internal_repr(value):
             self._memory.set_trial_param(trial.number, name, index, distribution)
-
-    def _sampler_failed(self, error: Exception) -> TuningError:
-        return TuningError(f"sampler {self._spec.sampler.name} failed: {type(error).__name__}: {error}")
 
 
 def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:

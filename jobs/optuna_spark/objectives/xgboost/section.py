@@ -110,3 +110,8 @@ def validation_of(spec: TuningSpec) -> ValidationSpec:
     if rule.stratify and section.task == "regression":
         raise SpecError("is for classes, and xgboost.task is regression: remove it", "validation.stratify")
     return rule
+
+
+def balances_classes(spec: TuningSpec) -> bool:
+    """Whether each class weighs the same in training."""
+    return section_of(spec).class_weight == "balanced"

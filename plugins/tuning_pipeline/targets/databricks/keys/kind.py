@@ -68,6 +68,11 @@ def check_databricks(keys: StudyKeys) -> None:
         )
     if keys.spark.archives:
         raise SpecError("spark.archives is for target standalone; on Databricks use databricks.cluster.init_scripts")
+    if keys.model is not None and keys.model.refit:
+        raise SpecError(
+            "model.refit is for target standalone so far: on Databricks train the model from best_params.json, and"
+            " remove model here"
+        )
     _check_connections(keys)
     if given.existing_cluster_id:
         _check_existing(keys, cluster)
