@@ -59,7 +59,7 @@ def split(
 
 
 def in_order(dataset: Dataset, keys: npt.NDArray[Any], hashes: Hashes) -> Rows:
-    """All but the test rows, sorted by keys and then by all that they hold, so that the order in which they were read is forgotten.
+    """All but the test rows, sorted by keys and then by all they hold: the order in which they were read is forgotten.
 
     Args:
         dataset: The table.

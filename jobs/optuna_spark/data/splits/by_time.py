@@ -33,10 +33,12 @@ def split_by_time(dataset: Dataset, holdout: float, folds: int | None) -> list[P
     starts = [n_rows - size * (n_windows - i) for i in range(n_windows)] + [n_rows]
     starts = [int(np.searchsorted(times, times[start])) if start < n_rows else n_rows for start in starts]
     if starts[0] <= 0 or any(low >= high for low, high in pairwise(starts)):
-        rule = f"holdout {holdout:g}" if folds is None else f"folds {folds}"
+        rule, instead = (
+            (f"holdout {holdout:g}", "another holdout") if folds is None else (f"folds {folds}", "fewer folds")
+        )
+        n_times = len(np.unique(times))
         raise DataError(
-            f"{dataset.rows.called('validation.time')} has too few different times for {rule},"
-            f" {len(np.unique(times))} in {n_rows} rows: a side would have no rows; use {'another holdout' if folds is None else 'fewer folds'} or"
-            " more data"
+            f"{dataset.rows.called('validation.time')} has too few different times for {rule}, {n_times} in"
+            f" {n_rows} rows: a side would have no rows; use {instead} or more data"
         )
     return [Part(order[:low], order[low:high]) for low, high in pairwise(starts)]

@@ -192,3 +192,16 @@ def test_what_cannot_be_is_one_sentence(column: list[Any] | None, rule: str, sen
         parts(table(**({} if column is None else {"x": column})), **validation)
     assert "1.2.2024" not in str(raised.value)
     assert "'test'" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "rule", [{}, {"group": "g"}, {"group": "g", "folds": 3}, {"time": "t"}, {"time": "t", "folds": 3}, {"split": "s"}]
+)
+def test_no_test_row_is_on_any_side(rule: dict[str, Any]) -> None:
+    rows = table(g=GROUPS, t=TIMES, s=SIDES.tolist())
+    validation = ValidationSpec(**rule)
+    dataset = loaded(rows, validation, test=0.3)
+    for part in parts_of(dataset, validation, 1):
+        assert not {*dataset.test_rows} & {*part.train, *part.validation}
+    if "folds" not in rule:
+        assert len(part.train) + len(part.validation) == len(dataset.training_rows)
