@@ -23,6 +23,7 @@ from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.xgboost.constraints import by_place
 from optuna_spark.objectives.xgboost.curve import Curve
 from optuna_spark.objectives.xgboost.fixed_params import fixed_params
+from optuna_spark.objectives.xgboost.label_range import check_labels
 from optuna_spark.objectives.xgboost.matrices import Fold, Matrices, Rule, matrices_for
 from optuna_spark.objectives.xgboost.metric_tables import NEEDS_EVERY_CLASS
 from optuna_spark.objectives.xgboost.metrics import metrics
@@ -100,6 +101,7 @@ class XGBoostObjective:
         self._metrics = metrics(spec)
         require_gpu_build(context.device)
         dataset = load_dataset(spec.table, self._xgboost.task, context.device, context.table, context.data_secrets)
+        check_labels(dataset, str(fixed_params(spec)["objective"]))
         rule = Rule(validation_of(spec), spec.seed, balances_classes(spec))
         self._matrices = matrices_for(dataset, context.device, rule)
         _check_classes(self._matrices, self._metrics)

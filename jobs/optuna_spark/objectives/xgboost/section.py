@@ -27,6 +27,11 @@ class XGBoostSection:
         "What is predicted; sets XGBoost's own objective unless fixed does.",
         field=plain(TRAINING),
     )
+    objective: str | None = key(
+        None,
+        "What XGBoost minimises in training, such as count:poisson, reg:gamma, reg:tweedie or reg:quantileerror (with"
+        " quantile_alpha in fixed). null: reg:squarederror, binary:logistic or multi:softprob.",
+    )
     metric: str | tuple[str, ...] | None = key(
         None,
         "XGBoost's name of the evaluation metric; a list with several directions. null: rmse, logloss or mlogloss.",
