@@ -63,9 +63,13 @@ ROOMS: dict[str, set[str]] = {
         "jobs/objectives/registry", "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec",
         "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
     },
+    "jobs/tracking": {
+        "jobs/database", "jobs/errors", "jobs/results", "jobs/spec", "jobs/storage", "jobs/trial_callback",
+    },
     "jobs/entry": {
         "jobs/data/files", "jobs/database", "jobs/distribution", "jobs/driver", "jobs/errors",
-        "jobs/objectives/registry", "jobs/sampling", "jobs/spec", "jobs/storage",
+        "jobs/objectives/registry", "jobs/sampling", "jobs/spec", "jobs/storage", "jobs/tracking",
+        "jobs/trial_callback",
     },
     "plugins": set(),
     "plugins/failures": {"jobs/database", "jobs/errors"},
@@ -102,9 +106,12 @@ ROOMS: dict[str, set[str]] = {
         "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/exports",
         "plugins/exports/folders", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
     },
+    "plugins/tracking": {
+        "jobs/errors", "jobs/spec", "jobs/storage", "jobs/tracking", "plugins/database", "plugins/runs",
+    },
     "plugins/tasks": {
         "jobs/errors", "jobs/spec", "jobs/storage", "plugins/database", "plugins/exports", "plugins/exports/folders",
-        "plugins/failures", "plugins/retune", "plugins/runs", "plugins/study_file",
+        "plugins/failures", "plugins/retune", "plugins/runs", "plugins/study_file", "plugins/tracking",
     },
     "plugins/targets": {
         "jobs", "jobs/spec", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
@@ -126,7 +133,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "plugins/commands": {
         "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
-        "plugins/study_file", "plugins/targets/databricks", "plugins/targets/registry",
+        "plugins/study_file", "plugins/targets/databricks", "plugins/targets/registry", "plugins/tracking",
     },
     "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets"},
     "plugins/pages": {

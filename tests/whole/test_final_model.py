@@ -58,7 +58,7 @@ def objective(trial, context):
 def train(params, table):
     return params["slope"]
 """
-FILES = {"model.ubj", "model_card.json", "input_example.json", "requirements.txt"}
+FILES = {"model.ubj", "model_card.json", "input_example.json", "test_predictions.json", "requirements.txt"}
 
 
 @pytest.fixture
@@ -116,6 +116,8 @@ def check_model(exports: Path) -> None:
     page = (latest / "report.html").read_text()
     assert best["score_note"] in page
     assert "mae on test rows" in page
+    assert "What the final model looks at" in page
+    assert "Residuals of the test rows" in page
     assert [path.name for path in exports.iterdir() if path.name.endswith(".model")] == []
 
 
@@ -140,7 +142,9 @@ def test_an_objective_of_ones_own_brings_its_model(folder: DagFolder) -> None:
     exports = write(folder, OWN, line=LINE)
     assert set(folder.test("tune_final").values()) == {"success"}
     best, latest = export_in(exports)
-    assert {path.name for path in (latest / "model").iterdir()} == FILES - {"model.ubj"} | {"model.joblib"}
+    assert {path.name for path in (latest / "model").iterdir()} == FILES - {"model.ubj", "test_predictions.json"} | {
+        "model.joblib"
+    }
     assert best["test_values"][0] == pytest.approx(best["value"], rel=0.5)
 
 

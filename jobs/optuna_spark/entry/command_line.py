@@ -32,6 +32,7 @@ from optuna_spark.spec.run_keys import COORDINATIONS, DISTRIBUTIONS
 from optuna_spark.spec.run_secrets import take_secrets
 from optuna_spark.spec.sections import ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.tracking.mirror import mirrors
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -173,7 +174,7 @@ def storage_url(args: argparse.Namespace) -> str:
 
 
 def _run(args: argparse.Namespace) -> None:
-    spec = spec_from_arguments(args)
+    spec = spec_from_arguments(args).identified()
     secrets = take_secrets(Path(args.secrets_file)) if args.secrets_file else None
     url = "" if args.model_order else storage_url(args)
     os.environ.pop(URL_VARIABLE, None)  # programs that Spark or an objective starts must not get the password
@@ -184,12 +185,12 @@ def _run(args: argparse.Namespace) -> None:
             at_the_end.callback(_stop, spark)
             return spark
 
-        spark, of_data = None if spec.distribution == "local" else connect, secrets.data if secrets else None
+        session, of_data = None if spec.distribution == "local" else connect, secrets.data if secrets else None
         if args.model_order:
             order = read_order(Path(args.model_order))
-            train_final_model(spec, order, Path(args.model_folder or "model"), spark, of_data)
+            train_final_model(spec, order, Path(args.model_folder or "model"), session, of_data)
         else:
-            run_spec(spec, url, spark, of_data)
+            run_spec(spec, url, session, of_data, mirrors(spec, secrets.tracking if secrets else None))
 
 
 def _stop(spark: SparkSession) -> None:

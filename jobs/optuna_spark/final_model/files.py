@@ -3,6 +3,7 @@
 model.ubj or model.joblib   the model
 model_card.json             what it is, from what, and how good
 input_example.json          a few training rows, by column
+test_predictions.json       what the report draws of its predictions of the test rows
 requirements.txt            what loading it needs
 """
 
@@ -28,7 +29,11 @@ def model_files(model: TrainedModel, spec: TuningSpec, order: ModelOrder) -> dic
         CARD: _json(model_card(model, spec, order, needs)),
         "requirements.txt": "".join(f"{name}=={version}\n" for name, version in needs.items()).encode(),
     }
-    if spec.errors_may_quote and model.example:  # else a run's form gave the path, and rows of that file show nowhere
+    if not spec.errors_may_quote:  # a run's form gave the path, and nothing of that file shows anywhere
+        return files
+    if model.test_plot:
+        files["test_predictions.json"] = _json(model.test_plot)
+    if model.example:
         columns = list(model.example)
         rows = [list(row) for row in zip(*model.example.values(), strict=True)]
         files["input_example.json"] = _json({"columns": columns, "data": rows})
@@ -54,6 +59,7 @@ def model_card(model: TrainedModel, spec: TuningSpec, order: ModelOrder, needs: 
             {"name": name, "direction": direction, "validation": value, "test": test}
             for name, direction, value, test in zip(order.metrics, spec.directions, order.values, tests, strict=True)
         ],
+        "importances": [{"feature": name, "value": value} for name, value in model.importances.items()],
         "params": order.params,
         "fixed": order.fixed,
         "rounds": model.rounds,

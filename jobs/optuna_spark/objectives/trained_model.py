@@ -26,6 +26,8 @@ class TrainedModel:
         label: The column that it predicts.
         classes: Of a classifier: the label's values, in the order of the model's own numbers.
         example: A few training rows, by column.
+        importances: How much each feature weighs, the greatest first; empty where nobody knows.
+        test_plot: What the report draws of the test rows, as plain data.
         packages: The distributions that loading it needs.
         modules: Modules of the user's own that loading it needs.
         more: What else its card says.
@@ -41,6 +43,8 @@ class TrainedModel:
     label: str | None = None
     classes: tuple[Any, ...] = ()
     example: Mapping[str, list[Any]] = field(default_factory=dict)
+    importances: Mapping[str, float] = field(default_factory=dict)
+    test_plot: Mapping[str, Any] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)

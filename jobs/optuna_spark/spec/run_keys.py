@@ -9,7 +9,7 @@ from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.form_fields import CLUSTER, SEARCH, STOPPING, VALUE, VALUES, plain
 from optuna_spark.spec.key import Field, Group, Key, Reach, key
 from optuna_spark.spec.model import ModelSpec
-from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, ResourceSpec, StopSpec
+from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, ResourceSpec, StopSpec, TrackingSpec
 from optuna_spark.spec.validation import ValidationSpec
 
 Direction = Literal["minimize", "maximize"]
@@ -213,4 +213,9 @@ class RunKeys:
     resources: ResourceSpec = key(ResourceSpec(), "What one trial occupies.", group=Group.RUNS)
     coordinator: CoordinatorSpec = key(
         CoordinatorSpec(), "How workers reach the driver that hands out the trials.", group=Group.RUNS
+    )
+    tracking: TrackingSpec | None = key(
+        None,
+        "An MLflow server that gets a run for each run of this study, and one below it for each trial.",
+        group=Group.EXPORTED,
     )

@@ -148,6 +148,7 @@ def export_files(
         note=note,
         score_note=params["score_note"] or "",
         test_values=params["test_values"] or (),
+        model=of_model,
         shared_script=shared_script,
     )
     best = best_trials(study, top_k)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pyarrow as pa
 import pyarrow.csv
 import pytest
@@ -17,8 +18,11 @@ from optuna_spark.data.split import row_hashes, split
 from optuna_spark.data.test_rows import both_parts, by_share, table_hashes
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError, SpecError
+from optuna_spark.objectives.context import ObjectiveContext
+from optuna_spark.objectives.registry import build_objective
 from optuna_spark.spec.data import DataSpec, TestColumn
 from optuna_spark.spec.decode import from_dict
+from optuna_spark.spec.tuning import TuningSpec
 
 N = 2000
 
@@ -206,3 +210,33 @@ def test_the_column_stays_whatever_columns_are_chosen_and_is_no_default_label(tm
         dataset = load_dataset(from_dict(DataSpec, given), "regression", Device("cpu", None, 1))
         assert dataset.names == (("a",) if columns else ("a", "b"))
         assert dataset.test_rows.tolist() == [0]
+
+
+def test_a_row_with_a_category_stays_a_test_row_when_the_table_grows_by_another_category() -> None:
+    few, many = np.array(["b", "c", None], object), np.array(["a", "b", "c", "d", None], object)
+    rng = np.random.default_rng(2)
+    table = pa.table({"a": rng.random(N), "kind": few[rng.integers(0, 3, N)], "y": rng.random(N)})
+    more = pa.table({"a": rng.random(N), "kind": many[rng.integers(0, 5, N)], "y": rng.random(N)})
+    before, after = dataset_of(table, spec()), dataset_of(pa.concat_tables([table, more]), spec())
+    assert len(after.categories["kind"]) > len(before.categories["kind"])
+    assert before.test is not None
+    assert after.test is not None
+    assert before.test.any()
+    assert np.array_equal(before.test, after.test[:N])
+    _, kept = both_parts(table, spec())  # what an objective of one's own keeps back
+    assert kept is not None
+    assert kept.num_rows == before.test.sum()
+
+
+def test_ones_own_objective_gets_what_spark_has_read_without_the_test_rows() -> None:
+    table = pa.table({"a": [1.0, 2, 3, 4, 5], "y": [1.0, 2, 3, 4, 5], "held": [1, 0, 0, 0, 0]})
+    spec = TuningSpec(
+        "s",
+        objective="sample_objectives:table_content",
+        data=DataSpec("/data/t.parquet", test=TestColumn("held")),
+        distribution="dataframe",
+    )
+    trial = optuna.create_study().ask()
+    build_objective(ObjectiveContext(spec, Device("cpu", None, 1), table))(trial)
+    assert trial.user_attrs["table"] == {"a": [2, 3, 4, 5], "y": [2, 3, 4, 5]}
+    assert trial.user_attrs["spark_read_it"]

@@ -28,6 +28,8 @@ from optuna_spark.final_model.task import ModelTask, files_of
 from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.registry import build_objective, check_objective, train_model
 from optuna_spark.objectives.trained_model import TrainedModel
+from optuna_spark.objectives.xgboost import explained
+from optuna_spark.objectives.xgboost.explained import plot_of_test
 from optuna_spark.results.best import best_params
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.model import ModelOrder, ModelSpec
@@ -158,6 +160,33 @@ def test_without_test_rows_all_rows_train_and_there_is_no_score(table: Path) -> 
     assert (model.rows, model.test_rows, model.test_values) == (600, 0, None)
 
 
+def test_categories_travel_with_a_model_whose_names_xgboost_refuses(table: Path) -> None:
+    spec = xgboost_spec(table)
+    pq.write_table(pq.read_table(table, columns=["b [m2]", "kind", "y"]), table.with_name("chosen.parquet"))
+    booster = booster_of(trained(spec, order_of(spec)))
+    assert (booster.feature_names, booster.feature_types) == (None, ["q", "c"])
+    assert json.loads(files(spec, order_of(spec))[CARD])["categories"] == {"kind": ["high", "low", "middle"]}
+
+
+def test_categories_travel_with_the_model(table: Path) -> None:
+    spec = xgboost_spec(table)
+    chosen = table.with_name("chosen.parquet")
+    pq.write_table(pq.read_table(table, columns=["a", "kind", "y"]), chosen)
+    model, data = trained(spec, order_of(spec)), load_dataset(spec.data, "regression", CPU)  # type: ignore[arg-type]
+    card = json.loads(files(spec, order_of(spec))[CARD])
+    assert card["categories"] == {"kind": ["high", "low", "middle"]}
+    assert [kind for _, kind in model.features] == ["float32", "category"]
+    booster = booster_of(model)
+    assert booster.feature_types == ["q", "c"]
+    assert data.test is not None
+    rows = xgboost.DMatrix(
+        data.features[data.test], feature_names=["a", "kind"], feature_types=["q", "c"], enable_categorical=True
+    )
+    missed = booster.predict(rows) - data.labels.values[data.test]
+    assert model.test_values is not None
+    assert model.test_values[0] == pytest.approx(float(np.sqrt(np.mean(missed**2))), rel=1e-5)
+
+
 # --- what is in the folder
 
 
@@ -192,8 +221,9 @@ def test_a_path_from_the_form_puts_no_row_of_its_file_into_the_export(table: Pat
     assert spec.data is not None
     hidden = spec.with_changes(data=DataSpec(spec.data.path, test=0.25, names_in_errors=False))
     order = order_of(spec)
-    assert "input_example.json" in files(spec, order)
-    assert "input_example.json" not in files(hidden, order)
+    shown = {"input_example.json", "test_predictions.json"}
+    assert shown <= set(files(spec, order))
+    assert not shown & set(files(hidden, order))
 
 
 LOADS = """
@@ -264,6 +294,51 @@ def test_loaded_with_its_requirements_alone_it_predicts_the_same_bits(
     assert np.ptp(expected) > 0
     found = loaded_elsewhere(model_files(model, spec, order), data.features, tmp_path)
     assert found.tobytes() == expected.tobytes()
+
+
+# --- what the report draws
+
+
+def test_the_features_that_the_label_is_made_of_weigh_most(table: Path) -> None:
+    model = trained(spec := xgboost_spec(table), order_of(spec))
+    assert list(model.importances) == ["a", "b [m2]"]  # y = 3 a + b ** 2 + noise
+    assert model.importances["a"] > 2 * model.importances["b [m2]"] > 0
+
+
+def test_residuals_are_label_minus_prediction(table: Path) -> None:
+    model = trained(spec := xgboost_spec(table), order_of(spec))
+    assert model.test_plot["kind"] == "residuals"
+    assert len(model.test_plot["residual"]) == model.test_rows
+    assert model.test_values is not None
+    assert np.sqrt(np.mean(np.square(model.test_plot["residual"]))) == pytest.approx(model.test_values[0], rel=1e-4)
+
+
+def test_calibration_is_the_share_of_each_tenth_of_probabilities() -> None:
+    said = np.array([0.05, 0.05, 0.95, 0.95, 0.95], np.float32)
+    so = np.array([0, 1, 1, 1, 0], np.float32)
+    found = plot_of_test(said, so, 2)
+    assert (found["kind"], found["count"]) == ("calibration", [2, 3])
+    assert found["predicted"] == pytest.approx([0.05, 0.95])
+    assert found["observed"] == pytest.approx([1 / 2, 2 / 3])
+    several = plot_of_test(np.array([[0.95, 0.05, 0.0]], np.float32), np.array([0], np.float32), 3)
+    assert (several["count"], several["observed"]) == ([2, 1], [0.0, 1.0])
+    assert plot_of_test(np.array([0.0, 2.0, 1.0], np.float32), np.array([0, 2, 1], np.float32), 3) == {}
+
+
+def test_a_long_model_is_explained_within_a_limit_of_time(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = xgboost_spec(table)
+    order = order_of(spec)
+    asked: list[int] = []
+    predict = xgboost.Booster.predict
+
+    def counted(self: xgboost.Booster, rows: xgboost.DMatrix, **options: Any) -> Any:
+        asked.append(rows.num_row() if options.get("pred_contribs") else 0)
+        return predict(self, rows, **options)
+
+    monkeypatch.setattr(explained, "SHAP_S", -1.0)
+    monkeypatch.setattr(xgboost.Booster, "predict", counted)
+    assert trained(spec, order).importances
+    assert sum(asked) == explained.CHUNK
 
 
 # --- an objective of one's own

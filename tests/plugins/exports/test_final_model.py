@@ -16,6 +16,7 @@ from tuning_pipeline.exports.export import export_study
 from tuning_pipeline.exports.final_model import CARD, forget_kept_model, keep_model, model_of
 from tuning_pipeline.exports.folders.whole_folders import publish_folder
 from tuning_pipeline.exports.honest_score import score_facts
+from tuning_pipeline.exports.report.model_plots import model_sections
 from tuning_pipeline.runs.identity import RunIdentity
 from tuning_pipeline.runs.study_run import StudyRun
 
@@ -160,3 +161,18 @@ def test_without_a_score_the_value_is_called_optimistic(best: dict[str, Any], te
     facts = score_facts({"n_trials": 7, "values": [1.0], "metrics": ["rmse"], **best}, {}, tested)
     assert (facts["score_note"] is None) == (note is None)
     assert (note or "") in (facts["score_note"] or "")
+
+
+def test_the_report_draws_what_the_model_tells() -> None:
+    card = {"importances": [{"feature": f"f{i}", "value": 30.0 - i} for i in range(30)]}
+    residuals = {"kind": "residuals", "prediction": [1.0, 2.0], "residual": [0.5, -0.5]}
+    calibration = {"kind": "calibration", "predicted": [0.1, 0.9], "observed": [0.2, 0.8], "count": [5, 7]}
+    for told, title in ((residuals, "Residuals of the test rows"), (calibration, "Calibration on the test rows")):
+        files = {CARD: json.dumps(card).encode(), "test_predictions.json": json.dumps(told).encode()}
+        weights, shown = model_sections(files)
+        assert (weights.missing, shown.missing, shown.title) == ("", "", title)
+        assert list(weights.figures[0].data[0].y)[-1] == "f0", "the first stands on top"
+        assert len(weights.figures[0].data[0].y) == 20
+        assert list(shown.figures[0].data[0].x) == told.get("prediction", told.get("predicted"))
+    assert model_sections({}) == []
+    assert model_sections({CARD: b"{}"}) == []

@@ -14,6 +14,7 @@ from optuna_spark.errors import ModelError
 from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.trained_model import EXAMPLE_ROWS, TrainedModel
 from optuna_spark.objectives.xgboost.constraints import by_place
+from optuna_spark.objectives.xgboost.explained import importances, plot_of_test
 from optuna_spark.objectives.xgboost.matrices import on_device, quantised
 from optuna_spark.objectives.xgboost.objective import (
     DEFAULT_MAX_BIN,
@@ -51,7 +52,9 @@ def train_model(context: ObjectiveContext, order: ModelOrder) -> TrainedModel:
     dataset = load_dataset(spec.table, section.task, device, context.table, context.data_secrets)
     try:
         booster, rounds = _train(context, order, dataset)
-        values = _test_values(booster, dataset, context)
+        values, plot = _tested(booster, dataset, context)
+        with on_device(dataset.features, device):
+            weights = importances(booster, dataset.features[dataset.training_rows], dataset.names)
     except (xgboost.core.XGBoostError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -70,6 +73,8 @@ def train_model(context: ObjectiveContext, order: ModelOrder) -> TrainedModel:
         label=spec.table.label,
         classes=dataset.labels.classes,
         example=_example(dataset),
+        importances=weights,
+        test_plot=plot,
         packages=("xgboost", "numpy", "scipy"),
         more={"task": section.task, "device": trained_on(booster, device)} | _categories(dataset, spec),
     )
@@ -92,14 +97,17 @@ def _train(context: ObjectiveContext, order: ModelOrder, dataset: Dataset) -> tu
             booster.update(train, done)
     if not any(mark in name for name in dataset.names for mark in _NOT_IN_NAMES):
         booster.feature_names = list(dataset.names)
-        booster.feature_types = dataset.feature_types or ["q"] * len(dataset.names)
+    booster.feature_types = dataset.feature_types or ["q"] * len(dataset.names)
     return booster, rounds
 
 
-def _test_values(booster: xgboost.Booster, dataset: Dataset, context: ObjectiveContext) -> tuple[float, ...] | None:
-    rows = dataset.test_rows
+def _tested(
+    booster: xgboost.Booster, dataset: Dataset, context: ObjectiveContext
+) -> tuple[tuple[float, ...] | None, dict[str, Any]]:
+    """The values on the test rows, and what there is to draw of them."""
+    rows, labels = dataset.test_rows, dataset.labels
     if len(rows) == 0:
-        return None
+        return None, {}
     with on_device(dataset.features, context.device):
         unseen = unseen_cells(dataset, Part(dataset.training_rows, rows))
         test = xgboost.DMatrix(
@@ -111,7 +119,8 @@ def _test_values(booster: xgboost.Booster, dataset: Dataset, context: ObjectiveC
             enable_categorical=bool(dataset.categories),
             nthread=context.device.threads,
         )
-        return tuple(parsed_scores(booster.eval_set([(test, "test")])))
+        values = tuple(parsed_scores(booster.eval_set([(test, "test")])))
+        return values, plot_of_test(booster.predict(test), labels.values[rows], len(labels.classes))
 
 
 def _categories(dataset: Dataset, spec: TuningSpec) -> dict[str, Any]:

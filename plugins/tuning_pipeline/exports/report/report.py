@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna_spark.results.best import best_trials, direction_name, found_by, metric_names, state_counts
 from optuna_spark.results.failure_reasons import failure_reasons
 from optuna_spark.storage.trial_marks import error_of
+from tuning_pipeline.exports.report.model_plots import model_sections
 from tuning_pipeline.exports.report.page_policy import CONTENT_POLICY, PALETTE, SHARED_POLICY
 from tuning_pipeline.exports.report.plot_data import param_names
 from tuning_pipeline.exports.report.plotly_script import embedded, shared
@@ -83,6 +84,7 @@ def render_report(
     note: str = "",
     score_note: str = "",
     test_values: Sequence[float] = (),
+    model: Mapping[str, bytes] | None = None,
     shared_script: bool = False,
 ) -> str:
     """Render the report page of a study.
@@ -96,6 +98,7 @@ def render_report(
         note: A sentence for the top of the page.
         score_note: A sentence on how honest the best value is.
         test_values: The final model's values on rows that no trial saw, one for each direction; empty without a score.
+        model: The files of the final model, by name; None without one.
         shared_script: Whether to load Plotly's script from the file beside all exports.
 
     Raises:
@@ -112,7 +115,7 @@ def render_report(
             f'<div class="pair">{_params(best[0], len(study.directions))}{_states(trials, run_key or run_id)}</div>',
             _best_table(study, best),
             _failures(trials, run_key or run_id),
-            *_sections(draw_sections(study, run_key or run_id)),
+            *_sections([*model_sections(model or {}), *draw_sections(study, run_key or run_id)]),
         ]
     )
     title = html.escape(f"Study {study.study_name}")

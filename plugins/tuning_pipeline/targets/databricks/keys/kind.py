@@ -96,6 +96,8 @@ def _check_connections(keys: StudyKeys) -> None:
             f"data.connection is for target standalone; on Databricks {way} data.format_options, databricks.cluster.env"
             " or databricks.cluster.spark_conf, or read a table of Unity Catalog"
         )
+    if keys.tracking is not None:
+        raise SpecError("tracking is for target standalone: remove it from a study of target databricks")
     if keys.spark.conf_connection is not None:
         raise SpecError(f"spark.conf_connection is for target standalone; on Databricks {way} spark.conf")
 
