@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "jobs/trial_callback": set(),
     "jobs/data/files": {"jobs/errors", "jobs/spec"},
     "jobs/data": {"jobs/data/files", "jobs/device", "jobs/errors", "jobs/spec"},
+    "jobs/data/splits": {"jobs/data", "jobs/errors", "jobs/spec"},
     "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
     "jobs/results": {"jobs/errors", "jobs/storage"},
     "jobs/sampling/exhaustive": {"jobs/errors", "jobs/storage"},
@@ -32,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/objectives/quadratic": {"jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec"},
     "jobs/objectives/xgboost": {
-        "jobs/data", "jobs/device", "jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec",
+        "jobs/data", "jobs/data/splits", "jobs/device", "jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec",
     },
     "jobs/objectives/registry": {
         "jobs/errors", "jobs/objectives", "jobs/objectives/quadratic", "jobs/objectives/xgboost", "jobs/spec",
@@ -59,9 +60,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "jobs/driver": {
         "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/final_model",
-        "jobs/objectives/registry",
-        "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
-        "jobs/trial_callback", "jobs/wire",
+        "jobs/objectives/registry", "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec",
+        "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
     },
     "jobs/tracking": {
         "jobs/database", "jobs/errors", "jobs/results", "jobs/spec", "jobs/storage", "jobs/trial_callback",

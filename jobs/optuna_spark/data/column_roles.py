@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -22,12 +22,15 @@ class ColumnRoles:
         label: The column to predict.
         label_words: The label's name in errors.
         features: All other columns in their order, and the name of each in errors.
+        rows: The columns that say something of rows, by the key that names each, and the name of each in errors. They
+            are no features, unless data.columns.keep has their very name.
         test: The column that says which rows are test rows, which is no feature; None without one.
     """
 
     label: str
     label_words: str
     features: Mapping[str, str]
+    rows: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     test: str | None = None
 
 
@@ -42,8 +45,27 @@ def column_roles(schema: pa.Schema, n_rows: int, data: DataSpec) -> ColumnRoles:
         raise DataError(f"the table {data.location} must have at least {MIN_ROWS} rows, got {n_rows}: check data.path")
     words = {name: _words(name, number, data) for number, name in enumerate(schema.names, 1)}
     test = _test_column(schema.names, label, data)
-    features = {name: words[name] for name in schema.names if name not in (label, test)}
-    return ColumnRoles(label, words[label], features, test)
+    rows = {key: (name, words[name]) for key, name in _row_columns(schema, label, data).items()}
+    others = {label, test} | ({name for name, _ in rows.values()} - set(data.columns.keep))
+    features = {name: words[name] for name in schema.names if name not in others}
+    if not features:
+        raise DataError(f"the table {data.location} has no column left to be a feature: add one, or keep one by name")
+    return ColumnRoles(label, words[label], features, rows, test)
+
+
+def _row_columns(schema: pa.Schema, label: str, data: DataSpec) -> dict[str, str]:
+    """The columns that say something of rows, by the key that names each.
+
+    Raises:
+        DataError: There is none of the name, or it is the label.
+    """
+    for key, name in data.row_columns.items():
+        if name not in schema.names:
+            has = f": {shortened(schema.names)}" if data.names_in_errors else f" {len(schema.names)} columns"
+            raise DataError(f"{key} {name!r} names no column; the table {data.location} has{has}")
+        if name == label:
+            raise DataError(f"{key} {name!r} is the label of the table {data.location}: name another column in {key}")
+    return data.row_columns
 
 
 def label_name(schema: pa.Schema, data: DataSpec) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optuna_spark.data.labels import Labels
+from optuna_spark.data.row_roles import RowRoles
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,7 @@ class Dataset:
         key: Equal for equal tables on the same device; a key for caches of what is made from the table.
         categories: Of each feature that is categories, by name: the values, sorted. The matrix holds their indices.
         test: Whether each row is a test row, (n_rows,) bool, which no trial may see; None without test rows.
+        rows: What columns of the table say of its rows, always on the CPU.
     """
 
     features: Any
@@ -31,6 +33,7 @@ class Dataset:
     key: Hashable
     categories: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     test: npt.NDArray[np.bool_] | None = None
+    rows: RowRoles = field(default_factory=RowRoles)
 
     @property
     def n_rows(self) -> int:

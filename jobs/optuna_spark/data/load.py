@@ -18,6 +18,7 @@ from optuna_spark.data.files.listing import TableFiles
 from optuna_spark.data.files.read_parquet import ParquetColumns
 from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import to_matrix
+from optuna_spark.data.row_roles import read_rows
 from optuna_spark.data.sources import table_files
 from optuna_spark.data.table import open_columns
 from optuna_spark.data.test_rows import with_test_rows
@@ -38,7 +39,7 @@ def load_dataset(
     """The table of `data`, loaded to `device` once per process. Thread-safe.
 
     Args:
-        data: Where the table is, and which column is its label.
+        data: Where the table is, and what its columns are.
         task: regression, binary or multiclass; decides how the label is read.
         device: Where the features are to be.
         table: The table itself, if Spark read it.
@@ -84,10 +85,12 @@ def from_table(table: Columns, data: DataSpec, task: str, key: Hashable, device:
     """
     roles = column_roles(table.schema, table.num_rows, data)
     labels = encode_labels(table.select([roles.label]).column(0), roles.label_words, task)
+    columns = {key: table.select([name]).column(0) for key, (name, _) in roles.rows.items()}
+    rows = read_rows(columns, {key: words for key, (_, words) in roles.rows.items()})
     encoder = Encoder(table.schema, roles.features, data)
     on_cpu = device.kind == "cpu"
     features = to_matrix(table, roles.features, encoder) if on_cpu else _on_gpu(table, roles.features, device, encoder)
-    dataset = Dataset(features, labels, tuple(roles.features), key, encoder.categories)
+    dataset = Dataset(features, labels, tuple(roles.features), key, encoder.categories, rows=rows)
     return with_test_rows(dataset, data, table.select([roles.test]).column(0) if roles.test else None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from optuna_spark.data.fetch import check_digest, fetched_file, plain_path
+from optuna_spark.data.files.fetch import check_digest, fetched_file, plain_path
 from optuna_spark.data.files.listing import TableFile, TableFiles, list_files
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec

@@ -28,30 +28,48 @@ class Part(NamedTuple):
     validation: Rows
 
 
-def split(dataset: Dataset, holdout: float, folds: int | None, seed: int | None) -> list[Part]:
+def split(
+    dataset: Dataset, holdout: float, folds: int | None, seed: int | None, *, stratify: bool | None = None
+) -> list[Part]:
     """Split a table once, for a hold-out, or into `folds` parts for cross-validation.
 
-    Each part has about the same share of each class; groups of equal rows are not torn apart for that.
+    Each part has about the same share of each class. Rows with equal features are not torn apart for that, nor those of
+    one group where a column of the table says the groups.
 
     Args:
         dataset: The table.
         holdout: Share of the rows to validate on. Not used with `folds`.
         folds: Number of parts. Each row is validated on in exactly one of them.
         seed: None means a fixed seed, because every worker must have the same split.
+        stratify: Whether to care for the shares of classes; None means wherever there are classes.
 
     Raises:
-        DataError: There are too few distinct rows.
+        DataError: There are too few distinct rows or groups.
     """
-    rows = dataset.training_rows
-    groups, labels = row_hashes(dataset.features)[rows], dataset.labels.values[rows]
+    hashes = row_hashes(dataset.features)
+    groups = hashes if dataset.rows.groups is None else dataset.rows.groups
     keys = _shuffled(groups, DEFAULT_SEED if seed is None else seed)
-    strata = labels if dataset.labels.classes else np.zeros(len(rows), np.float32)
-    order, positions = _positions(keys, labels, strata)
-    order = rows[order]
+    stratified = dataset.labels.classes and stratify is not False
+    strata = dataset.labels.values if stratified else np.zeros(dataset.n_rows, np.float32)
+    order, positions = _positions(in_order(dataset, keys, hashes), keys, strata)
     if folds is None:
-        return _checked([_part(order, positions < holdout)], f"holdout {holdout:g}")
+        return _checked([_part(order, positions < holdout)], f"holdout {holdout:g}", dataset)
     fold = np.minimum((positions * folds).astype(np.intp), folds - 1)
-    return _checked([_part(order, fold == i) for i in range(folds)], f"folds {folds}")
+    return _checked([_part(order, fold == i) for i in range(folds)], f"folds {folds}", dataset)
+
+
+def in_order(dataset: Dataset, keys: npt.NDArray[Any], hashes: Hashes) -> Rows:
+    """All but the test rows, sorted by keys and then by all they hold: the order in which they were read is forgotten.
+
+    Args:
+        dataset: The table.
+        keys: (n_rows,), what to sort by first.
+        hashes: Those of the rows.
+    """
+    weights = () if dataset.rows.weights is None else (dataset.rows.weights,)
+    by: tuple[npt.NDArray[Any], ...] = (*weights, hashes, dataset.labels.values, keys)
+    rows = dataset.training_rows
+    return np.asarray(rows[np.lexsort(tuple(values[rows] for values in by))])
 
 
 def row_hashes(features: Any) -> Hashes:
@@ -97,13 +115,12 @@ def _shuffled(groups: Hashes, seed: int) -> Hashes:
     return mixed(groups ^ np.random.PCG64(seed).random_raw(1)[0])
 
 
-def _positions(keys: Hashes, labels: Any, strata: Any) -> tuple[Rows, npt.NDArray[np.float64]]:
-    """The rows in shuffled order, and the place of each row's group within its class, from 0 to 1.
+def _positions(order: Rows, keys: Hashes, strata: Any) -> tuple[Rows, npt.NDArray[np.float64]]:
+    """The rows in shuffled order (by `keys`), and the place of each row's group within its class, from 0 to 1.
 
     A part of the rows is then those whose place lies in an interval. A group that holds several classes counts as the
     smallest of them.
     """
-    order = np.lexsort((labels, keys))
     starts = np.flatnonzero(np.concatenate(([True], np.diff(keys[order]) != 0)))
     sizes = np.diff(np.append(starts, len(order)))
     stratum = strata[order][starts]
@@ -119,7 +136,12 @@ def _part(order: Rows, validation: npt.NDArray[np.bool_]) -> Part:
     return Part(order[~validation], order[validation])
 
 
-def _checked(parts: list[Part], rule: str) -> list[Part]:
+def _checked(parts: list[Part], rule: str, dataset: Dataset) -> list[Part]:
     if any(len(part.train) == 0 or len(part.validation) == 0 for part in parts):
+        if dataset.rows.groups is not None:
+            raise DataError(
+                f"{dataset.rows.called('validation.group')} has too few groups, or too large ones, for {rule}: a side"
+                " would have no rows; use fewer folds, another holdout or another column"
+            )
         raise DataError(f"the table has too few distinct rows for {rule}: use fewer folds or more data")
     return parts

@@ -33,7 +33,7 @@ _ONE_PIECE = {"spark.sql.execution.arrow.maxRecordsPerBatch": "1"}
 
 def launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSession) -> list[WorkerReport]:
     """Start a worker on each copy of the table, which one Spark task reads once."""
-    if spec.data is None:
+    if spec.table is None:
         # No table to copy: one row for each worker makes a simpler plan than a union of as many branches.
         return _run_on_copies(payload, spark.range(0, spec.tasks, 1, spec.tasks), has_data=False)
     # The workers do not open the table, so they do not need the secrets for it, and do not get them.
@@ -41,8 +41,8 @@ def launch_dataframe(spec: TuningSpec, payload: WorkerPayload, spark: SparkSessi
     if not spec.errors_may_quote:
         # Spark's log quotes the text that it cannot read, which this run's errors may not show.
         spark.sparkContext.setLogLevel("OFF")
-    running = nullcontext() if spec.errors_may_quote else spark_errors(spec.data, secrets)
-    with packed_table(spark, spec.data, secrets) as whole, running:
+    running = nullcontext() if spec.errors_may_quote else spark_errors(spec.table, secrets)
+    with packed_table(spark, spec.table, secrets) as whole, running:
         return _run_on_copies(sent, copies_of(whole, spec.tasks), has_data=True)
 
 

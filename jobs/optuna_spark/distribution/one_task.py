@@ -37,7 +37,7 @@ def run_in_one_task(
     """
     if spark is None:
         return work(local_gpus(spec.with_changes(tasks=1))[0], None)
-    if spec.distribution != "dataframe" or spec.data is None:
+    if spec.distribution != "dataframe" or spec.table is None:
         found = spark.sparkContext.parallelize([0], 1).map(lambda _: work(gpu_addresses(), None)).collect()
         return list(found[0])
 
@@ -49,7 +49,7 @@ def run_in_one_task(
 
     if not spec.errors_may_quote:  # Spark's log quotes the text that it cannot read
         spark.sparkContext.setLogLevel("OFF")
-    running = nullcontext() if spec.errors_may_quote else spark_errors(spec.data, secrets)
-    with packed_table(spark, spec.data, secrets) as whole, running:
+    running = nullcontext() if spec.errors_may_quote else spark_errors(spec.table, secrets)
+    with packed_table(spark, spec.table, secrets) as whole, running:
         rows = whole.mapInArrow(run, "name string, content binary").collect()
     return [(row["name"], bytes(row["content"])) for row in rows]

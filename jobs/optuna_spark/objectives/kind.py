@@ -27,6 +27,7 @@ class ObjectiveKind:
             name under which the registry lists the objective.
         needs_data: Whether it trains on a table.
         max_gpus: Most GPUs that a trial can use; None where only the objective's code knows.
+        former_keys: Where keys of the section stand now: dotted keys of the study file, by their names in the section.
         words: Texts that its parameters may have, and that mean nothing outside it: a trigger form may give them.
         init_scripts: Scripts of init/databricks that a node needs beside init_optuna.sh, and the lock files that each
             carries.
@@ -38,6 +39,7 @@ class ObjectiveKind:
     section: ClassVar[type | None] = None
     needs_data: ClassVar[bool] = False
     max_gpus: ClassVar[int | None] = 1
+    former_keys: ClassVar[Mapping[str, str]] = {}
     words: ClassVar[tuple[str, ...]] = ()
     init_scripts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 

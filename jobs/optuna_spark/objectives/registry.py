@@ -15,6 +15,7 @@ from optuna_spark.objectives.quadratic.kind import QuadraticKind
 from optuna_spark.objectives.trained_model import TrainedModel
 from optuna_spark.objectives.xgboost.kind import XGBoostKind
 from optuna_spark.spec.conditions import check_sampler
+from optuna_spark.spec.decode import from_dict
 from optuna_spark.spec.model import ModelOrder
 from optuna_spark.spec.parameters import check_parameters
 from optuna_spark.spec.sections import ParamSpec
@@ -44,6 +45,29 @@ def sections() -> dict[str, type]:
     return {name: kind.section for name, kind in BUILT_IN.items() if kind.section is not None}
 
 
+def with_moved_keys(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a study file with keys that have a new place moved there.
+
+    One that is given in both places stays: the objective's check refuses it.
+
+    Raises:
+        SpecError: The section takes no such key or value.
+    """
+    moved = dict(document)
+    name = str(moved.get("objective"))
+    kind, section = BUILT_IN.get(name), moved.get(name)
+    if kind is None or kind.section is None or not isinstance(section, dict) or not kind.former_keys.keys() & section:
+        return moved
+    from_dict(kind.section, section, name)  # so that an error names the key as it stands in the file
+    for key, place in kind.former_keys.items():
+        above, _, last = place.partition(".")
+        there = moved.get(above) or {}
+        if key in section and isinstance(there, dict) and last not in there:
+            moved[above] = {**there, last: section[key]}
+            section = {other: value for other, value in section.items() if other != key}
+    return {**moved, name: section}
+
+
 def default_search_space(objective: str) -> dict[str, ParamSpec]:
     """The search space of a built-in objective; empty for a user's own, which defines its space by running."""
     return kind_of(objective).default_space(TuningSpec("default", objective=objective))
@@ -71,6 +95,12 @@ def check_objective(spec: TuningSpec) -> None:
     if kind.section is None and spec.objective_section:
         keys = ", ".join(spec.objective_section)
         raise SpecError(f"objective {spec.objective} has no section of its own; remove {keys}")
+    if not kind.needs_data and spec.validation.given:
+        raise SpecError(
+            f"is for objectives of a table, and {spec.objective} divides no rows, or does so itself: remove"
+            f" {spec.validation.given[0]}",
+            "validation",
+        )
     kind.check_gpus(spec)
     whole = complete(spec)
     check_parameters(whole.search_space, spec.enqueue)

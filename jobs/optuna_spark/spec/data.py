@@ -88,6 +88,10 @@ class DataSpec:
         "Features that objective xgboost takes as categories. auto: those of texts, and pandas' categories, if they"
         " repeat. A list: these, by name or pattern. null: none. All others must hold numbers, booleans or dates.",
     )
+    weight: str | None = key(
+        None,
+        "Column of the rows' weights, 0 or more, in training and in every metric of objective xgboost; no feature.",
+    )
     # With the digest a run decides which content of the author's address counts.
     sha256: str | None = key(
         None,
@@ -158,6 +162,11 @@ class DataSpec:
         """The path, or of several the first and how many there are: for sentences, and where there is only one."""
         first, *more = self.paths or ("",)
         return f"{first} and {len(more)} more" if more else first
+
+    @property
+    def row_columns(self) -> dict[str, str]:
+        """The columns that say something of rows, by the key that names each: no features, whatever is dropped."""
+        return {} if self.weight is None else {"data.weight": self.weight}
 
     @property
     def test_column(self) -> str | None:

@@ -10,6 +10,7 @@ from optuna_spark.spec.form_fields import CLUSTER, SEARCH, STOPPING, VALUE, VALU
 from optuna_spark.spec.key import Field, Group, Key, Reach, key
 from optuna_spark.spec.model import ModelSpec
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, ResourceSpec, StopSpec, TrackingSpec
+from optuna_spark.spec.validation import ValidationSpec
 
 Direction = Literal["minimize", "maximize"]
 Distribution = Literal["joblib", "rdd", "dataframe", "local"]
@@ -58,6 +59,11 @@ class RunKeys:
         group=Group.TUNED,
     )
     data: DataSpec | None = key(None, "The training table.", group=Group.TUNED)
+    validation: ValidationSpec = key(
+        ValidationSpec(),
+        "Which rows of the table a trial trains on, and which it is judged by; for built-in objectives of a table.",
+        group=Group.TUNED,
+    )
     search_space: dict[str, ParamSpec] = key(
         None,
         "Parameters by name: type float or int with low and high (both included) and step or log: true; or type"

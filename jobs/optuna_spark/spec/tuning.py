@@ -18,6 +18,7 @@ from optuna_spark.spec.decode import from_dict, to_dict
 from optuna_spark.spec.key import check_limits
 from optuna_spark.spec.run_keys import RunKeys
 from optuna_spark.spec.sections import MAX_JSON, MAX_NAME, NAME, is_utf8
+from optuna_spark.spec.table import TableSpec, table_spec
 
 # In characters. A name heads a column of a table and a plot.
 LONGEST_METRIC = 100
@@ -52,6 +53,7 @@ class TuningSpec(RunKeys):
         self._check_metric_names()
         self._check_format()
         self._check_connection()
+        self._check_rows()
         self._check_that_the_database_can_hold_it()
 
     def _check_metric_names(self) -> None:
@@ -88,6 +90,13 @@ class TuningSpec(RunKeys):
             " other formats, and tables of Spark's catalog, need distribution dataframe"
         )
 
+    def _check_rows(self) -> None:
+        if self.data is None and self.validation.given:
+            raise SpecError(
+                f"needs a table to divide: give data.path, or remove {self.validation.given[0]}", "validation"
+            )
+        _ = self.table  # one column is one thing
+
     def _check_connection(self) -> None:
         if self.data is None or self.data.connection is None:
             return
@@ -99,6 +108,11 @@ class TuningSpec(RunKeys):
                 f"data.connection with distribution {self.distribution} opens https:// URLs only, got"
                 f" {self.data.location!r}: use distribution dataframe"
             )
+
+    @property
+    def table(self) -> TableSpec | None:
+        """The training table with all columns that the run needs of it, those of `validation` among them."""
+        return None if self.data is None else table_spec(self.data, self.validation)
 
     @property
     def errors_may_quote(self) -> bool:

@@ -44,6 +44,7 @@ def training_facts(run: StudyRun, fingerprint: str) -> dict[str, Any]:
         "objective": spec.objective,
         "fixed": {name: to_json_value(value) for name, value in fixed_params(spec).items()},
         "data": _data(spec, fingerprint),
+        "validation": None if spec.data is None else to_dict(spec.validation),
         "seed": spec.seed,
         "git_commit": git_commit(run.study.path.parent),
     }
@@ -124,6 +125,7 @@ def _data(spec: TuningSpec, fingerprint: str) -> dict[str, Any] | None:
         "missing": None if data.missing is None else list(data.missing),
         "columns": to_dict(data.columns),
         "categorical": to_dict(data.categorical),
+        "weight": data.weight,
         "sha256": data.sha256,
         "fingerprint": shareable_path(fingerprint) or None,
     }

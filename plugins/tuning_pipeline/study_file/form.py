@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from optuna_spark.errors import SpecError
+from optuna_spark.objectives import registry as objectives
 from optuna_spark.objectives.registry import sections
 from optuna_spark.spec.decode import unknown_key
 from optuna_spark.spec.form_fields import HEADINGS
@@ -36,11 +37,13 @@ def possible_fields(keys: StudyKeys) -> tuple[FormField, ...]:
         *(section for kind in KINDS.values() for section in kind.form_sections),
         *sections(),
         "data",
+        "validation",
     }
     of_study = {
         *kind_of(keys).offered_sections(keys),
         *({keys.objective} & set(sections())),
         *(["data"] if keys.data is not None else []),
+        *(["validation"] if objectives.kind_of(keys.objective).needs_data else []),
     }
     return tuple(item for item in all_fields() if not _below(item, without) or _below(item, of_study))
 

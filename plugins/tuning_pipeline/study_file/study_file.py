@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from optuna_spark.errors import SpecError, TuningError
-from optuna_spark.objectives.registry import check_objective, complete, kind_of, max_steps, sections
+from optuna_spark.objectives.registry import check_objective, complete, kind_of, max_steps, sections, with_moved_keys
 from optuna_spark.spec.decode import describe, from_dict, to_dict, unknown_key
 from optuna_spark.spec.plain_secrets import refuse_plain_secrets
 from optuna_spark.spec.run_keys import DEFAULT_PRUNER, DEFAULT_SAMPLER, RunKeys
@@ -88,7 +88,7 @@ class StudyFile:
         """The study with some values replaced by those of a run's form, checked again.
 
         Args:
-            changes: New values by dotted key, e.g. {"trials": 10, "xgboost.folds": 5}.
+            changes: New values by dotted key, e.g. {"trials": 10, "validation.folds": 5}.
 
         Raises:
             FormError: A changed value breaks a rule: the file alone breaks none.
@@ -270,7 +270,7 @@ def spelled_out(document: object, path: Path) -> dict[str, Any]:
     for name in sections():
         if name == document.get("objective") and document.get(name) is None:
             document[name] = {}
-    return document
+    return with_moved_keys(document)
 
 
 def _resolve_paths(document: dict[str, Any], folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from optuna_spark.data.fetch import cache_folder, cached_path
+from optuna_spark.data.files.fetch import cache_folder, cached_path
 from optuna_spark.data.sources import local_file
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec

@@ -212,7 +212,7 @@ BAD_METRICS: dict[str, tuple[dict[str, Any], str]] = {
     "too many": ({"metric": ("rmse", "mae")}, "metric.* per direction"),
     "twice": ({"metric": ("mae", "mae"), "directions": ("minimize",) * 2}, "must not name a metric twice"),
     "tweedie": ({"metric": "tweedie-nloglik"}, "write tweedie-nloglik@1.5"),
-    "quantile": ({"metric": "quantile"}, "quantile needs objective: reg:quantileerror"),
+    "quantile": ({"metric": "quantile"}, "quantile needs xgboost.objective: reg:quantileerror"),
 }
 
 

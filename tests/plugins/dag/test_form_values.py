@@ -298,7 +298,7 @@ def test_offered_fields_keep_the_order_of_the_form(study: Study) -> None:
         ({"enqueue": [{"max_dept": 3}]}, "enqueue[0]: unknown parameter 'max_dept' (did you mean 'max_depth'?)"),
         ({"enqueue": [{"max_depth": 99}]}, "enqueue[0].max_depth: must be from 1 to 10, got 99"),
         ({"search_space": {"max_depth": {"type": "int", "low": 9, "high": 1}}}, "low must not be above high"),
-        ({"xgboost_folds": -1}, "xgboost: folds must be"),
+        ({"validation_folds": -1}, "validation: folds must be"),
         ({"gpus_per_task": 2}, "resources: gpus_per_task must be at most 1 for objective xgboost"),
         ({"mode": "again"}, "mode must be one of resume, reset, create, got str 'again'"),
     ],

@@ -92,6 +92,7 @@ def test_the_best_parameters_are_enough_to_train(tmp_path: Path, url: sa.URL, st
         "missing": ["?"],
         "columns": {"drop": ["id*"], "keep": []},
         "categorical": ["zip"],
+        "weight": None,
         "sha256": None,
         "fingerprint": "fingerprint of run 1",
     }

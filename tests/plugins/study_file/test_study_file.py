@@ -188,7 +188,7 @@ def test_a_wrong_key_or_value_is_refused(write: Write, text: str, message: str) 
         ),
         ("xgboost: {fixed: {n_estimators: 9}}", "n_estimators"),
         ("xgboost: {fixed: {device: cuda}}", "device"),
-        ("xgboost: {rounds: 9}", "xgboost: unknown key 'rounds'; valid keys: early_stopping_rounds"),
+        ("xgboost: {rounds: 9}", "xgboost: unknown key 'rounds'; valid keys: class_weight, early_stopping_rounds"),
         ("xgboost: {holdout: 1}", "xgboost: holdout must be between 0 and 1 (exclusive), got 1"),
         (
             "xgboost: {task: binary, metric: auc}",

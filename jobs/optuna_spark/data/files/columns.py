@@ -51,8 +51,9 @@ def index_of(schema: pa.Schema) -> set[str]:
 
 
 def default_label(schema: pa.Schema, data: DataSpec) -> str | None:
-    """The last column that stands in the files, but that of `data.test`; None if all are of folders' names."""
-    names = [field.name for field in schema if not is_of_folder(field) and field.name != data.test_column]
+    """The last column that stands in the files and says nothing of rows; None if there is none."""
+    others = {data.test_column, *data.row_columns.values()}
+    names = [field.name for field in schema if not is_of_folder(field) and field.name not in others]
     return names[-1] if names else None
 
 
@@ -65,17 +66,18 @@ def chosen(schema: pa.Schema, data: DataSpec, path: str) -> list[int]:
         path: Of the file.
 
     Returns:
-        Their indices. The label is among them, if there is one.
+        Their indices. The label is among them, if there is one, and the columns that say something of rows.
 
     Raises:
         DataError: A pattern matches no column, a column has no name, or two have the same.
     """
-    names, index = schema.names, index_of(schema) - {data.label, data.test_column}
-    drop = matching(names, data.columns.drop, "data.columns.drop", data) - {data.label, data.test_column}
+    named = {data.label, data.test_column, *data.row_columns.values()}
+    names, index = schema.names, index_of(schema) - named
+    drop = matching(names, data.columns.drop, "data.columns.drop", data) - named
     left = [i for i, name in enumerate(names) if name not in drop and name not in index]
     if data.columns.keep:
         label = data.label or default_label(pa.schema([schema.field(i) for i in left]), data)
-        keep = matching(names, data.columns.keep, "data.columns.keep", data) | {label, data.test_column}
+        keep = matching(names, data.columns.keep, "data.columns.keep", data) | named | {label}
         left = [i for i in left if names[i] in keep]
     _check_names([(i + 1, names[i]) for i in left], data, path)
     return left

@@ -13,6 +13,7 @@ from optuna_spark.data.split import Part
 from optuna_spark.errors import ModelError
 from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.trained_model import EXAMPLE_ROWS, TrainedModel
+from optuna_spark.objectives.xgboost.constraints import by_place
 from optuna_spark.objectives.xgboost.explained import importances, plot_of_test
 from optuna_spark.objectives.xgboost.matrices import on_device, quantised
 from optuna_spark.objectives.xgboost.objective import (
@@ -24,7 +25,8 @@ from optuna_spark.objectives.xgboost.objective import (
     trained_on,
 )
 from optuna_spark.objectives.xgboost.params import typed
-from optuna_spark.objectives.xgboost.section import section_of
+from optuna_spark.objectives.xgboost.row_weights import row_weights, training_weights
+from optuna_spark.objectives.xgboost.section import balances_classes, section_of
 from optuna_spark.objectives.xgboost.unseen import unseen_cells, without_cells
 from optuna_spark.spec.model import ModelOrder
 from optuna_spark.spec.tuning import TuningSpec
@@ -44,10 +46,10 @@ def train_model(context: ObjectiveContext, order: ModelOrder) -> TrainedModel:
         ModelError: It does not fit into memory.
     """
     spec, device = context.spec, context.device
-    assert spec.data is not None  # the registry checked it
+    assert spec.table is not None  # the registry checked it
     require_gpu_build(device)
     section = section_of(spec)
-    dataset = load_dataset(spec.data, section.task, device, context.table, context.data_secrets)
+    dataset = load_dataset(spec.table, section.task, device, context.table, context.data_secrets)
     try:
         booster, rounds = _train(context, order, dataset)
         values, plot = _tested(booster, dataset, context)
@@ -68,7 +70,7 @@ def train_model(context: ObjectiveContext, order: ModelOrder) -> TrainedModel:
         test_rows=len(dataset.test_rows),
         test_values=values,
         rounds=rounds,
-        label=spec.data.label,
+        label=spec.table.label,
         classes=dataset.labels.classes,
         example=_example(dataset),
         importances=weights,
@@ -81,12 +83,15 @@ def train_model(context: ObjectiveContext, order: ModelOrder) -> TrainedModel:
 def _train(context: ObjectiveContext, order: ModelOrder, dataset: Dataset) -> tuple[xgboost.Booster, int]:
     n_classes = len(dataset.labels.classes)
     params = base_params(context.spec, context.device, n_classes) | order.fixed | typed(order.params)
+    params = by_place(params, dataset.names, may_name=context.spec.errors_may_quote)
     rounds = params.pop("num_boost_round", section_of(context.spec).num_boost_round)
     params.pop("early_stopping_rounds", None)
     rounds = order.rounds or rounds
     with on_device(dataset.features, context.device):
         max_bin = params.get("max_bin", DEFAULT_MAX_BIN)
-        train = quantised(dataset, dataset.training_rows, max_bin, context.device)
+        rows = dataset.training_rows
+        weights = training_weights(dataset, rows, balance_classes=balances_classes(context.spec))
+        train = quantised(dataset, rows, max_bin, context.device, weights=weights)
         booster = xgboost.Booster(params, cache=[train])
         for done in range(rounds):
             booster.update(train, done)
@@ -108,6 +113,7 @@ def _tested(
         test = xgboost.DMatrix(
             without_cells(dataset.features[rows], unseen),
             label=dataset.labels.values[rows],
+            weight=row_weights(dataset, rows),
             feature_names=booster.feature_names,
             feature_types=dataset.feature_types,
             enable_categorical=bool(dataset.categories),

@@ -14,7 +14,7 @@ def fixed_params(spec: TuningSpec) -> dict[str, Any]:
     """The same for every trial and every machine; `num_class` is not here, because it depends on the data."""
     section = section_of(spec)
     return {
-        "objective": OBJECTIVES[section.task][0],
+        "objective": section.objective or OBJECTIVES[section.task][0],
         "tree_method": "hist",
         "eval_metric": list(metrics(spec)),
         # The same for every trial: trials then differ by their parameters alone.

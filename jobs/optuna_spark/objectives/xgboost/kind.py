@@ -15,7 +15,7 @@ from optuna_spark.objectives.xgboost.params import (
     canonical,
     check_parameters,
 )
-from optuna_spark.objectives.xgboost.section import XGBoostSection, section_of
+from optuna_spark.objectives.xgboost.section import FORMER, XGBoostSection, section_of, validation_of
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 
@@ -38,6 +38,7 @@ class XGBoostKind(ObjectiveKind):
     title = "XGBoost"
     section = XGBoostSection
     needs_data = True
+    former_keys: ClassVar[Mapping[str, str]] = {name: f"validation.{name}" for name in FORMER}
     words = (
         *(word for words in (*ALLOWED_VALUES.values(), *OBJECTIVES.values()) for word in words),
         *OTHER_TEXTS,
@@ -54,6 +55,7 @@ class XGBoostKind(ObjectiveKind):
     def check(self, spec: TuningSpec) -> None:
         check_parameters(spec)
         metrics(spec)
+        validation_of(spec)
 
     def value_names(self, spec: TuningSpec) -> tuple[str, ...]:
         return metrics(spec)

@@ -24,8 +24,8 @@ def metrics(spec: TuningSpec) -> tuple[str, ...]:
         )
     for name, direction in zip(names, spec.directions, strict=True):
         _check(name, direction, xgboost.task)
-        if name == "quantile" and xgboost.fixed.get("objective") != "reg:quantileerror":
-            raise SpecError("quantile needs objective: reg:quantileerror in xgboost.fixed", "xgboost.metric")
+        if name == "quantile" and "reg:quantileerror" not in (xgboost.objective, xgboost.fixed.get("objective")):
+            raise SpecError("quantile needs xgboost.objective: reg:quantileerror", "xgboost.metric")
     if len(set(names)) < len(names):
         raise SpecError(f"must not name a metric twice, got {', '.join(names)}", "xgboost.metric")
     return names

@@ -20,13 +20,15 @@ from optuna_spark.data.load import load_dataset
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError, DeviceError
 from optuna_spark.objectives.context import ObjectiveContext
+from optuna_spark.objectives.xgboost.constraints import by_place
 from optuna_spark.objectives.xgboost.curve import Curve
 from optuna_spark.objectives.xgboost.fixed_params import fixed_params
-from optuna_spark.objectives.xgboost.matrices import Fold, Matrices, matrices_for
+from optuna_spark.objectives.xgboost.label_range import check_labels
+from optuna_spark.objectives.xgboost.matrices import Fold, Matrices, Rule, matrices_for
 from optuna_spark.objectives.xgboost.metric_tables import NEEDS_EVERY_CLASS
 from optuna_spark.objectives.xgboost.metrics import metrics
 from optuna_spark.objectives.xgboost.params import typed
-from optuna_spark.objectives.xgboost.section import section_of
+from optuna_spark.objectives.xgboost.section import balances_classes, section_of, validation_of
 from optuna_spark.objectives.xgboost.unseen import rows_by_feature
 from optuna_spark.sampling.search_space import suggest_params
 from optuna_spark.spec.tuning import TuningSpec
@@ -91,23 +93,27 @@ class XGBoostObjective:
 
     def __init__(self, context: ObjectiveContext) -> None:
         spec = context.spec
-        assert spec.data is not None  # the registry checked it
+        assert spec.table is not None  # the registry checked it
         self._spec = spec
         self._xgboost = section_of(spec)
         self._device = context.device
         self._space = spec.search_space
         self._metrics = metrics(spec)
         require_gpu_build(context.device)
-        dataset = load_dataset(spec.data, self._xgboost.task, context.device, context.table, context.data_secrets)
-        self._matrices = matrices_for(dataset, context.device, self._xgboost.holdout, self._xgboost.folds, spec.seed)
+        dataset = load_dataset(spec.table, self._xgboost.task, context.device, context.table, context.data_secrets)
+        check_labels(dataset, str(fixed_params(spec)["objective"]))
+        rule = Rule(validation_of(spec), spec.seed, balances_classes(spec))
+        self._matrices = matrices_for(dataset, context.device, rule)
         _check_classes(self._matrices, self._metrics)
         n_classes = len(dataset.labels.classes)
         tuned = self._space.get("multi_strategy")
         _check_trees(dataset, (self._xgboost.fixed.get("multi_strategy"), *(tuned.choices if tuned else ())))
-        self._unseen = rows_by_feature(dataset, self._matrices.unseen, names=spec.data.names_in_errors)
+        self._unseen = rows_by_feature(dataset, self._matrices.unseen, names=spec.table.names_in_errors)
         if self._unseen:
             log.warning("Validation rows with a category that no training row has, taken as missing: %s", self._unseen)
-        self._base, self._of_data = base_params(spec, context.device, n_classes), of_data(spec, n_classes)
+        base = base_params(spec, context.device, n_classes)
+        self._base = by_place(base, dataset.names, may_name=spec.errors_may_quote)
+        self._of_data = of_data(spec, n_classes)
 
     def __call__(self, trial: Any) -> float | tuple[float, ...]:
         params = self._base | typed(suggest_params(trial, self._space))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna_spark.errors import SpecError
+from optuna_spark.objectives.xgboost.constraints import check_constraint
 from optuna_spark.objectives.xgboost.section import section_of
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
@@ -106,6 +107,9 @@ def check_parameters(spec: TuningSpec) -> None:
     tuned = {name: _tuned_values(param) for name, param in search_space.items()}
     fixed = {name: (value,) for name, value in xgboost.fixed.items()}
     given = {canonical(n): v for n, v in (tuned | fixed).items()}
+    if xgboost.objective is not None:
+        _check_objective(xgboost.objective, xgboost.task, tuned, fixed)
+        given["objective"] = (xgboost.objective,)
     for key, values in (("search_space", tuned), ("xgboost.fixed", fixed)):
         for name in values:
             _check_name(name, f"{key}.{name}")
@@ -117,6 +121,20 @@ def check_parameters(spec: TuningSpec) -> None:
             raise SpecError("XGBoost wants a whole number: use type int", f"search_space.{name}")
     for name in ENGINE & set(fixed):
         raise SpecError(f"set xgboost.{name} instead", f"xgboost.fixed.{name}")
+
+
+def _check_objective(
+    objective: str, task: str, tuned: Mapping[str, tuple[Any, ...]], fixed: Mapping[str, tuple[Any, ...]]
+) -> None:
+    _check_values("objective", (objective,), task, "xgboost.objective")
+    if "objective" in tuned:
+        raise SpecError(f"xgboost.objective is {objective} in every trial: remove one", "search_space.objective")
+    if fixed.get("objective", (objective,)) != (objective,):
+        raise SpecError(
+            f"says {fixed['objective'][0]!r}, and xgboost.objective {objective!r}: remove it", "xgboost.fixed.objective"
+        )
+    if objective == "reg:quantileerror" and not {"quantile_alpha"} & {*tuned, *fixed}:
+        raise SpecError("needs quantile_alpha: give it in xgboost.fixed, such as 0.9", "xgboost.objective")
 
 
 def _tuned_values(param: ParamSpec) -> tuple[Any, ...]:
@@ -146,6 +164,7 @@ def _check_condition(name: str, given: Mapping[str, tuple[Any, ...]], task: str,
 def _check_values(name: str, values: Iterable[Any], task: str, key: str) -> None:
     allowed = OBJECTIVES[task] if name == "objective" else ALLOWED_VALUES.get(name)
     for value in values:
+        check_constraint(name, value, key)
         if name == "tree_method" and value == "gpu_hist":
             raise SpecError("gpu_hist is gone: use hist, and set resources.gpus_per_task for a GPU", key)
         if allowed and value not in allowed:

@@ -24,16 +24,19 @@ from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.registry import build_objective
 from optuna_spark.objectives.xgboost import matrices as matrices_module
 from optuna_spark.objectives.xgboost import params as xgboost_params
-from optuna_spark.objectives.xgboost.matrices import KEPT, Matrices, sets_to_keep
+from optuna_spark.objectives.xgboost.matrices import KEPT, Matrices, Rule, sets_to_keep
 from optuna_spark.objectives.xgboost.objective import is_out_of_memory, trained_on
 from optuna_spark.spec.data import DataSpec, TestColumn
 from optuna_spark.spec.sections import ComponentSpec, ParamSpec
+from optuna_spark.spec.table import table_spec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.spec.validation import ValidationSpec
 from tests.support.documents import undescribed
 
 CPU = Device("cpu", None, 1)
 WINE = REPOSITORY.parent / "shared" / "data" / "winequality-red.csv"
 DIABETES = DataSpec("sklearn:diabetes")
+RULE = Rule(ValidationSpec(), 1, balance_classes=False)
 MEDIAN = ComponentSpec("MedianPruner", {"n_startup_trials": 2})
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -343,7 +346,7 @@ def test_folds_of_a_large_table_are_kept_for_fewer_values_of_max_bin() -> None:
 def test_a_second_task_in_the_same_process_finds_the_matrices() -> None:
     def matrices() -> Matrices:
         data = load_dataset(DIABETES, "regression", CPU)
-        return matrices_module.matrices_for(data, CPU, 0.2, None, 1)
+        return matrices_module.matrices_for(data, CPU, RULE)
 
     assert matrices() is matrices()
     before = matrices()
@@ -354,7 +357,9 @@ def test_a_second_task_in_the_same_process_finds_the_matrices() -> None:
 def test_out_of_memory_fails_the_trial_and_frees_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = make_spec(search_space={"max_bin": ParamSpec("int", 64, 256)})
     objective = make_objective(spec)
-    kept = matrices_module.matrices_for(load_dataset(DIABETES, "regression", CPU), CPU, 0.2, None, 1)
+    kept = matrices_module.matrices_for(
+        load_dataset(table_spec(DIABETES, RULE.validation), "regression", CPU), CPU, RULE
+    )
     first = kept.folds(64)
 
     def full(*_: object) -> None:
