@@ -125,6 +125,8 @@ def setup_command(layout: Layout, options: argparse.Namespace) -> None:
         if options.dev or options.tests:
             for environment in (layout.airflow_env, layout.spark_env):
                 environments.add(layout, environments.dev_lock(layout, environment))
+        if options.tests:
+            environments.build(layout, environments.s3_lock(layout))
         if options.bench:
             environments.build(layout, environments.bench_lock(layout))
     say("everything is installed")
