@@ -23,7 +23,8 @@ ROOMS: dict[str, set[str]] = {
     "jobs/stop_and_retry": {"jobs/spec", "jobs/storage"},
     "jobs/trial_callback": set(),
     "jobs/data/files": {"jobs/errors", "jobs/spec"},
-    "jobs/data": {"jobs/data/files", "jobs/device", "jobs/errors", "jobs/spec"},
+    "jobs/data/stores": {"jobs/data/files", "jobs/errors", "jobs/spec"},
+    "jobs/data": {"jobs/data/files", "jobs/data/stores", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
     "jobs/results": {"jobs/errors", "jobs/storage"},
     "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
@@ -52,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/storage", "jobs/trial_callback", "jobs/wire",
     },
     "jobs/driver": {
-        "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/objectives/registry",
+        "jobs/data", "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/objectives/registry",
         "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
         "jobs/trial_callback", "jobs/wire",
     },
@@ -92,8 +93,9 @@ ROOMS: dict[str, set[str]] = {
         "plugins/database", "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {
-        "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/exports",
-        "plugins/exports/folders", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
+        "jobs/data/stores", "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/database",
+        "plugins/exports", "plugins/exports/folders", "plugins/failures", "plugins/study_file",
+        "plugins/study_file/keys",
     },
     "plugins/tasks": {
         "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/exports/folders",

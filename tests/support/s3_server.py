@@ -14,6 +14,8 @@ from tests.support.servers import s3_environment, scratch_folder
 from tests.support.waiting import wait_until
 
 KEY, HUSH = "AKIAHUSH", "hush-of-the-store"
+# The server replaces an object only for somebody, and looks at no signature while it denies nobody.
+AUTHORIZATION = f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/s3/aws4_request"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class S3Server:
             self._send("POST", "/moto-api/reset-auth", b"1000000")
 
     def _send(self, method: str, path: str, body: bytes) -> None:
-        headers = {"Content-Type": "application/octet-stream"}
+        headers = {"Content-Type": "application/octet-stream", "Authorization": AUTHORIZATION}
         request = urllib.request.Request(self.url + path, body, headers, method=method)
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
 

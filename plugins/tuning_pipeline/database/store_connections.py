@@ -87,7 +87,7 @@ def _check_schemes(connection: Connection, paths: Sequence[str], schemes: Sequen
 
 
 def _amazon(connection: Connection) -> dict[str, str]:
-    """Of a connection as https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/connections/aws.html describes it."""
+    """Of https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/connections/aws.html."""
     extra = _texts(connection)
     found = {
         "access_key": connection.login or extra.get("aws_access_key_id", ""),
@@ -109,7 +109,10 @@ def _no_keys(connection: Connection) -> TaskError:
 
 
 def _azure(connection: Connection) -> dict[str, str]:
-    """Of a connection as https://airflow.apache.org/docs/apache-airflow-providers-microsoft-azure/stable/connections/wasb.html describes it."""
+    """The account key, a token, or an application's login.
+
+    https://airflow.apache.org/docs/apache-airflow-providers-microsoft-azure/stable/connections/wasb.html
+    """
     extra = _texts(connection)
     tenant, token = extra.get("tenant_id", ""), extra.get("sas_token", "")
     if token:

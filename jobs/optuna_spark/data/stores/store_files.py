@@ -57,12 +57,16 @@ def version_of(files: TableFiles) -> str:
 
 def _one_store(paths: Sequence[str]) -> str:
     """The paths in words."""
-    local = next((path for path in paths if not path.startswith(STORES)), None)
-    stores = {(scheme.replace("s3a", "s3"), place.partition("@")[2]) for scheme, place, _ in map(split, paths)}
-    if local is not None or len(stores) > 1:
-        other = local if local is not None else paths[-1]
+    other = next((path for path in paths if not path.startswith(STORES) or _store(path) != _store(paths[0])), None)
+    if other is not None:
         raise DataError(f"data.path must list files of one store, got {paths[0]} and {other}: copy them to one place")
     return f"data.path {paths[0]!r}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+
+
+def _store(path: str) -> tuple[str, str]:
+    """Scheme and, of Azure's, account."""
+    scheme, place, _ = split(path)
+    return scheme.replace("s3a", "s3"), place.partition("@")[2]
 
 
 def _files_at(filesystem: fs.FileSystem, path: str) -> list[TableFile]:
@@ -91,4 +95,4 @@ def _version(filesystem: fs.FileSystem, file: TableFile) -> tuple[tuple[str, str
 def _own_words(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return "a file went away while it was looked at; start the run again"
-    return f"its store cannot be opened ({type(error).__name__}): check what this machine, or the connection, has for it"
+    return f"its store cannot be opened ({type(error).__name__}): check what this machine or the connection has"
