@@ -39,7 +39,7 @@ export $(SETTINGS)
 override AIRFLOW_ENV := .state/envs/airflow/bin
 override SPARK_ENV := .state/envs/spark/bin
 
-.PHONY: dist docs studies study-url finish reference restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test test-quick test-debian13 lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
+.PHONY: dist docs studies study-url finish mlflow-sync reference restore tidy test-matrix bench bench-gpu test-gpu help run ui check-studies screenshots setup stop clean test test-quick test-debian13 lint lock pack compose-env compose-digests test-compose databricks-job test-databricks licenses audit attacks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { name[++n] = $$1; text[n] = $$2; if (length($$1) > wide) wide = length($$1) } \
@@ -64,6 +64,9 @@ study-url: ## print the storage URL of STUDY, with its password: export OPTUNA_S
 
 finish: ## tell the run that works on STUDY to finish early: its running trials end, and it exports what it has
 	@$(LOCAL) finish --study "$$STUDY"
+
+mlflow-sync: ## write to MLflow what it lacks of STUDY's trials, each exactly once (docs/mlflow.md)
+	@$(LOCAL) mlflow-sync --study "$$STUDY"
 
 restore: ## bring back a study that mode reset replaced: STUDY=diabetes (REPLACED=name, by default the newest)
 	@$(LOCAL) restore --study "$$STUDY" --replaced "$$REPLACED"

@@ -10,6 +10,7 @@ import pytest
 from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer, is_installed
 from init.local.spark import SparkCluster
+from tests.support.mlflow_server import MlflowServer, server_python
 from tests.support.s3_server import S3Server, private_s3
 from tests.support.servers import private_mysql, private_spark, s3_environment, spark_environment
 from tests.support.tls_server import TlsServer, private_tls_server
@@ -72,3 +73,17 @@ def spark_cluster() -> Iterator[SparkCluster]:
         pytest.skip("no Spark environment: run `make setup`")
     with private_spark(cores=4, gpus=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A real MLflow server, which tests may kill and start again; each test has a study of its own name."""
+    pytest.importorskip("mlflow", reason="mlflow-skinny is not installed here")
+    if not server_python().exists():
+        pytest.skip("no MLflow server is installed here: run `make setup` with --tests")
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()

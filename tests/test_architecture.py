@@ -27,7 +27,9 @@ ROOMS: dict[str, set[str]] = {
     "jobs/data": {"jobs/data/files", "jobs/data/stores", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
     "jobs/results": {"jobs/errors", "jobs/storage"},
-    "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/spec", "jobs/storage"},
+    "jobs/sampling/exhaustive": {"jobs/errors", "jobs/storage"},
+    "jobs/sampling/calling": {"jobs/errors", "jobs/spec", "jobs/storage", "jobs/wire"},
+    "jobs/sampling": {"jobs/errors", "jobs/results", "jobs/sampling/exhaustive", "jobs/spec", "jobs/storage"},
     "jobs/objectives": {"jobs/data", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/objectives/quadratic": {"jobs/errors", "jobs/objectives", "jobs/sampling", "jobs/spec"},
     "jobs/objectives/xgboost": {
@@ -38,28 +40,37 @@ ROOMS: dict[str, set[str]] = {
     },
     "jobs/wire": {"jobs/errors", "jobs/shown", "jobs/spec", "jobs/storage", "jobs/trial_callback"},
     "jobs/shared_study": {
-        "jobs/database", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/shown", "jobs/spec",
-        "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback",
+        "jobs/database", "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/sampling/calling",
+        "jobs/sampling/exhaustive", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback",
     },
     "jobs/worker": {
         "jobs/device", "jobs/errors", "jobs/objectives", "jobs/objectives/registry", "jobs/sampling",
-        "jobs/shared_study", "jobs/spec", "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
+        "jobs/sampling/calling", "jobs/shared_study", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback", "jobs/wire",
     },
+    "jobs/final_model": {"jobs/device", "jobs/errors", "jobs/objectives", "jobs/objectives/registry", "jobs/spec"},
     "jobs/distribution": {
         "jobs/data", "jobs/errors", "jobs/objectives/registry", "jobs/shown", "jobs/spec", "jobs/wire", "jobs/worker",
     },
     "jobs/driver/dispatch": {
-        "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/shown", "jobs/spec", "jobs/stop_and_retry",
-        "jobs/storage", "jobs/trial_callback", "jobs/wire",
+        "jobs/errors", "jobs/objectives/registry", "jobs/sampling", "jobs/sampling/calling",
+        "jobs/sampling/exhaustive", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
+        "jobs/trial_callback", "jobs/wire",
     },
     "jobs/driver": {
-        "jobs/data", "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/objectives/registry",
+        "jobs/data", "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/final_model",
+        "jobs/objectives/registry",
         "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec", "jobs/stop_and_retry", "jobs/storage",
         "jobs/trial_callback", "jobs/wire",
     },
+    "jobs/tracking": {
+        "jobs/database", "jobs/errors", "jobs/results", "jobs/spec", "jobs/storage", "jobs/trial_callback",
+    },
     "jobs/entry": {
         "jobs/data/files", "jobs/database", "jobs/distribution", "jobs/driver", "jobs/errors",
-        "jobs/objectives/registry", "jobs/sampling", "jobs/spec", "jobs/storage",
+        "jobs/objectives/registry", "jobs/sampling", "jobs/spec", "jobs/storage", "jobs/tracking",
+        "jobs/trial_callback",
     },
     "plugins": set(),
     "plugins/failures": {"jobs/database", "jobs/errors"},
@@ -93,13 +104,16 @@ ROOMS: dict[str, set[str]] = {
         "plugins/database", "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {
-        "jobs/data/stores", "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/database",
-        "plugins/exports", "plugins/exports/folders", "plugins/failures", "plugins/study_file",
+        "jobs/data/stores", "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage",
+        "plugins/database", "plugins/exports", "plugins/exports/folders", "plugins/failures", "plugins/study_file",
         "plugins/study_file/keys",
     },
+    "plugins/tracking": {
+        "jobs/errors", "jobs/spec", "jobs/storage", "jobs/tracking", "plugins/database", "plugins/runs",
+    },
     "plugins/tasks": {
-        "jobs/errors", "jobs/storage", "plugins/database", "plugins/exports", "plugins/exports/folders",
-        "plugins/failures", "plugins/retune", "plugins/runs", "plugins/study_file",
+        "jobs/errors", "jobs/spec", "jobs/storage", "plugins/database", "plugins/exports", "plugins/exports/folders",
+        "plugins/failures", "plugins/retune", "plugins/runs", "plugins/study_file", "plugins/tracking",
     },
     "plugins/targets": {
         "jobs", "jobs/spec", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
@@ -121,7 +135,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "plugins/commands": {
         "jobs/errors", "jobs/storage", "plugins/dag", "plugins/database", "plugins/failures", "plugins/runs",
-        "plugins/study_file", "plugins/targets/databricks", "plugins/targets/registry",
+        "plugins/study_file", "plugins/targets/databricks", "plugins/targets/registry", "plugins/tracking",
     },
     "plugins/dags": {"plugins/dag", "plugins/study_file", "plugins/targets"},
     "plugins/pages": {

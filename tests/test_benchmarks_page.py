@@ -47,7 +47,7 @@ def quotient(case: str, metric: str, contender: str, other: str, got: Numbers = 
 
 def machine() -> Iterator[str]:
     rows = json.loads((REPOSITORY / "benchmarks" / "results" / "latest.json").read_text(encoding="utf-8"))
-    facts = {row["metric"]: row["value"] for row in rows if row["contender"] == "machine"}
+    facts = {row["metric"]: row["value"] for row in rows if (row["case"], row["contender"]) == ("a/128", "machine")}
     yield f"{facts['cpus']} cores, {facts['memory_gib']} GiB of memory"
     yield f"Python {facts['python']};"
     yield f"| Date | {facts['measured_at'][:10]} |"
@@ -154,7 +154,7 @@ def pruners() -> Iterator[str]:
     if not names:
         yield f"(`make bench CASES=d/pruners`) {NOT_YET}"
     for name in names:
-        shares = [GOT("d/pruners", name, metric) for metric in ("pruned", "pruned_by_all", "differ")]
+        shares = [GOT("d/pruners", name, metric) for metric in ("pruned", "pruned_by_optunas", "differ")]
         yield f"| `{name}` | " + " | ".join(f"{share:.1%}".replace("%", " %") for share in shares) + " |"
 
 

@@ -1,4 +1,4 @@
-"""Case d: what pruners answer in a long study, where they are shown the most recent trials, and what with all."""
+"""Case d: whether pruners answer in a long study as Optuna's own classes do with all trials shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from benchmarks.cases.bench import Bench, CaseResult
 from benchmarks.cases.lanes import ONE_THREAD, in_lanes
 from benchmarks.machine import ContenderError, Machine
-from benchmarks.results import Samples, Table, number
+from benchmarks.results import Samples, Table, number, verdict
 from init.local.console import say
 from optuna_spark.spec.sections import ComponentSpec
 
@@ -23,7 +23,7 @@ PRUNERS = {
 
 
 def run(bench: Bench) -> CaseResult:
-    """Ask each pruner twice at each report of a study: shown the most recent trials, and shown all."""
+    """Ask each pruner twice at each report of a study: as a run does, and Optuna's own class with all trials."""
     wanted = {name: pruner for name, pruner in PRUNERS.items() if bench.wanted(name)}
     say(f"d/pruners: {TRIALS} trials, {len(bench.seeds)} seeds: {', '.join(wanted)}")
     samples = Samples("d/pruners")
@@ -44,7 +44,7 @@ def _ask(machine: Machine, pruner: ComponentSpec, seed: int) -> dict[str, float]
     outcome = machine.run("pruner_view", arguments, timeout_s=LIMIT_S, variables=ONE_THREAD)
     if outcome.timed_out:
         raise ContenderError(f"d/pruners: {pruner.name}, seed {seed}: not done after {LIMIT_S:g} s")
-    return {name: outcome.measured[name] for name in ("answers", "pruned", "pruned_by_all", "differ")}
+    return {name: outcome.measured[name] for name in ("answers", "pruned", "pruned_by_optunas", "differ")}
 
 
 def table(samples: Samples) -> Table:
@@ -52,7 +52,11 @@ def table(samples: Samples) -> Table:
     for name in PRUNERS:
         if (answers := samples.median(name, "answers")) is None:
             continue
-        shares = [samples.median(name, metric) for metric in ("pruned", "pruned_by_all", "differ")]
+        shares = [samples.median(name, metric) for metric in ("pruned", "pruned_by_optunas", "differ")]
         rows.append((name, number(answers, 0), *("" if s is None else number(100 * s, 1, " %") for s in shares)))
-    columns = ("pruner", "answers", "prune, shown the recent", "prune, shown all", "differ")
-    return Table(f"d: answers of pruners after the first 1,000 of {TRIALS:,} trials", columns, rows)
+    verdicts = [
+        verdict(f"{name}: share of answers that are not Optuna's", samples.median(name, "differ"), 0.0, at_most=True)
+        for name in PRUNERS
+    ]
+    columns = ("pruner", "answers", "prune, in a run", "prune, Optuna's", "differ")
+    return Table(f"d: answers of pruners in studies of {TRIALS:,} trials", columns, rows, verdicts)

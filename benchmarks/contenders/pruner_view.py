@@ -1,6 +1,6 @@
-"""A long study with a pruner that is shown the most recent trials, and asked again with all of them.
+"""A long study with a pruner as a run asks it, and asked again as Optuna's own class with all trials shown.
 
-Trials follow the first answer, as in a run.
+Trials follow the first answer.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.sampling.search_space import suggest_params
 from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec
 
-Answers = list[tuple[bool, bool]]  # with the most recent trials, with all
+Answers = list[tuple[bool, bool]]  # as in a run, and of Optuna's own class with all trials
 
 
 class TwiceAsked:
     """A study whose pruner is asked twice.
 
     Args:
-        pruner: The pruner.
-        shown: How many finished trials it is shown at most.
+        pruner: The pruner, a class of Optuna's.
+        history: `coordinator.history` of the run.
         seed: The sampler's.
     """
 
-    def __init__(self, pruner: ComponentSpec, shown: int, seed: int) -> None:
-        self._storage = HistoryStorage(shown, whole=True)
+    def __init__(self, pruner: ComponentSpec, history: int, seed: int) -> None:
+        self._storage = HistoryStorage(history, whole=True)
         self._storage.load("bench", [StudyDirection.MINIMIZE], [])
         sampler = build_sampler(SAMPLER, seed)
         self._study = optuna.load_study(
             study_name="bench", storage=self._storage, sampler=sampler, pruner=build_pruner(pruner)
         )
+
+        self._optunas = getattr(optuna.pruners, pruner.name)(**pruner.args)
 
     def run_trial(self) -> Answers:
         """Run one trial to its end; returns the answers that it got."""
@@ -47,16 +49,18 @@ class TwiceAsked:
         curve = descent(suggest_params(trial, DESCENT))
         for step, value in zip(REPORTED, curve, strict=True):
             trial.report(value, step)
-            answers.append((self._should_prune(trial, recent=True), self._should_prune(trial, recent=False)))
+            answers.append(self._ask(trial))
             if answers[-1][0]:
                 self._study.tell(trial, state=TrialState.PRUNED)
                 return answers
         self._study.tell(trial, curve[-1])
         return answers
 
-    def _should_prune(self, trial: optuna.Trial, recent: bool) -> bool:
-        with self._storage.showing("pruner" if recent else "all"):
-            return bool(trial.should_prune())
+    def _ask(self, trial: optuna.Trial) -> tuple[bool, bool]:
+        with self._storage.showing("pruner"):
+            answer = bool(trial.should_prune())
+        with self._storage.showing("all"):
+            return answer, bool(self._optunas.prune(self._study, self._storage.get_trial(trial.number)))
 
 
 def main() -> None:
@@ -65,19 +69,17 @@ def main() -> None:
     parser.add_argument("--pruner-args", type=json.loads, required=True)
     parser.add_argument("--trials", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--shown", type=int, default=CoordinatorSpec().history, help="the default of study files")
     args = parser.parse_args()
+    history = CoordinatorSpec().history  # the default of study files
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = TwiceAsked(ComponentSpec(args.pruner, args.pruner_args), args.shown, args.seed)
-    for _ in range(args.shown):  # until then both answers are the same
-        study.run_trial()
-    answers = np.array([answer for _ in range(args.trials - args.shown) for answer in study.run_trial()])
-    recent, whole = answers[:, 0], answers[:, 1]
+    study = TwiceAsked(ComponentSpec(args.pruner, args.pruner_args), history, args.seed)
+    answers = np.array([answer for _ in range(args.trials) for answer in study.run_trial()])
+    ours, optunas = answers[:, 0], answers[:, 1]
     report(
         answers=len(answers),
-        pruned=float(recent.mean()),
-        pruned_by_all=float(whole.mean()),
-        differ=float((recent != whole).mean()),
+        pruned=float(ours.mean()),
+        pruned_by_optunas=float(optunas.mean()),
+        differ=float((ours != optunas).mean()),
     )
 
 

@@ -55,6 +55,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     commands.add_parser("studies", help="list the studies")
     finishing = commands.add_parser("finish", help="tell the run of a study to finish early")
     finishing.add_argument("--study", default="diabetes")
+    syncing = commands.add_parser("mlflow-sync", help="write to MLflow what it lacks of a study")
+    syncing.add_argument("--study", default="diabetes")
     naming = commands.add_parser("study-url", help="print a study's storage URL, with its password")
     naming.add_argument("--study", default="diabetes")
     showing = commands.add_parser("ui", help="start Airflow's services, MySQL and Spark")
@@ -127,6 +129,7 @@ def setup_command(layout: Layout, options: argparse.Namespace) -> None:
                 environments.add(layout, environments.dev_lock(layout, environment))
         if options.tests:
             environments.build(layout, environments.s3_lock(layout))
+            environments.build(layout, environments.mlflow_lock(layout))
         if options.bench:
             environments.build(layout, environments.bench_lock(layout))
     say("everything is installed")
@@ -168,6 +171,8 @@ def main(arguments: list[str]) -> int:
             return tuning_command(layout, ["studies"])
         if options.command == "finish":
             return tuning_command(layout, ["finish", options.study])
+        if options.command == "mlflow-sync":
+            return tuning_command(layout, ["mlflow-sync", options.study])
         if options.command == "study-url":
             return tuning_command(layout, ["study-url", options.study])
         if options.command == "ui":

@@ -54,6 +54,11 @@ def bench_lock(layout: Layout) -> Lock:
     return Lock("the benchmark's peers", layout.bench_env, layout.requirements / "bench.txt")
 
 
+def mlflow_lock(layout: Layout) -> Lock:
+    """A tracking server for the tests of the mirror in MLflow."""
+    return Lock("MLflow's server, for tests", layout.mlflow_env, layout.requirements / "mlflow.txt")
+
+
 def audit_lock(layout: Layout) -> Lock:
     return Lock("the vulnerability check", layout.audit_env, layout.requirements / "audit.txt")
 

@@ -45,6 +45,10 @@ class Layout:
         return self.state / "envs" / "bench"
 
     @property
+    def mlflow_env(self) -> Path:
+        return self.state / "envs" / "mlflow"
+
+    @property
     def audit_env(self) -> Path:
         return self.state / "envs" / "audit"
 

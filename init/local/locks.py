@@ -41,6 +41,7 @@ RECIPES = (
     Recipe("spark-gpu"),
     Recipe("mysqlclient"),
     Recipe("bench"),
+    Recipe("mlflow", wheels_only=True),
     Recipe("audit", wheels_only=True),
     Recipe("s3", wheels_only=True),
     # Installed by the Databricks init scripts. Versions are those of the Spark side, except for cuDF on pandas 2.

@@ -133,6 +133,13 @@ class TrialLimitError(TuningError):
     retry = False
 
 
+class ModelError(TuningError):
+    """The final model cannot be trained, scored or saved."""
+
+    next = "Put right what the sentence names, then clear task train_final_model: the trials are kept."
+    retry = False
+
+
 class ExportError(TuningError):
     """A study holds nothing to export, or the export cannot be written."""
 

@@ -50,6 +50,7 @@ def report_broken_studies(folder: str | Path) -> None:
 def tuning_dag(study: StudyFile) -> DAG:
     """The DAG of one study file."""
     settings = study.settings
+    long_tasks = 2 if settings.model is not None and settings.model.refit else 1
     with DAG(
         study.dag_id,
         description=settings.description or f"Tune study {settings.study}",
@@ -58,7 +59,7 @@ def tuning_dag(study: StudyFile) -> DAG:
         start_date=first_moment(settings),
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(seconds=(settings.retries + 1) * settings.execution_timeout_s + HOUR_S),
+        dagrun_timeout=timedelta(seconds=long_tasks * (settings.retries + 1) * settings.execution_timeout_s + HOUR_S),
         tags={"tuning", settings.objective, *settings.tags},
         params=form_params(study),
         default_args={

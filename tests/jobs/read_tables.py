@@ -45,6 +45,7 @@ def facts(data: dict[str, Any], task: str, table: pa.Table | None = None, device
         "matrix": repr(matrix.tolist())[:4000],
         "labels": dataset.labels.values.tolist(),
         "classes": repr(dataset.labels.classes),
+        "categories": repr(dataset.categories),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -22,11 +22,13 @@ class ColumnRoles:
         label: The column to predict.
         label_words: The label's name in errors.
         features: All other columns in their order, and the name of each in errors.
+        test: The column that says which rows are test rows, which is no feature; None without one.
     """
 
     label: str
     label_words: str
     features: Mapping[str, str]
+    test: str | None = None
 
 
 def column_roles(schema: pa.Schema, n_rows: int, data: DataSpec) -> ColumnRoles:
@@ -39,7 +41,9 @@ def column_roles(schema: pa.Schema, n_rows: int, data: DataSpec) -> ColumnRoles:
     if n_rows < MIN_ROWS:
         raise DataError(f"the table {data.location} must have at least {MIN_ROWS} rows, got {n_rows}: check data.path")
     words = {name: _words(name, number, data) for number, name in enumerate(schema.names, 1)}
-    return ColumnRoles(label, words[label], {name: words[name] for name in schema.names if name != label})
+    test = _test_column(schema.names, label, data)
+    features = {name: words[name] for name in schema.names if name not in (label, test)}
+    return ColumnRoles(label, words[label], features, test)
 
 
 def label_name(schema: pa.Schema, data: DataSpec) -> str:
@@ -49,7 +53,7 @@ def label_name(schema: pa.Schema, data: DataSpec) -> str:
         DataError: There is no such column, or no column besides it.
     """
     names = schema.names
-    label = default_label(schema) if data.label is None else data.label
+    label = default_label(schema, data) if data.label is None else data.label
     if label is None or (label not in names and len(names) > 1):
         given = repr(data.label) if data.label is not None else "(the last column of the files)"
         has = f": {shortened(names)}" if data.names_in_errors else f" {len(names)} columns"
@@ -57,6 +61,18 @@ def label_name(schema: pa.Schema, data: DataSpec) -> str:
     if len(names) < 2:
         raise DataError(_too_few(len(names), data))
     return label
+
+
+def _test_column(names: Sequence[str], label: str, data: DataSpec) -> str | None:
+    column = data.test_column
+    if column is None:
+        return None
+    if column not in names or column == label:
+        what = "is the label" if column == label else "is no column of the table"
+        raise DataError(f"data.test.column {column!r} {what}: name the column that is true for test rows")
+    if len(names) < 3:
+        raise DataError("the table needs at least one column beside the label and data.test.column: add a feature")
+    return column
 
 
 def _too_few(n_columns: int, data: DataSpec) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from optuna_spark.data.cache import LruCache
+from optuna_spark.data.categories import Encoder
 from optuna_spark.data.column_roles import column_roles
 from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.files.columns import Columns
@@ -19,6 +20,7 @@ from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import to_matrix
 from optuna_spark.data.sources import held_still, table_files
 from optuna_spark.data.table import open_columns
+from optuna_spark.data.test_rows import with_test_rows
 from optuna_spark.device import Device, require_cuda
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -87,17 +89,22 @@ def from_table(table: Columns, data: DataSpec, task: str, key: Hashable, device:
     """
     roles = column_roles(table.schema, table.num_rows, data)
     labels = encode_labels(table.select([roles.label]).column(0), roles.label_words, task)
-    features = to_matrix(table, roles.features) if device.kind == "cpu" else _on_gpu(table, roles.features, device)
-    return Dataset(features, labels, tuple(roles.features), key)
+    encoder = Encoder(table.schema, roles.features, data)
+    on_cpu = device.kind == "cpu"
+    features = to_matrix(table, roles.features, encoder) if on_cpu else _on_gpu(table, roles.features, device, encoder)
+    dataset = Dataset(features, labels, tuple(roles.features), key, encoder.categories)
+    return with_test_rows(dataset, data, table.select([roles.test]).column(0) if roles.test else None)
 
 
-def _on_gpu(table: Columns, words: Mapping[str, str], device: Device) -> Any:
+def _on_gpu(table: Columns, words: Mapping[str, str], device: Device, encoder: Encoder) -> Any:
     from optuna_spark.data import read_cudf
 
-    # cuDF reads plain Parquet files straight into GPU memory. Everything else is read on the CPU and copied.
-    plain = table.plain_files(list(words)) if isinstance(table, ParquetColumns) else None
+    # cuDF reads plain Parquet files of numbers straight into GPU memory. All else is read on the CPU and copied.
+    plain = None
+    if isinstance(table, ParquetColumns) and not encoder.columns:
+        plain = table.plain_files(list(words))
     features = None if plain is None else read_cudf.read_matrix(plain, table.schema, words, device)
-    return read_cudf.to_device(to_matrix(table, words), device) if features is None else features
+    return read_cudf.to_device(to_matrix(table, words, encoder), device) if features is None else features
 
 
 def _digest(table: pa.Table) -> str:

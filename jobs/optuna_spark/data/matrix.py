@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,23 +16,30 @@ from optuna_spark.errors import DataError
 Floats = npt.NDArray[np.float32]
 # Arrow stores columns, the matrix rows. A block of this many rows and 100 columns fits into a core's cache meanwhile.
 _BLOCK_ROWS = 1 << 13
+FEATURE_STEP = (
+    "correct the value, add it to data.missing, leave the column out with data.columns: {drop: [...]}, or name it in"
+    " data.categorical"
+)
 EXACT = 2**53  # up to here each whole number is a double of its own
 _GROUP_BYTES = 64 << 20  # how much of the table is in memory beside the matrix
 
 
-def to_matrix(table: Columns, words: Mapping[str, str]) -> Floats:
+def to_matrix(
+    table: Columns, words: Mapping[str, str], as_numbers: Callable[[pa.Table], pa.Table] = lambda table: table
+) -> Floats:
     """Columns of a table as one array, (n_rows, n_columns) float32 in C order. Missing values are NaN.
 
     Args:
         table: The table.
         words: The columns to take, and the name of each in errors.
+        as_numbers: Makes numbers of columns that hold others; it gets a few whole columns at a time.
 
     Raises:
-        DataError: A column holds a value that is neither missing nor a finite number.
+        DataError: A column then holds a value that is neither missing nor a finite number.
     """
     matrix = np.empty((table.num_rows, len(words)), dtype=np.float32)
     for start, group in _groups(list(words), table.num_rows):
-        _fill(matrix[:, start : start + len(group)], table.select(group), words)
+        _fill(matrix[:, start : start + len(group)], as_numbers(table.select(group)), words)
     # Arrow keeps freed memory for its next table, but there is none.
     pa.default_memory_pool().release_unused()
     return matrix
@@ -47,7 +54,7 @@ def _groups(names: Sequence[str], n_rows: int) -> Iterator[tuple[int, Sequence[s
 
 def _fill(matrix: Floats, table: pa.Table, words: Mapping[str, str]) -> None:
     for name, column in zip(table.column_names, table.columns, strict=True):
-        check_numeric(column, words[name])
+        check_numeric(column, words[name], FEATURE_STEP)
         check_exact(column, words[name])
     n_infinite = np.zeros(table.num_columns, dtype=np.intp)
     row = 0
@@ -61,7 +68,9 @@ def _fill(matrix: Floats, table: pa.Table, words: Mapping[str, str]) -> None:
         check_finite(words[name], int(n))
 
 
-def check_numeric(column: pa.ChunkedArray, words: str) -> None:
+def check_numeric(
+    column: pa.ChunkedArray, words: str, next_step: str = "convert the column to numbers or remove it"
+) -> None:
     """Refuse a column of text, dates or anything else that is not a number.
 
     Raises:
@@ -76,7 +85,7 @@ def check_numeric(column: pa.ChunkedArray, words: str) -> None:
         or types.is_decimal(kind)
         or types.is_null(kind)
     ):
-        raise DataError(_not_numbers(column, words))
+        raise DataError(not_numbers(column, words, next_step))
 
 
 def check_exact(column: pa.ChunkedArray, words: str) -> None:
@@ -123,23 +132,22 @@ def check_finite(words: str, n_infinite: int) -> None:
         )
 
 
-def _not_numbers(column: pa.ChunkedArray, words: str) -> str:
-    row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if not _is_number(v)), (1, None))
+def not_numbers(column: pa.ChunkedArray, words: str, next_step: str) -> str:
+    """The sentence for a column with values that are no numbers. It names the first row with one."""
+    row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if not is_number(v)), (1, None))
     if value is None:  # all values look like numbers, but the type is text: name the first value
         row, value = next(((i, v) for i, v in enumerate(_values(column), 1) if v is not None), (1, None))
     # Name neither the value nor the fields of a nested type: errors quote nothing that is in a file.
     kind = str(column.type).partition("<")[0]
-    return (
-        f"{words} must hold numbers, got a value of type {kind} in row {row} ({type(value).__name__}):"
-        " convert the column to numbers or remove it"
-    )
+    return f"{words} must hold numbers, got a value of type {kind} in row {row} ({type(value).__name__}): {next_step}"
 
 
 def _values(column: pa.ChunkedArray) -> Any:
     return (value.as_py() for value in column)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value of a column is missing, a number, or the text of one."""
     if value is None:
         return True
     try:

@@ -2,6 +2,7 @@
 
 The split depends only on the rows' content and the seed, not on the order of the rows: Spark may deliver them in
 another order each time. Rows with equal features stay together, so that no validation row is also a training row.
+Test rows are in neither part.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ def split(dataset: Dataset, holdout: float, folds: int | None, seed: int | None)
     Raises:
         DataError: There are too few distinct rows.
     """
-    groups = row_hashes(dataset.features)
+    rows = dataset.training_rows
+    groups, labels = row_hashes(dataset.features)[rows], dataset.labels.values[rows]
     keys = _shuffled(groups, DEFAULT_SEED if seed is None else seed)
-    strata = dataset.labels.values if dataset.labels.classes else np.zeros(dataset.n_rows, np.float32)
-    order, positions = _positions(keys, dataset.labels.values, strata)
+    strata = labels if dataset.labels.classes else np.zeros(len(rows), np.float32)
+    order, positions = _positions(keys, labels, strata)
+    order = rows[order]
     if folds is None:
         return _checked([_part(order, positions < holdout)], f"holdout {holdout:g}")
     fold = np.minimum((positions * folds).astype(np.intp), folds - 1)
@@ -68,14 +71,18 @@ def row_hashes(features: Any) -> Hashes:
 
 
 def _hash_block(bits: npt.NDArray[np.uint32]) -> Hashes:
-    # SplitMix64's increment (2**64 over the golden ratio), as a start whose bits have no pattern.
-    state = np.full(bits.shape[0], 0x9E3779B97F4A7C15, dtype=np.uint64)
+    state = start_hash(bits.shape[0])
     for column in np.ascontiguousarray(bits.T):
-        state = _mixed(state ^ column)
+        state = mixed(state ^ column)
     return state
 
 
-def _mixed(state: Hashes) -> Hashes:
+def start_hash(n_rows: int) -> Hashes:
+    """What the hashes of rows begin with: SplitMix64's increment (2**64 over the golden ratio), without a pattern."""
+    return np.full(n_rows, 0x9E3779B97F4A7C15, dtype=np.uint64)
+
+
+def mixed(state: Hashes) -> Hashes:
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every input bit moves every output bit."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -87,7 +94,7 @@ def _shuffled(groups: Hashes, seed: int) -> Hashes:
 
     It uses PCG64's raw stream, which is the same in every NumPy version. Generator's methods may change (NEP 19).
     """
-    return _mixed(groups ^ np.random.PCG64(seed).random_raw(1)[0])
+    return mixed(groups ^ np.random.PCG64(seed).random_raw(1)[0])
 
 
 def _positions(keys: Hashes, labels: Any, strata: Any) -> tuple[Rows, npt.NDArray[np.float64]]:

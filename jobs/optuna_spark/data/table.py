@@ -12,6 +12,7 @@ from optuna_spark.data.files.listing import TableFiles
 from optuna_spark.data.files.missing import without_missing_words
 from optuna_spark.data.files.read_arrow import bundled_table, open_files
 from optuna_spark.data.sources import held_still, local_file, table_files
+from optuna_spark.data.test_rows import training_part
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -43,6 +44,15 @@ def read_afresh(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:
 def _read(data: DataSpec, files: TableFiles | None, secrets: DataSecrets | None) -> pa.Table:
     with held_still(data, files, secrets):
         return _whole(open_columns(data, files))
+
+
+def read_training_table(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:
+    """The same without the test rows, which no trial may see.
+
+    Raises:
+        DataError: As `read_table`, or the test rows cannot be told.
+    """
+    return training_part(read_table(data, secrets), data)
 
 
 def data_file(data: DataSpec, secrets: DataSecrets | None = None) -> Path:

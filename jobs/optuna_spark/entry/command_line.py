@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from optuna_spark.database.url import URL_VARIABLE, parse_url, storage_url_from_environment
 from optuna_spark.distribution.spark_session import spark_session
 from optuna_spark.driver.ending import ENDING
+from optuna_spark.driver.final_model import train_final_model
 from optuna_spark.entry.run_spec import configure_logging, exit_with_card, run_spec
 from optuna_spark.errors import DataError, SpecError, StorageError
 from optuna_spark.objectives.registry import (
@@ -25,11 +26,13 @@ from optuna_spark.objectives.registry import (
 )
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.decode import to_dict
+from optuna_spark.spec.model import ModelOrder
 from optuna_spark.spec.plain_secrets import refuse_plain_secrets
 from optuna_spark.spec.run_keys import COORDINATIONS, DISTRIBUTIONS
 from optuna_spark.spec.run_secrets import take_secrets
 from optuna_spark.spec.sections import ResourceSpec
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.tracking.mirror import mirrors
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -69,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     add("--localhost", action="store_true", help="the database of the storage URL is on this machine")
     add("--seed", type=int, help="seed of the sampler and of the data split")
     add("--gpus-per-task", type=float, default=0.0, help="GPUs of a task, fractions allowed; 0 = CPU")
+    add("--model-order", help="instead of trials: train the final model that this file orders, as Airflow passes it")
+    add("--model-folder", help="the folder for its files")
     add("--run-id", help="go on with the run of this id; a new run by default")
     return result
 
@@ -119,6 +124,18 @@ def read_spec(path: Path) -> TuningSpec:
         raise SpecError(f"the spec {path} cannot be read: {error.strerror}; send the job's files again") from error
 
 
+def read_order(path: Path) -> ModelOrder:
+    """Read the order of a final model from a file.
+
+    Raises:
+        SpecError: The file is missing, or is no such order.
+    """
+    try:
+        return ModelOrder.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"the order {path} cannot be read: {error.strerror}; send the job's files again") from error
+
+
 def _data(args: argparse.Namespace) -> DataSpec:
     separator = args.separator or _separator(args.filepath)
     return DataSpec(args.filepath, separator=separator, label=args.label)
@@ -157,9 +174,9 @@ def storage_url(args: argparse.Namespace) -> str:
 
 
 def _run(args: argparse.Namespace) -> None:
-    spec = spec_from_arguments(args)
+    spec = spec_from_arguments(args).identified()
     secrets = take_secrets(Path(args.secrets_file)) if args.secrets_file else None
-    url = storage_url(args)
+    url = "" if args.model_order else storage_url(args)
     os.environ.pop(URL_VARIABLE, None)  # programs that Spark or an objective starts must not get the password
     with ExitStack() as at_the_end:
 
@@ -168,7 +185,12 @@ def _run(args: argparse.Namespace) -> None:
             at_the_end.callback(_stop, spark)
             return spark
 
-        run_spec(spec, url, None if spec.distribution == "local" else connect, secrets.data if secrets else None)
+        session, of_data = None if spec.distribution == "local" else connect, secrets.data if secrets else None
+        if args.model_order:
+            order = read_order(Path(args.model_order))
+            train_final_model(spec, order, Path(args.model_folder or "model"), session, of_data)
+        else:
+            run_spec(spec, url, session, of_data, mirrors(spec, secrets.tracking if secrets else None))
 
 
 def _stop(spark: SparkSession) -> None:

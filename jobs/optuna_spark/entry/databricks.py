@@ -148,7 +148,7 @@ def _secret(name: str) -> str:
     """
     scope, _, key = name.partition("/")
     try:
-        from databricks.sdk.runtime import dbutils  # type: ignore[import-not-found]  # part of Databricks' runtime
+        from databricks.sdk.runtime import dbutils  # part of Databricks' runtime
 
         return str(dbutils.secrets.get(scope, key))
     except Exception as error:

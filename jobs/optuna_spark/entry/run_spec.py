@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from optuna_spark.entry.failure_report import describe_failure, write_failure
 from optuna_spark.errors import TuningError
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
+from optuna_spark.trial_callback import TrialCallback
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,10 +49,11 @@ def run_spec(
     url: str,
     spark: SparkSession | Callable[[], SparkSession] | None,
     secrets: DataSecrets | None = None,
+    callbacks: Sequence[TrialCallback] = (),
 ) -> None:
     """Run the trials, and log the best value. The caller stops the session. Arguments as for `driver.run.tune`."""
     from optuna_spark.driver.run import tune
 
-    best = tune(spec, url, spark, secrets).snapshot
+    best = tune(spec, url, spark, secrets, callbacks).snapshot
     if best.best_value is not None:
         log.info("[tuning] Best value %.10g in trial %s", best.best_value, best.best_number)

@@ -28,7 +28,8 @@ class ObjectiveContext:
     Attributes:
         spec: The run.
         device: What this worker's trials run on.
-        table: The training table, when Spark read it (distribution `dataframe`); `read_table` has it in every case.
+        table: The table, when Spark read it (distribution `dataframe`); `read_table` has it in every case. An objective
+            of one's own gets it without the test rows.
         data_secrets: What `data.connection` holds.
     """
 
@@ -45,19 +46,34 @@ class ObjectiveContext:
     def read_table(self) -> pa.Table:
         """The study's table, whoever reads it: Spark has, or this process does, once for all its trials.
 
+        With `data.test` these are the training rows: no trial sees the test rows.
+
         Columns, types and values are the same under every distribution: docs/tables.md has the rules.
 
         Raises:
             SpecError: The study names no table.
-            DataError: It is missing, unreadable, or has two columns of one name.
+            DataError: It is missing, unreadable, has two columns of one name, or its test rows cannot be told.
         """
         return self._read_here if self.table is None else self.table
+
+    def for_trials(self) -> ObjectiveContext:
+        """The same for code of the user's: where Spark has read the table, without its test rows.
+
+        Raises:
+            DataError: The test rows cannot be told.
+        """
+        if self.table is None or self.spec.data is None or self.spec.data.test is None:
+            return self
+        from optuna_spark.data.test_rows import training_part
+
+        return replace(self, table=training_part(self.table, self.spec.data))
 
     def data_file(self) -> Path:
         """The file of `data.path` on this machine, of any format: fetched if it is a URL, checked by `data.sha256`.
 
         Raises:
-            SpecError: The study names no file, or Spark reads it (distribution `dataframe`).
+            SpecError: The study names no file, Spark reads it (distribution `dataframe`), or `data.test` keeps rows of
+                it back, which are in the file as well.
             DataError: It is missing, or another than the digest says.
         """
         return self._file_here
@@ -85,15 +101,21 @@ class ObjectiveContext:
 
     @cached_property
     def _read_here(self) -> pa.Table:
-        from optuna_spark.data.table import read_table  # Airflow imports this module, and has no use for pyarrow
+        from optuna_spark.data.table import read_training_table  # Airflow imports this module, and needs no pyarrow
 
-        return read_table(self._data_to_read(), self.data_secrets)
+        return read_training_table(self._data_to_read(), self.data_secrets)
 
     @cached_property
     def _file_here(self) -> Path:  # kept, because a digest takes as long as reading the file
         from optuna_spark.data.table import data_file
 
-        return data_file(self._data_to_read(), self.data_secrets)
+        data = self._data_to_read()
+        if data.test is not None:
+            raise SpecError(
+                "with data.test no trial may see the test rows, and the file holds them too: use context.read_table(),"
+                " which leaves them out, or remove data.test"
+            )
+        return data_file(data, self.data_secrets)
 
     def _data_to_read(self) -> DataSpec:
         data = self.spec.data

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from optuna_spark.errors import SpecError
 from optuna_spark.objectives.context import Objective, ObjectiveContext
+from optuna_spark.objectives.trained_model import TrainedModel
+from optuna_spark.spec.model import ModelOrder
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 
@@ -18,6 +20,8 @@ class ObjectiveKind:
     Attributes:
         implementation: `module:name` of what makes the objective from an ObjectiveContext. A text, because only workers
             import it.
+        trainer: `module:name` of what trains its final model from an ObjectiveContext and a ModelOrder, a text for the
+            same reason; empty where it has none.
         title: Its name as a person writes it; by default the registry's.
         section: Dataclass of its section in a study file, whose fields are keys (see `spec.key`). The section has the
             name under which the registry lists the objective.
@@ -29,6 +33,7 @@ class ObjectiveKind:
     """
 
     implementation: ClassVar[str]
+    trainer: ClassVar[str] = ""
     title: ClassVar[str] = ""
     section: ClassVar[type | None] = None
     needs_data: ClassVar[bool] = False
@@ -61,6 +66,23 @@ class ObjectiveKind:
             SpecError: The first thing wrong.
         """
 
+    def check_model(self, spec: TuningSpec) -> None:
+        """Refuse what a study must not say of its final model.
+
+        Raises:
+            SpecError: The objective has no model, or a function is named and it brings its own.
+        """
+        model = spec.model
+        if model is None:
+            return
+        if not self.trainer:
+            raise SpecError(f"objective {spec.objective} makes no model; remove model")
+        if model.train is not None or model.score is not None:
+            raise SpecError(
+                f"model.train and model.score are for objectives of your own; {spec.objective} trains its model itself:"
+                " remove them"
+            )
+
     def check_import(self, _spec: TuningSpec) -> None:
         """Import what only the user brings.
 
@@ -87,6 +109,17 @@ class ObjectiveKind:
     def early_imports(self, _spec: TuningSpec) -> tuple[str, ...]:
         """Modules that every worker of the run imports, and that survive a fork (CUDA does not)."""
         return ()
+
+    def train_model(self, context: ObjectiveContext, order: ModelOrder) -> TrainedModel:
+        """Train the final model on all training rows, and score it on the test rows.
+
+        Raises:
+            SpecError, DataError, DeviceError: As `build`.
+            ModelError: It cannot be trained, scored or saved.
+        """
+        module, _, name = self.trainer.partition(":")
+        model: TrainedModel = getattr(importlib.import_module(module), name)(context, order)
+        return model
 
     def build(self, context: ObjectiveContext) -> Objective:
         """The objective as Optuna calls it. Loads the data, once per process.

@@ -12,8 +12,10 @@ from optuna_spark.objectives.context import Objective, ObjectiveContext
 from optuna_spark.objectives.custom import CustomKind
 from optuna_spark.objectives.kind import ObjectiveKind
 from optuna_spark.objectives.quadratic.kind import QuadraticKind
+from optuna_spark.objectives.trained_model import TrainedModel
 from optuna_spark.objectives.xgboost.kind import XGBoostKind
 from optuna_spark.spec.conditions import check_sampler
+from optuna_spark.spec.model import ModelOrder
 from optuna_spark.spec.parameters import check_parameters
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
@@ -74,6 +76,7 @@ def check_objective(spec: TuningSpec) -> None:
     check_parameters(whole.search_space, spec.enqueue)
     check_sampler(whole.search_space, spec.sampler)
     kind.check(whole)
+    kind.check_model(whole)
     if spec.metric_names and (own := kind.value_names(whole)):
         raise SpecError(
             f"metric_names is for objectives that do not name their values: {spec.objective} calls them"
@@ -103,6 +106,17 @@ def fixed_params(spec: TuningSpec) -> dict[str, Any]:
 def max_steps(spec: TuningSpec) -> int | None:
     """The last step a full trial reports; None where only the user's objective knows."""
     return kind_of(spec.objective).max_steps(spec)
+
+
+def train_model(context: ObjectiveContext, order: ModelOrder) -> TrainedModel:
+    """Train the final model of a study on all its training rows, and score it on the test rows.
+
+    Raises:
+        SpecError, DataError, DeviceError: As `build_objective`.
+        ModelError: It cannot be trained, scored or saved.
+    """
+    check_objective(context.spec)
+    return kind_of(context.spec.objective).train_model(replace(context, spec=complete(context.spec)), order)
 
 
 def build_objective(context: ObjectiveContext) -> Objective:

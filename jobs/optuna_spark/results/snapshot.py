@@ -42,7 +42,7 @@ def snapshot(study: optuna.Study) -> optuna.Study:
 
     The run's notes are among the user attributes (results/shown_trials.py), and passwords in them are masked.
     """
-    return with_trials(study, [_masked(t) for t in shown_trials(study.get_trials(deepcopy=False))])
+    return with_trials(study, [masked(t) for t in shown_trials(study.get_trials(deepcopy=False))])
 
 
 def without_runs(study: optuna.Study, keys: Container[str]) -> optuna.Study:
@@ -91,14 +91,15 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _masked(trial: FrozenTrial) -> FrozenTrial:
+def masked(trial: FrozenTrial) -> FrozenTrial:
+    """The trial with the passwords in its user attributes and its error masked."""
     attrs = {name: _mask(value) for name, value in trial.user_attrs.items()}
     error = {name: _mask(value) for name, value in trial.system_attrs.items() if name == ERROR}
     if attrs == trial.user_attrs and error.items() <= trial.system_attrs.items():
         return trial
-    masked = copy.copy(trial)  # the storage may have the original in its cache
-    masked.user_attrs, masked.system_attrs = attrs, trial.system_attrs | error
-    return masked
+    shown = copy.copy(trial)  # the storage may have the original in its cache
+    shown.user_attrs, shown.system_attrs = attrs, trial.system_attrs | error
+    return shown
 
 
 def _mask(value: Any) -> Any:

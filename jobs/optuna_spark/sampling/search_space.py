@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from optuna.distributions import (
@@ -12,6 +13,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from optuna_spark.sampling.exhaustive.exhaustive import Declared
 from optuna_spark.spec.conditions import exists, in_order, unmet
 from optuna_spark.spec.sections import ParamSpec
 
@@ -30,6 +32,11 @@ def distribution(param: ParamSpec) -> BaseDistribution:
 def distributions(search_space: Mapping[str, ParamSpec]) -> dict[str, BaseDistribution]:
     """The distributions of a search space, by parameter."""
     return {name: distribution(param) for name, param in search_space.items()}
+
+
+def declared(search_space: Mapping[str, ParamSpec]) -> Declared:
+    """The search space for a sampler that tries every point of it."""
+    return Declared(distributions(search_space), partial(suggest_params, search_space=search_space))
 
 
 def suggest_params(trial: Any, search_space: Mapping[str, ParamSpec]) -> dict[str, Any]:

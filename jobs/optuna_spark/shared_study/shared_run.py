@@ -20,6 +20,7 @@ from optuna_spark.objectives.registry import max_steps
 from optuna_spark.sampling.build import build_pruner, build_sampler
 from optuna_spark.sampling.enqueue import new_sets
 from optuna_spark.sampling.exhaustive.exhaustive import ExhaustiveSampler
+from optuna_spark.sampling.search_space import declared
 from optuna_spark.shared_study.claims import Claim, Claims, Queued, Turn, lock_study
 from optuna_spark.shared_study.close_trial import fail_trial
 from optuna_spark.shared_study.counting import counted, counts_of
@@ -222,7 +223,7 @@ class SharedRun:
 def _sampler(spec: TuningSpec, seed: int | None) -> BaseSampler:
     sampler = build_sampler(spec.sampler, seed)
     if isinstance(sampler, ExhaustiveSampler):
-        sampler.serve(spec.search_space, lambda trial: was_interrupted(trial, spec))
+        sampler.serve(declared(spec.search_space), lambda trial: was_interrupted(trial, spec))
     return sampler
 
 

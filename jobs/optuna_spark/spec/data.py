@@ -15,6 +15,7 @@ PARQUET_ENDINGS = (".parquet", ".pq")
 FORMATS = ("csv", "parquet", "orc", "json")
 # What Arrow reads, the same under every distribution.
 FILE_FORMATS = (None, "csv", "parquet")
+AUTO = "auto"
 # What stands for a missing value in CSV, beside an empty cell: the words that pandas.read_csv has for it.
 MISSING_IN_CSV = (
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
@@ -32,6 +33,16 @@ class ColumnsSpec:
     keep: tuple[str, ...] = key(
         (), "Columns that are features, by name or pattern; the label need not be among them. Empty: all."
     )
+
+
+@dataclass(frozen=True)
+class TestColumn:
+    """Test rows that the table itself names: those where `column` is true, or 1."""
+
+    # Not a class of tests, though pytest takes its name for one.
+    __test__ = False
+
+    column: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,14 @@ class DataSpec:
     label: str | None = key(
         None, "Column to predict. null: the last one.", field=plain(DATA, schema={"maxLength": 250})
     )
+    test: float | TestColumn | None = key(
+        None,
+        "Share of the rows, such as 0.2, that no trial sees: only the final model (model) is scored on them. A row's"
+        " content alone decides, so that it stays a test row when the table grows. Or {column: name}: a column that is"
+        " true (or 1) for test rows, and no feature. null: none.",
+        above=0,
+        below=1,
+    )
     encoding: str | None = key(
         None,
         "Encoding of a CSV file, such as latin-1, cp1252 or utf-16. null: UTF-8, with or without a byte order mark.",
@@ -64,6 +83,11 @@ class DataSpec:
         " their like, in Parquet none. []: none, so that a class can be called NA.",
     )
     columns: ColumnsSpec = key(ColumnsSpec(), "Which columns are used.")
+    categorical: str | tuple[str, ...] | None = key(
+        AUTO,
+        "Features that objective xgboost takes as categories. auto: those of texts, and pandas' categories, if they"
+        " repeat. A list: these, by name or pattern. null: none. All others must hold numbers, booleans or dates.",
+    )
     # With the digest a run decides which content of the author's address counts.
     sha256: str | None = key(
         None,
@@ -98,6 +122,8 @@ class DataSpec:
         if len(self.separator) != 1:
             raise SpecError(f"separator must be one character, got {self.separator!r}")
         check_limits(self)
+        if isinstance(self.categorical, str) and self.categorical != AUTO:
+            raise SpecError(f"categorical must be auto, a list of columns or null, got {self.categorical!r}")
         if self.is_url and self.sha256 is None:
             raise SpecError("sha256 is required for a URL: run sha256sum on the file and add it")
         if self.encoding is not None:
@@ -133,6 +159,11 @@ class DataSpec:
         """The path, or of several the first and how many there are: for sentences, and where there is only one."""
         first, *more = self.paths or ("",)
         return f"{first} and {len(more)} more" if more else first
+
+    @property
+    def test_column(self) -> str | None:
+        """The column that names the test rows; None without one."""
+        return self.test.column if isinstance(self.test, TestColumn) else None
 
     @property
     def is_url(self) -> bool:

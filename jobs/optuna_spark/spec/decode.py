@@ -108,12 +108,20 @@ def _convert_union(args: tuple[Any, ...], value: Any, key: str) -> Any:
     if len(kinds) == 1:
         return _convert(kinds[0], value, key)
     for kind in kinds:
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
+            return _convert(kind, value, key)  # whose error says more
         try:
             return _convert(kind, value, key)
         except SpecError:
             continue
-    names = " or ".join(getattr(k, "__name__", str(k)) for k in kinds)
+    names = " or ".join(_kind_words(kind) for kind in kinds)
     raise SpecError(f"must be {names}, got {describe(value)}", key)
+
+
+def _kind_words(kind: Any) -> str:
+    if dataclasses.is_dataclass(kind):
+        return f"a mapping with {', '.join(field.name for field in dataclasses.fields(kind))}"
+    return str(getattr(kind, "__name__", kind))
 
 
 def _convert_scalar(hint: type, value: Any, key: str) -> Any:

@@ -160,10 +160,10 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 
 def section_type(hint: Any) -> type | None:
-    """The dataclass of a key that holds further keys; None for any other key."""
-    kinds = [kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
-    is_plain = not get_args(hint) or type(None) in get_args(hint)
-    return kinds[0] if kinds and is_plain else None
+    """The dataclass of a key that holds further keys; None for any other key, also one that may be a number instead."""
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
+    is_section = len(kinds) == 1 and isinstance(kinds[0], type) and dataclasses.is_dataclass(kinds[0])
+    return kinds[0] if is_section else None
 
 
 def check_limits(section: Any) -> None:

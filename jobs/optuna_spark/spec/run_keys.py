@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.form_fields import CLUSTER, SEARCH, STOPPING, VALUE, VALUES, plain
 from optuna_spark.spec.key import Field, Group, Key, Reach, key
-from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, ResourceSpec, StopSpec
+from optuna_spark.spec.model import ModelSpec
+from optuna_spark.spec.sections import ComponentSpec, CoordinatorSpec, ParamSpec, ResourceSpec, StopSpec, TrackingSpec
 
 Direction = Literal["minimize", "maximize"]
 Distribution = Literal["joblib", "rdd", "dataframe", "local"]
@@ -65,6 +66,9 @@ class RunKeys:
         make=dict,
         field=plain(SEARCH, words=("float", "int", "categorical"), holds_parameters=True),
         group=Group.TUNED,
+    )
+    model: ModelSpec | None = key(
+        None, "The final model, which the best trial's parameters make. null: none is trained.", group=Group.EXPORTED
     )
     # The section of the study file that is named after the objective: the registry of objectives declares its keys.
     objective_section: dict[str, Any] = key(None, "How the objective works.", make=dict, group=Group.TUNED)
@@ -203,4 +207,9 @@ class RunKeys:
     resources: ResourceSpec = key(ResourceSpec(), "What one trial occupies.", group=Group.RUNS)
     coordinator: CoordinatorSpec = key(
         CoordinatorSpec(), "How workers reach the driver that hands out the trials.", group=Group.RUNS
+    )
+    tracking: TrackingSpec | None = key(
+        None,
+        "An MLflow server that gets a run for each run of this study, and one below it for each trial.",
+        group=Group.EXPORTED,
     )

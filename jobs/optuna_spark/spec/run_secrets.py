@@ -38,16 +38,33 @@ class DataSecrets:
 
 
 @dataclass(frozen=True)
+class TrackingSecrets:
+    """How to reach the MLflow server that `tracking.mlflow` names; for the driver only.
+
+    Attributes:
+        uri: Its address, without a login.
+        login: Name of the account; empty for a token.
+        password: Its password, or the token; empty for a server that asks for none.
+    """
+
+    uri: str
+    login: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class RunSecrets:
     """The secrets of a run.
 
     Attributes:
         data: What opens the table.
         conf: Spark properties that must show nowhere.
+        tracking: The MLflow server, where the study names one.
     """
 
     data: DataSecrets = field(default_factory=DataSecrets)
     conf: dict[str, str] = field(default_factory=dict, repr=False)
+    tracking: TrackingSecrets | None = None
 
     def to_json(self) -> str:
         """What `take_secrets` reads."""

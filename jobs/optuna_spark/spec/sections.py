@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import describe
 from optuna_spark.spec.form_fields import CLUSTER, STOPPING, plain
-from optuna_spark.spec.key import MAX_NUMBER, check_limits, key, shown_number
+from optuna_spark.spec.key import MAX_NUMBER, REQUIRED, check_limits, key, shown_number
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,249}")
 # As in optuna.distributions: how far from a step a number may be and still count as on it.
@@ -282,6 +282,28 @@ class CoordinatorSpec:
         maximum=10_000_000,
     )
     ask_ahead: bool = key(True, "Sample the next trial while all workers are busy.")
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+
+
+@dataclass(frozen=True)
+class TrackingSpec:
+    """Where the trials of a study are mirrored to."""
+
+    mlflow: str = key(
+        REQUIRED,
+        "Airflow connection of an MLflow tracking server: host, and login and password, or a token as password alone."
+        " They reach Spark's driver only, and show nowhere.",
+        pattern=NAME.pattern,
+        must="be the id of an Airflow connection",
+    )
+    experiment: str | None = key(
+        None,
+        "MLflow experiment, which is made if it is missing. null: the study's name.",
+        pattern=r"[^\x00-\x1f]{1,500}",
+        must="be a name of 1 to 500 characters",
+    )
 
     def __post_init__(self) -> None:
         check_limits(self)

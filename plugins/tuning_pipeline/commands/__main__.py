@@ -1,4 +1,4 @@
-"""tuning check | studies | study-url | restore | finish: study files and studies, from a shell beside Airflow."""
+"""tuning check | studies | study-url | restore | finish | mlflow-sync: studies, from a shell beside Airflow."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
         "finish", parents=[folder], help="tell the run of a study to finish early: it exports what it has"
     )
     finishing.add_argument("study", help="name of the study, or of its file")
+    syncing = commands.add_parser(
+        "mlflow-sync", parents=[folder], help="write to MLflow what it lacks of a study's trials, each exactly once"
+    )
+    syncing.add_argument("study", help="name of the study, or of its file")
     restoring.add_argument("replaced", nargs="?", default="", help="which of those replaced; by default the newest")
     return result
 
@@ -71,6 +75,7 @@ def _run(options: argparse.Namespace, studies: Sequence[StudyFile]) -> int:
     # Optuna and SQLAlchemy take half a second to import, which `check` does not need.
     from tuning_pipeline.commands import studies as study_commands
     from tuning_pipeline.commands.finish import finish
+    from tuning_pipeline.commands.mlflow_sync import mlflow_sync
     from tuning_pipeline.commands.study_url import study_url
     from tuning_pipeline.runs.restore_study import restore
 
@@ -84,6 +89,8 @@ def _run(options: argparse.Namespace, studies: Sequence[StudyFile]) -> int:
         sys.stdout.write(study_url(study) + "\n")
     elif options.command == "finish":
         sys.stdout.write(finish(study, _account()) + "\n")
+    elif options.command == "mlflow-sync":
+        sys.stdout.write(mlflow_sync(study) + "\n")
     else:
         sys.stdout.write("\n".join(restore(study.path, options.replaced)) + "\n")
     return 0

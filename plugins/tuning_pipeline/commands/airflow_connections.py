@@ -15,12 +15,14 @@ _FIELDS = ("conn_type", "description", "host", "schema", "login", "password", "p
 
 
 def offer_connections(studies: Iterable[StudyFile]) -> None:
-    """Let this process look up the database connections of studies as a task does.
+    """Let this process look up the connections of studies, to databases and MLflow, as a task does.
 
     Outside a task Airflow's SDK looks in the environment only. The `airflow` command asks the metadata database and
     secrets backends too; what it finds is put into this process's own environment, where no other one sees it.
     """
-    for conn_id in sorted({study.settings.connections.database for study in studies}):
+    named = {study.settings.connections.database for study in studies}
+    named |= {study.settings.tracking.mlflow for study in studies if study.settings.tracking is not None}
+    for conn_id in sorted(named):
         variable = f"AIRFLOW_CONN_{conn_id.upper()}"
         if variable not in os.environ and (found := _ask_airflow(conn_id)) is not None:
             os.environ[variable] = json.dumps(found)

@@ -52,7 +52,8 @@ def find_connection(conn_id: str, *, everything: bool = False) -> Connection | N
 def mask_connections(settings: StudySettings) -> None:
     """Mask the secrets of all connections that a study names, also of those that the task does not use."""
     named = [getattr(settings.connections, place.name) for place in fields(settings.connections)]
-    for conn_id in (*named, settings.data and settings.data.connection):
+    further = (settings.data and settings.data.connection, settings.tracking and settings.tracking.mlflow)
+    for conn_id in (*named, *further):
         if conn_id:
             find_connection(conn_id)
     if settings.spark.conf_connection:

@@ -1,4 +1,4 @@
-"""Reads the connections that a study file names for secrets: `data.connection` and `spark.conf_connection`.
+"""Reads the connections that a study file names for secrets: of its data, of Spark's properties, of MLflow.
 
 They are read when a task runs. Their secrets reach the driver in a private file. They are never in the spec, an
 argument, a Spark property of the submission, a rendered field or an XCom.
@@ -7,12 +7,13 @@ argument, a Spark property of the submission, a rendered field or an XCom.
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow.sdk.log import mask_secret
 
-from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets
+from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets, TrackingSecrets
 from tuning_pipeline.database.connections import require_connection
 from tuning_pipeline.database.store_connections import is_for_store, opened_store, unusable
 from tuning_pipeline.failures import Failure, TaskError
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from optuna_spark.spec.data import DataSpec
+    from optuna_spark.spec.sections import TrackingSpec
     from tuning_pipeline.study_file.keys.spark import SparkSettings
     from tuning_pipeline.study_file.settings import StudySettings
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # spark-submit itself reads these properties, before the driver can add any.
 _TOO_LATE = ("spark.driver.", "spark.jars", "spark.pyspark.", "spark.submit.", "spark.files", "spark.archives")
 
@@ -35,6 +38,39 @@ def run_secrets(settings: StudySettings) -> RunSecrets | None:
     Raises:
         TaskError: A connection is missing, holds nothing usable, or sets what the study file sets as well.
     """
+    secrets = _of_data_and_spark(settings)
+    if settings.tracking is None:
+        return secrets
+    return replace(secrets or RunSecrets(), tracking=tracking_secrets(settings.tracking))
+
+
+def tracking_secrets(tracking: TrackingSpec) -> TrackingSecrets:
+    """Address and login of the MLflow server.
+
+    Raises:
+        TaskError: The connection is missing or names no address, or others on the way could read its login.
+    """
+    connection = require_connection(tracking.mlflow, "tracking.mlflow")
+    host = connection.host or ""
+    # As Airflow's own HTTP connections: the schema is the protocol, unless the host says one.
+    uri = host if "://" in host else f"{connection.schema or 'http'}://{host}"
+    try:
+        url = urlsplit(uri)
+        port = url.port or connection.port
+    except ValueError:
+        raise unusable(connection, "has a host that is none: write an IPv6 address as [::1]") from None
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+        raise unusable(connection, "must have the address of an MLflow server as host, such as https://mlflow.my.org")
+    if connection.login and not connection.password:
+        raise unusable(connection, "has a login without password: give both, or a token as password alone")
+    if connection.password and url.scheme != "https" and url.hostname not in _LOOPBACK:
+        raise unusable(connection, "needs an https:// host: anyone on the way reads its password else")
+    place = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    address = f"{url.scheme}://{place}{f':{port}' if port else ''}{url.path.rstrip('/')}"
+    return TrackingSecrets(address, connection.login or "", connection.password or "")
+
+
+def _of_data_and_spark(settings: StudySettings) -> RunSecrets | None:
     data, spark = settings.data, settings.spark
     opened = _opened(data, settings.distribution) if data is not None and data.connection is not None else RunSecrets()
     conf = _spark_properties(spark) if spark.conf_connection is not None else {}

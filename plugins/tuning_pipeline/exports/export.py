@@ -1,6 +1,6 @@
 """Exports a study: writes its tables, the parameters to use, and a report into a folder.
 
-exports/<study>/<run id>/   best_params.json  best_trials.{csv,json,parquet}  trials.{csv,parquet}  report.html
+exports/<study>/<run id>/   best_params.json  best_trials.{csv,json,parquet}  trials.{csv,parquet}  report.html  model/
 exports/<study>/latest      -> the newest of these folders
 exports/plotly-<version>.min.js, where studies ask for a shared script
 
@@ -27,8 +27,10 @@ from optuna_spark.results.best import best_params, best_trials
 from optuna_spark.results.snapshot import snapshot
 from optuna_spark.results.trial_rows import Column, trial_columns, trial_records, trial_rows
 from tuning_pipeline.exports.ended_early import EndedEarly
-from tuning_pipeline.exports.folders.paths import exports_base, folder_name
+from tuning_pipeline.exports.final_model import MODEL
+from tuning_pipeline.exports.folders.paths import export_folder, exports_base
 from tuning_pipeline.exports.folders.whole_folders import local_path, publish_folder, publish_latest
+from tuning_pipeline.exports.honest_score import score_facts
 from tuning_pipeline.exports.report.plotly_script import publish_script
 from tuning_pipeline.exports.report.report import render_report
 from tuning_pipeline.exports.spreadsheet import guarded
@@ -63,6 +65,8 @@ def export_study(
     ended: EndedEarly | None = None,
     facts: Callable[[str], Mapping[str, Any]] = lambda _run: {},
     shared_script: bool = False,
+    model: Callable[[Mapping[str, Any]], Mapping[str, bytes]] = lambda _best: {},
+    tested: bool = False,
 ) -> dict[str, Any]:
     """Write the results of a study to `<base>/<study>/<run id>/`, and let `<base>/<study>/latest` lead to them.
 
@@ -78,6 +82,8 @@ def export_study(
         ended: How the run ended before its trials were spent, if it did.
         facts: What best_params.json says of the run that found the best trial, by that run (see `facts_for`).
         shared_script: Whether the report loads its script from a file beside all exports.
+        model: The files of the final model, by name, for the content of best_params.json; empty without one.
+        tested: Whether the study keeps test rows back.
 
     Returns:
         The content of best_params.json, and `folder`, the folder that was written. Plain data for an XCom or an asset
@@ -88,7 +94,15 @@ def export_study(
     """
     # All contents are made before the first one is written: a study that cannot be exported changes nothing.
     files = export_files(
-        snapshot(study), run_id, top_k, run_key or run_id, facts, shared_script=shared_script, ended=ended
+        snapshot(study),
+        run_id,
+        top_k,
+        run_key or run_id,
+        facts,
+        shared_script=shared_script,
+        ended=ended,
+        model=model,
+        tested=tested,
     )
     folder = export_folder(base, study.study_name, run_id)
     try:
@@ -106,11 +120,6 @@ def export_study(
     return {**json.loads(files[BEST_PARAMS]), "folder": shown}
 
 
-def export_folder(base: ObjectStoragePath | str | Path, study_name: str, run_id: str) -> ObjectStoragePath:
-    """The folder of a run's export."""
-    return exports_base(base) / folder_name(study_name) / folder_name(run_id)
-
-
 def export_files(
     study: optuna.Study,
     run_id: str,
@@ -120,14 +129,28 @@ def export_files(
     *,
     shared_script: bool = False,
     ended: EndedEarly | None = None,
+    model: Callable[[Mapping[str, Any]], Mapping[str, bytes]] = lambda _best: {},
+    tested: bool = False,
 ) -> dict[str, bytes]:
     """The contents of an export's files, by name. Writes nothing."""
     params = best_params(study, run_id)
     params = with_facts(params, facts(params["found_by"]))
+    of_model = model(params)
+    params |= score_facts(params, of_model, tested)
     if ended is not None:
         params |= {"ended_early": ended.why, "partial": ended.failed}
     note = ended.note if ended is not None else ""
-    report = render_report(study, run_id, top_k, run_key, note=note, shared_script=shared_script)
+    report = render_report(
+        study,
+        run_id,
+        top_k,
+        run_key,
+        note=note,
+        score_note=params["score_note"] or "",
+        test_values=params["test_values"] or (),
+        model=of_model,
+        shared_script=shared_script,
+    )
     best = best_trials(study, top_k)
     trials = study.get_trials(deepcopy=False)
     columns = trial_columns(trials, len(study.directions))
@@ -137,6 +160,7 @@ def export_files(
         **_tables("best_trials", best, columns),
         **_tables("trials", trials, columns),
         "report.html": report.encode(),
+        **{f"{MODEL}/{name}": content for name, content in of_model.items()},
     }
 
 

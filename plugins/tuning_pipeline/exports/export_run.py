@@ -17,13 +17,13 @@ from optuna_spark.storage.optuna_storage import opened_storage
 from optuna_spark.storage.trial_marks import run_id_of
 from tuning_pipeline.database.finish_marks import ended_early
 from tuning_pipeline.database.replaced_studies import drop_replaced
-from tuning_pipeline.database.study_runs import StudyRuns, read_runs, study_is_gone
 from tuning_pipeline.exports.ended_early import EndedEarly
-from tuning_pipeline.exports.export import export_folder, export_study
+from tuning_pipeline.exports.export import export_study
+from tuning_pipeline.exports.final_model import forget_kept_model, model_of
 from tuning_pipeline.exports.published import Again, published_params, tried_again
+from tuning_pipeline.exports.runs_of_study import runs_of_study
 from tuning_pipeline.exports.training_facts import facts_for
 from tuning_pipeline.exports.tuned_on import TUNED_ON
-from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -62,14 +62,16 @@ def export_run(run: StudyRun, url: sqlalchemy.URL, fingerprint: str) -> Exported
     """
     settings = run.study.settings
     with opened_storage(url) as storage:
-        runs = _runs(run, storage)
+        runs = runs_of_study(run, storage)
         newest = runs.is_newest(run.key)
         stored = optuna.load_study(study_name=settings.study, storage=storage)
         best = export_study(
             without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
             run_key=run.key, latest=newest, facts=lambda found_by: facts_for(found_by, run, storage, fingerprint),
-            shared_script=settings.shared_script, ended=_ended(run, storage),
+            shared_script=settings.shared_script, ended=_ended(run, storage), model=lambda best: model_of(run, best),
+            tested=_tested(run),
         )  # fmt: skip
+        forget_kept_model(run)
         # Both would be wrong after an older run: later runs used other data, and may still need what was replaced.
         if newest:
             if fingerprint:
@@ -103,7 +105,7 @@ def export_partial(run: StudyRun, url: sqlalchemy.URL, why: str) -> str | None:
     """
     settings = run.study.settings
     with opened_storage(url) as storage:
-        runs = _runs(run, storage)
+        runs = runs_of_study(run, storage)
         stored = optuna.load_study(study_name=settings.study, storage=storage)
         complete = stored.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if not any(run_id_of(trial) == run.key for trial in complete):
@@ -112,29 +114,16 @@ def export_partial(run: StudyRun, url: sqlalchemy.URL, why: str) -> str | None:
             without_runs(stored, runs.after(run.key)), run.study.exports_base(), run.identity.run_id, settings.top_k,
             run_key=run.key, latest=False, facts=lambda found_by: facts_for(found_by, run, storage, ""),
             shared_script=settings.shared_script, ended=EndedEarly(mask_passwords(why), failed=True),
+            tested=_tested(run),
         )  # fmt: skip
         return str(best["folder"])
+
+
+def _tested(run: StudyRun) -> bool:
+    data = run.study.settings.data
+    return data is not None and data.test is not None
 
 
 def _ended(run: StudyRun, storage: Any) -> EndedEarly | None:
     why = ended_early(run.study.settings.study, run.key, storage)
     return None if why is None else EndedEarly(why)
-
-
-def _runs(run: StudyRun, storage: Any) -> StudyRuns:
-    name = run.study.settings.study
-    folder = export_folder(run.study.exports_base(), name, run.identity.run_id)
-    try:
-        runs = read_runs(name, storage)
-    except KeyError:
-        raise study_is_gone(name, f"What was exported stays in {folder}. Trigger a new run.") from None
-    if run.key in runs.former or (run.identity.made and runs.lost(run.key)):
-        raise TaskError(
-            Failure(
-                what=f"this run's trials are gone from study {name!r}: it was reset or restored since, and run"
-                f" {runs.newest} works on it",
-                next=f"What was exported stays in {folder}. `tuning restore` (in a checkout `make restore`) brings a"
-                " replaced study back.",
-            )
-        )
-    return runs

@@ -123,6 +123,7 @@ def _data(spec: TuningSpec, fingerprint: str) -> dict[str, Any] | None:
         "encoding": data.encoding,
         "missing": None if data.missing is None else list(data.missing),
         "columns": to_dict(data.columns),
+        "categorical": to_dict(data.categorical),
         "sha256": data.sha256,
         "fingerprint": shareable_path(fingerprint) or None,
     }

@@ -31,6 +31,7 @@ def rescoring(spec: TuningSpec, params: Mapping[str, Any]) -> TuningSpec:
         enqueue=(dict(params),),
         trials=1,
         tasks=1,
+        tracking=None,  # it is no trial of the study that is mirrored
         stop=StopSpec(max_failures=1, max_retries=spec.stop.max_retries),
     )
 

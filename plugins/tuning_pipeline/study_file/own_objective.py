@@ -21,6 +21,8 @@ from tuning_pipeline.targets.registry import kind_of
 def check_own_objective(folder: Path, keys: StudyKeys) -> None:
     """Refuse an own objective whose file or function is not there, and code beside it that cannot travel or run.
 
+    The same of the functions of its final model, which are in its module or package.
+
     A module that is installed on the cluster cannot be seen from here. It is named in full, package.module:function.
 
     Args:
@@ -30,23 +32,30 @@ def check_own_objective(folder: Path, keys: StudyKeys) -> None:
     Raises:
         SpecError: The rule, what is there, and the next step.
     """
-    if ":" not in keys.objective:
-        return
-    module, _, function = keys.objective.partition(":")
+    model = keys.model
+    named: list[tuple[str, str | None]] = [("objective", keys.objective)]
+    named += [("model.train", model.train), ("model.score", model.score)] if model is not None else []
+    for key, name in named:
+        if name is not None and ":" in name:
+            _check_named(folder, keys, name, key)
+
+
+def _check_named(folder: Path, keys: StudyKeys, name: str, key: str) -> None:
+    module, _, function = name.partition(":")
     top, *inner = module.split(".")
     shipped = own_objective(folder, keys.objective)
     if shipped is None:
         shipped = next((path for path in map(Path, keys.spark.py_files) if path.name == f"{top}.py"), None)
     if shipped is None:
         if not inner and not brings_code(keys):
-            raise SpecError(_no_module(folder, top), "objective")
+            raise SpecError(_no_module(folder, top), key)
         return
     if not shipped.is_file() and not shipped.is_dir():  # named in spark.py_files, and not on this machine
         return
     file = file_of(shipped, inner)
     if file is None or not file.is_file():
-        raise SpecError(f"there is no module {module!r} in {shipped.name} beside the study file", "objective")
-    _check_function(file, function)
+        raise SpecError(f"there is no module {module!r} in {shipped.name} beside the study file", key)
+    _check_function(file, function, key)
     modules = own_code(folder, keys.objective, keys.spark.py_files)
     for helper in modules[1:]:
         if helper.is_file():
@@ -80,14 +89,14 @@ def _no_module(folder: Path, name: str) -> str:
     )
 
 
-def _check_function(file: Path, function: str) -> None:
+def _check_function(file: Path, function: str, key: str) -> None:
     names = _names_in(file)
     if function in names or _ANY in names:
         return
     public = [name for name in names if not name.startswith("_")]
     near = difflib.get_close_matches(function, public, n=1)
     hint = f": did you mean {near[0]!r}?" if near else f"; it has: {', '.join(public) or 'none'}"
-    raise SpecError(f"{file.name} has no function {function!r}{hint}", "objective")
+    raise SpecError(f"{file.name} has no function {function!r}{hint}", key)
 
 
 def _names_in(file: Path) -> dict[str, None]:

@@ -143,6 +143,7 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
         from tuning_pipeline.exports.export_run import export_run
         from tuning_pipeline.exports.published import Verdict, note_if_better, note_published
         from tuning_pipeline.exports.retention import remove_old_exports
+        from tuning_pipeline.tracking.catch_up import catch_up
 
         context = get_current_context()
         run = prepared(study, context)
@@ -169,6 +170,7 @@ def export_best_trials(study: StudyFile, open_storage: OpenStorage | None = None
             context["ti"].xcom_push(key=PUBLISHED, value=str(verdict))
             if exported.newest:
                 remove_old_exports(*place, run.study.settings.keep_exports)
+            catch_up(run, url)
         return {key: best[key] for key in ("study", "value", "trial", "folder")}
 
     return export_best_trials()

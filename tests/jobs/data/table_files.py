@@ -10,6 +10,7 @@ import lzma
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Case:
         error: Regular expression of the sentence that refuses it; empty where it can be trained on.
         given: Keys of `data` beside the path.
         task: xgboost.task.
+        columns: Some features as they stand in the matrix.
+        categories: The values that codes stand for.
     """
 
     write: Callable[[Path], Written]
@@ -41,6 +44,8 @@ class Case:
     error: str = ""
     given: Mapping[str, Any] = field(default_factory=dict)
     task: str = "regression"
+    columns: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    categories: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 TEXT = "a,b,y\n1,0.5,10\n2,1.5,20\n3,,30\n4,3.5,40\n"
@@ -342,9 +347,14 @@ VALUES = {
     "a text among numbers": Case(
         text(TEXT.replace("1.5", "oops")), error=r"column 'b'.* must hold numbers, got a value of type string in row 2"
     ),
-    "a date": Case(
-        text("d,y\n2026-01-01,1\n2026-01-02,2\n2026-01-03,3\n2026-01-04,4\n"),
-        error=r"column 'd'.* must hold numbers, got a value of type date32",
+    "dates and times": Case(
+        text("d,t,y\n2026-01-01,2026-01-01 06:00:00,10\n2026-01-02,2026-01-01 06:00:00,20\n,,30\n1969-12-31,,40\n"),
+        {"d": "date32[day]", "t": "timestamp[s]", "y": "int64"},
+        columns={"d": [20454, 20455, nan, -1], "t": [20454.25] * 2 + [nan] * 2},
+    ),
+    "dates in Parquet": Case(
+        parquet({"d": pa.array([20454, 20455, None, -1], pa.int32()).cast(pa.date32()), "y": [10, 20, 30, 40]}),
+        {"d": "date32[day]", "y": "int64"}, columns={"d": [20454, 20455, nan, -1]},
     ),
     "whole numbers above 2^53": Case(
         text(f"a,id,y\n1,{BIG},10\n2,{BIG + 1},20\n3,{BIG + 2},30\n4,{BIG + 3},40\n"),
@@ -378,4 +388,55 @@ VALUES = {
     ),
 }  # fmt: skip
 
-CASES: dict[str, Case] = {**VALUES, **METADATA, **NAMES, **MISSING, **COMPRESSED, **ENCODED, **SEVERAL, **COLUMNS}
+TOWNS = ["Ulm", "Bonn", None, "Ålesund"]
+TOWN_TEXT = "town,n,y\nUlm,7,10\nBonn,9,20\n,7,30\nÅlesund,,40\n"
+TOWN_ROWS: Rows = {"town": TOWNS, "n": [7, 9, 7, None], "y": [10, 20, 30, 40]}
+TOWN_TYPES = {"town": "string", "n": "int64", "y": "int64"}
+TOWN_CODES = {"town": [1, 0, nan, 2], "n": [7, 9, 7, nan]}
+KNOWN = {"town": ("Bonn", "Ulm", "Ålesund")}
+
+CATEGORIES = {
+    "categories": Case(text(TOWN_TEXT), TOWN_TYPES, columns=TOWN_CODES, categories=KNOWN),
+    "categories in Parquet": Case(parquet(TOWN_ROWS), TOWN_TYPES, columns=TOWN_CODES, categories=KNOWN),
+    "categories of pandas": Case(
+        parquet({**TOWN_ROWS, "town": pa.DictionaryArray.from_arrays(
+            pa.array([3, 1, None, 0], pa.int8()), ["Ålesund", "Bonn", "X", "Ulm"]
+        )}),
+        {**TOWN_TYPES, "town": "dictionary<values=string, indices=int8, ordered=0>"},
+        columns=TOWN_CODES, categories=KNOWN,
+    ),
+    "categories, each file with others": Case(
+        listed(text("town,y\nUlm,10\nBonn,20\n", "1.csv"), text("town,y\n,30\nÅlesund,40\n", "2.csv")),
+        {"town": "string", "y": "int64"}, columns={"town": [1, 0, nan, 2]}, categories=KNOWN,
+    ),
+    "categories by name": Case(
+        text(TOWN_TEXT), TOWN_TYPES, given={"categorical": ["t*", "n"]},
+        columns={"town": [1, 0, nan, 2], "n": [0, 1, 0, nan]}, categories={**KNOWN, "n": (7, 9)},
+    ),
+    "categories of numbers, by name, in Parquet": Case(
+        parquet(ROWS), TYPES, given={"categorical": ["a"]}, columns={"a": [0, 1, 2, 3]}, categories={"a": (1, 2, 3, 4)},
+    ),
+    "no categories": Case(
+        text(TOWN_TEXT), error=r"column 'town'.* must hold numbers, .*data.categorical", given={"categorical": None}
+    ),
+    "categories by a wrong name": Case(
+        text(TOWN_TEXT), error=r"data.categorical 'city' matches no feature; .*town, n$",
+        given={"categorical": ["city"]},
+    ),
+    "a name in each row": Case(
+        text("id,y\n" + "".join(f"name {i},{i}\n" for i in range(101))),
+        error=r"column 'id' of .*t.csv holds 101 different texts in 101 rows; .*data.columns.*data.categorical",
+    ),
+}  # fmt: skip
+
+CASES: dict[str, Case] = {
+    **VALUES,
+    **METADATA,
+    **NAMES,
+    **MISSING,
+    **COMPRESSED,
+    **ENCODED,
+    **SEVERAL,
+    **COLUMNS,
+    **CATEGORIES,
+}

@@ -173,8 +173,8 @@ BAD_FILES = {
         {},
         r"column 'b' .* must hold numbers, got a value of type string in row 3",
     ),
-    "dates": (
-        "d,y\n2026-01-01,1\n" + "2026-01-01,2\n" * 3,
+    "a date as the label": (
+        "a,d\n1,2026-01-01\n" + "2,2026-01-02\n" * 3,
         {},
         r"column 'd' of .* must hold numbers, got a value of type date32.* in row 1 .date",
     ),

@@ -19,7 +19,7 @@ from optuna_spark.data.table import forget_tables
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError, SpecError
 from optuna_spark.objectives.context import ObjectiveContext
-from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.data import DataSpec, TestColumn
 from optuna_spark.spec.run_secrets import DataSecrets
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.https import secure_site, site_certificate
@@ -134,3 +134,12 @@ def test_airflow_can_import_the_context_without_what_reads_tables() -> None:
     done = run_program([sys.executable, "-c", code], env={"PYTHONPATH": str(REPOSITORY / "jobs")})
     assert isinstance(done, subprocess.CompletedProcess)
     assert done.stdout.strip() == "[]"
+
+
+def test_with_test_rows_the_table_lacks_them_and_the_whole_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("held,a,y\n1,1,1\n0,2,2\n0,3,3\n0,4,4\n0,5,5\n")
+    context = context_of(file, test=TestColumn("held"))
+    assert context.read_table().to_pydict() == {"a": [2, 3, 4, 5], "y": [2, 3, 4, 5]}
+    with pytest.raises(SpecError, match=r"the file holds them too: use context\.read_table\(\)"):
+        context.data_file()

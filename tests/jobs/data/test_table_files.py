@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from init.local.layout import REPOSITORY
@@ -26,7 +28,9 @@ FOR_SPARK = (
     "an unnamed index, no label named", "a hive folder of Parquet", "a hive folder with numbers and a gap",
     "a hive folder whose column is the label", "strange names in CSV", "strange names in Parquet",
     "names that differ in case, CSV", "names that differ in case, Parquet", "words for what is missing",
-    "a class called NA, wanted", "words of one's own in Parquet", "columns dropped", "a folder of Parquet", "a glob",
+    "a class called NA, wanted", "words of one's own in Parquet", "columns dropped",
+    "categories", "categories in Parquet", "categories by name", "a name in each row", "dates and times",
+    "a folder of Parquet", "a glob",
 )  # fmt: skip
 
 
@@ -46,6 +50,10 @@ def test_a_worker_reads_the_file(tmp_path: Path, name: str) -> None:
     assert list(found["types"].items()) == list(case.types.items())
     assert found["features"] == [column for column in case.types if column != case.label]
     assert found["labels"] == list(case.labels)
+    assert found["categories"] == repr(dict(case.categories))
+    for column, values in case.columns.items():
+        rows = eval(found["matrix"], {"nan": nan})  # the text of our own matrix
+        np.testing.assert_array_equal([row[found["features"].index(column)] for row in rows], values)
 
 
 @pytest.mark.slow

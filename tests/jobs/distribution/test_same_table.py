@@ -15,13 +15,19 @@ from optuna.trial import FrozenTrial, TrialState
 from init.local.layout import REPOSITORY
 from init.local.spark import SparkCluster
 from optuna_spark.driver.run import tune
-from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.data import DataSpec, TestColumn
 from optuna_spark.spec.run_keys import COORDINATIONS, DISTRIBUTIONS
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.submit import submit
 
 ROWS = {"town": ["Ulm", "Bonn", None, "Ulm"], "rooms": [2, 3, 4, None], "price": [10.5, 20.0, 30.0, 40.0]}
 CSV = "town;rooms;price\nUlm;2;10.5\nBonn;3;20.0\n;4;30.0\nUlm;;40.0\n"
+# The same rows, and a test row among them, which no trial may see.
+HELD_ROWS = {"held": [False, True, False, False, False], "town": ["Ulm", "Jena", "Bonn", None, "Ulm"],
+             "rooms": [2, 9, 3, 4, None], "price": [10.5, 99.0, 20.0, 30.0, 40.0]}  # fmt: skip
+HELD_CSV = (
+    "held;town;rooms;price\nfalse;Ulm;2;10.5\ntrue;Jena;9;99.0\nfalse;Bonn;3;20.0\nfalse;;4;30.0\nfalse;Ulm;;40.0\n"
+)
 # Each way to start workers on Spark, and each file.
 ON_SPARK = [
     (kind, way, coordination)
@@ -36,15 +42,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("tables")
     (folder / "t.csv").write_text(CSV)
     pq.write_table(pa.table(ROWS), folder / "t.parquet")
-    return {kind: folder / f"t.{kind}" for kind in ("csv", "parquet")}
+    (folder / "held.csv").write_text(HELD_CSV)
+    pq.write_table(pa.table(HELD_ROWS), folder / "held.parquet")
+    return {f"{name}{kind}": folder / f"{name or 't.'}{kind}" for name in ("", "held.") for kind in ("csv", "parquet")}
 
 
 def spec_of(file: Path, distribution: str, coordination: str) -> TuningSpec:
-    name = f"{distribution}-{coordination}-{file.suffix[1:]}"
+    name = f"{distribution}-{coordination}-{file.stem}-{file.suffix[1:]}"
+    test = TestColumn("held") if file.stem == "held" else None
     return TuningSpec(
         name,
         objective="sample_objectives:table_content",
-        data=DataSpec(str(file), separator=";"),
+        data=DataSpec(str(file), separator=";", test=test),
         distribution=distribution,  # type: ignore[arg-type]  # one of the literals
         coordination=coordination,  # type: ignore[arg-type]
         trials=2,
@@ -74,6 +83,7 @@ def test_workers_get_the_same_table_under_every_distribution(
 ) -> None:
     url = f"sqlite:///{tmp_path}/study.sqlite3"
     specs = [spec_of(files[kind], *way) for kind, *way in ON_SPARK]
+    specs += [spec_of(files[f"held.{kind}"], *way) for kind, *way in ON_SPARK]
     done = submit(
         spark_cluster.master_url,
         tmp_path,

@@ -175,6 +175,7 @@ def test_what_decides_where_a_study_goes_and_what_it_runs_has_no_field(study: St
         "database",
         "data.format_options",
         "data.columns",
+        "data.categorical",
         "data.missing",
         "data.encoding",
         "retune",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets
+from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets, TrackingSecrets
 from tests.support.connections import set_connection
 from tests.support.studies import study_reader
 from tuning_pipeline.database.secret_connections import run_secrets
@@ -21,6 +21,7 @@ from tuning_pipeline.targets.standalone.submission import submission
 HUSH = "hush-4711"
 URL = f"objective: xgboost\ndata: {{path: 'https://h.org/t.csv', sha256: {'a' * 64}, connection: lake}}\n"
 SPARK_READS = "objective: xgboost\ndistribution: dataframe\ndata: {{path: '{}', format: {}, connection: lake}}\n"
+TRACKED = "objective: quadratic\ntracking: {mlflow: my_mlflow}\n"
 CONF = "spark: {conf_connection: codes, conf: {spark.a: 1}}\n"
 
 Connect = Callable[..., None]
@@ -261,3 +262,53 @@ def test_a_place_that_does_not_fit_the_target_is_refused(tmp_path: Path, text: s
     with pytest.raises(StudyFileError) as caught:
         study_reader(tmp_path)(text)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "uri"),
+    [
+        ({"host": "mlflow.org", "schema": "https"}, "https://mlflow.org"),
+        ({"host": "https://mlflow.org/a/", "port": 8443}, "https://mlflow.org:8443/a"),
+        ({"host": "127.0.0.1", "port": 5000}, "http://127.0.0.1:5000"),
+        ({"host": "http://[::1]:5000"}, "http://[::1]:5000"),
+    ],
+)
+def test_an_mlflow_server_is_its_address_and_a_login_or_a_token(
+    tmp_path: Path, connect: Connect, place: dict[str, Any], uri: str
+) -> None:
+    connect("my_mlflow", conn_type="http", login="joe", password=HUSH, **place)
+    assert secrets(tmp_path, TRACKED) == RunSecrets(tracking=TrackingSecrets(uri, "joe", HUSH))
+    connect("my_mlflow", conn_type="http", password=HUSH, **place)
+    found = secrets(tmp_path, TRACKED)
+    assert found == RunSecrets(tracking=TrackingSecrets(uri, "", HUSH))
+    assert HUSH not in repr(found)
+    assert found is not None
+    assert HUSH in found.to_json()
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({}, "must have the address of an MLflow server as host"),
+        ({"host": "ftp://mlflow.org"}, "must have the address of an MLflow server as host"),
+        ({"host": f"https://joe:{HUSH}@mlflow.org"}, "must have the address of an MLflow server as host"),
+        ({"host": "mlflow.org", "password": HUSH}, "needs an https:// host: anyone on the way reads its password"),
+        ({"host": "https://mlflow.org", "login": "joe"}, "has a login without password"),
+    ],
+)
+@pytest.mark.attack("data sources", "MLflow's token sent where others read it")
+def test_an_mlflow_connection_that_tells_its_login_or_leads_nowhere_is_refused(
+    tmp_path: Path, connect: Connect, fields: dict[str, Any], problem: str
+) -> None:
+    connect("my_mlflow", conn_type="http", **fields)
+    assert problem in refusal(tmp_path, TRACKED)
+
+
+def test_a_run_cannot_say_where_trials_are_mirrored_to(tmp_path: Path) -> None:
+    study = study_reader(tmp_path)(TRACKED)
+    assert not [field.key for field in possible_fields(study.settings) if "tracking" in field.key]
+
+
+def test_databricks_refuses_a_mirror_that_it_would_not_fill(tmp_path: Path) -> None:
+    with pytest.raises(StudyFileError, match="tracking is for target standalone"):
+        study_reader(tmp_path)(TRACKED + "target: databricks\ndatabricks: {files: /Volumes/a/b/c/d}\n")

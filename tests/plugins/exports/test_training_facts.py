@@ -28,7 +28,8 @@ from tuning_pipeline.runs.study_run import StudyRun
 
 WINE = (
     "objective: xgboost\nstudy: wine\nseed: 7\n"
-    "data: {path: table.csv, label: quality, separator: ;, missing: ['?'], columns: {drop: [id*]}}\n"
+    "data: {path: table.csv, label: quality, separator: ;, missing: ['?'], columns: {drop: [id*]},"
+    " categorical: [zip]}\n"
     "xgboost: {task: multiclass, fixed: {booster: dart}}\n"
 )
 PASSWORD = "hunter2hunter2"
@@ -90,6 +91,7 @@ def test_the_best_parameters_are_enough_to_train(tmp_path: Path, url: sa.URL, st
         "encoding": None,
         "missing": ["?"],
         "columns": {"drop": ["id*"], "keep": []},
+        "categorical": ["zip"],
         "sha256": None,
         "fingerprint": "fingerprint of run 1",
     }

@@ -25,10 +25,15 @@ def test_what_is_committed_is_what_would_be_written(path: Path) -> None:
 def test_the_example_holds_every_key() -> None:
     document = read_study(REPOSITORY / EXAMPLE).document
     missing = [declared.path for declared in study_keys() if not holds(document, declared.path)]
-    assert missing == ["databricks.cluster.autoscale.min_workers", "databricks.cluster.autoscale.max_workers"]
+    autoscale, model, tracking = "databricks.cluster.autoscale", "model", "tracking"
+    below_null = [f"{autoscale}.min_workers", f"{autoscale}.max_workers"]
+    below_null += [f"{model}.{name}" for name in ("refit", "name", "train", "score")]
+    below_null += [f"{tracking}.{name}" for name in ("mlflow", "experiment")]
+    assert missing == below_null
     commented = (REPOSITORY / EXAMPLE).read_text()
-    assert "#      min_workers:" in commented
-    assert "#      max_workers:" in commented
+    for path in below_null:
+        *parents, name = path.split(".")
+        assert f"#{'  ' * len(parents)}{name}:" in commented
 
 
 def holds(document: Any, path: str) -> bool:

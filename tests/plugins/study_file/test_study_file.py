@@ -249,6 +249,7 @@ def test_a_list_of_paths_is_resolved_one_by_one(write: Write, tmp_path: Path) ->
         ("{path: a, encoding: klingon}", "encoding must be one that Python knows, such as latin-1 or utf-16, got 'kl"),
         ("{path: a, encoding: base64}", "encoding must be one that Python knows"),
         ("{path: a, columns: {omit: [b]}}", "data.columns: unknown key 'omit'"),
+        ("{path: a, categorical: town}", "categorical must be auto, a list of columns or null, got 'town'"),
         ("{path: a, missing: NA}", "data.missing: must be a list, got str 'NA'"),
     ],
 )

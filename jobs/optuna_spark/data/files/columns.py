@@ -50,9 +50,9 @@ def index_of(schema: pa.Schema) -> set[str]:
     return named | {name for name in schema.names if _INDEX.fullmatch(name)}
 
 
-def default_label(schema: pa.Schema) -> str | None:
-    """The last column that stands in the files; None if all are of folders' names."""
-    names = [field.name for field in schema if not is_of_folder(field)]
+def default_label(schema: pa.Schema, data: DataSpec) -> str | None:
+    """The last column that stands in the files, but that of `data.test`; None if all are of folders' names."""
+    names = [field.name for field in schema if not is_of_folder(field) and field.name != data.test_column]
     return names[-1] if names else None
 
 
@@ -70,26 +70,30 @@ def chosen(schema: pa.Schema, data: DataSpec, path: str) -> list[int]:
     Raises:
         DataError: A pattern matches no column, a column has no name, or two have the same.
     """
-    names, index = schema.names, index_of(schema) - {data.label}
-    drop = _matching(names, data.columns.drop, "drop", data) - {data.label}
+    names, index = schema.names, index_of(schema) - {data.label, data.test_column}
+    drop = matching(names, data.columns.drop, "data.columns.drop", data) - {data.label, data.test_column}
     left = [i for i, name in enumerate(names) if name not in drop and name not in index]
     if data.columns.keep:
-        label = data.label or default_label(pa.schema([schema.field(i) for i in left]))
-        keep = _matching(names, data.columns.keep, "keep", data) | {label}
+        label = data.label or default_label(pa.schema([schema.field(i) for i in left]), data)
+        keep = matching(names, data.columns.keep, "data.columns.keep", data) | {label, data.test_column}
         left = [i for i in left if names[i] in keep]
     _check_names([(i + 1, names[i]) for i in left], data, path)
     return left
 
 
-def _matching(names: Sequence[str], patterns: Iterable[str], key: str, data: DataSpec) -> set[str | None]:
-    """The names that match any pattern. A pattern that is a name means only this one."""
-    found: set[str | None] = set()
+def matching(names: Sequence[str], patterns: Iterable[str], key: str, data: DataSpec, what: str = "column") -> set[str]:
+    """The names that match any pattern. A pattern that is a name means only this one.
+
+    Raises:
+        DataError: One matches none of the names; `key` and `what` are the words for patterns and names.
+    """
+    found: set[str] = set()
     for pattern in patterns:
-        matching = {pattern} if pattern in names else {name for name in names if fnmatchcase(name, pattern)}
-        if not matching:
+        named = {pattern} if pattern in names else {name for name in names if fnmatchcase(name, pattern)}
+        if not named:
             has = f"; the table has: {shortened(names)}" if data.names_in_errors else f" of {len(names)}"
-            raise DataError(f"data.columns.{key} {pattern!r} matches no column{has}")
-        found |= matching
+            raise DataError(f"{key} {pattern!r} matches no {what}{has}")
+        found |= named
     return found
 
 

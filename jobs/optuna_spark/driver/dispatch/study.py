@@ -29,7 +29,7 @@ from optuna_spark.sampling.exhaustive.exhaustive import ExhaustiveSampler
 from optuna_spark.sampling.fits_study import check_search_space
 from optuna_spark.sampling.history import HistoryStorage
 from optuna_spark.sampling.sampler_facts import portable, sampler_seed, sees_all
-from optuna_spark.sampling.search_space import distributions, suggest_queued
+from optuna_spark.sampling.search_space import declared, distributions, suggest_queued
 from optuna_spark.spec.tuning import TuningSpec
 from optuna_spark.stop_and_retry import was_interrupted
 from optuna_spark.storage.choices import internal_repr
@@ -102,7 +102,7 @@ class SampledStudy:
         self._components = Components.of(self._study, spec)
         self._points = sampler if isinstance(sampler, ExhaustiveSampler) else None
         if self._points is not None:
-            self._points.serve(spec.search_space, lambda trial: was_interrupted(trial, spec))
+            self._points.serve(declared(spec.search_space), lambda trial: was_interrupted(trial, spec))
 
     @property
     def has_next(self) -> bool:

@@ -34,6 +34,7 @@ class XGBoostKind(ObjectiveKind):
     """Training of XGBoost on a table."""
 
     implementation = "optuna_spark.objectives.xgboost.objective:XGBoostObjective"
+    trainer = "optuna_spark.objectives.xgboost.final_model:train_model"
     title = "XGBoost"
     section = XGBoostSection
     needs_data = True

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 from xgboost import DataIter
 from xgboost import QuantileDMatrix as Matrix
 
@@ -13,6 +14,7 @@ from optuna_spark.data.cache import LruCache
 from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.split import Part, Rows, split
 from optuna_spark.device import Device
+from optuna_spark.objectives.xgboost.unseen import unseen_cells, without_cells
 
 # The default search space has four values of max_bin.
 KEPT = 4
@@ -33,27 +35,53 @@ class Matrices:
     def __init__(self, dataset: Dataset, parts: list[Part], device: Device) -> None:
         self.dataset = dataset
         self.parts = parts
+        self.unseen = [unseen_cells(dataset, part) for part in parts]
         self._device = device
         self._folds: LruCache[list[Fold]] = LruCache(sets_to_keep(dataset.features.nbytes, len(parts)))
 
     def folds(self, max_bin: int) -> list[Fold]:
         """One per part of the split."""
-        return self._folds.get(max_bin, lambda: [self._fold(part, max_bin) for part in self.parts])
+        return self._folds.get(
+            max_bin, lambda: [self._fold(*each, max_bin) for each in zip(self.parts, self.unseen, strict=True)]
+        )
 
     def clear(self) -> None:
         """Drop every matrix, for instance after an out-of-memory error."""
         self._folds.clear()
 
-    def _fold(self, part: Part, max_bin: int) -> Fold:
+    def _fold(self, part: Part, unseen: Rows, max_bin: int) -> Fold:
         with on_device(self.dataset.features, self._device):
-            train = self._matrix(part.train, max_bin, None)
-            return Fold(train, self._matrix(part.validation, max_bin, train))
+            train = self._matrix(part.train, unseen[:0], max_bin, None)
+            return Fold(train, self._matrix(part.validation, unseen, max_bin, train))
 
-    def _matrix(self, rows: Rows, max_bin: int, cuts_of: Matrix | None) -> Matrix:
-        options = {"max_bin": max_bin, "ref": cuts_of, "nthread": self._device.threads}
-        if self._device.kind == "cpu":
-            return Matrix(_Blocks(self.dataset, rows), **options)
-        return Matrix(self.dataset.features[rows], label=self.dataset.labels.values[rows], **options)
+    def _matrix(self, rows: Rows, blanks: Rows, max_bin: int, cuts_of: Matrix | None) -> Matrix:
+        return quantised(self.dataset, rows, max_bin, self._device, cuts_of, blanks)
+
+
+def quantised(
+    dataset: Dataset,
+    rows: Rows,
+    max_bin: int,
+    device: Device,
+    cuts_of: Matrix | None = None,
+    blanks: Rows | None = None,
+) -> Matrix:
+    """The matrix of some rows. The caller makes the device current.
+
+    Args:
+        dataset: The table.
+        rows: Their numbers.
+        max_bin: How many bins a feature has at most.
+        device: Where the matrix is used.
+        cuts_of: The matrix whose cuts it takes; None: it makes its own.
+        blanks: Cells that count as missing, as of unseen_cells.
+    """
+    types, blanks = dataset.feature_types, np.empty((0, 2), np.intp) if blanks is None else blanks
+    options = {"max_bin": max_bin, "ref": cuts_of, "nthread": device.threads, "enable_categorical": types is not None}
+    if device.kind == "cpu":
+        return Matrix(_Blocks(dataset, rows, blanks), **options)
+    features = without_cells(dataset.features[rows], blanks)
+    return Matrix(features, label=dataset.labels.values[rows], feature_types=types, **options)
 
 
 class _Blocks(DataIter):
@@ -62,15 +90,19 @@ class _Blocks(DataIter):
     XGBoost makes the same cuts of them, however many blocks there are.
     """
 
-    def __init__(self, dataset: Dataset, rows: Rows) -> None:
+    def __init__(self, dataset: Dataset, rows: Rows, blanks: Rows) -> None:
         super().__init__(release_data=True)
-        self._dataset, self._rows, self._done = dataset, rows, 0
+        self._dataset, self._rows, self._blanks, self._done = dataset, rows, blanks, 0
 
     def next(self, input_data: Callable[..., None]) -> bool:
         rows = self._rows[self._done : self._done + BLOCK_ROWS]
         if len(rows) == 0:
             return False
-        input_data(data=self._dataset.features[rows], label=self._dataset.labels.values[rows])
+        input_data(
+            data=without_cells(self._dataset.features[rows], self._blanks, self._done),
+            label=self._dataset.labels.values[rows],
+            feature_types=self._dataset.feature_types,
+        )
         self._done += len(rows)
         return True
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ import xgboost
 from optuna import TrialPruned
 
 from optuna_spark.data import read_cudf as gpu
+from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.load import load_dataset
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError, DeviceError
@@ -24,8 +27,11 @@ from optuna_spark.objectives.xgboost.metric_tables import NEEDS_EVERY_CLASS
 from optuna_spark.objectives.xgboost.metrics import metrics
 from optuna_spark.objectives.xgboost.params import typed
 from optuna_spark.objectives.xgboost.section import section_of
+from optuna_spark.objectives.xgboost.unseen import rows_by_feature
 from optuna_spark.sampling.search_space import suggest_params
 from optuna_spark.spec.tuning import TuningSpec
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MAX_BIN = 256
 
@@ -65,7 +71,7 @@ class Run:
             booster.eval_set([(fold.validation, "validation")], self.done - 1)
             for booster, fold in zip(self.boosters, self.folds, strict=True)
         ]
-        scores = tuple(float(s) for s in np.mean([_parsed(text) for text in texts], axis=0))
+        scores = tuple(float(s) for s in np.mean([parsed_scores(text) for text in texts], axis=0))
         self.curve.add(self.done - 1, scores)
         return scores
 
@@ -75,8 +81,9 @@ class XGBoostObjective:
 
     Reports the first metric every `report_every` rounds when the study has a pruner. With several folds the
     trial is judged by their mean. Sets the user attributes rounds, rounds_saved, best_iteration (from 0),
-    train_s and device, and fixed_params where the data decide some. Not thread-safe: XGBoost trains one model at a
-    time per process.
+    train_s and device, and fixed_params where the data decide some; unseen_categories where only validation
+    rows have some, by feature: the number of these rows. Not thread-safe: XGBoost trains one model at a time per
+    process.
 
     Raises:
         DataError, DeviceError: The table or the GPU cannot be used.
@@ -90,11 +97,16 @@ class XGBoostObjective:
         self._device = context.device
         self._space = spec.search_space
         self._metrics = metrics(spec)
-        _require_gpu_build(context.device)
+        require_gpu_build(context.device)
         dataset = load_dataset(spec.data, self._xgboost.task, context.device, context.table, context.data_secrets)
         self._matrices = matrices_for(dataset, context.device, self._xgboost.holdout, self._xgboost.folds, spec.seed)
         _check_classes(self._matrices, self._metrics)
         n_classes = len(dataset.labels.classes)
+        tuned = self._space.get("multi_strategy")
+        _check_trees(dataset, (self._xgboost.fixed.get("multi_strategy"), *(tuned.choices if tuned else ())))
+        self._unseen = rows_by_feature(dataset, self._matrices.unseen, names=spec.data.names_in_errors)
+        if self._unseen:
+            log.warning("Validation rows with a category that no training row has, taken as missing: %s", self._unseen)
         self._base, self._of_data = base_params(spec, context.device, n_classes), of_data(spec, n_classes)
 
     def __call__(self, trial: Any) -> float | tuple[float, ...]:
@@ -148,6 +160,8 @@ class XGBoostObjective:
         trial.set_user_attr("train_s", round(seconds, 4))
         if self._of_data:
             trial.set_user_attr("fixed_params", self._of_data)
+        if self._unseen:
+            trial.set_user_attr("unseen_categories", self._unseen)
         trial.set_user_attr("device", trained_on(run.boosters[0], self._device))
 
     def _free(self) -> None:
@@ -190,7 +204,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 _OUT_OF_MEMORY = ("out of memory", "bad_alloc", "cudaErrorMemoryAllocation", "Memory allocation error")
 
 
-def _require_gpu_build(device: Device) -> None:
+def require_gpu_build(device: Device) -> None:
+    """Refuse a GPU that this XGBoost cannot use.
+
+    Raises:
+        DeviceError: It is built without CUDA.
+    """
     if device.kind == "cuda" and not xgboost.build_info().get("USE_CUDA"):
         raise DeviceError(f"{device.name} was given but this XGBoost is built without CUDA: install the PyPI wheel")
 
@@ -198,15 +217,26 @@ def _require_gpu_build(device: Device) -> None:
 def _check_classes(matrices: Matrices, metric_names: tuple[str, ...]) -> None:
     needing = [m for m in metric_names if m in NEEDS_EVERY_CLASS]
     labels = matrices.dataset.labels
-    for part in matrices.parts if needing else ():
-        present = len(np.unique(labels.values[part.validation]))
+    if not needing:
+        return
+    tested = [("test", matrices.dataset.test_rows)] if matrices.dataset.test is not None else []
+    for name, rows in [*(("validation", part.validation) for part in matrices.parts), *tested]:
+        present = len(np.unique(labels.values[rows]))
         if present < len(labels.classes):
             raise DataError(
-                f"{needing[0]} needs every class in the validation rows, got {present} of {len(labels.classes)}:"
+                f"{needing[0]} needs every class in the {name} rows, got {present} of {len(labels.classes)}:"
                 " use fewer folds, more data, or another metric"
             )
 
 
-def _parsed(text: str) -> list[float]:
+def _check_trees(dataset: Dataset, strategies: Collection[Any]) -> None:
+    if dataset.categories and "multi_output_tree" in strategies:
+        raise DataError(
+            f"multi_strategy multi_output_tree takes no categories, and {len(dataset.categories)} features are some:"
+            " use one_output_per_tree, or set data.categorical to null and drop them"
+        )
+
+
+def parsed_scores(text: str) -> list[float]:
     r"""The scores of `Booster.eval_set`: `[0]\tvalidation-rmse:0.5\tvalidation-mae:0.25`."""
     return [float(field.rpartition(":")[2]) for field in text.split("\t")[1:]]

@@ -28,6 +28,7 @@ ENGINE = frozenset({"num_boost_round", "early_stopping_rounds"})
 
 WHOLE = ENGINE | {
     "max_depth", "max_leaves", "max_bin", "num_parallel_tree", "max_cached_hist_node", "seed", "verbosity",
+    "max_cat_to_onehot", "max_cat_threshold",
 }  # fmt: skip
 
 TREE = WHOLE | {

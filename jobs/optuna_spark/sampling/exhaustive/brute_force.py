@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.errors import SpecError
-from optuna_spark.sampling.exhaustive.exhaustive import Unread, never, takes_its_point
+from optuna_spark.sampling.exhaustive.exhaustive import Declared, Unread, never, takes_its_point
 from optuna_spark.sampling.exhaustive.point_tree import Node, PointTree, candidates_of
-from optuna_spark.sampling.search_space import distributions
-from optuna_spark.spec.sections import ParamSpec
 
 # Optuna's: half of the choice is even over the points that are left, half over the values that lead to one.
 EVEN = 0.5
@@ -33,12 +31,12 @@ class ExactBruteForceSampler(BruteForceSampler):
     def __init__(self, seed: int | None = None, avoid_premature_stop: bool = False) -> None:
         super().__init__(seed, avoid_premature_stop)
         self._is_interrupted: Callable[[FrozenTrial], bool] = never
-        self._unread, self._tree = Unread(), PointTree({})
+        self._unread, self._tree = Unread(), PointTree(Declared())
         self.grows = True
 
-    def serve(self, space: Mapping[str, ParamSpec], is_interrupted: Callable[[FrozenTrial], bool]) -> None:
-        self._is_interrupted, self._tree, self.grows = is_interrupted, PointTree(space), not space
-        for name, distribution in distributions(space).items():
+    def serve(self, space: Declared, is_interrupted: Callable[[FrozenTrial], bool]) -> None:
+        self._is_interrupted, self._tree, self.grows = is_interrupted, PointTree(space), not space.distributions
+        for name, distribution in space.distributions.items():
             if candidates_of(distribution) is None:
                 raise SpecError(
                     "BruteForceSampler tries every value, so a float parameter needs a step: set one, or choose"

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.spec.sections import ParamSpec
+
+@dataclass(frozen=True)
+class Declared:
+    """A declared search space; empty where the objective suggests all parameters itself.
+
+    Attributes:
+        distributions: By parameter.
+        suggest: Lets a trial suggest every parameter that exists in it, in order.
+    """
+
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    suggest: Callable[[Any], object] = lambda trial: None
 
 
 @runtime_checkable
@@ -23,7 +36,7 @@ class ExhaustiveSampler(Protocol):
 
     grows: bool
 
-    def serve(self, space: Mapping[str, ParamSpec], is_interrupted: Callable[[FrozenTrial], bool]) -> None:
+    def serve(self, space: Declared, is_interrupted: Callable[[FrozenTrial], bool]) -> None:
         """Be the sampler of a run from now on.
 
         Args:

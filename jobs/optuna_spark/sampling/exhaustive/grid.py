@@ -17,8 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_spark.errors import SpecError
-from optuna_spark.sampling.exhaustive.exhaustive import Unread, never, takes_its_point
-from optuna_spark.spec.sections import ParamSpec
+from optuna_spark.sampling.exhaustive.exhaustive import Declared, Unread, never, takes_its_point
 from optuna_spark.storage.limits import TEXT_BYTES
 from optuna_spark.storage.trial_marks import GRID_ID, GRID_SPACE, POINT
 from optuna_spark.storage.trial_record import FIXED
@@ -47,9 +46,9 @@ class ExactGridSampler(GridSampler):
         self._held: dict[int, int] = {}  # point of each unfinished trial, by number
         self._choosing: set[int] = set()  # running trials that another process has begun, and will give a point to
 
-    def serve(self, space: Mapping[str, ParamSpec], is_interrupted: Callable[[FrozenTrial], bool]) -> None:
+    def serve(self, space: Declared, is_interrupted: Callable[[FrozenTrial], bool]) -> None:
         self._is_interrupted = is_interrupted
-        missing = [name for name in space if name not in self._search_space]
+        missing = [name for name in space.distributions if name not in self._search_space]
         if missing:
             raise SpecError(
                 f"a grid must list values for every parameter of the search space, got none for {', '.join(missing)}",

@@ -10,8 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers._brute_force import _enumerate_candidates
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_spark.sampling.search_space import suggest_params
-from optuna_spark.spec.sections import ParamSpec
+from optuna_spark.sampling.exhaustive.exhaustive import Declared
 from optuna_spark.storage.trial_record import FIXED
 
 
@@ -64,7 +63,7 @@ class PointTree:
             an objective suggests them.
     """
 
-    def __init__(self, space: Mapping[str, ParamSpec]) -> None:
+    def __init__(self, space: Declared) -> None:
         self._space = space
         self._root = Node()
         self._paths: dict[int, list[Node]] = {}  # of running and waiting trials, by number
@@ -168,9 +167,9 @@ class _Replay:
         self._params = params
         self._steps: dict[str, BaseDistribution] = {}
 
-    def steps(self, space: Mapping[str, ParamSpec]) -> dict[str, BaseDistribution]:
+    def steps(self, space: Declared) -> dict[str, BaseDistribution]:
         with contextlib.suppress(_OpenError):
-            suggest_params(self, space)
+            space.suggest(self)
         return self._steps
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> Any:

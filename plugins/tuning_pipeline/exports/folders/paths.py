@@ -21,6 +21,11 @@ def exports_base(base: ObjectStoragePath | str | Path) -> ObjectStoragePath:
     return ObjectStoragePath(text if "://" in text else str(Path(text).absolute()))
 
 
+def export_folder(base: ObjectStoragePath | str | Path, study_name: str, run_id: str) -> ObjectStoragePath:
+    """The folder of a run's export."""
+    return exports_base(base) / folder_name(study_name) / folder_name(run_id)
+
+
 def folder_name(name: str) -> str:
     """A study's name or a run's id as a folder name that every disk and object store accepts.
 

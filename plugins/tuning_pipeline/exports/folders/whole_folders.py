@@ -36,7 +36,7 @@ def publish_folder(folder: ObjectStoragePath, files: Files, marker: str) -> None
 
     Args:
         folder: The folder. Its parents are created.
-        files: Contents by file name.
+        files: Contents by file name, which may begin with a folder: `model/card.json`.
         marker: The name of the file whose presence says that the folder is complete.
     """
     local = local_path(folder)
@@ -82,7 +82,7 @@ def remove_folder(folder: ObjectStoragePath, marker: str) -> None:
         _remove(old)
         return
     (folder / marker).unlink()  # first: without it the folder does not count as an export
-    for path in _objects(folder):
+    for path in _objects(folder).values():
         path.unlink()
 
 
@@ -93,6 +93,7 @@ def _publish_directory(folder: Path, files: Files) -> None:
     try:
         new.mkdir()
         for name, content in files.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
             (new / name).write_bytes(content)
         _swap(new, folder)
     except BaseException:
@@ -157,7 +158,7 @@ def _remove(path: Path) -> None:
 
 def _publish_objects(folder: ObjectStoragePath, files: Files, marker: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    before = {path.name: path.read_bytes() for path in _objects(folder)}  # to put back if writing fails
+    before = {name: path.read_bytes() for name, path in _objects(folder).items()}  # to put back if writing fails
     try:
         _write_objects(folder, files, marker)
     except BaseException:
@@ -169,16 +170,24 @@ def _publish_objects(folder: ObjectStoragePath, files: Files, marker: str) -> No
 def _write_objects(folder: ObjectStoragePath, files: Files, marker: str) -> None:
     # Without the marker, the folder counts as incomplete while its files change.
     (folder / marker).unlink(missing_ok=True)
-    for path in _objects(folder):
-        if path.name not in files:
+    for name, path in _objects(folder).items():
+        if name not in files:
             path.unlink()
     for name in sorted(files, key=lambda name: name == marker):
+        if "/" in name:  # some stores, and the disks behind a file:// URL, know folders
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(files[name])
 
 
-def _objects(folder: ObjectStoragePath) -> list[ObjectStoragePath]:
-    """The files of a folder."""
+def _objects(folder: ObjectStoragePath, prefix: str = "") -> dict[str, ObjectStoragePath]:
+    """The files of a folder and of the folders in it, by name."""
+    found: dict[str, ObjectStoragePath] = {}
     try:
-        return [path for path in folder.iterdir() if path.is_file()]
+        for path in folder.iterdir():
+            if path.is_file():
+                found[prefix + path.name] = path
+            elif path.name:
+                found |= _objects(path, f"{prefix}{path.name}/")
     except FileNotFoundError:  # object stores do not know empty folders
-        return []
+        pass
+    return found

@@ -95,10 +95,11 @@ def draw_sections(study: optuna.Study, run_key: str = "") -> list[Section]:
         draws.insert(0, ("Pareto front", front, lambda: [_front(plain, views)]))
         volume = "How much of the space of values the trials so far dominate, from the worst value of each on."
         draws.insert(1, ("Hypervolume history", volume, lambda: [_hypervolume(plain)]))
-    return [_section(*draw) for draw in draws]
+    return [drawn(*draw) for draw in draws]
 
 
-def _section(title: str, caption: str, draw: Callable[[], Sequence[go.Figure]]) -> Section:
+def drawn(title: str, caption: str, draw: Callable[[], Sequence[go.Figure]]) -> Section:
+    """A section with its figures. A plot that fails is logged, and a sentence takes its place."""
     try:
         return Section(title, caption, tuple(_styled(figure) for figure in draw()))
     except NothingToPlotError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna_spark.results.best import best_trials, direction_name, found_by, metric_names, state_counts
 from optuna_spark.results.failure_reasons import failure_reasons
 from optuna_spark.storage.trial_marks import error_of
+from tuning_pipeline.exports.report.model_plots import model_sections
 from tuning_pipeline.exports.report.page_policy import CONTENT_POLICY, PALETTE, SHARED_POLICY
 from tuning_pipeline.exports.report.plot_data import param_names
 from tuning_pipeline.exports.report.plotly_script import embedded, shared
@@ -81,6 +82,9 @@ def render_report(
     run_key: str = "",
     *,
     note: str = "",
+    score_note: str = "",
+    test_values: Sequence[float] = (),
+    model: Mapping[str, bytes] | None = None,
     shared_script: bool = False,
 ) -> str:
     """Render the report page of a study.
@@ -92,6 +96,9 @@ def render_report(
         top_k: How many of the best trials to list, up to `MAX_BEST_TRIALS`.
         run_key: The key of the run, which its trials have; by default the same as `run_id`.
         note: A sentence for the top of the page.
+        score_note: A sentence on how honest the best value is.
+        test_values: The final model's values on rows that no trial saw, one for each direction; empty without a score.
+        model: The files of the final model, by name; None without one.
         shared_script: Whether to load Plotly's script from the file beside all exports.
 
     Raises:
@@ -103,11 +110,12 @@ def render_report(
         [
             _header(study, run_id),
             f'<p class="note"><b>{html.escape(note)}</b></p>' if note else "",
-            _cards(study, best[0], trials, run_key or run_id),
+            f'<p class="note">{html.escape(score_note)}</p>' if score_note else "",
+            _cards(study, best[0], trials, run_key or run_id, test_values),
             f'<div class="pair">{_params(best[0], len(study.directions))}{_states(trials, run_key or run_id)}</div>',
             _best_table(study, best),
             _failures(trials, run_key or run_id),
-            *_sections(draw_sections(study, run_key or run_id)),
+            *_sections([*model_sections(model or {}), *draw_sections(study, run_key or run_id)]),
         ]
     )
     title = html.escape(f"Study {study.study_name}")
@@ -144,10 +152,20 @@ def _limits(n_trials: int, n_params: int) -> str:
     return f'<p class="note">To stay readable, {", ".join(limits)}. The tables beside this page hold all.</p>'
 
 
-def _cards(study: optuna.Study, best: FrozenTrial, trials: Sequence[FrozenTrial], run_key: str) -> str:
+def _cards(
+    study: optuna.Study,
+    best: FrozenTrial,
+    trials: Sequence[FrozenTrial],
+    run_key: str,
+    test_values: Sequence[float],
+) -> str:
     names = metric_names(study)
     prefix = "best " if len(names) == 1 else "first of the Pareto front: "
     cards = [(number(value), prefix + name) for name, value in zip(names, best.values, strict=True)]
+    cards += [
+        (number(test), f"{name} on test rows, {test - value:+.3g}")
+        for name, test, value in zip(names, test_values, best.values, strict=bool(test_values))
+    ]
     cards += [(f"#{best.number}", "its trial"), (f"{len(trials):,}", "trials of the study")]
     if len(names) == 1:
         cards.append(("yes" if found_by(best) == run_key else "no", "improved by this run"))

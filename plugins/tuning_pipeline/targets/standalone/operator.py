@@ -75,10 +75,11 @@ class TuneOperator(SparkSubmitOperator):
             run = self.run_of(context)
             with run.hold_study(), scratch_folder() as scratch:
                 failure = self._failure_of(context, scratch, run)
-                log_failed_trials(lambda: run)
+                self.tell_failed_trials(run)
                 if failure is not None:
                     self.export_what_finished(context, run, failure)
                     raise as_airflow_error(failure, f"{self.task_id} failed")
+                self.ended_well(run, scratch)
             return
         except TuningError as error:
             failure = describe_failure(error)
@@ -87,6 +88,13 @@ class TuneOperator(SparkSubmitOperator):
     def run_of(self, context: Context) -> StudyRun:
         """The run that this task belongs to."""
         return prepared(self.study, context)
+
+    def tell_failed_trials(self, run: StudyRun) -> None:
+        """Log why trials of the run failed."""
+        log_failed_trials(lambda: run)
+
+    def ended_well(self, run: StudyRun, scratch: Path) -> None:
+        """Called when the application ended well, with the folder that holds what its driver wrote."""
 
     def _failure_of(self, context: Context, scratch: Path, run: StudyRun) -> Failure | None:
         report = write_private(scratch / FAILURE_FILE, "")
@@ -109,9 +117,9 @@ class TuneOperator(SparkSubmitOperator):
         except AirflowTaskTimeout:
             # Airflow would end the application when it catches this error, which is raised again. But nothing of the
             # run may be at work while it is exported.
-            self.log.error("\n%s", told_card(self._out_of_time(), f"{self.task_id} failed"))
+            self.log.error("\n%s", told_card(self.out_of_time(), f"{self.task_id} failed"))
             self.on_kill()
-            self.export_what_finished(context, run, self._out_of_time())
+            self.export_what_finished(context, run, self.out_of_time())
             raise
         finally:
             self.env_vars = None  # the password must not stay in a field of the operator
@@ -130,7 +138,8 @@ class TuneOperator(SparkSubmitOperator):
         end_application(self.spec_file, self.log)
         super().on_kill()
 
-    def _out_of_time(self) -> Failure:
+    def out_of_time(self) -> Failure:
+        """The card of a task that took too long."""
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else 0
         return Failure(
             what=f"the task ran longer than execution_timeout_s ({limit:g} s) and was ended",
@@ -147,7 +156,6 @@ class TuneOperator(SparkSubmitOperator):
         self.spark_page = spark_page(spark, master_of(spark))
         show_links(self, context)
         check_cluster(spark)  # before anything is written or submitted
-        url = run.storage_url()
         self.check_study(run)
         package = pack_package(scratch / "optuna_spark.zip")
         package.chmod(0o600)
@@ -160,8 +168,17 @@ class TuneOperator(SparkSubmitOperator):
         self.spec_file = str(spec_file)
         secrets_file = write_private(scratch / "secrets.json", secrets.to_json()) if secrets else None
         self._take(submission(study, spec, package, spec_file, secrets_file))
-        secret_url = url.render_as_string(hide_password=False)
-        self.env_vars = dict(driver_environment(secret_url, scratch, self.spark_page))
+        self.application_args = [*(self.application_args or []), *self.further_arguments(run, scratch)]
+        self.env_vars = dict(self.environment(run, scratch))
+
+    def further_arguments(self, run: StudyRun, scratch: Path) -> list[str]:
+        """What the application is given besides the spec."""
+        return []
+
+    def environment(self, run: StudyRun, scratch: Path) -> Mapping[str, str]:
+        """The environment variables of the driver, the database's password in one of them."""
+        secret_url = run.storage_url().render_as_string(hide_password=False)
+        return driver_environment(secret_url, scratch, self.spark_page)
 
     def check_study(self, run: StudyRun) -> None:
         """Check that the study is still the one that this run prepared.

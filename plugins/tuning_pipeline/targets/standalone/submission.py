@@ -15,6 +15,7 @@ from tuning_pipeline.study_file.study_file import StudyFile
 from tuning_pipeline.targets.package import cluster_file, code_of, gpu_amount, shipped
 
 APPLICATION = cluster_file("jobs/tune.py")
+URL_VARIABLE = "OPTUNA_STORAGE_URL"
 # In the application's scratch folder: why it failed, and where it stands.
 FAILURE_FILE, PROGRESS_FILE = "failure.json", "progress.json"
 # In bytes, as in init/spark/environment.sh, which says why.
@@ -117,7 +118,7 @@ def driver_environment(url: str, scratch: Path, spark_page: str) -> Mapping[str,
     """
     return {
         "TUNING_SPARK_PAGE": spark_page,  # the driver asks the master there what the cluster has
-        "OPTUNA_STORAGE_URL": url,
+        URL_VARIABLE: url,
         "TUNING_FAILURE_FILE": str(scratch / FAILURE_FILE),
         "TUNING_PROGRESS_FILE": str(scratch / PROGRESS_FILE),
         # Without the time, because Airflow's log has it in each line.

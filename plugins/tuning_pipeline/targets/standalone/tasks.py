@@ -6,10 +6,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from tuning_pipeline.targets.standalone.final_model import FinalModelOperator
 from tuning_pipeline.targets.standalone.operator import TuneOperator
 from tuning_pipeline.targets.standalone.rescore import RescoreOperator
 from tuning_pipeline.tasks import retune
 from tuning_pipeline.tasks import steps as tasks
+from tuning_pipeline.tasks.final_model import TASK, trains_model
 
 if TYPE_CHECKING:
     from tuning_pipeline.runs.study_run import StudyRun
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
 
 
 def steps(study: StudyFile, data_fingerprint: Callable[[StudyFile], str]) -> list[Any]:
-    """The chain: database, retune rule, study, trials, export."""
+    """The chain: database, retune rule, study, trials, final model where the study has one, export."""
+    model = [train_final_model(study)] if trains_model(study) else []
     return [
         tasks.provision_database(study),
         *retune.steps(study, rescore_best_trial, data_fingerprint),
-        tasks.prepare_study(study, check_can_tune, data_fingerprint, ("tune", "rescore_best_trial")),
+        tasks.prepare_study(study, check_can_tune, data_fingerprint, ("tune", "rescore_best_trial", TASK)),
         tune(study),
+        *model,
         tasks.export_best_trials(study),
     ]
 
@@ -31,6 +35,12 @@ def tune(study: StudyFile) -> TuneOperator:
     """The task that runs the trials."""
     limit = timedelta(seconds=study.settings.execution_timeout_s)
     return TuneOperator(task_id="tune", study=study, execution_timeout=limit, pool=study.settings.pool)
+
+
+def train_final_model(study: StudyFile) -> FinalModelOperator:
+    """The task that trains the final model."""
+    limit = timedelta(seconds=study.settings.execution_timeout_s)
+    return FinalModelOperator(task_id=TASK, study=study, execution_timeout=limit, pool=study.settings.pool)
 
 
 def rescore_best_trial(study: StudyFile) -> RescoreOperator:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import optuna
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xgboost
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from init.local.layout import REPOSITORY
-from optuna_spark.data.load import forget_datasets, load_dataset
+from optuna_spark.data.load import forget_datasets, from_table, load_dataset
 from optuna_spark.data.split import split
 from optuna_spark.device import Device, require_cuda
 from optuna_spark.errors import DataError, DeviceError
@@ -25,7 +26,7 @@ from optuna_spark.objectives.xgboost import matrices as matrices_module
 from optuna_spark.objectives.xgboost import params as xgboost_params
 from optuna_spark.objectives.xgboost.matrices import KEPT, Matrices, sets_to_keep
 from optuna_spark.objectives.xgboost.objective import is_out_of_memory, trained_on
-from optuna_spark.spec.data import DataSpec
+from optuna_spark.spec.data import DataSpec, TestColumn
 from optuna_spark.spec.sections import ComponentSpec, ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.documents import undescribed
@@ -64,6 +65,38 @@ def wine(**changes: Any) -> DataSpec:
     if not WINE.exists():
         pytest.skip(f"no {WINE}")
     return DataSpec(str(WINE), separator=";", **changes)
+
+
+# --- test rows
+
+
+@pytest.mark.parametrize("spark_read_it", [False, True])
+@pytest.mark.parametrize("section", [{}, {"folds": 3}, {"early_stopping_rounds": 5}])
+def test_nothing_in_the_test_rows_changes_a_trial(section: dict[str, Any], spark_read_it: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    columns = {"a": rng.random(300).astype(np.float32), "b": rng.random(300).astype(np.float32)}
+    label = columns["a"] + 0.1 * rng.random(300)
+    found = []
+    for poison in (0.0, 1e6):
+        path = tmp_path / f"{poison}.parquet"
+        data = DataSpec(str(path), test=0.3)
+        test = from_table(pa.table({**columns, "y": label}), data, "regression", None, CPU).test
+        assert test is not None
+        table = pa.table({**columns, "y": np.where(test, label + poison, label)})
+        pq.write_table(table, path)
+        objective = make_objective(make_spec(section, data=data), table if spark_read_it else None)
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+        study.optimize(objective, n_trials=3)
+        found.append([trial.value for trial in study.trials])
+    assert found[0] == found[1]
+
+
+def test_a_metric_of_all_classes_needs_them_in_the_test_rows_too() -> None:
+    held = [True, True, *[False] * 28]
+    table = pa.table({"held": held, "a": np.arange(30.0), "y": [0] * 2 + [0, 1] * 14})
+    spec = make_spec({"task": "binary", "metric": "auc"}, directions=("maximize",))
+    with pytest.raises(DataError, match="auc needs every class in the test rows, got 1 of 2"):
+        make_objective(spec.with_changes(data=DataSpec("t", test=TestColumn("held"))), table)
 
 
 # --- values

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from init.local.mysql import MysqlServer
 from optuna_spark.spec.sections import ComponentSpec, ParamSpec, StopSpec
 from optuna_spark.stop_and_retry import EXHAUSTED, LOST
 from optuna_spark.storage.trial_marks import error_of
 from optuna_spark.worker.worker import run_trial
 from tests.support.both_ways import Left, run
-from tests.support.coordination import spec_for, stored
+from tests.support.coordination import new_database, spec_for, stored
 from tests.support.shared import next_trial, started, work_in_threads, worker_of
 
 SPACE = {"x": ParamSpec("int", 1, 5), "y": ParamSpec("int", 1, 2)}
@@ -112,6 +113,19 @@ def test_the_points_of_workers_that_die_are_evaluated_again_by_others(
     done = Counter((t.params["x"], t.params["y"]) for t in trials if t.state == TrialState.COMPLETE)
     assert done == Counter(POINTS)
     assert [error_of(t) for t in trials if t.state != TrialState.COMPLETE] == [LOST] * dead
+
+
+@SAMPLERS
+@DECLARED
+def test_workers_on_mysql_share_the_points_too(
+    mysql_server: MysqlServer, sampler: ComponentSpec, space: dict[str, ParamSpec]
+) -> None:
+    url = new_database(mysql_server)
+    spec = spec_for(trials=50, coordination="database", sampler=sampler, search_space=space)
+    with started(spec, url) as driver:
+        assert work_in_threads(driver, 8, two_numbers) == 10
+        assert driver.stop_reason() == EXHAUSTED
+    assert Counter((t.params["x"], t.params["y"]) for t in stored(url)) == Counter(POINTS)
 
 
 @SAMPLERS

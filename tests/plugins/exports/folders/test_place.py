@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.airflow import QUICK_STUDY, DagFolder, migrated_home
-from tuning_pipeline.exports.export import export_folder
+from tuning_pipeline.exports.folders.paths import export_folder
 from tuning_pipeline.exports.folders.place import check_place, executor_of_tasks
 from tuning_pipeline.failures import TaskError
 

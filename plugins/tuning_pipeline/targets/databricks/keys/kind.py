@@ -68,6 +68,11 @@ def check_databricks(keys: StudyKeys) -> None:
         )
     if keys.spark.archives:
         raise SpecError("spark.archives is for target standalone; on Databricks use databricks.cluster.init_scripts")
+    if keys.model is not None and keys.model.refit:
+        raise SpecError(
+            "model.refit is for target standalone so far: on Databricks train the model from best_params.json, and"
+            " remove model here"
+        )
     _check_connections(keys)
     if given.existing_cluster_id:
         _check_existing(keys, cluster)
@@ -91,6 +96,8 @@ def _check_connections(keys: StudyKeys) -> None:
             f"data.connection is for target standalone; on Databricks {way} data.format_options, databricks.cluster.env"
             " or databricks.cluster.spark_conf, or read a table of Unity Catalog"
         )
+    if keys.tracking is not None:
+        raise SpecError("tracking is for target standalone: remove it from a study of target databricks")
     if keys.spark.conf_connection is not None:
         raise SpecError(f"spark.conf_connection is for target standalone; on Databricks {way} spark.conf")
 

@@ -1,0 +1,1 @@
+"""The mirror of a study's trials in MLflow."""

@@ -1,0 +1,1 @@
+"""The mirror of studies in MLflow, as Airflow's tasks and the command line see it."""
