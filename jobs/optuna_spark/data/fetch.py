@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import http.client
+import io
 import logging
 import os
 import tempfile
@@ -152,7 +153,7 @@ def check_digest(path: Path, data: DataSpec, sha256: str, source: str = "") -> N
         check_content(file, str(path), data, sha256, source)
 
 
-def check_content(file: IO[bytes], name: str, data: DataSpec, sha256: str, source: str = "") -> None:
+def check_content(file: io.BufferedReader, name: str, data: DataSpec, sha256: str, source: str = "") -> None:
     """The same of an open file, wherever it is, whose name is `name`."""
     digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:

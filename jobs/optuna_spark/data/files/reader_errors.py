@@ -32,8 +32,8 @@ def unreadable(file: object, kind: str, error: BaseException, compression: str =
 
 def reader_words(error: BaseException, kind: str) -> str:
     """Why a file cannot be read as `kind`, in our own words."""
-    if words := store_words(error):
-        return words
+    if answer := store_words(error):
+        return answer
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     if isinstance(error, UnicodeDecodeError):
