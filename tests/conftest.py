@@ -11,7 +11,8 @@ from init.local.layout import REPOSITORY
 from init.local.mysql import MysqlServer, is_installed
 from init.local.spark import SparkCluster
 from tests.support.mlflow_server import MlflowServer, server_python
-from tests.support.servers import private_mysql, private_spark, spark_environment
+from tests.support.s3_server import S3Server, private_s3
+from tests.support.servers import private_mysql, private_spark, s3_environment, spark_environment
 from tests.support.tls_server import TlsServer, private_tls_server
 
 # A process loads Airflow's plugins once, in whichever test is the first to need them: always with the pipeline's pages.
@@ -53,6 +54,15 @@ def tls_server() -> Iterator[TlsServer]:
     if not is_installed():
         pytest.skip("no MySQL server is installed here")
     with private_tls_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real server that speaks S3, with no bucket."""
+    if not s3_environment().exists():
+        pytest.skip("no S3 server: run `python3 -m init.local setup --tests`")
+    with private_s3() as server:
         yield server
 
 

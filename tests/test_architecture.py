@@ -23,8 +23,9 @@ ROOMS: dict[str, set[str]] = {
     "jobs/stop_and_retry": {"jobs/spec", "jobs/storage"},
     "jobs/trial_callback": set(),
     "jobs/data/files": {"jobs/errors", "jobs/spec"},
-    "jobs/data": {"jobs/data/files", "jobs/device", "jobs/errors", "jobs/spec"},
+    "jobs/data": {"jobs/data/files", "jobs/data/stores", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/data/splits": {"jobs/data", "jobs/errors", "jobs/spec"},
+    "jobs/data/stores": {"jobs/data/files", "jobs/errors", "jobs/spec"},
     "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
     "jobs/results": {"jobs/errors", "jobs/storage"},
     "jobs/sampling/exhaustive": {"jobs/errors", "jobs/storage"},
@@ -59,7 +60,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/trial_callback", "jobs/wire",
     },
     "jobs/driver": {
-        "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/final_model",
+        "jobs/data", "jobs/database", "jobs/distribution", "jobs/driver/dispatch", "jobs/errors", "jobs/final_model",
         "jobs/objectives/registry", "jobs/sampling", "jobs/shared_study", "jobs/shown", "jobs/spec",
         "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
     },
@@ -103,8 +104,9 @@ ROOMS: dict[str, set[str]] = {
         "plugins/database", "plugins/exports/folders", "plugins/exports/report", "plugins/failures", "plugins/runs",
     },
     "plugins/retune": {
-        "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage", "plugins/exports",
-        "plugins/exports/folders", "plugins/failures", "plugins/study_file", "plugins/study_file/keys",
+        "jobs/data/stores", "jobs/errors", "jobs/results", "jobs/sampling", "jobs/spec", "jobs/storage",
+        "plugins/database", "plugins/exports", "plugins/exports/folders", "plugins/failures", "plugins/study_file",
+        "plugins/study_file/keys",
     },
     "plugins/tracking": {
         "jobs/errors", "jobs/spec", "jobs/storage", "jobs/tracking", "plugins/database", "plugins/runs",

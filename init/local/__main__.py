@@ -128,6 +128,7 @@ def setup_command(layout: Layout, options: argparse.Namespace) -> None:
             for environment in (layout.airflow_env, layout.spark_env):
                 environments.add(layout, environments.dev_lock(layout, environment))
         if options.tests:
+            environments.build(layout, environments.s3_lock(layout))
             environments.build(layout, environments.mlflow_lock(layout))
         if options.bench:
             environments.build(layout, environments.bench_lock(layout))

@@ -63,6 +63,11 @@ def audit_lock(layout: Layout) -> Lock:
     return Lock("the vulnerability check", layout.audit_env, layout.requirements / "audit.txt")
 
 
+def s3_lock(layout: Layout) -> Lock:
+    """The server that stands in for S3 in tests."""
+    return Lock("the S3 server of the tests", layout.s3_env, layout.requirements / "s3.txt")
+
+
 def docs_lock(layout: Layout) -> Lock:
     return Lock("the builder of the site", layout.docs_env, layout.requirements / "docs.txt")
 

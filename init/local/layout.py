@@ -53,6 +53,10 @@ class Layout:
         return self.state / "envs" / "audit"
 
     @property
+    def s3_env(self) -> Path:
+        return self.state / "envs" / "s3"
+
+    @property
     def docs_env(self) -> Path:
         return self.state / "envs" / "docs"
 

@@ -43,6 +43,7 @@ RECIPES = (
     Recipe("bench"),
     Recipe("mlflow", wheels_only=True),
     Recipe("audit", wheels_only=True),
+    Recipe("s3", wheels_only=True),
     # Installed by the Databricks init scripts. Versions are those of the Spark side, except for cuDF on pandas 2.
     Recipe("databricks", held_to=("spark.txt",), wheels_only=True),
     Recipe("databricks-xgboost", left_out=("nvidia-nccl-cu12",), held_to=("spark.txt",), wheels_only=True),

@@ -175,3 +175,14 @@ def guarded(trial: Any, context: Any) -> float:
             return 0.0
         time.sleep(0.1)
     raise TimeoutError("nobody made the file")
+
+
+def overwrites(trial: Any, context: Any) -> float:
+    """Replaces its own table in a store, and reads that."""
+    import urllib.request
+
+    address = context.data_secrets.store["endpoint_url"] + "/" + context.spec.data.location.removeprefix("s3://")
+    headers = {"Content-Type": "application/octet-stream", "Authorization": "AWS4-HMAC-SHA256 Credential=k/d/r/s3/x"}
+    request = urllib.request.Request(address, f"a,y\n1,{trial.number + 100}\n".encode(), headers, method="PUT")
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
+    return float(context.read_table()["y"][0].as_py())

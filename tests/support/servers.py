@@ -35,6 +35,10 @@ def spark_environment() -> Path:
     return Path(os.environ.get("TUNING_SPARK_ENV", Layout(REPOSITORY).spark_env))
 
 
+def s3_environment() -> Path:
+    return Path(os.environ.get("TUNING_S3_ENV", Layout(REPOSITORY).s3_env))
+
+
 @contextmanager
 def variable(name: str, value: str) -> Iterator[None]:
     """A variable of the environment, as it was before afterwards."""

@@ -19,7 +19,7 @@ from optuna_spark.data.files.read_parquet import ParquetColumns
 from optuna_spark.data.labels import encode_labels
 from optuna_spark.data.matrix import to_matrix
 from optuna_spark.data.row_roles import read_rows
-from optuna_spark.data.sources import table_files
+from optuna_spark.data.sources import held_still, table_files
 from optuna_spark.data.table import open_columns
 from optuna_spark.data.test_rows import with_test_rows
 from optuna_spark.device import Device, require_cuda
@@ -53,7 +53,12 @@ def load_dataset(
     files = None if table is not None or data.is_bundled else table_files(data, secrets)
     version: Hashable = _digest(table) if table is not None else files and files.version
     key = (repr(data), task, device, version)  # repr: format_options is a dict
-    return _datasets.get(key, lambda: _load(_opened(data, files, table), data, task, device, key))
+
+    def read() -> Dataset:
+        with held_still(data, files, secrets):
+            return _load(_opened(data, files, table), data, task, device, key)
+
+    return _datasets.get(key, read)
 
 
 def _opened(data: DataSpec, files: TableFiles | None, table: pa.Table | None) -> Columns:

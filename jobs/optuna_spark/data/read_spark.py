@@ -39,6 +39,28 @@ def is_for_spark(data: DataSpec, secrets: DataSecrets) -> bool:
     return data.format not in FILE_FORMATS or bool(data.format_options) or bool(secrets.options)
 
 
+def spark_opens_store(spark: SparkSession, data: DataSpec) -> bool:
+    """Whether the table is in an object store that Spark itself has a file system for.
+
+    Then the cluster's settings say which store and account are meant. s3a is Hadoop's own name, for which there is
+    none but Hadoop's.
+    """
+    if not data.is_store:
+        return False
+    if data.location.startswith("s3a://"):
+        return True
+    from py4j.protocol import Py4JJavaError
+
+    # As Hadoop looks them up: https://hadoop.apache.org/docs/r3.4.1/api/org/apache/hadoop/fs/FileSystem.html
+    hadoop = spark.sparkContext._jvm.org.apache.hadoop  # PySpark has no other way to Hadoop
+    try:
+        conf = hadoop.conf.Configuration(spark.sparkContext._jsc.hadoopConfiguration())
+        hadoop.fs.FileSystem.getFileSystemClass(data.location.partition(":")[0], conf)
+    except Py4JJavaError:  # there is none
+        return False
+    return True
+
+
 @contextmanager
 def spark_errors(data: DataSpec, secrets: DataSecrets) -> Iterator[None]:
     """Turn Spark's errors into a DataError of one sentence.

@@ -11,7 +11,7 @@ from optuna_spark.data.files.columns import Columns, chosen
 from optuna_spark.data.files.listing import TableFiles
 from optuna_spark.data.files.missing import without_missing_words
 from optuna_spark.data.files.read_arrow import bundled_table, open_files
-from optuna_spark.data.sources import local_file, table_files
+from optuna_spark.data.sources import held_still, local_file, table_files
 from optuna_spark.data.test_rows import training_part
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
@@ -33,12 +33,17 @@ def read_table(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:
     """
     files = None if data.is_bundled else table_files(data, secrets)
     version = () if files is None else files.version
-    return _tables.get((repr(data), version), lambda: _whole(open_columns(data, files)))
+    return _tables.get((repr(data), version), lambda: _read(data, files, secrets))
 
 
-def read_afresh(data: DataSpec) -> pa.Table:
+def read_afresh(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:
     """The same, without keeping it."""
-    return _whole(open_columns(data, None if data.is_bundled else table_files(data)))
+    return _read(data, None if data.is_bundled else table_files(data, secrets), secrets)
+
+
+def _read(data: DataSpec, files: TableFiles | None, secrets: DataSecrets | None) -> pa.Table:
+    with held_still(data, files, secrets):
+        return _whole(open_columns(data, files))
 
 
 def read_training_table(data: DataSpec, secrets: DataSecrets | None = None) -> pa.Table:

@@ -10,7 +10,14 @@ from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from optuna_spark.data.read_spark import LITERALLY, is_for_spark, read_frame, spark_errors, table_maker
+from optuna_spark.data.read_spark import (
+    LITERALLY,
+    is_for_spark,
+    read_frame,
+    spark_errors,
+    spark_opens_store,
+    table_maker,
+)
 from optuna_spark.distribution.packed_table import ABSENT, PACKED_SCHEMA, pack, problem, unpack
 from optuna_spark.distribution.spark_tasks import gpu_addresses
 from optuna_spark.errors import DataError, TuningError, error_text
@@ -58,7 +65,9 @@ def packed_table(spark: SparkSession, data: DataSpec, secrets: DataSecrets) -> I
     reading = nullcontext() if data.is_catalog_table else _conf(spark, LITERALLY)
     with reading, spark_errors(data, secrets):
         whole = _kept(
-            _read_by_spark(spark, data, secrets) if is_for_spark(data, secrets) else _read_by_task(spark, data)
+            _read_by_spark(spark, data, secrets)
+            if is_for_spark(data, secrets) or spark_opens_store(spark, data)
+            else _read_by_task(spark, data, secrets)
         )
         if (found := _problem_of(whole)) is not None and found[1] == ABSENT:
             whole.unpersist()
@@ -73,8 +82,9 @@ def packed_table(spark: SparkSession, data: DataSpec, secrets: DataSecrets) -> I
         whole.unpersist()
 
 
-def _read_by_task(spark: SparkSession, data: DataSpec) -> DataFrame:
-    """The table as Arrow reads it, on an executor."""
+def _read_by_task(spark: SparkSession, data: DataSpec, secrets: DataSecrets) -> DataFrame:
+    """The table as Arrow reads it, on an executor. Of the secrets it gets those that open an object store."""
+    opening = DataSecrets(store=secrets.store)
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from optuna_spark.data.sources import absent_here
@@ -84,7 +94,7 @@ def _read_by_task(spark: SparkSession, data: DataSpec) -> DataFrame:
         if (absent := absent_here(data)) is not None:
             yield problem(absent, ABSENT)
             return
-        yield from pack(lambda: read_afresh(data), _shown(data))
+        yield from pack(lambda: read_afresh(data, opening), _shown(data))
 
     return spark.range(0, 1, 1, 1).mapInArrow(read, PACKED_SCHEMA)
 

@@ -19,7 +19,7 @@ from optuna_spark.driver.ending import ENDING
 from optuna_spark.driver.grace import Grace, how
 from optuna_spark.driver.progress import PREFIX, Snapshot, progress_line, write_progress
 from optuna_spark.driver.waiting import Waiting
-from optuna_spark.errors import ResourcesError, RunEndedError, SpecError, TuningError, error_class
+from optuna_spark.errors import DataError, ResourcesError, RunEndedError, SpecError, TuningError, error_class
 from optuna_spark.objectives.registry import check_objective
 from optuna_spark.shown import duration, shown
 from optuna_spark.spec.run_secrets import DataSecrets
@@ -151,7 +151,7 @@ def _run(
     opened, session = _open(open_run, spark)
     run, ended_well = _start(opened, session), False
     try:
-        payload = replace(run.payload, data_secrets=secrets or DataSecrets())
+        payload = replace(run.payload, data_secrets=_with_seen(spec, secrets or DataSecrets()))
         log.info("%s Starting %s workers (%s) for run %s", PREFIX, spec.tasks, spec.distribution, shown(spec.run_id))
         reports = _watch_while_launched(run, spec, payload, session)
         run.watch(run.snapshot())
@@ -165,6 +165,25 @@ def _run(
     _raise_if_short(spec, snapshot, reason, reports)
     log.info("%s Done in %s%s", PREFIX, duration(snapshot.elapsed_s), f": {reason}" if reason else "")
     return RunResult(snapshot, reason)
+
+
+def _with_seen(spec: TuningSpec, secrets: DataSecrets) -> DataSecrets:
+    """The secrets, with the version of a table in an object store, if workers read it themselves.
+
+    Raises:
+        DataError: The store does not give it, though the connection opens it.
+    """
+    if spec.data is None or not spec.data.is_store or spec.distribution == "dataframe":
+        return secrets
+    from optuna_spark.data.sources import seen_version  # loads Arrow, which most drivers have no use for
+
+    try:
+        return replace(secrets, seen=seen_version(spec.data, secrets))
+    except DataError as error:
+        if secrets.store:
+            raise
+        log.warning("Workers cannot tell whether they all read the same data, for the driver sees none: %s", error)
+        return secrets
 
 
 def _refuse_in_a_worker_that_imports_the_program() -> None:

@@ -52,7 +52,7 @@ class DataSpec:
     path: str | tuple[str, ...] = key(
         REQUIRED,
         "File, folder or pattern (part-*.csv), or a list of them, as the workers see it (relative: to the study file);"
-        " or a URL, or sklearn:<name>, a table of scikit-learn's.",
+        " or a URL, or sklearn:<name>, a table of scikit-learn's. In an object store: s3://, s3a://, gs:// or abfss://.",
         field=Field(Reach.FILE, DATA, schema={"minLength": 1}),
     )
     format: str | None = key(
@@ -108,8 +108,9 @@ class DataSpec:
     connection: str | None = key(
         None,
         "Airflow connection that opens the table; its secrets show nowhere. An https:// URL takes host, login and"
-        " password, or a bearer token as password alone. With distribution dataframe: type aws (s3a://) or wasb"
-        " (abfss://) with the store's keys; any other type gives the reader user, password and the extra as options.",
+        " password, or a bearer token as password alone. An object store takes type aws (s3://, s3a://), wasb or adls"
+        " (abfss://) with its keys. With distribution dataframe any other type gives the reader user, password and the"
+        " extra as options.",
         pattern=NAME.pattern,
         must="be the id of an Airflow connection",
     )
@@ -178,6 +179,11 @@ class DataSpec:
         return self.location.startswith(_URLS)
 
     @property
+    def is_store(self) -> bool:
+        """Whether any path is in an object store that Arrow opens."""
+        return any(path.startswith(STORES) for path in self.paths)
+
+    @property
     def is_bundled(self) -> bool:
         return self.location.startswith(_BUNDLED)
 
@@ -186,6 +192,7 @@ class DataSpec:
         return self.format == "table"
 
 
+STORES = ("s3://", "s3a://", "gs://", "abfss://")
 _URLS = ("http://", "https://", "ftp://")
 _BUNDLED = "sklearn:"
 

@@ -15,19 +15,24 @@ from optuna_spark.spec.decode import from_dict, to_dict
 
 @dataclass(frozen=True)
 class DataSecrets:
-    """What opens the training table.
+    """What opens the training table, beside its DataSpec.
 
     Attributes:
         authorization: Header of the request for a URL, `Basic ...` or `Bearer ...`; the workers need it.
         options: Spark reader options; the driver needs them.
+        store: What opens an object store (data/stores/opening.py has the names); whoever reads it needs them.
+        seen: Version of the files in an object store that the driver saw first; workers train on no other. Empty: it
+            saw none.
     """
 
     authorization: str = field(default="", repr=False)
     options: dict[str, str] = field(default_factory=dict, repr=False)
+    store: dict[str, str] = field(default_factory=dict, repr=False)
+    seen: str = ""
 
     def removed_from(self, text: str) -> str:
         """A text, such as Spark's words about a table it cannot read, without them."""
-        for value in (self.authorization, *self.options.values()):
+        for value in (self.authorization, *self.options.values(), *self.store.values()):
             text = text.replace(value, "***") if len(value) > 3 else text
         return text
 

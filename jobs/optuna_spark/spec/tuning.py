@@ -103,10 +103,10 @@ class TuningSpec(RunKeys):
         spark_reads = self.distribution == "dataframe"
         if spark_reads and self.data.is_url:
             raise SpecError("data.connection with a URL needs distribution rdd or joblib: Spark reads no URLs")
-        if not spark_reads and not self.data.is_url:
+        if not (spark_reads or self.data.is_url or self.data.is_store):
             raise SpecError(
-                f"data.connection with distribution {self.distribution} opens https:// URLs only, got"
-                f" {self.data.location!r}: use distribution dataframe"
+                f"data.connection with distribution {self.distribution} opens https:// URLs and object stores only,"
+                f" got {self.data.location!r}: use distribution dataframe"
             )
 
     @property

@@ -7,7 +7,6 @@ argument, a Spark property of the submission, a rendered field or an XCom.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from airflow.sdk.log import mask_secret
 
 from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets, TrackingSecrets
 from tuning_pipeline.database.connections import require_connection
+from tuning_pipeline.database.store_connections import is_for_store, opened_store, unusable
 from tuning_pipeline.failures import Failure, TaskError
 from tuning_pipeline.study_file.keys.spark import OWN_CONF, conf_text
 
@@ -58,13 +58,13 @@ def tracking_secrets(tracking: TrackingSpec) -> TrackingSecrets:
         url = urlsplit(uri)
         port = url.port or connection.port
     except ValueError:
-        raise _unusable(connection, "has a host that is none: write an IPv6 address as [::1]") from None
+        raise unusable(connection, "has a host that is none: write an IPv6 address as [::1]") from None
     if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
-        raise _unusable(connection, "must have the address of an MLflow server as host, such as https://mlflow.my.org")
+        raise unusable(connection, "must have the address of an MLflow server as host, such as https://mlflow.my.org")
     if connection.login and not connection.password:
-        raise _unusable(connection, "has a login without password: give both, or a token as password alone")
+        raise unusable(connection, "has a login without password: give both, or a token as password alone")
     if connection.password and url.scheme != "https" and url.hostname not in _LOOPBACK:
-        raise _unusable(connection, "needs an https:// host: anyone on the way reads its password else")
+        raise unusable(connection, "needs an https:// host: anyone on the way reads its password else")
     place = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     address = f"{url.scheme}://{place}{f':{port}' if port else ''}{url.path.rstrip('/')}"
     return TrackingSecrets(address, connection.login or "", connection.password or "")
@@ -72,7 +72,7 @@ def tracking_secrets(tracking: TrackingSpec) -> TrackingSecrets:
 
 def _of_data_and_spark(settings: StudySettings) -> RunSecrets | None:
     data, spark = settings.data, settings.spark
-    opened = _opened(data) if data is not None and data.connection is not None else RunSecrets()
+    opened = _opened(data, settings.distribution) if data is not None and data.connection is not None else RunSecrets()
     conf = _spark_properties(spark) if spark.conf_connection is not None else {}
     if data is None or data.connection is None:
         return RunSecrets(conf=conf) if conf else None
@@ -82,15 +82,13 @@ def _of_data_and_spark(settings: StudySettings) -> RunSecrets | None:
     return RunSecrets(opened.data, {**conf, **opened.conf})
 
 
-def _opened(data: DataSpec) -> RunSecrets:
-    """The secrets that open the table: an HTTP header for a URL, else Hadoop properties or reader options of Spark."""
+def _opened(data: DataSpec, distribution: str) -> RunSecrets:
+    """The secrets that open the table: an HTTP header for a URL, keys of an object store, or Spark's reader options."""
     connection = require_connection(str(data.connection), "data.connection")
     if data.is_url:
         return RunSecrets(DataSecrets(authorization=_authorization(connection, data)))
-    store = _STORES.get(connection.conn_type or "")
-    if store is not None:
-        conf = {f"spark.hadoop.{name}": value for name, value in store(connection, data).items()}
-        return RunSecrets(conf=conf)
+    if is_for_store(connection, distribution):
+        return opened_store(connection, data, distribution)
     return RunSecrets(DataSecrets(options=_reader_options(connection, data)))
 
 
@@ -99,13 +97,13 @@ def _authorization(connection: Connection, data: DataSpec) -> str:
     url = urlsplit(data.location)
     # A form field may set data.path. Without this check, it could send the login to any server.
     if not connection.host or _address(connection) != (url.hostname, url.port or 443):
-        raise _unusable(
+        raise unusable(
             connection,
             f"must have host {url.hostname} and the port of data.path, so that its login goes nowhere else;"
             f" it has {connection.host or 'none'}",
         )
     if not connection.password:
-        raise _unusable(connection, "has no password: give login and password, or a bearer token as password alone")
+        raise unusable(connection, "has no password: give login and password, or a bearer token as password alone")
     if not connection.login:
         return f"Bearer {connection.password}"
     header = base64.b64encode(f"{connection.login}:{connection.password}".encode()).decode()
@@ -120,7 +118,7 @@ def _address(connection: Connection) -> tuple[str | None, int]:
         given = urlsplit(host if "://" in host else f"https://{host}")
         return given.hostname, connection.port or given.port or 443
     except ValueError:
-        raise _unusable(connection, f"has host {host}, which is none: write an IPv6 address as [::1]") from None
+        raise unusable(connection, f"has host {host}, which is none: write an IPv6 address as [::1]") from None
 
 
 def _reader_options(connection: Connection, data: DataSpec) -> dict[str, str]:
@@ -129,10 +127,10 @@ def _reader_options(connection: Connection, data: DataSpec) -> dict[str, str]:
     named = {"user": connection.login, "password": connection.password}
     for name, value in extra.items():
         if not isinstance(value, str | int | float | bool):
-            raise _unusable(connection, f"has an extra {name} that is no text, number or true/false")
+            raise unusable(connection, f"has an extra {name} that is no text, number or true/false")
     options = {name: value for name, value in named.items() if value} | {n: conf_text(v) for n, v in extra.items()}
     if not options:
-        raise _unusable(connection, "holds nothing that opens data.path: give login and password, or reader options")
+        raise unusable(connection, "holds nothing that opens data.path: give login and password, or reader options")
     # Reader options ignore case. Of an option that is set twice, one value would silently be ignored.
     for name in options:
         if name.lower() in {given.lower() for given in data.format_options}:
@@ -140,52 +138,16 @@ def _reader_options(connection: Connection, data: DataSpec) -> dict[str, str]:
     return options
 
 
-def _s3a(connection: Connection, data: DataSpec) -> Mapping[str, str]:
-    """Properties of Hadoop's S3A, for the bucket of data.path only.
-
-    https://hadoop.apache.org/docs/r3.4.1/hadoop-aws/tools/hadoop-aws/
-    """
-    bucket, extra = _place(connection, data, ("s3a",)), connection.extra_dejson
-    given = {
-        "access.key": connection.login or extra.get("aws_access_key_id"),
-        "secret.key": connection.password or extra.get("aws_secret_access_key"),
-        "session.token": extra.get("aws_session_token"),
-        "endpoint": extra.get("endpoint_url"),
-        "endpoint.region": extra.get("region_name"),
-    }
-    if not (given["access.key"] and given["secret.key"]):
-        raise _unusable(connection, "has no access key (login) and secret key (password); a role needs no connection")
-    return {f"fs.s3a.bucket.{bucket}.{name}": str(value) for name, value in given.items() if value}
-
-
-def _azure(connection: Connection, data: DataSpec) -> Mapping[str, str]:
-    """The property with the account key: https://hadoop.apache.org/docs/r3.4.1/hadoop-azure/abfs.html."""
-    account = _place(connection, data, ("abfs", "abfss", "wasb", "wasbs")).rpartition("@")[2]
-    if not connection.password:
-        raise _unusable(connection, "has no password, which is the account key; other ways go into conf_connection")
-    return {f"fs.azure.account.key.{account}": connection.password}
-
-
-_STORES: dict[str, Callable[[Connection, DataSpec], Mapping[str, str]]] = {"aws": _s3a, "wasb": _azure}
-
-
-def _place(connection: Connection, data: DataSpec, schemes: tuple[str, ...]) -> str:
-    parts = urlsplit(data.location)
-    if parts.scheme not in schemes or not parts.netloc:
-        raise _unusable(connection, f"is of type {connection.conn_type}, for {schemes[0]}://, and data.path is another")
-    return parts.netloc
-
-
 def _spark_properties(spark: SparkSettings) -> dict[str, str]:
     """The Spark properties in the extra of `spark.conf_connection`."""
     connection = require_connection(str(spark.conf_connection), "spark.conf_connection", everything=True)
     properties = {str(name): value for name, value in connection.extra_dejson.items()}
     if not properties:
-        raise _unusable(connection, 'must hold Spark properties in its extra, {"spark.hadoop.fs.x": "..."}')
+        raise unusable(connection, 'must hold Spark properties in its extra, {"spark.hadoop.fs.x": "..."}')
     for name, value in properties.items():
         problem = _problem(name, value)
         if problem:
-            raise _unusable(connection, f"holds {name}, which {problem}")
+            raise unusable(connection, f"holds {name}, which {problem}")
         if name in spark.conf:
             raise _twice(str(connection.conn_id), f"Spark property {name}", "spark.conf")
     return {name: conf_text(value) for name, value in properties.items()}
@@ -205,12 +167,6 @@ def _problem(name: str, value: object) -> str | None:
     if not isinstance(value, str | int | float | bool):
         return "is no text, number or true/false"
     return None
-
-
-def _unusable(connection: Connection, problem: str) -> TaskError:
-    return TaskError(
-        Failure(what=f"connection {connection.conn_id!r} {problem}", next="Correct it under Admin > Connections.")
-    )
 
 
 def _twice(conn_id: str, what: str, where: str) -> TaskError:

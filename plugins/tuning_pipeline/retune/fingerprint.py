@@ -8,6 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from optuna_spark.errors import DataError
+from tuning_pipeline.database.connections import require_connection
+from tuning_pipeline.database.store_connections import GOOGLE, store_secrets
 from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:
@@ -26,12 +29,31 @@ def data_fingerprint(data: DataSpec | None) -> str:
         return data.sha256 or data.location
     if data.is_catalog_table:
         raise _unseen(data.location, "it is a table of Spark's catalog, not files")
+    if data.is_store and (secrets := _secrets_of_store(data)) is not None:
+        return _of_store(data, secrets)
     facts = [
         (name, *(str(found.get(key)) for key in _FILE_FACTS))
         for path in data.paths
         for name, found in sorted(_found(path, data.connection).items())
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _secrets_of_store(data: DataSpec) -> Mapping[str, str] | None:
+    """What Arrow opens the store with; None where the connection is one that only fsspec takes."""
+    if data.connection is None:
+        return {}
+    connection = require_connection(data.connection, "data.connection")
+    return None if connection.conn_type == GOOGLE else store_secrets(connection, data)
+
+
+def _of_store(data: DataSpec, secrets: Mapping[str, str]) -> str:
+    from optuna_spark.data.stores.store_files import store_files, version_of  # loads Arrow, for these tables alone
+
+    try:
+        return version_of(store_files(data.paths, secrets))
+    except DataError as error:
+        raise _unseen(data.location, str(error)) from None
 
 
 def _found(given: str, connection: str | None) -> Mapping[str, Mapping[str, Any]]:

@@ -99,7 +99,7 @@ def test_a_login_needs_tls(url: str) -> None:
 @pytest.mark.parametrize(
     ("data", "distribution", "rule"),
     [
-        ({"path": "/t.csv"}, "rdd", "opens https:// URLs only"),
+        ({"path": "/t.csv"}, "rdd", "opens https:// URLs and object stores only"),
         ({"path": "https://h.org/t.csv", "sha256": "0" * 64}, "dataframe", "needs distribution rdd or joblib"),
         ({"path": "a.b", "format": "table"}, "dataframe", "spark.conf_connection"),
         ({"path": "sklearn:wine"}, "rdd", "connection is for files, URLs and databases"),

@@ -211,7 +211,7 @@ def test_a_missing_file_is_named_with_its_machine(tmp_path: Path) -> None:
 
 def test_an_address_only_spark_reads_points_to_the_dataframe_distribution() -> None:
     with pytest.raises(DataError, match="use distribution dataframe"):
-        load("s3://bucket/table.parquet")
+        load("hdfs://host/table.parquet")
 
 
 def test_an_unknown_bundled_table_lists_the_known() -> None:

@@ -101,8 +101,70 @@ def test_object_stores_get_hadoops_configuration(tmp_path: Path, connect: Connec
     connect("lake", conn_type="wasb", login="acct", password=HUSH)
     host = "acct.dfs.core.windows.net"
     assert secrets(tmp_path, SPARK_READS.format(f"abfss://box@{host}/t.parquet", "parquet")) == RunSecrets(
-        conf={f"spark.hadoop.fs.azure.account.key.{host}": HUSH}
+        DataSecrets(store={"account_key": HUSH}), {f"spark.hadoop.fs.azure.account.key.{host}": HUSH}
     )
+
+
+STORE = "objective: xgboost\ndata: {{path: '{}', connection: lake}}\n"
+AMAZON = {"conn_type": "aws", "login": "id", "password": HUSH}
+AZURE = "abfss://box@acct.dfs.core.windows.net/t.csv"
+
+
+def test_workers_get_the_keys_of_a_store(tmp_path: Path, connect: Connect) -> None:
+    extra = {"aws_session_token": HUSH, "region_name": "eu-west-1", "endpoint_url": "https://minio.example.org"}
+    connect("lake", **AMAZON, extra=extra)
+    keys = {"access_key": "id", "secret_key": HUSH, "session_token": HUSH, "region": "eu-west-1"}
+    keys |= {"endpoint_url": "https://minio.example.org"}
+    for path in ("s3://box/t.csv", "s3a://box/t.csv"):
+        assert secrets(tmp_path, STORE.format(path)) == RunSecrets(DataSecrets(store=keys))
+
+
+AZURES: list[tuple[dict[str, Any], dict[str, str]]] = [
+    ({"password": HUSH}, {"account_key": HUSH}),
+    ({"extra": {"sas_token": HUSH}}, {"sas_token": HUSH}),
+    (
+        {"login": "app", "password": HUSH, "extra": {"tenant_id": "t"}},
+        {"client_id": "app", "client_secret": HUSH, "tenant_id": "t"},
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", ["wasb", "adls"])
+@pytest.mark.parametrize(("fields", "keys"), AZURES)
+def test_workers_get_what_opens_azure(
+    tmp_path: Path, connect: Connect, kind: str, fields: dict[str, Any], keys: dict[str, str]
+) -> None:
+    connect("lake", conn_type=kind, **fields)
+    assert secrets(tmp_path, STORE.format(AZURE)) == RunSecrets(DataSecrets(store=keys))
+
+
+def test_with_dataframe_arrow_and_spark_get_the_keys(tmp_path: Path, connect: Connect) -> None:
+    connect("lake", **AMAZON)
+    found = secrets(tmp_path, SPARK_READS.format("s3://box/t.csv", "csv"))
+    conf = {"spark.hadoop.fs.s3a.bucket.box.access.key": "id", "spark.hadoop.fs.s3a.bucket.box.secret.key": HUSH}
+    assert found == RunSecrets(DataSecrets(store={"access_key": "id", "secret_key": HUSH}), conf)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "message"),
+    [
+        ("s3://b/t", {"conn_type": "aws"}, "has no access key (login)"),
+        (AZURE, AMAZON, "is of type aws, for s3:// or s3a://, and data.path is another"),
+        ("s3://b/t", {"conn_type": "wasb", "password": HUSH}, "is of type wasb, for abfss://"),
+        (AZURE, {"conn_type": "wasb"}, "has no password, which is the account key"),
+        (AZURE, {"conn_type": "wasb", "password": HUSH, "extra": {"tenant_id": "t"}}, "a tenant_id and no login"),
+        ("gs://b/t", {"conn_type": "google_cloud_platform", "extra": {"keyfile_dict": HUSH}}, "remove data.connection"),
+        ("s3://b/t", {"conn_type": "http", "password": HUSH}, "which opens no object store: give it type aws"),
+        ("s3://b/t", AMAZON | {"extra": {"endpoint_url": "http://minio.org"}}, "endpoint_url in its extra, which must"),
+        ("s3://b/t", AMAZON | {"extra": {"endpoint_url": f"https://x:{HUSH}@m.org"}}, "without a login"),
+    ],
+)
+@pytest.mark.attack("data sources", "a connection that would send a store's keys elsewhere", times=9)
+def test_a_connection_that_opens_no_such_store_is_refused(
+    tmp_path: Path, connect: Connect, path: str, fields: dict[str, Any], message: str
+) -> None:
+    connect("lake", **fields)
+    assert message in refusal(tmp_path, STORE.format(path))
 
 
 def test_spark_properties_come_from_the_extra(tmp_path: Path, connect: Connect) -> None:
@@ -122,7 +184,7 @@ BAD: list[tuple[str, str, dict[str, Any] | None, str]] = [
         SPARK_READS.format("/t", "csv"),
         "lake",
         {"conn_type": "aws", "login": "x", "password": HUSH},
-        "is of type aws, for s3a://, and data.path is another",
+        "is of type aws, for s3a:// or s3://, and data.path is another",
     ),
     (
         SPARK_READS.format("t", "jdbc").replace("}", ", format_options: {User: x}}"),

@@ -17,6 +17,8 @@ from optuna_spark.spec.data import DataSpec
 from optuna_spark.spec.sections import ParamSpec
 from optuna_spark.spec.tuning import TuningSpec
 from tests.support.airflow import QUICK_STUDY, DagFolder
+from tests.support.connections import set_connection
+from tests.support.s3_server import HUSH, KEY, S3Server
 from tuning_pipeline.dag.schedule import dag_schedule
 from tuning_pipeline.exports.published import is_better
 from tuning_pipeline.exports.tuned_on import TUNED_ON
@@ -109,6 +111,32 @@ def test_a_fingerprint_follows_lists_and_patterns(tmp_path: Path) -> None:
 def test_data_that_airflow_cannot_see_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="rule new_data cannot look at the data"):
         data_fingerprint(DataSpec(str(tmp_path / "missing.csv")))
+
+
+def test_a_fingerprint_follows_a_store(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_connection(
+        monkeypatch,
+        "lake",
+        conn_type="aws",
+        login=KEY,
+        password=HUSH,
+        extra={"endpoint_url": s3_server.url, "region_name": "us-east-1"},
+    )
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    s3_server.put("/prints")
+    s3_server.put("/prints/a.csv", "a,y\n1,2\n")
+    data = DataSpec("s3://prints", connection="lake")
+    before = data_fingerprint(data)
+    assert data_fingerprint(data) == before
+    s3_server.put("/prints/a.csv", "a,y\n1,3\n")
+    after = data_fingerprint(data)
+    assert after != before
+    s3_server.put("/prints/b.csv", "a,y\n1,3\n")
+    assert data_fingerprint(data) != after
+    with s3_server.denying(), pytest.raises(TaskError) as caught:
+        data_fingerprint(data)
+    assert "the store denies access" in str(caught.value.failure.why)
+    assert HUSH not in str(caught.value.failure)
 
 
 def test_a_table_of_the_catalog_cannot_be_looked_at_from_airflow() -> None:

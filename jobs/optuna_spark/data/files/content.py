@@ -38,6 +38,14 @@ def compression_of(filesystem: fs.FileSystem, file: TableFile) -> str:
     return next((kind for magic, kind in _COMPRESSED.items() if head.startswith(magic)), "")
 
 
+def known_compression(filesystem: fs.FileSystem, file: TableFile) -> str:
+    """The same, for an error about the file: empty also if it cannot be read now."""
+    try:
+        return compression_of(filesystem, file)
+    except UNREADABLE:
+        return ""
+
+
 def open_content(filesystem: fs.FileSystem, file: TableFile) -> Any:
     """A stream of a file's content, decompressed.
 

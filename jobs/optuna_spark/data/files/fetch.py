@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import http.client
+import io
 import logging
 import os
 import tempfile
@@ -149,11 +150,16 @@ def check_digest(path: Path, data: DataSpec, sha256: str, source: str = "") -> N
         DataError: Naming `source`, if it was fetched from there, else the file.
     """
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        check_content(file, str(path), data, sha256, source)
+
+
+def check_content(file: io.BufferedReader, name: str, data: DataSpec, sha256: str, source: str = "") -> None:
+    """The same of an open file, wherever it is, whose name is `name`."""
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:
         found = digest if data.names_in_errors else "another"
         raise DataError(
-            f"{source or path} must have sha256 {sha256}, got {found}: the file is another version or broken;"
+            f"{source or name} must have sha256 {sha256}, got {found}: the file is another version or broken;"
             + (" correct data.sha256" if source else " replace it, or correct data.sha256")
         )
 

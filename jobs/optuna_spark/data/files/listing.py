@@ -1,6 +1,6 @@
 """Which files a path means: one file, all those of a folder, or those that match a pattern.
 
-Works on any of Arrow's file systems, of which the local one is the only one that is opened so far (data/sources.py).
+Works on any of Arrow's file systems (data/sources.py).
 """
 
 from __future__ import annotations

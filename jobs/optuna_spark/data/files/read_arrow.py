@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from optuna_spark.data.files.columns import Columns
-from optuna_spark.data.files.content import UNREADABLE, compression_of, head_of, is_parquet
+from optuna_spark.data.files.content import UNREADABLE, head_of, is_parquet, known_compression
 from optuna_spark.data.files.folder_columns import folder_columns
 from optuna_spark.data.files.listing import TableFiles
 from optuna_spark.data.files.read_csv import read_csv
@@ -40,7 +40,7 @@ def format_of(files: TableFiles, data: DataSpec) -> str:
     try:
         return "parquet" if is_parquet(head_of(files.filesystem, file)) else kind
     except UNREADABLE as error:
-        raise unreadable(file, kind, error, compression_of(files.filesystem, file)) from None
+        raise unreadable(file, kind, error, known_compression(files.filesystem, file)) from None
 
 
 def bundled_table(path: str) -> pa.Table:

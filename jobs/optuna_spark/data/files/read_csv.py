@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from optuna_spark.data.files.columns import chosen, same_columns
-from optuna_spark.data.files.content import UNREADABLE, compression_of, head_of, open_content
+from optuna_spark.data.files.content import UNREADABLE, head_of, known_compression, open_content
 from optuna_spark.data.files.csv_options import convert_options
 from optuna_spark.data.files.listing import TableFile, TableFiles
 from optuna_spark.data.files.reader_errors import unreadable
@@ -65,7 +65,7 @@ def _parsed(files: TableFiles, file: TableFile, data: DataSpec) -> pa.Table:
     except UnicodeError:
         raise _not_utf8(files, file, data, None) from None
     except UNREADABLE as error:
-        raise unreadable(file, "csv", error, compression_of(files.filesystem, file)) from None
+        raise unreadable(file, "csv", error, known_compression(files.filesystem, file)) from None
     return table
 
 

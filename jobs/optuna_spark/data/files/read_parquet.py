@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet
+from pyarrow import fs
 
 from optuna_spark.data.files.columns import chosen, same_columns
 from optuna_spark.data.files.content import UNREADABLE, compression_of, open_content
@@ -32,6 +33,7 @@ class ParquetColumns:
     def __init__(self, files: TableFiles, folders: pa.Table, data: DataSpec) -> None:
         self._data, self._folders = data, folders
         self._files = files.files
+        self._is_local = isinstance(files.filesystem, fs.LocalFileSystem)
         self._fragments: list[ds.ParquetFileFragment] = []
         self._is_packed = False
         schemas = []
@@ -88,7 +90,7 @@ class ParquetColumns:
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def plain_files(self, columns: Sequence[str]) -> list[str] | None:
-        """The files, if these columns can be taken from them as they are, by any reader; else None."""
+        """The files of this machine, if these columns can be taken from them as they are, by any reader; else None."""
         alike = all(
             field.type == fragment.physical_schema.field(field.name).type
             for fragment in self._fragments
@@ -98,7 +100,7 @@ class ParquetColumns:
         of_folders = any(name in self._folders.column_names for name in columns)
         return (
             None
-            if self._is_packed or self._data.missing or of_folders or not alike
+            if not self._is_local or self._is_packed or self._data.missing or of_folders or not alike
             else [file.path for file in self._files]
         )
 

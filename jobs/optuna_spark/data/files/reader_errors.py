@@ -12,6 +12,7 @@ import re
 import ssl
 import urllib.error
 
+from optuna_spark.data.files.store_words import store_words
 from optuna_spark.errors import DataError
 
 # Parts of the messages of Arrow's CSV reader that hold nothing of the file's content.
@@ -31,6 +32,8 @@ def unreadable(file: object, kind: str, error: BaseException, compression: str =
 
 def reader_words(error: BaseException, kind: str) -> str:
     """Why a file cannot be read as `kind`, in our own words."""
+    if answer := store_words(error):
+        return answer
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     if isinstance(error, UnicodeDecodeError):
