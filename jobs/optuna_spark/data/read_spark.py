@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from optuna_spark.errors import DataError
@@ -52,7 +52,8 @@ def spark_opens_store(spark: SparkSession, data: DataSpec) -> bool:
     from py4j.protocol import Py4JJavaError
 
     # As Hadoop looks them up: https://hadoop.apache.org/docs/r3.4.1/api/org/apache/hadoop/fs/FileSystem.html
-    hadoop = spark.sparkContext._jvm.org.apache.hadoop  # PySpark has no other way to Hadoop
+    jvm: Any = spark.sparkContext._jvm  # PySpark has no other way to Hadoop
+    hadoop = jvm.org.apache.hadoop
     try:
         conf = hadoop.conf.Configuration(spark.sparkContext._jsc.hadoopConfiguration())
         hadoop.fs.FileSystem.getFileSystemClass(data.location.partition(":")[0], conf)

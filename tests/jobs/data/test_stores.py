@@ -7,14 +7,16 @@ import io
 import re
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from optuna_spark.data.files.read_parquet import ParquetColumns
 from optuna_spark.data.files.store_words import store_words
 from optuna_spark.data.load import forget_datasets, load_dataset
+from optuna_spark.data.read_spark import spark_opens_store
 from optuna_spark.data.sources import held_still, seen_version, table_files
 from optuna_spark.data.stores import opening
 from optuna_spark.data.stores.opening import inner_path, open_store, outer_path
@@ -41,6 +43,12 @@ def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget_datasets()
 
 
+def parquet(year: int = 2023) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"a": [1.5, 2.5], "y": [year, year + 1]}), file)
+    return file.getvalue()
+
+
 @pytest.fixture(scope="module")
 def store(s3_server: S3Server) -> S3Server:
     for bucket in ("/box", "/empty", "/changing"):
@@ -50,9 +58,7 @@ def store(s3_server: S3Server) -> S3Server:
         s3_server.put(f"/box/many/part-{number:03}.csv", f"a,y\n{number},{number}\n")
     s3_server.put("/box/many/_SUCCESS")
     for year in (2023, 2024):
-        file = io.BytesIO()
-        pq.write_table(pa.table({"a": [1.5, 2.5], "y": [year, year + 1]}), file)
-        s3_server.put(f"/box/hive/year={year}/t.parquet", file.getvalue())
+        s3_server.put(f"/box/hive/year={year}/t.parquet", parquet(year))
     return s3_server
 
 
@@ -101,6 +107,19 @@ def test_xgboost_gets_the_same_matrix(store: S3Server) -> None:
     )
     assert dataset.names == ("a", "year")
     assert dataset.features.tolist() == [[1.5, 2023], [2.5, 2023], [1.5, 2024], [2.5, 2024]]
+
+
+def test_a_gpu_is_not_sent_to_a_store_for_files(store: S3Server) -> None:
+    store.put("/box/plain.parquet", parquet())
+    data, secrets = DataSpec("s3://box/plain.parquet"), DataSecrets(store=store.secrets)
+    columns = open_columns(data, table_files(data, secrets))
+    assert isinstance(columns, ParquetColumns)
+    assert columns.plain_files(["a"]) is None
+
+
+def test_spark_reads_hadoops_own_scheme_itself() -> None:
+    assert spark_opens_store(cast(Any, None), DataSpec("s3a://box/t.csv"))
+    assert not spark_opens_store(cast(Any, None), DataSpec("/data/t.csv"))
 
 
 def test_without_a_connection_a_worker_uses_what_its_machine_has(
