@@ -10,6 +10,7 @@ import xgboost
 from optuna_spark.data.dataset import Dataset, host
 from optuna_spark.data.load import load_dataset
 from optuna_spark.data.split import Part
+from optuna_spark.data.splits.weights import row_weights, training_weights
 from optuna_spark.errors import ModelError
 from optuna_spark.objectives.context import ObjectiveContext
 from optuna_spark.objectives.trained_model import EXAMPLE_ROWS, TrainedModel
@@ -25,7 +26,6 @@ from optuna_spark.objectives.xgboost.objective import (
     trained_on,
 )
 from optuna_spark.objectives.xgboost.params import typed
-from optuna_spark.objectives.xgboost.row_weights import row_weights, training_weights
 from optuna_spark.objectives.xgboost.section import balances_classes, section_of
 from optuna_spark.objectives.xgboost.unseen import unseen_cells, without_cells
 from optuna_spark.spec.model import ModelOrder

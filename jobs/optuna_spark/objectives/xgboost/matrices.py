@@ -15,8 +15,8 @@ from optuna_spark.data.cache import LruCache
 from optuna_spark.data.dataset import Dataset
 from optuna_spark.data.split import Part, Rows
 from optuna_spark.data.splits.parts import parts_of
+from optuna_spark.data.splits.weights import Weights, row_weights, training_weights
 from optuna_spark.device import Device
-from optuna_spark.objectives.xgboost.row_weights import Weights, row_weights, training_weights
 from optuna_spark.objectives.xgboost.unseen import unseen_cells, without_cells
 from optuna_spark.spec.validation import ValidationSpec
 
