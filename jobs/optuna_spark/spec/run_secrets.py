@@ -5,9 +5,11 @@ Standard library only, like the spec.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from optuna_spark.errors import SpecError
 from optuna_spark.spec.decode import from_dict, to_dict
@@ -85,3 +87,24 @@ def take_secrets(path: Path) -> RunSecrets:
         raise SpecError(f"the run's secrets in {path} cannot be read: {error.strerror}; start the run again") from None
     except (ValueError, SpecError):
         raise SpecError(f"{path} does not hold a run's secrets; start the run again") from None
+
+
+def problem_of_endpoint(url: str) -> str | None:
+    """Why the keys of a store may not go to this address; None if they may: over https, or to this machine."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is no URL"
+    if parts.scheme not in ("http", "https") or not host or parts.username or parts.path.strip("/") or parts.query:
+        return "must be https://<host> or https://<host>:<port>, without a login or a path"
+    if parts.scheme == "http" and not _is_loopback(host):
+        return "must be https://, since over http:// anyone on the way reads the table (http:// is for this machine)"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.log import mask_secret
 
-from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets
-from optuna_spark.spec.store_endpoint import problem_of_endpoint
+from optuna_spark.spec.run_secrets import DataSecrets, RunSecrets, problem_of_endpoint
 from tuning_pipeline.failures import Failure, TaskError
 
 if TYPE_CHECKING:

@@ -24,8 +24,7 @@ from optuna_spark.data.table import data_file, forget_tables, open_columns, read
 from optuna_spark.device import Device
 from optuna_spark.errors import DataError
 from optuna_spark.spec.data import DataSpec
-from optuna_spark.spec.run_secrets import DataSecrets
-from optuna_spark.spec.store_endpoint import problem_of_endpoint
+from optuna_spark.spec.run_secrets import DataSecrets, problem_of_endpoint
 from tests.support.s3_server import HUSH, KEY, S3Server
 
 CPU = Device("cpu", None, 1)

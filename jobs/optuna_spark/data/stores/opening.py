@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pyarrow import fs
 
 from optuna_spark.errors import DataError
-from optuna_spark.spec.store_endpoint import problem_of_endpoint
+from optuna_spark.spec.run_secrets import problem_of_endpoint
 
 # Of one answer. Arrow asks again, so a store that is silent is given up after three times as long.
 TIMEOUT_S = 30.0
