@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import optuna
@@ -163,15 +165,16 @@ def test_a_rule_of_redaction_keeps_the_one_that_is_there() -> None:
 
 
 @pytest.fixture
-def databricks_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def databricks_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for the module of Databricks' runtime that hands out the workspace's secrets."""
-    sdk = tmp_path / "runtime" / "databricks" / "sdk"
-    sdk.mkdir(parents=True)
-    (sdk / "runtime.py").write_text(
-        "class dbutils:\n    class secrets:\n"
-        "        get = staticmethod(lambda scope, key: {('tuning', 'lake'): 'hush-4711'}[scope, key])\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path / "runtime"))
+
+    class Utilities:
+        class secrets:  # noqa: N801 - as it is called there
+            get = staticmethod(lambda scope, key: {("tuning", "lake"): HUSH}[scope, key])
+
+    runtime = ModuleType("databricks.sdk.runtime")
+    vars(runtime)["dbutils"] = Utilities
+    monkeypatch.setitem(sys.modules, "databricks.sdk.runtime", runtime)
 
 
 @pytest.mark.usefixtures("databricks_runtime")
