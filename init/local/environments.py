@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +78,18 @@ def dev_lock(layout: Layout, environment: Path) -> Lock:
     return Lock(f"test tools in the {environment.name} environment", environment, layout.requirements / "dev.txt")
 
 
-def build(layout: Layout, lock: Lock) -> bool:
-    """Makes an environment anew unless it matches its lock. Returns whether it made it."""
+def build(layout: Layout, lock: Lock, *, copies: bool = False) -> bool:
+    """Makes an environment anew unless it matches its lock.
+
+    Args:
+        layout: Where everything is.
+        lock: The environment.
+        copies: Whether it gets files of its own. Else they are links, and change a little (the count of links does)
+            when another environment is made or removed.
+
+    Returns:
+        Whether it made it.
+    """
     if lock.installed():
         return False
     say(f"installing {lock.title} (once)")
@@ -94,7 +105,7 @@ def build(layout: Layout, lock: Lock) -> bool:
         lock.environment,
     ]
     run_step(f"making {lock.title}", make, log=log, env=uv_environment())
-    _install(layout, lock, log)
+    _install(layout, lock, log, ["--link-mode", "copy"] if copies else [])
     return True
 
 
@@ -107,12 +118,12 @@ def add(layout: Layout, lock: Lock) -> bool:
     return True
 
 
-def _install(layout: Layout, lock: Lock, log: Path) -> None:
+def _install(layout: Layout, lock: Lock, log: Path, options: Sequence[str] = ()) -> None:
     install: list[str | Path] = [uv(layout), "pip", "install", "--python", lock.environment, "--no-deps"]
     install += ["--require-hashes", "--only-binary", ":all:", "--no-binary", BUILT_FROM_SOURCE]
     # Compile bytecode now. Where Spark's Python processes may not write, each of them would compile it again.
     install += ["--compile-bytecode", "--build-constraints", layout.requirements / "build.txt"]
-    install += ["--requirements", lock.file]
+    install += [*options, "--requirements", lock.file]
     run_step(f"installing {lock.title}", install, log=log, env=uv_environment())
     lock.stamp.write_text(lock.fingerprint())
 

@@ -29,7 +29,7 @@ def pack(layout: Layout, *, gpu: bool) -> Path:
         return archive
     folder.mkdir(exist_ok=True)
     environments.ensure_uv(layout)
-    environments.build(layout, lock)
+    environments.build(layout, lock, copies=True)  # tar fails on a file that changes meanwhile
     say("packing the worker environment")
     compress(lock.environment, archive, layout.logs / "pack.log")
     shutil.rmtree(lock.environment)

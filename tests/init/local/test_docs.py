@@ -83,7 +83,7 @@ def test_what_is_wrong_with_a_page_is_named(layout: Layout) -> None:
     before = file.read_text()
     try:
         file.write_text(yaml.safe_dump(config))
-        with pytest.raises(SetupError, match="Aborted with 8 warnings in strict mode"):
+        with pytest.raises(SetupError, match=r"Aborted with \d+ warnings in strict mode"):
             build_site(layout)
     finally:
         file.write_text(before)
