@@ -13,7 +13,7 @@ import itertools
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from optuna_spark.sampling.change_log import ChangeLog
 from optuna_spark.sampling.fits_study import compatible, misfit
 
 View = Literal["sampler", "pruner", "all"]
+T = TypeVar("T", bound=FrozenTrial)
 
 FINISHED_WELL = (TrialState.COMPLETE, TrialState.PRUNED)
 # Shares of the best and of the most recent trials among those shown; the rest is spread over the whole history.
@@ -131,9 +132,7 @@ class _Finished(FrozenTrial):
     @classmethod
     def of(cls, trial: FrozenTrial) -> _Finished:
         """The same trial. It shares its dicts with the original, because a finished trial never changes."""
-        finished = cls.__new__(cls)
-        vars(finished).update(vars(trial))
-        return finished
+        return _sharing(cls, trial)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTrial:
         """A copy as Python would make it, but that distributions, which never change, are shared."""
@@ -153,14 +152,17 @@ class _Given(FrozenTrial):
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> _Given:
-        given = cls.__new__(cls)
-        vars(given).update(vars(trial))
-        return given
+        return _sharing(cls, trial)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTrial:
-        shared = FrozenTrial.__new__(FrozenTrial)
-        vars(shared).update(vars(self))
-        return shared
+        return _sharing(FrozenTrial, self)
+
+
+def _sharing(cls: type[T], trial: FrozenTrial) -> T:
+    """A trial of this class that has the other one's dicts."""
+    same = cls.__new__(cls)
+    vars(same).update(vars(trial))
+    return same
 
 
 def with_own_values(trial: FrozenTrial) -> FrozenTrial:
@@ -194,7 +196,6 @@ class HistoryStorage(InMemoryStorage):
         self._shown: list[int] | None = None  # numbers shown in this view; None: to be chosen again
         self._finished = np.zeros(0, dtype=np.intp)  # numbers of the finished trials that samplers are shown
         self._new: list[int] = []  # trials that finished since
-        self._trials: list[FrozenTrial] = []
         self._growing: dict[int, FrozenTrial] = {}  # by number, those that may be changed in place
 
     def load(self, name: str, directions: Sequence[StudyDirection], trials: Sequence[FrozenTrial]) -> int:
@@ -213,7 +214,7 @@ class HistoryStorage(InMemoryStorage):
     @property
     def count(self) -> int:
         """How many trials the study has."""
-        return len(self._trials)
+        return self._max_trial_id + 1
 
     def everything(self, study_id: int) -> list[FrozenTrial]:
         """All trials in the order of their numbers. Not copies, so for reading only."""
@@ -299,10 +300,10 @@ class HistoryStorage(InMemoryStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         # Optuna asks for waiting trials to find queued ones, of which none may be hidden.
-        if self._view == "all" or states == (TrialState.WAITING,):
+        everything = self._view != "sampler" or self._whole or not self._history.bounded
+        if everything or states == (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy, states)
-        everything = self._view == "pruner" or self._whole
-        shown = self._bounded() if self._history.bounded and not everything else self._all()
+        shown = self._bounded()
         chosen = shown if states is None else [t for t in shown if t.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
 
@@ -321,32 +322,19 @@ class HistoryStorage(InMemoryStorage):
         trials = map(self.get_trial, sorted(self._history.unfinished))
         return [trial for trial in trials if trial.state == TrialState.RUNNING]
 
-    def _all(self) -> list[FrozenTrial]:
-        trials = self._trials.copy()
-        for number in self._history.unfinished:
-            trials[number] = self.get_trial(number)
-        return trials
-
     def _bounded(self) -> list[FrozenTrial]:
         # Built from the shown numbers alone: a copy of the list of all trials would touch every trial of the study.
-        history = self._history
         if self._shown is None:
-            self._shown = sorted({*self.finished_well().tolist(), *history.unfinished})
-        trials = list(map(self._trials.__getitem__, self._shown))
-        for number in history.unfinished:
-            trials[bisect.bisect_left(self._shown, number)] = self.get_trial(number)
-        return trials
+            self._shown = sorted({*self.finished_well().tolist(), *self._history.unfinished})
+        return list(map(self.get_trial, self._shown))
 
     def _note(self, trial: FrozenTrial) -> None:
         self._shown = None
         self.changes.note(trial.number)
-        if trial.number == len(self._trials):
-            self._trials.append(trial)
         if trial.state.is_finished():
             if trial.state in FINISHED_WELL:
                 self._new.append(trial.number)
-            self._trials[trial.number] = finished = _Finished.of(trial)
-            self._set_trial(trial._trial_id, finished)
+            self._set_trial(trial._trial_id, _Finished.of(trial))
             self._growing.pop(trial.number, None)
             self._history.close(trial)
         else:

@@ -151,7 +151,7 @@ class SharedStorage(HistoryStorage):
             return turn
         self._claims, self._count = claims, count
         self.look()  # which finds the new trial, too
-        if turn.claim.number >= len(self._trials):
+        if turn.claim.number >= self.count:
             return Turn(over=True)  # the study was deleted at this moment
         trial = self.get_trial(turn.claim.number)
         self._own = _Own(turn.claim, Written.of(whole_record(trial), turn.claim.trial_id))
@@ -239,7 +239,7 @@ class SharedStorage(HistoryStorage):
             raise RuntimeError("a trial cannot begin another one: the run itself hands out its trials")
         self._run(lambda transaction: self._insert(transaction, template_trial))
         self.look()
-        return len(self._trials) - 1
+        return self.count - 1
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -433,11 +433,11 @@ class SharedStorage(HistoryStorage):
         number = trial.number
         for param, distribution in trial.distributions.items():
             self.stored_distributions.setdefault(param, distribution)
-        if number > len(self._trials):
+        if number > self.count:
             raise StorageError(
                 f"trial {number} of the study is stored, but not the one before it: its rows were deleted"
             )
-        if number == len(self._trials):
+        if number == self.count:
             self.add(self.memory_id, trial)
         elif not self.get_trial(number).state.is_finished():
             trial._trial_id = number
