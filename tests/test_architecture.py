@@ -26,7 +26,8 @@ ROOMS: dict[str, set[str]] = {
     "jobs/data": {"jobs/data/files", "jobs/data/stores", "jobs/device", "jobs/errors", "jobs/spec"},
     "jobs/data/splits": {"jobs/data", "jobs/errors", "jobs/spec"},
     "jobs/data/stores": {"jobs/data/files", "jobs/errors", "jobs/spec"},
-    "jobs/storage": {"jobs/database", "jobs/errors", "jobs/shown"},
+    "jobs/own_process": {"jobs/database"},
+    "jobs/storage": {"jobs/database", "jobs/errors", "jobs/own_process", "jobs/shown"},
     "jobs/results": {"jobs/errors", "jobs/storage"},
     "jobs/sampling/exhaustive": {"jobs/errors", "jobs/storage"},
     "jobs/sampling/calling": {"jobs/errors", "jobs/spec", "jobs/storage", "jobs/wire"},
@@ -65,7 +66,7 @@ ROOMS: dict[str, set[str]] = {
         "jobs/stop_and_retry", "jobs/storage", "jobs/trial_callback", "jobs/wire",
     },
     "jobs/tracking": {
-        "jobs/database", "jobs/errors", "jobs/results", "jobs/spec", "jobs/storage", "jobs/trial_callback",
+        "jobs/errors", "jobs/own_process", "jobs/results", "jobs/spec", "jobs/storage", "jobs/trial_callback",
     },
     "jobs/entry": {
         "jobs/data/files", "jobs/database", "jobs/distribution", "jobs/driver", "jobs/errors",

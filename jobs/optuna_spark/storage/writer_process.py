@@ -14,12 +14,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
-from optuna_spark.database.url import URL_VARIABLE
+from optuna_spark import own_process
 from optuna_spark.errors import WriterDiedError
 from optuna_spark.storage.study_writer import NONE, StudyWriter
 from optuna_spark.storage.trial_record import TrialRecord
@@ -33,26 +31,13 @@ END_S = 60.0
 class WriterProcess:
     """A StudyWriter in another process. Used by one thread at a time.
 
-    The process is not one of `multiprocessing`: those import the caller's script again, which some scripts do not
-    survive.
-
     Args:
         writer: Moves into the process. The caller must not use it any more.
     """
 
     def __init__(self, writer: StudyWriter) -> None:
         writer.close()
-        self._pipe, theirs = Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                # Not in the driver's group: Ctrl-C must not end it before the driver has written everything.
-                process_group=0,
-                env=_environment(),
-            )
+        self._pipe, self._process = own_process.start(__name__)
         with self._or_died():
             self._pipe.send(writer)
 
@@ -108,12 +93,6 @@ class WriterProcess:
             log.warning("[tuning] The process that writes to the database did not end within %g s: killed", END_S)
             self._process.kill()
             return self._process.wait(END_S)
-
-
-def _environment() -> dict[str, str]:
-    """The environment of the process: the driver's import path, and no password."""
-    inherited = {name: value for name, value in os.environ.items() if name != URL_VARIABLE}
-    return inherited | {"PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)}
 
 
 def serve(pipe: Connection) -> None:

@@ -15,14 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna.trial import FrozenTrial
 
-from optuna_spark.database.url import URL_VARIABLE
+from optuna_spark import own_process
 from optuna_spark.tracking.child_run import child_run
 from optuna_spark.tracking.messages import Answers, AskMirrored, Ended, Mirror, Sync, Synced
 from optuna_spark.tracking.target import TrackingTarget
@@ -38,23 +36,15 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 15.0
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 # A trial costs the process some milliseconds of CPU, which no trial that runs shall miss.
 NICE = 10
+# Its package reports its use to its makers otherwise.
+NO_REPORTS = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
 class TrackingProcess:
     """The process, as its starter sees it. Sending and receiving may be done by two threads."""
 
     def __init__(self) -> None:
-        self.pipe, theirs = Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C and SIGTERM for the driver must not end it
-                env=_environment(),
-            )
+        self.pipe, self._process = own_process.start(__name__, environment=NO_REPORTS, quiet=True)
 
     def ends_within(self, seconds: float) -> bool:
         """Wait for the end of the process. Returns whether it came."""
@@ -66,13 +56,6 @@ class TrackingProcess:
         """End it now: what it has not written is missing until somebody catches up."""
         self._process.kill()
         self._process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """The starter's environment and import path, without the database's password, and with no reports to MLflow."""
-    inherited = {name: value for name, value in os.environ.items() if name != URL_VARIABLE}
-    paths = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    return inherited | {"PYTHONPATH": paths, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
 def serve(pipe: Connection) -> None:

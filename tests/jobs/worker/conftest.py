@@ -10,25 +10,13 @@ from typing import Any
 
 import pytest
 
-from optuna_spark.shared_study.claims import make_tables
 from optuna_spark.spec.tuning import TuningSpec
-from optuna_spark.storage.optuna_storage import close_storage, create_storage
 from optuna_spark.worker.worker import TrialSource
 from tests.support.coordination import spec_for
 from tests.support.memory_driver import MemoryDriver
 from tests.support.shared import started, worker_of
 
 Worker = Callable[..., TrialSource]
-
-
-@pytest.fixture(scope="session")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of SQLite with empty tables. Copying it takes a tenth of the time of making them."""
-    path = tmp_path_factory.mktemp("tables") / "study.sqlite3"
-    storage = create_storage(f"sqlite:///{path}")
-    make_tables(storage.engine)
-    close_storage(storage)
-    return path
 
 
 @pytest.fixture(params=["driver", "database"])
